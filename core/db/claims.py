@@ -1,0 +1,294 @@
+"""The workers' side of jobs: claim, heartbeat, and fenced writes.
+
+The fence is the attempt number: every write says ``id``, ``attempt`` and the states it may be made in. When
+no row is touched the lease was lost, ``LostLease`` is raised, and the worker must stop and write nothing.
+"""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core.db.events import append_event
+from core.db.tables import Job, JobArtifact, JobCheckpoint, JobMetric, JobSample, Worker
+from core.domain.artifacts import Artifact
+from core.domain.events import EventType
+from core.domain.states import HELD, JobStatus, Phase, TerminationReason, advice_of, may_follow, title_of
+
+MAX_FAILURES = 5
+MAX_DEATHS_WITHOUT_PROGRESS = 3
+BACKOFF_SECONDS = 5.0
+
+
+class LostLease(Exception):
+    """Another attempt holds the job, or it ended: nothing of this one may be written any more."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a worker holds: the job under one attempt."""
+
+    job_id: str
+    attempt: int
+
+
+def claim_next(session: Session, *, slot: str, lease_seconds: float) -> Job | None:
+    """Takes the first due job for this device slot, or None. One holder per slot, by a unique index."""
+    held = select(Job.id).where(Job.slot == slot, Job.status.in_(HELD))
+    if session.execute(held).first() is not None:
+        return None
+    due = (
+        select(Job.id)
+        .where(Job.status == JobStatus.QUEUED, Job.run_after <= func.clock_timestamp())
+        .order_by(Job.priority.desc(), Job.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    claim = (
+        update(Job)
+        .where(Job.id == due)
+        .values(
+            status=JobStatus.RUNNING,
+            phase=Phase.LOADING,
+            attempt=Job.attempt + 1,
+            slot=slot,
+            lease_until=_from_now(lease_seconds),
+            started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
+        )
+        .returning(Job)
+    )
+    job = session.execute(claim).scalar_one_or_none()
+    if job is not None:
+        append_event(session, job.id, EventType.RUNNING, job.attempt, {"attempt": job.attempt, "slot": slot})
+    return job
+
+
+def beat(
+    session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
+) -> JobStatus:
+    """Renews the lease, writes the progress, and says what the job's clients want."""
+    values: dict[str, Any] = {"lease_until": _from_now(lease_seconds)}
+    if progress is not None:
+        values["progress"] = dict(progress)
+    row = session.execute(_fenced(claim, HELD).values(**values).returning(Job.status)).first()
+    if row is None:
+        raise LostLease(claim)
+    return JobStatus(row[0])
+
+
+def enter_phase(session: Session, claim: Claim, phase: Phase) -> None:
+    _touch(session, claim, HELD, phase=phase)
+    append_event(session, claim.job_id, EventType.PHASE, claim.attempt, {"phase": phase})
+
+
+def write_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any]) -> None:
+    """What the first attempt found out about its device; later attempts keep to it."""
+    _touch(session, claim, HELD, runtime=dict(runtime))
+
+
+def notice(session: Session, claim: Claim, message: str) -> None:
+    _hold(session, claim)
+    append_event(session, claim.job_id, EventType.NOTICE, claim.attempt, {"message": message})
+
+
+def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Each row has step, loss, learning_rate and seconds_per_step; a repeated step is overwritten."""
+    _hold(session, claim)
+    for row in rows:
+        values = {"job_id": claim.job_id, "attempt": claim.attempt, **row}
+        statement = insert(JobMetric).values(**values)
+        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+
+
+def add_checkpoint(
+    session: Session, claim: Claim, *, step: int, loss: float, artifact: Artifact, keep: int
+) -> list[str]:
+    """Makes a checkpoint visible, ends the count of failures, and returns the storage keys now unneeded."""
+    _touch(session, claim, HELD, failures=0)
+    values = {
+        "job_id": claim.job_id,
+        "step": step,
+        "attempt": claim.attempt,
+        "loss": loss,
+        **artifact.model_dump(),
+    }
+    statement = insert(JobCheckpoint).values(**values)
+    session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+    newest = select(JobCheckpoint.step).where(JobCheckpoint.job_id == claim.job_id)
+    newest = newest.order_by(JobCheckpoint.step.desc()).limit(keep)
+    old = delete(JobCheckpoint).where(JobCheckpoint.job_id == claim.job_id, JobCheckpoint.step.not_in(newest))
+    dropped = list(session.execute(old.returning(JobCheckpoint.key)).scalars())
+    append_event(session, claim.job_id, EventType.CHECKPOINT, claim.attempt, {"step": step, "sha256": artifact.sha256})
+    return dropped
+
+
+def add_sample(
+    session: Session, claim: Claim, *, step: int, images: Sequence[Mapping[str, Any]], grid: Artifact
+) -> None:
+    _hold(session, claim)
+    values = {
+        "job_id": claim.job_id,
+        "step": step,
+        "attempt": claim.attempt,
+        "images": [dict(image) for image in images],
+        "grid": grid.model_dump(),
+    }
+    statement = insert(JobSample).values(**values)
+    session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+    append_event(session, claim.job_id, EventType.SAMPLES, claim.attempt, {"step": step})
+
+
+def succeed(session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]) -> None:
+    """The commit: artifacts, state and event in the caller's one transaction."""
+    _end(session, claim, JobStatus.SUCCEEDED, result=dict(result))
+    for kind, artifact in artifacts.items():
+        session.merge(JobArtifact(job_id=claim.job_id, kind=kind, **artifact.model_dump()))
+    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, dict(result))
+
+
+def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str) -> None:
+    """A failure that no further attempt can mend."""
+    _end(session, claim, JobStatus.FAILED, error=_error_of(reason, detail))
+    append_event(session, claim.job_id, EventType.FAILED, claim.attempt, {"reason": reason})
+
+
+def confirm_stop(session: Session, claim: Claim) -> JobStatus:
+    """The worker stopped as asked: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
+    job = _hold(session, claim)
+    return _release(session, job, reason="the worker was shut down")
+
+
+def give_back(session: Session, claim: Claim, detail: str) -> JobStatus:
+    """An attempt that failed for no fault of the job's: tried again, up to MAX_FAILURES."""
+    job = _hold(session, claim)
+    return _retry(session, job, detail)
+
+
+def expire_leases(session: Session) -> list[Job]:
+    """Takes back every job whose worker fell silent. For the steward."""
+    expired = (
+        select(Job)
+        .where(Job.status.in_(HELD), Job.lease_until < func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+    )
+    jobs = list(session.execute(expired).scalars())
+    for job in jobs:
+        if job.status == JobStatus.RUNNING:
+            _retry(session, job, "the worker fell silent")
+        else:
+            _release(session, job, reason="the worker fell silent")
+    return jobs
+
+
+def newest_checkpoints(session: Session, job_id: str) -> Sequence[JobCheckpoint]:
+    """Newest first: what a resumed attempt tries in turn."""
+    query = select(JobCheckpoint).where(JobCheckpoint.job_id == job_id).order_by(JobCheckpoint.step.desc())
+    return session.execute(query).scalars().all()
+
+
+def see_worker(
+    session: Session, *, worker_id: str, device: str, device_name: str, job_id: str | None, warm_model: str | None
+) -> None:
+    values = {
+        "id": worker_id,
+        "device": device,
+        "device_name": device_name,
+        "job_id": job_id,
+        "warm_model": warm_model,
+        "seen_at": func.clock_timestamp(),
+    }
+    session.execute(insert(Worker).values(**values).on_conflict_do_update(index_elements=["id"], set_=values))
+
+
+# --- below: the parts ----------------------------------------------------------------------------------
+
+
+def _from_now(seconds: float) -> Any:
+    return func.clock_timestamp() + timedelta(seconds=seconds)
+
+
+def _fenced(claim: Claim, states: frozenset[JobStatus]) -> Any:
+    return update(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(states))
+
+
+def _touch(session: Session, claim: Claim, states: frozenset[JobStatus], **values: Any) -> None:
+    if session.execute(_fenced(claim, states).values(**values).returning(Job.id)).first() is None:
+        raise LostLease(claim)
+
+
+def _hold(session: Session, claim: Claim) -> Job:
+    """Locks the job's row for this transaction, if the claim still stands."""
+    query = select(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(HELD))
+    query = query.with_for_update().execution_options(populate_existing=True)
+    job = session.execute(query).scalar_one_or_none()
+    if job is None:
+        raise LostLease(claim)
+    return job
+
+
+def _end(session: Session, claim: Claim, status: JobStatus, **values: Any) -> None:
+    before = frozenset(state for state in HELD if may_follow(state, status))
+    _touch(
+        session,
+        claim,
+        before,
+        status=status,
+        phase=None,
+        lease_until=None,
+        slot=None,
+        finished_at=func.clock_timestamp(),
+        **values,
+    )
+
+
+def _let_go(session: Session, job: Job, status: JobStatus, *, delay_seconds: float = 0.0) -> None:
+    values: dict[str, Any] = {"status": status, "phase": None, "lease_until": None, "slot": None}
+    if status is JobStatus.QUEUED:
+        values["run_after"] = _from_now(delay_seconds)
+    else:
+        values["finished_at"] = func.clock_timestamp() if status is JobStatus.CANCELED else None
+    session.execute(update(Job).where(Job.id == job.id).values(**values))
+
+
+def _release(session: Session, job: Job, *, reason: str) -> JobStatus:
+    following, event = {
+        JobStatus.CANCELING: (JobStatus.CANCELED, EventType.CANCELED),
+        JobStatus.PAUSING: (JobStatus.PAUSED, EventType.PAUSED),
+        JobStatus.RUNNING: (JobStatus.QUEUED, EventType.QUEUED),
+    }[JobStatus(job.status)]
+    _let_go(session, job, following)
+    append_event(session, job.id, event, job.attempt, {"reason": reason})
+    return following
+
+
+def _retry(session: Session, job: Job, detail: str) -> JobStatus:
+    if job.status != JobStatus.RUNNING:
+        return _release(session, job, reason=detail)
+    failures = job.failures + 1
+    if failures >= MAX_FAILURES or (failures >= MAX_DEATHS_WITHOUT_PROGRESS and not _progressed(session, job)):
+        reason = TerminationReason.INFRASTRUCTURE if _progressed(session, job) else TerminationReason.POISON
+        fail(session, Claim(job.id, job.attempt), reason, detail)
+        return JobStatus.FAILED
+    session.execute(update(Job).where(Job.id == job.id).values(failures=failures))
+    delay = BACKOFF_SECONDS * (2 ** (failures - 1) - 1) * random.uniform(0.5, 1.0)
+    _let_go(session, job, JobStatus.QUEUED, delay_seconds=delay)
+    append_event(session, job.id, EventType.QUEUED, job.attempt, {"reason": detail, "failures": failures})
+    return JobStatus.QUEUED
+
+
+def _progressed(session: Session, job: Job) -> bool:
+    return session.execute(select(JobCheckpoint.step).where(JobCheckpoint.job_id == job.id)).first() is not None
+
+
+def _error_of(reason: TerminationReason, detail: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{reason}",
+        "title": title_of(reason),
+        "detail": f"{detail.rstrip('. ')}. {advice_of(reason)}" if detail else advice_of(reason),
+    }

@@ -1,0 +1,24 @@
+"""The append-only history of jobs."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.db.tables import JobEvent
+from core.domain.events import EventType
+from core.domain.ids import new_id
+
+
+def append_event(session: Session, job_id: str, type_: EventType, attempt: int, data: Mapping[str, Any]) -> None:
+    """Takes the job's next ``seq``. The caller holds the job's row locked, so no two take the same."""
+    last = select(func.coalesce(func.max(JobEvent.seq), 0)).where(JobEvent.job_id == job_id)
+    seq = session.execute(last).scalar_one() + 1
+    session.add(JobEvent(id=new_id("evt"), job_id=job_id, seq=seq, type=type_, attempt=attempt, data=dict(data)))
+    session.flush()
+
+
+def list_events(session: Session, job_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
+    query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
+    return session.execute(query.order_by(JobEvent.seq).limit(limit)).scalars().all()

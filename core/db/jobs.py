@@ -1,0 +1,212 @@
+"""The clients' side of jobs: create, read, and ask for a change of state. Workers' writes are in claims.py."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Float, delete, func, select
+from sqlalchemy.orm import Session
+
+from core.db.events import append_event
+from core.db.tables import (
+    IdempotencyRecord,
+    Job,
+    JobArtifact,
+    JobCheckpoint,
+    JobMetric,
+    JobSample,
+)
+from core.domain.errors import NotFound, WrongState
+from core.domain.events import EventType
+from core.domain.ids import new_id
+from core.domain.plan import Estimate, Measured, TrainPlan
+from core.domain.spec import TrainingSpec
+from core.domain.states import TERMINAL, JobStatus, may_follow
+
+MEASURED_JOBS = 10
+
+
+def insert_job(
+    session: Session,
+    *,
+    tenant_id: str,
+    model_id: str,
+    dataset_id: str,
+    spec: TrainingSpec,
+    plan: TrainPlan,
+    estimate: Estimate,
+) -> Job:
+    job = Job(
+        id=new_id("job"),
+        tenant_id=tenant_id,
+        model_id=model_id,
+        dataset_id=dataset_id,
+        status=JobStatus.QUEUED,
+        spec=spec.model_dump(mode="json", exclude_unset=True),
+        plan=plan.model_dump(mode="json"),
+        estimate=estimate.model_dump(mode="json"),
+        priority=spec.priority,
+    )
+    session.add(job)
+    session.flush()
+    session.refresh(job)
+    append_event(session, job.id, EventType.QUEUED, 0, {"reason": "accepted"})
+    return job
+
+
+def get_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    return _one(session, select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id), job_id)
+
+
+def _lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id).with_for_update()
+    return _one(session, query.execution_options(populate_existing=True), job_id)
+
+
+def _one(session: Session, query: Any, job_id: str) -> Job:
+    job: Job | None = session.execute(query).scalar_one_or_none()
+    if job is None:
+        raise NotFound(f"There is no job {job_id}.")
+    return job
+
+
+def list_jobs(
+    session: Session,
+    tenant_id: str,
+    *,
+    status: JobStatus | None = None,
+    model: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> tuple[list[Job], bool]:
+    """Newest first, by id; and whether there are more."""
+    query = select(Job).where(Job.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(Job.status == status)
+    if model is not None:
+        query = query.where(Job.model_id == model)
+    if after is not None:
+        query = query.where(Job.id < after)
+    jobs = list(session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).scalars())
+    return jobs[:limit], len(jobs) > limit
+
+
+def cancel_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Queued and paused jobs end at once; a held one is asked, and its worker ends it. Asking twice is no error."""
+
+    def choose(status: JobStatus) -> tuple[JobStatus, EventType]:
+        if status in {JobStatus.QUEUED, JobStatus.PAUSED}:
+            return JobStatus.CANCELED, EventType.CANCELED
+        return JobStatus.CANCELING, EventType.CANCELING
+
+    return _move(session, tenant_id, job_id, "canceled", choose)
+
+
+def pause_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    def choose(status: JobStatus) -> tuple[JobStatus, EventType]:
+        if status is JobStatus.QUEUED:
+            return JobStatus.PAUSED, EventType.PAUSED
+        return JobStatus.PAUSING, EventType.PAUSING
+
+    return _move(session, tenant_id, job_id, "paused", choose)
+
+
+def resume_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    job = _lock_job(session, tenant_id, job_id)
+    if job.status != JobStatus.PAUSED:
+        raise WrongState(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
+    job.status, job.run_after = JobStatus.QUEUED, session.execute(select(func.clock_timestamp())).scalar_one()
+    append_event(session, job_id, EventType.QUEUED, job.attempt, {"reason": "resumed"})
+    return job
+
+
+def _move(
+    session: Session,
+    tenant_id: str,
+    job_id: str,
+    wish: str,
+    choose: Callable[[JobStatus], tuple[JobStatus, EventType]],
+) -> Job:
+    job = _lock_job(session, tenant_id, job_id)
+    current = JobStatus(job.status)
+    following, event = choose(current)
+    if current is following:
+        return job
+    if not may_follow(current, following):
+        raise WrongState(f"Job {job_id} is {current} and can no longer be {wish}.")
+    job.status = following
+    if following in TERMINAL:
+        job.finished_at = session.execute(select(func.clock_timestamp())).scalar_one()
+    append_event(session, job_id, event, job.attempt, {"reason": "asked"})
+    return job
+
+
+def delete_job(session: Session, tenant_id: str, job_id: str) -> None:
+    """Rows only; the caller then deletes the job's prefix in storage."""
+    job = _lock_job(session, tenant_id, job_id)
+    if JobStatus(job.status) not in TERMINAL:
+        raise WrongState(f"Job {job_id} is {job.status}: cancel it before you delete it.")
+    session.execute(delete(Job).where(Job.id == job_id))
+
+
+def list_metrics(session: Session, job_id: str) -> Sequence[JobMetric]:
+    return session.execute(select(JobMetric).where(JobMetric.job_id == job_id).order_by(JobMetric.step)).scalars().all()
+
+
+def list_checkpoints(session: Session, job_id: str) -> Sequence[JobCheckpoint]:
+    query = select(JobCheckpoint).where(JobCheckpoint.job_id == job_id).order_by(JobCheckpoint.step)
+    return session.execute(query).scalars().all()
+
+
+def list_samples(session: Session, job_id: str) -> Sequence[JobSample]:
+    return session.execute(select(JobSample).where(JobSample.job_id == job_id).order_by(JobSample.step)).scalars().all()
+
+
+def get_sample(session: Session, job_id: str, step: int) -> JobSample:
+    sample = session.get(JobSample, (job_id, step))
+    if sample is None:
+        raise NotFound(f"Job {job_id} has no samples at step {step}; GET /jobs/{job_id}/samples lists them.")
+    return sample
+
+
+def get_artifact(session: Session, job_id: str, kind: str) -> JobArtifact | None:
+    return session.get(JobArtifact, (job_id, kind))
+
+
+def find_idempotent(session: Session, tenant_id: str, route: str, key: str) -> IdempotencyRecord | None:
+    """A record of the last 24 hours; an older one is dropped, so that its key is free again."""
+    expired = IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
+    same = (
+        IdempotencyRecord.tenant_id == tenant_id,
+        IdempotencyRecord.route == route,
+        IdempotencyRecord.key == key,
+    )
+    session.execute(delete(IdempotencyRecord).where(*same, expired))
+    return session.execute(select(IdempotencyRecord).where(*same)).scalar_one_or_none()
+
+
+def record_idempotent(session: Session, tenant_id: str, route: str, key: str, body_sha256: str, job_id: str) -> None:
+    """Raises sqlalchemy.exc.IntegrityError when a racing request was first."""
+    session.add(IdempotencyRecord(tenant_id=tenant_id, route=route, key=key, body_sha256=body_sha256, job_id=job_id))
+    session.flush()
+
+
+def measure_model(session: Session, model_id: str) -> Measured | None:
+    """Means over the newest succeeded jobs on this base; None when there is none."""
+    newest = (
+        select(Job.result["measured"].label("measured"), Job.plan)
+        .where(Job.model_id == model_id, Job.status == JobStatus.SUCCEEDED, Job.result.has_key("measured"))
+        .order_by(Job.id.desc())
+        .limit(MEASURED_JOBS)
+        .subquery()
+    )
+    row = session.execute(
+        select(
+            func.count(),
+            func.avg(newest.c.measured["seconds_per_sample"].astext.cast(Float)),
+            func.max(newest.c.measured["peak_memory_bytes"].astext.cast(Float)),
+            func.max(newest.c.plan["resolution"].astext.cast(Float)),
+        )
+    ).one()
+    if row[0] == 0 or row[1] is None or row[2] is None:
+        return None
+    return Measured(num_jobs=row[0], seconds_per_sample=row[1], peak_memory_bytes=int(row[2]), resolution=int(row[3]))

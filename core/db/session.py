@@ -1,0 +1,49 @@
+"""Engines and session factories: synchronous for workers, asynchronous for the API."""
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, sessionmaker
+
+CONNECT_TIMEOUT_SECONDS = 5
+POOL_TIMEOUT_SECONDS = 5
+STATEMENT_TIMEOUT_MS = 30_000
+
+_CONNECT_ARGS = {
+    "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+    "options": f"-c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+}
+
+
+def driver_url(url: str) -> str:
+    """Any postgres:// address as SQLAlchemy's psycopg 3 dialect, the only one there is."""
+    return make_url(url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+
+
+def open_engine(url: str, *, pool_size: int = 4) -> Engine:
+    return create_engine(
+        driver_url(url),
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        connect_args=_CONNECT_ARGS,
+    )
+
+
+def open_async_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
+    return create_async_engine(
+        driver_url(url),
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=10,
+        pool_timeout=POOL_TIMEOUT_SECONDS,
+        connect_args=_CONNECT_ARGS,
+    )
+
+
+def make_sessions(engine: Engine) -> sessionmaker[Session]:
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def make_async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, expire_on_commit=False)

@@ -1,0 +1,1 @@
+"""The domain: the standard library and pydantic only."""

@@ -1,0 +1,21 @@
+"""What a job can say while it lives. Events are append-only; ``seq`` counts from 1 within a job."""
+
+from enum import StrEnum
+
+
+class EventType(StrEnum):
+    QUEUED = "job.queued"  # accepted, resumed, or put back for another attempt; data.reason says which
+    RUNNING = "job.running"  # claimed; data.attempt
+    PHASE = "job.phase"  # data.phase
+    PAUSING = "job.pausing"
+    PAUSED = "job.paused"
+    CANCELING = "job.canceling"
+    CANCELED = "job.canceled"
+    CHECKPOINT = "job.checkpoint"  # data.step, data.sha256
+    SAMPLES = "job.samples"  # data.step
+    NOTICE = "job.notice"  # data.message: something the user should know, such as a resumed attempt
+    SUCCEEDED = "job.succeeded"
+    FAILED = "job.failed"  # data.reason
+
+
+FINAL_EVENTS = frozenset({EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELED})

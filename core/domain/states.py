@@ -1,0 +1,109 @@
+"""The states of a job and of a dataset, and the only table of which may follow which.
+
+A trigger in the database stands behind this table: see migrations/.
+"""
+
+from enum import StrEnum
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"  # POST /jobs; running -> queued by retry or drain; paused -> queued by resume
+    RUNNING = "running"  # queued -> running by a worker's claim
+    PAUSING = "pausing"  # running -> pausing by POST /pause
+    PAUSED = "paused"  # pausing -> paused by the worker; queued -> paused by POST /pause
+    CANCELING = "canceling"  # running, pausing -> canceling by POST /cancel
+    SUCCEEDED = "succeeded"  # running, pausing -> succeeded by the worker's commit
+    FAILED = "failed"  # running, pausing -> failed by the worker, or by the steward after the last retry
+    CANCELED = "canceled"  # canceling -> canceled by the worker or steward; queued, paused -> canceled at once
+
+
+class Phase(StrEnum):
+    """What a running job is doing."""
+
+    LOADING = "loading"
+    CACHING = "caching"
+    TRAINING = "training"
+    SAMPLING = "sampling"
+    EXPORTING = "exporting"
+
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.PAUSED, JobStatus.CANCELED}),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.QUEUED, JobStatus.PAUSING, JobStatus.CANCELING}
+    ),
+    JobStatus.PAUSING: frozenset({JobStatus.PAUSED, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELING}),
+    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELED}),
+    JobStatus.CANCELING: frozenset({JobStatus.CANCELED}),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELED: frozenset(),
+}
+
+TERMINAL = frozenset(status for status, following in TRANSITIONS.items() if not following)
+HELD = frozenset({JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.CANCELING})
+"""The states in which a worker holds the job under a lease."""
+
+
+def may_follow(current: JobStatus, following: JobStatus) -> bool:
+    return following in TRANSITIONS[current]
+
+
+class DatasetStatus(StrEnum):
+    OPEN = "open"  # POST /datasets with a name; takes files
+    VALIDATING = "validating"  # finalized, or uploaded in one request: a worker reads it
+    READY = "ready"  # validating -> ready: never changes again
+    REJECTED = "rejected"  # validating -> rejected: the report says why
+
+
+class TerminationReason(StrEnum):
+    """Every way in which a job can end other than by success. Failure is data."""
+
+    CANCELED = "canceled"
+    NAN_LOSS = "nan-loss"
+    BAD_INPUT = "bad-input"
+    OUT_OF_MEMORY = "out-of-memory"
+    INFRASTRUCTURE = "infrastructure"
+    POISON = "poison"
+    TOO_LONG = "max-duration"
+
+
+_SENTENCES: dict[TerminationReason, tuple[str, str]] = {
+    TerminationReason.CANCELED: ("Canceled", "The job was canceled on request."),
+    TerminationReason.NAN_LOSS: (
+        "The loss became NaN",
+        "Training diverged. Lower optimizer.learning_rate (half of it is a good start), or set precision to fp32.",
+    ),
+    TerminationReason.BAD_INPUT: (
+        "The job's input cannot be trained on",
+        "The model or the dataset could not be used as the spec asks; see the detail and change the spec.",
+    ),
+    TerminationReason.OUT_OF_MEMORY: (
+        "The device ran out of memory",
+        "Set gradient_checkpointing to true, or lower batch_size or resolution.",
+    ),
+    TerminationReason.INFRASTRUCTURE: (
+        "The workers failed too often",
+        "The job was tried several times and each worker failed. Ask the operator to read the worker's log.",
+    ),
+    TerminationReason.POISON: (
+        "The job kills its workers",
+        "Three workers died on this job without progress, so it is not tried again. Ask the operator to read the log.",
+    ),
+    TerminationReason.TOO_LONG: (
+        "The job ran into its time limit",
+        "Raise max_duration_seconds, or lower steps.",
+    ),
+}
+
+
+def title_of(reason: TerminationReason) -> str:
+    return _SENTENCES[reason][0]
+
+
+def advice_of(reason: TerminationReason) -> str:
+    return _SENTENCES[reason][1]
+
+
+def status_of(reason: TerminationReason) -> JobStatus:
+    return JobStatus.CANCELED if reason is TerminationReason.CANCELED else JobStatus.FAILED

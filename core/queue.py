@@ -1,0 +1,42 @@
+"""The doorbells: Celery tasks without arguments. The database says what there is to do.
+
+A ring may be lost, late or doubled, and nothing happens that should not: the worker that hears it claims
+a row or finds none. ``Doorbell`` is the seam; ``worker.celery_app`` has the workers' side.
+"""
+
+from typing import Literal, Protocol
+
+TRAIN_QUEUE = "train"
+CPU_QUEUE = "cpu"
+TRAIN_TASK = "atelier.train"
+VALIDATE_TASK = "atelier.validate"
+
+Bell = Literal["train", "validate"]
+
+TASK_OF: dict[Bell, tuple[str, str]] = {
+    "train": (TRAIN_TASK, TRAIN_QUEUE),
+    "validate": (VALIDATE_TASK, CPU_QUEUE),
+}
+"""Bell -> (task name, queue name)."""
+
+VISIBILITY_TIMEOUT_SECONDS = 600
+
+
+def progress_channel(job_id: str) -> str:
+    """The Redis channel that is published to whenever a job's row or events changed."""
+    return f"atelier:job:{job_id}"
+
+
+class Doorbell(Protocol):
+    def ring(self, bell: Bell) -> None:
+        """Best effort: never raises when the broker is away."""
+
+
+class SilentDoorbell:
+    """The in-memory twin: remembers what was rung."""
+
+    def __init__(self) -> None:
+        self.rung: list[Bell] = []
+
+    def ring(self, bell: Bell) -> None:
+        self.rung.append(bell)
