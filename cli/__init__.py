@@ -1,0 +1,1 @@
+"""The `atelier` command: the client, the single processes, and the tree that `atelier up` keeps alive."""

@@ -1,0 +1,101 @@
+"""Valkey as our own child, on a loopback port with a password. Celery's broker and the live progress.
+
+TCP rather than a socket: redis-py and kombu spell socket addresses differently, and REDIS_URL serves both.
+"""
+
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis
+
+from cli.embedded.binaries import find_valkey
+from cli.embedded.place import Place
+from cli.home import Credentials, Home, change_credentials, load_credentials, write_private
+from cli.supervisor.service import Service
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class EmbeddedValkey:
+    home: Home
+    place: Place
+    program: Path
+    credentials: Credentials
+    port: int
+
+    @property
+    def data(self) -> Path:
+        return self.place.data / "valkey"
+
+    @property
+    def url(self) -> str:
+        return f"redis://:{self.credentials.valkey_password}@{HOST}:{self.port}/0"
+
+    def service(self) -> Service:
+        return Service(
+            name="valkey",
+            command=(str(self.program), str(self.data / "valkey.conf")),
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "ATELIER_TREE": self.place.home_id},
+            prepare=self.prepare,
+            ready=self.is_ready,
+            account=self.place.account,
+            stop_timeout_seconds=10,
+        )
+
+    def prepare(self) -> None:
+        """Writes the configuration: in a file, because everybody can read a command line."""
+        data = self.place.make_private(self.data)
+        write_private(data / "valkey.conf", self._configuration())
+        if self.place.account:
+            self.place.account.own(data / "valkey.conf")
+
+    def _configuration(self) -> str:
+        settings = {
+            "bind": HOST,
+            "port": self.port,
+            "requirepass": self.credentials.valkey_password,
+            "dir": f'"{self.data}"',
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": '""',
+            "maxmemory-policy": "noeviction",  # an evicting policy may drop whole queues
+            "daemonize": "no",
+            "set-proc-title": "no",  # it would write over the mark by which the tree's processes are found
+        }
+        return "".join(f"{name} {value}\n" for name, value in settings.items())
+
+    def is_ready(self) -> bool:
+        """Also False while it reads its file after a start."""
+        try:
+            with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
+                return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
+            return False
+
+
+def open_valkey(home: Home, place: Place) -> EmbeddedValkey:
+    """On the port of the last time, or another if that one is taken now. Raises StartError without a program."""
+    program, credentials = find_valkey(place), load_credentials(home)
+    port = credentials.valkey_port
+    if port is None or not is_free(HOST, port):
+        port = find_free_port(HOST)
+        credentials = change_credentials(home, valkey_port=port)
+    return EmbeddedValkey(home, place, program, credentials, port)
+
+
+def is_free(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def find_free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,24 @@
+"""What can keep a command from doing its work.
+
+CommandError          shown as one message, without a traceback; ``exit_code`` ends the process
+├── UsageError        2: the caller asked for something that cannot be, and can mend it
+└── StartError        1: a part of the service did not come up
+"""
+
+
+class CommandError(Exception):
+    """``message`` is for a person and says what to do."""
+
+    exit_code = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class UsageError(CommandError):
+    exit_code = 2
+
+
+class StartError(CommandError):
+    """Raised with the last lines of the failed part's log where there are any."""
