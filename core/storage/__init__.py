@@ -1,0 +1,70 @@
+"""Storage for objects: a directory, an S3 bucket, or memory, behind one protocol."""
+
+import re
+from pathlib import Path
+
+from core.storage.directory import DirectoryStorage
+from core.storage.memory import MemoryStorage
+from core.storage.protocol import (
+    DEFAULT_CONTENT_TYPE,
+    MAX_DOWNLOAD_URL_SECONDS,
+    MAX_UPLOAD_URL_SECONDS,
+    InvalidKey,
+    ObjectNotFound,
+    ObjectStat,
+    PresignedUpload,
+    Storage,
+    StorageError,
+    StorageFull,
+    StorageUnavailable,
+    StoredObject,
+)
+
+__all__ = [
+    "DEFAULT_CONTENT_TYPE",
+    "MAX_DOWNLOAD_URL_SECONDS",
+    "MAX_UPLOAD_URL_SECONDS",
+    "DirectoryStorage",
+    "InvalidKey",
+    "MemoryStorage",
+    "ObjectNotFound",
+    "ObjectStat",
+    "PresignedUpload",
+    "Storage",
+    "StorageError",
+    "StorageFull",
+    "StorageUnavailable",
+    "StoredObject",
+    "open_storage",
+]
+
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
+
+
+def open_storage(
+    location: str, *, s3_endpoint_url: str | None = None, s3_public_endpoint_url: str | None = None
+) -> Storage:
+    """The store at a directory's path, ``s3://bucket/prefix`` or ``memory://``. ValueError for anything else.
+
+    Opens no connection to S3: ``check()`` does. Open it after a fork, not before.
+    """
+    parsed = _SCHEME.fullmatch(location)
+    if parsed is None and location:
+        return DirectoryStorage(Path(location).expanduser())
+    if location == "memory://":
+        return MemoryStorage()
+    if parsed and parsed["scheme"] == "s3":
+        return _open_s3(parsed["rest"], s3_endpoint_url, s3_public_endpoint_url)
+    raise ValueError(f"a storage location is a directory, s3://bucket/prefix or memory://, not {location!r}")
+
+
+def _open_s3(path: str, endpoint_url: str | None, public_endpoint_url: str | None) -> Storage:
+    # Imported here: boto3 takes a third of a second that a directory store need not pay.
+    from core.storage.keys import check_prefix
+    from core.storage.s3 import S3Storage
+
+    bucket, _, prefix = path.partition("/")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
+        raise ValueError(f"not the name of an S3 bucket: {bucket!r}")
+    folder = "".join(f"{segment}/" for segment in check_prefix(prefix))
+    return S3Storage(bucket, folder, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url)
