@@ -1,0 +1,151 @@
+"""The schema: equal to the tables in Python, safe to make twice at once, and guarded by its triggers."""
+
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.orm import Session, sessionmaker
+
+import migrations
+from core.db.session import open_engine
+from core.db.tables import DEFAULT_TENANT, Base, Dataset, Job, JobEvent, Model, Tenant
+from core.domain.states import TRANSITIONS, JobStatus
+
+
+def insert_job(session: Session, job_id: str, status: JobStatus) -> None:
+    session.merge(Model(id="tiny", status="ready", location="/m", info={}))
+    session.merge(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
+    session.flush()
+    session.add(
+        Job(
+            id=job_id, tenant_id=DEFAULT_TENANT, model_id="tiny", dataset_id="ds_1", status=status,
+            spec={}, plan={}, estimate={},
+        )
+    )  # fmt: skip
+    session.flush()
+
+
+def add_event(session: Session, job_id: str) -> None:
+    session.add(JobEvent(id=f"evt_{job_id}", job_id=job_id, seq=1, type="job.queued", attempt=0, data={}))
+    session.flush()
+
+
+def list_differences(url: str) -> list[object]:
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        differences = compare_metadata(context, Base.metadata)
+    engine.dispose()
+    return differences
+
+
+def test_migrated_database_equals_the_tables(owner_database_url: str) -> None:
+    assert list_differences(owner_database_url) == []
+
+
+def test_downgrade_leaves_nothing(owner_database_url: str) -> None:
+    migrations.command.downgrade(migrations.make_config(owner_database_url), "base")
+    engine = open_engine(owner_database_url)
+    with engine.connect() as connection:
+        functions = "SELECT proname FROM pg_proc WHERE pronamespace = 'public'::regnamespace"
+        assert sa.inspect(connection).get_table_names() == ["alembic_version"]
+        assert connection.execute(sa.text(functions)).all() == []
+    engine.dispose()
+
+
+def test_two_migrations_at_once(empty_database_url: str) -> None:
+    errors: list[BaseException] = []
+    barrier = threading.Barrier(2)
+
+    def migrate() -> None:
+        command = [sys.executable, "-m", "alembic", "-c", Path(migrations.__file__).with_name("alembic.ini")]
+        barrier.wait()
+        try:
+            environment = {**os.environ, "DATABASE_URL": empty_database_url}
+            environment.pop("DATABASE_OWNER_URL", None)
+            subprocess.run([*command, "upgrade", "head"], cwd="/", env=environment, check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            errors.append(AssertionError(error.stderr.decode()))
+
+    threads = [threading.Thread(target=migrate) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert errors == []
+    assert list_differences(empty_database_url) == []
+
+
+def test_default_tenant_is_there(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        assert session.get(Tenant, DEFAULT_TENANT) is not None
+
+
+def test_trigger_allows_exactly_the_transitions(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        allowed: dict[JobStatus, set[JobStatus]] = {status: set() for status in JobStatus}
+        for before in JobStatus:
+            insert_job(session, f"job_{before}", before)
+            for after in set(JobStatus) - {before}:
+                savepoint = session.begin_nested()
+                with suppress(IntegrityError):
+                    session.execute(sa.update(Job).where(Job.id == f"job_{before}").values(status=after))
+                    allowed[before].add(after)
+                savepoint.rollback()
+    assert allowed == TRANSITIONS
+
+
+def test_trigger_refuses_an_unknown_status(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        insert_job(session, "job_1", JobStatus.RUNNING)
+        with pytest.raises(IntegrityError, match="may not go from running to done"):
+            session.execute(sa.update(Job).values(status="done"))
+
+
+def test_trigger_lets_other_columns_of_an_ended_job_change(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        insert_job(session, "job_1", JobStatus.SUCCEEDED)
+        session.execute(sa.update(Job).values(status="succeeded", slot=None))
+
+
+@pytest.mark.parametrize(
+    "statement", ["UPDATE job_events SET data = '{}'", "DELETE FROM job_events"], ids=["update", "delete"]
+)
+def test_events_are_append_only(sessions: sessionmaker[Session], statement: str) -> None:
+    with sessions() as session:
+        insert_job(session, "job_1", JobStatus.QUEUED)
+        add_event(session, "job_1")
+        with pytest.raises(IntegrityError, match="append-only"):
+            session.execute(sa.text(statement))
+
+
+def test_events_go_with_their_job(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        for job_id in ("job_1", "job_2"):
+            insert_job(session, job_id, JobStatus.CANCELED)
+            add_event(session, job_id)
+        session.execute(sa.delete(Job).where(Job.id == "job_1"))
+        assert session.scalars(sa.select(JobEvent.job_id)).all() == ["job_2"]
+
+
+def test_truncate_is_refused_even_to_the_owner(owner_database_url: str) -> None:
+    engine = open_engine(owner_database_url)
+    with engine.connect() as connection, pytest.raises(IntegrityError, match="append-only"):
+        connection.execute(sa.text("TRUNCATE job_events"))
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "statement", ["DROP TABLE jobs", "ALTER TABLE jobs DISABLE TRIGGER ALL", "DELETE FROM alembic_version"]
+)
+def test_service_role_owns_nothing(sessions: sessionmaker[Session], statement: str) -> None:
+    with sessions() as session, pytest.raises(ProgrammingError, match=r"owner|permission denied"):
+        session.execute(sa.text(statement))
