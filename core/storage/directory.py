@@ -185,9 +185,9 @@ class DirectoryStorage(WithoutAddresses):
     def _remove_abandoned(self) -> None:
         """Remove what puts that were killed have left: files in ``.tmp/`` that nobody has written to for a day."""
         oldest = time.time() - _ABANDONED_AFTER_SECONDS
-        with self._folder([_TEMPORARY], create=True) as folder_fd:
-            with os.scandir(folder_fd) as found, suppress(FileNotFoundError):
-                for entry in found:
+        with self._folder([_TEMPORARY], create=True) as folder_fd, os.scandir(folder_fd) as found:
+            for entry in found:
+                with suppress(FileNotFoundError):
                     if entry.stat(follow_symlinks=False).st_mtime < oldest:
                         os.unlink(entry.name, dir_fd=folder_fd)
 

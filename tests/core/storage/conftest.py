@@ -34,7 +34,7 @@ def s3_endpoint(aws_environment: None) -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def s3_client(s3_endpoint: str):
     return boto3.session.Session().client("s3", endpoint_url=s3_endpoint)
 

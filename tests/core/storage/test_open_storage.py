@@ -36,7 +36,7 @@ def test_a_bucket_with_a_prefix(prefix: str, bucket: str, s3_endpoint: str, s3_c
 
 @pytest.mark.parametrize("location", ["", "s3://", "s3:///prefix", "s3://Bad_Bucket/a", "gs://bucket", "memory://x"])
 def test_other_locations_are_refused(location: str) -> None:
-    with pytest.raises(ValueError, match="storage location|S3 bucket"):
+    with pytest.raises(ValueError, match=r"storage location|S3 bucket"):
         open_storage(location)
 
 

@@ -241,35 +241,36 @@ def test_delete_prefix_never_takes_the_whole_store(storage: Storage) -> None:
     assert storage.read("a") == SMALL
 
 
-@pytest.mark.parametrize(
-    "key", ["", "/a", "a/", "a//b", "../a", "a/../../b", "a/.", ".tmp/a", "a\\b", "a b", "é", "a\n"]
-)
-def test_every_method_refuses_a_bad_key(storage: Storage, tmp_path: Path, key: str) -> None:
+BAD_KEYS = ["", "/a", "a/", "a//b", "../a", "a/../../b", "a/.", ".tmp/a", "a\\b", "a b", "é", "a\n", "a\0"]
+
+
+def test_every_method_refuses_a_bad_key(storage: Storage, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(SMALL)
     link = {"content_type": "image/png", "expires_seconds": 60}
     calls = [
-        lambda: storage.put(key, SMALL),
-        lambda: storage.put_file(key, tmp_path / "file"),
-        lambda: storage.open(key).__enter__(),
-        lambda: storage.read(key),
-        lambda: storage.fetch(key, tmp_path / "target"),
-        lambda: storage.stat(key),
-        lambda: storage.delete(key),
-        lambda: storage.download_url(key, filename="a.png", **link),
-        lambda: storage.upload_url(key, size=1, sha256_base64="", **link),
+        lambda key: storage.put(key, SMALL),
+        lambda key: storage.put_file(key, tmp_path / "file"),
+        lambda key: storage.open(key).__enter__(),
+        lambda key: storage.read(key),
+        lambda key: storage.fetch(key, tmp_path / "target"),
+        lambda key: storage.stat(key),
+        lambda key: storage.delete(key),
+        lambda key: storage.download_url(key, filename="a.png", **link),
+        lambda key: storage.upload_url(key, size=1, sha256_base64="", **link),
     ]
     for call in calls:
-        with pytest.raises(InvalidKey):
-            call()
+        for key in BAD_KEYS:
+            with pytest.raises(InvalidKey):
+                call(key)
     assert list(storage.list("")) == []
 
 
-@pytest.mark.parametrize("prefix", ["/", "/a", "..", "a//", "../a", "a b"])
-def test_listings_refuse_a_bad_prefix(storage: Storage, prefix: str) -> None:
-    with pytest.raises(InvalidKey):
-        storage.list(prefix)
-    with pytest.raises(InvalidKey):
-        storage.delete_prefix(prefix)
+def test_listings_refuse_a_bad_prefix(storage: Storage) -> None:
+    for prefix in ("/", "/a", "..", "a//", "../a", "a b"):
+        with pytest.raises(InvalidKey):
+            storage.list(prefix)
+        with pytest.raises(InvalidKey):
+            storage.delete_prefix(prefix)
 
 
 def test_a_store_in_order_passes_its_check(storage: Storage) -> None:
