@@ -34,6 +34,9 @@ APP = "atelier_app"
 # No process ever gets this number: it is above the largest pid_max of Linux and macOS.
 NO_PID = 2**31 - 2
 
+# Nothing of the caller's: PG* variables and locales change what initdb and the server do.
+ENVIRONMENT = {"LC_ALL": "C", "PATH": "/usr/bin:/bin"}
+
 _ACCESS_RULES = f"""\
 # Written anew at every start.
 local all {SUPERUSER} peer map=atelier
@@ -71,10 +74,9 @@ class EmbeddedPostgres:
         return Service(
             name="postgres",
             command=(str(self.programs.postgres), "-D", str(self.data), *self._options()),
-            env=_environment(self.place.home_id),
+            env=ENVIRONMENT,
             prepare=self.prepare,
-            ready=self.is_ready,
-            settle=self.provision,
+            ready=self.provision_if_up,
             account=self.place.account,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, writes a checkpoint
             death_signal=signal.SIGINT,
@@ -111,9 +113,10 @@ class EmbeddedPostgres:
         folder = self.place.make_private(self.place.data / f".postgres-{secrets.token_hex(4)}")
         command = [str(self.programs.initdb), "-D", str(folder), "-U", SUPERUSER, "-E", "UTF8"]
         command += ["--auth-local=peer", "--auth-host=reject", *_locale_options(self.programs)]
+        command += ["--no-sync"] if ("fsync", "off") in self.settings else []
         result = subprocess.run(
             launcher_command(tuple(command), self.place.account, signal.SIGKILL),
-            cwd="/", env=_environment(self.place.home_id), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            cwd="/", env=ENVIRONMENT, stdin=subprocess.DEVNULL, capture_output=True, text=True,
             check=False,
         )  # fmt: skip
         if result.returncode != 0:
@@ -130,12 +133,13 @@ class EmbeddedPostgres:
         host = str(self.socket_dir)
         return psycopg.connect(host=host, user=SUPERUSER, dbname=database, autocommit=True, connect_timeout=2)
 
-    def is_ready(self) -> bool:
+    def provision_if_up(self) -> bool:
+        """False while it does not let anybody in yet: starting, or recovering from a crash."""
         try:
-            with self._connect("postgres"):
-                return True
+            self.provision()
         except psycopg.OperationalError:
             return False
+        return True
 
     def provision(self) -> None:
         """Makes the roles, the database and the rights what they should be; safe to repeat."""
@@ -164,11 +168,6 @@ _RIGHTS: Sequence[str] = (
 def open_postgres(home: Home, place: Place, settings: tuple[tuple[str, str], ...] = ()) -> EmbeddedPostgres:
     """Raises StartError when there is no PostgreSQL to run."""
     return EmbeddedPostgres(home, place, find_postgres(place), load_credentials(home), place.socket_dir(), settings)
-
-
-def _environment(home_id: str) -> dict[str, str]:
-    # Nothing of the caller's: PG* variables and locales change what initdb and the server do.
-    return {"LC_ALL": "C", "PATH": "/usr/bin:/bin", "ATELIER_TREE": home_id}
 
 
 def _locale_options(programs: PostgresPrograms) -> list[str]:

@@ -37,7 +37,7 @@ class EmbeddedValkey:
         return Service(
             name="valkey",
             command=(str(self.program), str(self.data / "valkey.conf")),
-            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin", "ATELIER_TREE": self.place.home_id},
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
             prepare=self.prepare,
             ready=self.is_ready,
             account=self.place.account,

@@ -8,7 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.home import Home
+from cli.home import Home, load_credentials
+from cli.supervisor.orphans import MARK_VARIABLE
 from cli.supervisor.service import Service, launcher_command
 
 MAX_LOG_BYTES = 20 * 1024**2
@@ -65,12 +66,16 @@ def start_process(service: Service, home: Home) -> RunningProcess:
     _rotate(log_file)
     with log_file.open("ab") as log:
         popen = subprocess.Popen(
-            command, env=dict(service.env), cwd=service.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command, env=_environment(service, home), cwd=service.cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone
         )  # fmt: skip
     pid_file = home.pid_file(service.name)
     pid_file.write_text(f"{popen.pid}\n")
     return RunningProcess(service, popen, pid_file)
+
+
+def _environment(service: Service, home: Home) -> dict[str, str]:
+    return {**service.env, MARK_VARIABLE: load_credentials(home).home_id}
 
 
 def tail(log_file: Path, num_lines: int = 20) -> str:

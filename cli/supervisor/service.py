@@ -12,29 +12,20 @@ from cli.supervisor.account import Account
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 
-def _nothing() -> None:
-    return None
-
-
-def _always() -> bool:
-    return True
-
-
 @dataclass(frozen=True)
 class Service:
     """One process of the tree.
 
-    ``prepare`` runs before each start, and ``settle`` after each time ``ready`` first says yes; both may
-    raise CommandError. ``ready`` must answer within about a second. ``once`` marks a process that is done
-    when it exits with 0, and is not started again.
+    ``prepare`` runs before each start and may raise CommandError. ``ready`` is asked after each start until
+    it says yes; it answers within a few seconds, and may do what is left to do when the process first
+    listens. ``once`` marks a process that is done when it exits with 0, and is not started again.
     """
 
     name: str
     command: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
-    prepare: Callable[[], None] = _nothing
-    ready: Callable[[], bool] = _always
-    settle: Callable[[], None] = _nothing
+    prepare: Callable[[], object] = lambda: None
+    ready: Callable[[], bool] = lambda: True
     once: bool = False
     account: Account | None = None
     cwd: Path = Path("/")

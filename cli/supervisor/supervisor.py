@@ -1,0 +1,171 @@
+"""Keeps a tree of services: up in stages, watched, restarted when one dies, down in the reverse order."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from cli.errors import CommandError, StartError
+from cli.home import Home, load_credentials
+from cli.supervisor.orphans import end_tree
+from cli.supervisor.process import RunningProcess, start_process, tail
+from cli.supervisor.service import Service
+from cli.supervisor.signals import SignalInbox
+
+Stage = Sequence[Service]
+
+FIRST_DELAY_SECONDS = 0.5
+LONGEST_DELAY_SECONDS = 30.0
+STEADY_AFTER_SECONDS = 60.0  # a run of this length is no crash loop: the next delay is the first again
+EXIT_OK, EXIT_KILLED = 0, 130
+
+log = logging.getLogger("atelier.supervisor")
+
+
+class StopRequested(Exception):
+    """Told to stop before everything was up."""
+
+
+@dataclass
+class Seat:
+    """A service's place in the tree, filled or waiting to be filled again. Times are of the monotonic clock."""
+
+    service: Service
+    process: RunningProcess | None = None
+    is_ready: bool = False
+    started_at: float = 0.0
+    restart_at: float = 0.0
+    delay_seconds: float = FIRST_DELAY_SECONDS
+
+
+@dataclass
+class Supervisor:
+    """Must live in the main thread: the kernel ties the children's lives to the thread that starts them."""
+
+    home: Home
+    stages: Sequence[Stage]
+    signals: SignalInbox
+    seats: list[list[Seat]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seats = [[Seat(service) for service in stage] for stage in self.stages]
+
+    def start(self) -> None:
+        """Raises StartError with the log's end when one does not come up, StopRequested when told to stop."""
+        for stage in self.seats:
+            for seat in stage:
+                self._start(seat)
+            while not all(self._is_up(seat) for seat in stage):
+                self._check_all_alive()
+                self.signals.wait(0.1)
+                if self.signals.stop_requested:
+                    raise StopRequested
+            log.info("up: %s", ", ".join(seat.service.name for seat in stage))
+
+    def watch(self) -> None:
+        """Restarts what dies, until told to stop."""
+        while not self.signals.stop_requested:
+            for seat in self._all_seats():
+                self._tend(seat)
+            self.signals.wait(0.5)
+
+    def stop(self) -> bool:
+        """Ends the stages last to first. False when the caller was told to kill instead of waiting."""
+        for stage in reversed(self.seats):
+            running = [seat.process for seat in stage if seat.process and seat.process.poll() is None]
+            self._stop_together(running)
+        return not self.signals.kill_requested
+
+    def _all_seats(self) -> list[Seat]:
+        return [seat for stage in self.seats for seat in stage]
+
+    def _start(self, seat: Seat) -> None:
+        seat.process, seat.is_ready, seat.started_at = start_process(seat.service, self.home), False, time.monotonic()
+        log.info("started %s (pid %d)", seat.service.name, seat.process.pid)
+
+    def _is_up(self, seat: Seat) -> bool:
+        if seat.service.once:
+            return seat.process is not None and seat.process.poll() == 0
+        seat.is_ready = seat.is_ready or seat.service.ready()
+        return seat.is_ready
+
+    def _check_all_alive(self) -> None:
+        for seat in self._all_seats():
+            code = seat.process.poll() if seat.process else None
+            if code is not None and not (seat.service.once and code == 0):
+                raise StartError(self._describe_failure(seat.service, f"ended at its start ({_reason(code)})"))
+            waited = time.monotonic() - seat.started_at
+            if seat.process and code is None and not seat.is_ready and waited > seat.service.start_timeout_seconds:
+                raise StartError(self._describe_failure(seat.service, f"was not ready after {waited:.0f} s"))
+
+    def _describe_failure(self, service: Service, what: str) -> str:
+        file = self.home.log_file(service.name)
+        return f"{service.name} {what}. The end of {file}:\n{tail(file)}"
+
+    def _tend(self, seat: Seat) -> None:
+        if seat.service.once:
+            return
+        if seat.process is None:
+            if time.monotonic() >= seat.restart_at:
+                self._restart(seat)
+        elif (code := seat.process.poll()) is not None:
+            seat.process.kill()  # the rest of its group
+            self._schedule_restart(seat, f"died ({_reason(code)})")
+        elif not seat.is_ready and self._is_up(seat):
+            log.info("%s is back", seat.service.name)
+
+    def _restart(self, seat: Seat) -> None:
+        try:
+            self._start(seat)
+        except (CommandError, OSError) as error:
+            self._schedule_restart(seat, f"cannot be started: {error}")
+
+    def _schedule_restart(self, seat: Seat, why: str) -> None:
+        now = time.monotonic()
+        if seat.process and now - seat.started_at >= STEADY_AFTER_SECONDS:
+            seat.delay_seconds = FIRST_DELAY_SECONDS
+        seat.process, seat.restart_at = None, now + seat.delay_seconds
+        file = self.home.log_file(seat.service.name)
+        log.warning("%s %s; starting it again in %.1f s, see %s", seat.service.name, why, seat.delay_seconds, file)
+        seat.delay_seconds = min(2 * seat.delay_seconds, LONGEST_DELAY_SECONDS)
+
+    def _stop_together(self, processes: Sequence[RunningProcess]) -> None:
+        for process in processes:
+            log.info("stopping %s (pid %d)", process.service.name, process.pid)
+            process.signal(process.service.stop_signal)
+        asked_at = time.monotonic()
+        while running := [process for process in processes if process.poll() is None]:
+            waited = time.monotonic() - asked_at
+            late = [process for process in running if waited > process.service.stop_timeout_seconds]
+            for process in running if self.signals.kill_requested else late:
+                log.warning("killing %s (pid %d)", process.service.name, process.pid)
+                process.kill()
+                process.popen.wait()
+            self.signals.wait(0.1)
+
+
+def _reason(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def run_tree(home: Home, stages: Sequence[Stage], on_up: Callable[[], object] = lambda: None) -> int:
+    """Starts the stages one after the other, calls ``on_up``, and keeps them until told to stop.
+
+    The caller holds the home's lock. Returns the exit code: 0 after an orderly stop, 130 after a second
+    Ctrl-C. Raises StartError when something did not come up; by then everything is down again.
+    """
+    home_id = load_credentials(home).home_id
+    with SignalInbox() as signals:
+        if leftovers := end_tree(home, home_id):
+            log.warning("ended what an earlier run had left: %s", ", ".join(map(str, leftovers)))
+        supervisor = Supervisor(home, stages, signals)
+        try:
+            supervisor.start()
+            on_up()
+            supervisor.watch()
+        except StopRequested:
+            log.info("told to stop before everything was up")
+        finally:
+            stopped_in_order = supervisor.stop()
+            end_tree(home, home_id)  # what hid in sessions of its own
+        return EXIT_OK if stopped_in_order else EXIT_KILLED
