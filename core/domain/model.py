@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.domain.spec import AdapterType, Targets
+
 Family = Literal["sd1"]
 ModelStatus = Literal["ready", "checking", "rejected"]
 
@@ -13,8 +15,9 @@ class Defaults(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    adapter_type: AdapterType
     rank: int
-    targets: Literal["attention", "attention_ff", "all"]
+    targets: Targets
     learning_rate: float
     schedule: Literal["constant", "cosine"]
     batch_size: int
@@ -29,6 +32,7 @@ class Defaults(BaseModel):
 FAMILY_DEFAULTS: dict[Family, Defaults] = {
     # Near what diffusers' train_text_to_image_lora.py and kohya's guides use for 10 to 50 pictures.
     "sd1": Defaults(
+        adapter_type="lora",
         rank=16,
         targets="attention",
         learning_rate=1e-4,
@@ -59,8 +63,8 @@ class Calibration(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A registered base. ``adapter_dims[targets]`` is the sum of (inputs + outputs) over the layers that
-    those targets adapt: rank times it is the number of an adapter's parameters."""
+    """A registered base. ``adapter_dims["lora/attention"]`` (type and targets) is the sum of (inputs + outputs)
+    over the layers that they adapt: rank times it is the number of an adapter's parameters."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from core.domain.dataset import Bucket, DatasetManifest, choose_bucket
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo
-from core.domain.spec import Precision, Preset, Targets, TrainingSpec
+from core.domain.spec import AdapterType, Precision, Preset, Targets, TrainingSpec
 
 MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
 PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, "quick": 0.4}
@@ -43,6 +43,7 @@ class TrainPlan(Part):
     dataset_sha256: str
     images: tuple[PlannedImage, ...]
 
+    adapter_type: AdapterType
     rank: int
     alpha: float
     targets: Targets
@@ -121,6 +122,7 @@ def resolve(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo) -> 
         family=model.family,
         dataset_sha256=manifest.content_hash(),
         images=_plan_images(spec, manifest, resolution, model.resolution_step),
+        adapter_type=spec.adapter.type or defaults.adapter_type,
         rank=rank,
         alpha=spec.adapter.alpha or float(rank),
         targets=spec.adapter.targets or ("all" if spec.preset == "style" else defaults.targets),
@@ -233,7 +235,7 @@ def _check_work(plan: TrainPlan) -> None:
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
     """Scales what earlier jobs on this base took; else the model's calibration; else says that it cannot know."""
-    adapter_bytes = plan.rank * model.adapter_dims[plan.targets] * BYTES_PER_WEIGHT
+    adapter_bytes = plan.rank * model.adapter_dims[f"{plan.adapter_type}/{plan.targets}"] * BYTES_PER_WEIGHT
     samples = plan.steps * plan.batch_size * plan.gradient_accumulation
     calibration = model.calibration
     pictures = (len(plan.sample_steps) + 1) * len(plan.sample_prompts)

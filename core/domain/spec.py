@@ -13,6 +13,7 @@ MAX_STEPS = 100_000
 MAX_RESOLUTION = 2048
 
 Preset = Literal["auto", "subject", "style", "quick"]
+AdapterType = Literal["lora", "locon"]
 Targets = Literal["attention", "attention_ff", "all"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 
@@ -26,11 +27,17 @@ class SpecPart(BaseModel):
 
 
 class AdapterSpec(SpecPart):
-    """LoRA (arXiv 2106.09685): the update is ``alpha / rank * up @ down``."""
+    """LoRA (arXiv 2106.09685): the update is ``alpha / rank * up @ down``.
 
+    ``locon`` adapts the convolutions of the residual blocks and samplers as well (LyCORIS' LoCon).
+    """
+
+    type: AdapterType | None = Field(None, description="lora: transformer blocks; locon: convolutions too.")
     rank: int | None = Field(None, ge=1, le=MAX_RANK, description="Width of the low-rank update.")
     alpha: float | None = Field(None, gt=0, le=1024, allow_inf_nan=False, description="Default: the rank.")
-    targets: Targets | None = Field(None, description="Which layers of the U-Net are adapted.")
+    targets: Targets | None = Field(
+        None, description="Which layers of the transformer blocks: attention, feed-forward too, or all."
+    )
 
 
 class OptimizerSpec(SpecPart):

@@ -1,0 +1,1 @@
+"""The workers: Celery consumers, the steward, and the trainer process. Never imports fastapi or app."""

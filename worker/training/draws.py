@@ -1,0 +1,15 @@
+"""Every random draw of a training, keyed by (seed, step, stream).
+
+No draw depends on what was drawn before it, so a run that resumes at step n draws what an undisturbed one
+would have drawn. All are made on the CPU and then moved, so they are the same on every device.
+"""
+
+import hashlib
+
+import torch
+
+
+def generator(seed: int, step: int, stream: str) -> torch.Generator:
+    """A fresh CPU generator. ``stream`` names the use, such as "noise" or "timesteps"."""
+    digest = hashlib.sha256(f"{seed}:{step}:{stream}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
