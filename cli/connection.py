@@ -1,0 +1,61 @@
+"""Which service a client command talks to, and with which key."""
+
+import ipaddress
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cli.errors import CommandError
+from cli.home import DEFAULT_HOME
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True)
+class Connection:
+    url: str
+    api_key: str | None = field(repr=False)
+
+
+def find_connection(environ: Mapping[str, str]) -> Connection:
+    """ATELIER_URL and ATELIER_API_KEY; else what the home on this machine tells.
+
+    The home's key opens everything, so it goes to addresses of this machine only.
+    """
+    home = Path(environ.get("ATELIER_HOME") or DEFAULT_HOME).expanduser()
+    url = environ.get("ATELIER_URL") or read_running_url(home) or DEFAULT_URL
+    key = environ.get("ATELIER_API_KEY") or (read_admin_key(home) if is_this_machine(url) else None)
+    return Connection(url.rstrip("/"), key)
+
+
+def read_running_url(home: Path) -> str | None:
+    """Where the `atelier up` of this home listens; None when none was told."""
+    try:
+        told = json.loads((home / "run" / "api.json").read_text())
+    except (OSError, ValueError):
+        return None
+    url = told.get("url") if isinstance(told, dict) else None
+    return url if isinstance(url, str) else None
+
+
+def read_admin_key(home: Path) -> str | None:
+    """Raises CommandError when the key is there but another user's."""
+    try:
+        return (home / "admin.key").read_text().strip() or None
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CommandError(f"{home / 'admin.key'} cannot be read ({error.strerror}): set ATELIER_API_KEY.") from error
+
+
+def is_this_machine(url: str) -> bool:
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

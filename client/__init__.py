@@ -1,0 +1,32 @@
+"""The Python client of Atelier's HTTP contract. It knows httpx, and nothing else of the house."""
+
+from client.client import AtelierClient
+from client.errors import (
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    DatasetUnusable,
+    DownloadDamaged,
+    InputError,
+    Problem,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
+from client.uploads import Selection, select_files
+from client.watching import Update
+
+__all__ = [
+    "ApiError",
+    "AtelierClient",
+    "ClientError",
+    "ConnectionFailed",
+    "DatasetUnusable",
+    "DownloadDamaged",
+    "InputError",
+    "Problem",
+    "Selection",
+    "UnexpectedAnswer",
+    "Update",
+    "WaitTimeout",
+    "select_files",
+]

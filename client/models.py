@@ -1,0 +1,154 @@
+"""What the service answers, as frozen objects. Unknown fields are kept, so an older client reads a newer service."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+AdapterFormat = Literal["kohya", "diffusers"]
+TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled"})
+FINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled"})
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+Item = TypeVar("Item", bound=Answer)
+
+
+class Page(Answer, Generic[Item]):
+    data: tuple[Item, ...] = ()
+    has_more: bool = False
+    first_id: str | None = None
+    last_id: str | None = None
+
+
+class LeftOut(Answer):
+    file: str
+    reason: str
+
+
+class ReportWarning(Answer):
+    code: str
+    message: str
+    files: tuple[str, ...] = ()
+
+
+class Report(Answer):
+    """What became of every file of a dataset."""
+
+    num_files: int = 0
+    num_images: int = 0
+    left_out: tuple[LeftOut, ...] = ()
+    warnings: tuple[ReportWarning, ...] = ()
+
+
+class Trouble(Answer):
+    """Why a job failed or a dataset was rejected."""
+
+    type: str = "about:blank"
+    title: str = ""
+    detail: str = ""
+
+
+class Dataset(Answer):
+    id: str
+    status: str
+    name: str | None = None
+    created_at: datetime | None = None
+    report: Report | None = None
+    error: Trouble | None = None
+
+
+class Model(Answer):
+    id: str
+    family: str
+    resolution: int
+    status: str
+    sha256: str | None = None
+    description: str = ""
+
+
+class Progress(Answer):
+    """``loss`` is the latest step's; times are in seconds."""
+
+    step: int = 0
+    num_steps: int = 0
+    percent: float = 0.0
+    seconds_per_step: float | None = None
+    eta_seconds: float | None = None
+    loss: float | None = None
+
+
+class Estimate(Answer):
+    steps: int
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    adapter_bytes: int | None = None
+
+
+class Plan(Answer):
+    """The answer to a dry run."""
+
+    plan: dict[str, Any]
+    estimate: Estimate
+
+
+class Job(Answer):
+    id: str
+    status: str
+    model: str
+    dataset: str
+    created_at: datetime
+    phase: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 0
+    spec: dict[str, Any] = Field(default_factory=dict)
+    plan: dict[str, Any] = Field(default_factory=dict)
+    progress: Progress | None = None
+    estimate: Estimate | None = None
+    result: dict[str, Any] | None = None
+    error: Trouble | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL_STATUSES
+
+    @property
+    def name(self) -> str:
+        return str(self.spec.get("name") or self.spec.get("trigger") or self.plan.get("name") or self.id)
+
+
+class JobEvent(Answer):
+    """``id`` is what a stream resumes after."""
+
+    id: str
+    type: str
+    created_at: datetime
+    attempt: int = 0
+    data: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def is_final(self) -> bool:
+        return self.type in FINAL_EVENTS
+
+
+class SampleImage(Answer):
+    prompt: str
+    sha256: str | None = None
+
+
+class SampleSet(Answer):
+    """One step's pictures."""
+
+    step: int
+    images: tuple[SampleImage, ...] = ()
+
+
+class Metric(Answer):
+    step: int
+    loss: float
+    learning_rate: float | None = None
+    seconds_per_step: float | None = None

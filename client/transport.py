@@ -1,0 +1,122 @@
+"""One request to the service: every failure becomes a ``ClientError``."""
+
+import contextlib
+import importlib.metadata
+import ipaddress
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import ValidationError
+
+from client.errors import ApiError, ConnectionFailed, InputError, UnexpectedAnswer, parse_problem
+from client.models import Answer
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+Parsed = TypeVar("Parsed", bound=Answer)
+
+
+class Transport:
+    """Keeps one pool of connections. ``url`` may have a path, as behind a proxy."""
+
+    def __init__(self, url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url
+        headers = {"User-Agent": f"atelier/{_version()}", "Accept": "application/json"}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
+        try:
+            self.http = httpx.Client(
+                base_url=check_url(url),
+                headers=headers,
+                timeout=TIMEOUT,
+                follow_redirects=True,
+                transport=transport,
+                trust_env=not is_loopback(url),  # no proxy of the environment's stands before this machine itself
+            )
+        except UnicodeEncodeError:
+            raise InputError("The API key has characters that no key has; copy it again.") from None
+
+    def get(self, path: str, model: type[Parsed], **options: Any) -> Parsed:
+        return self.ask("GET", path, model, **options)
+
+    def ask(self, method: str, path: str, model: type[Parsed], **options: Any) -> Parsed:
+        """Raises ApiError, ConnectionFailed or UnexpectedAnswer."""
+        with self.connecting():
+            response = self.http.request(method, path, **options)
+        check(response)
+        try:
+            return model.model_validate_json(response.content)
+        except ValidationError as error:
+            raise UnexpectedAnswer(f"{self.url} did not answer as Atelier does: {describe(error)}") from error
+
+    @contextlib.contextmanager
+    def stream(self, path: str, **options: Any) -> Iterator[httpx.Response]:
+        """An open answer whose body is not yet read."""
+        with self.connecting(), self.http.stream("GET", path, **options) as response:
+            if response.is_error:
+                response.read()
+            check(response)
+            yield response
+
+    @contextlib.contextmanager
+    def connecting(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise ConnectionFailed(
+                f"No service answers at {self.url}. Start one with `atelier up`, or set ATELIER_URL."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ConnectionFailed(f"{self.url} did not answer in time. Try again in a moment.") from error
+        except httpx.TransportError as error:
+            raise ConnectionFailed(f"The connection to {self.url} broke ({error}). Try again.") from error
+        except httpx.TooManyRedirects as error:
+            raise UnexpectedAnswer(f"{self.url} redirects without end; check ATELIER_URL.") from error
+
+
+def check_url(url: str) -> httpx.URL:
+    """Raises InputError for what is no http or https address."""
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise InputError(f"{url!r} is not an address: {error}.") from error
+    if parsed.scheme not in {"http", "https"} or not parsed.host:
+        raise InputError(f"{url!r} is not an address. It starts with http:// or https://.")
+    return parsed
+
+
+def is_loopback(url: str) -> bool:
+    host = check_url(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check(response: httpx.Response) -> None:
+    """Raises ApiError with the problem document, or UnexpectedAnswer where an error has none."""
+    if not response.is_error:
+        return
+    try:
+        problem = parse_problem(response.status_code, response.json())
+    except ValueError:
+        problem = None
+    if problem is None:
+        raise UnexpectedAnswer(
+            f"{response.url.copy_with(query=None)} answered {response.status_code} {response.reason_phrase}, "
+            "but not as Atelier does. Check ATELIER_URL."
+        )
+    raise ApiError(problem)
+
+
+def describe(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the answer'}: {first['msg']}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("atelier")
+    except importlib.metadata.PackageNotFoundError:
+        return "dev"

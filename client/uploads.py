@@ -1,0 +1,135 @@
+"""What of a folder is sent, and how: one multipart request whose files are opened one at a time."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from client.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+CAPTION_SUFFIX = ".txt"
+METADATA_NAME = "metadata.jsonl"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """``name`` is the path within the folder, with forward slashes."""
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What will be sent, and what lies in the folder but will not."""
+
+    uploads: tuple[Upload, ...]
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def num_images(self) -> int:
+        return sum(is_image(upload.path) for upload in self.uploads)
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return sum(upload.path.stat().st_size for upload in self.uploads)
+
+
+class LazyFile(io.RawIOBase):
+    """A file that is open only while it is read, so that a set may have more files than a process may open."""
+
+    def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:
+        """``on_bytes`` hears the length of each block that was read."""
+        self._path = path
+        self._on_bytes = on_bytes
+        self._file: BinaryIO | None = None
+        self._size = path.stat().st_size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = base + offset
+        self._release()
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        if self._file is None:
+            self._file = self._path.open("rb")
+            self._file.seek(self._position)
+        block = self._file.read(size)
+        self._position += len(block)
+        if not block:
+            self._release()
+        elif self._on_bytes is not None:
+            self._on_bytes(len(block))
+        return block
+
+    def close(self) -> None:
+        self._release()
+        super().close()
+
+    def _release(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def select_files(path: Path) -> Selection:
+    """The images and captions of a folder and its subfolders; or one archive or image.
+
+    Raises InputError when there is nothing to send.
+    """
+    if path.is_dir():
+        return _select_folder(path)
+    if not path.exists():
+        raise InputError(f"There is no folder or file {path}.")
+    if not (is_archive(path) or is_image(path)):
+        raise InputError(f"{path} is neither a folder of images, nor an archive ({', '.join(ARCHIVE_SUFFIXES)}).")
+    return Selection((Upload(path.name, path),))
+
+
+def _select_folder(folder: Path) -> Selection:
+    found = [Upload(file.relative_to(folder).as_posix(), file) for file in _walk(folder)]
+    wanted = tuple(upload for upload in found if is_wanted(upload.path))
+    if not any(is_image(upload.path) for upload in wanted):
+        kinds = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise InputError(f"{folder} holds no image ({kinds}). Name the folder that the images lie in, or an archive.")
+    skipped = tuple(upload.name for upload in found if not is_wanted(upload.path))
+    return Selection(wanted, skipped)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files by name, hidden ones left out; links to folders are not followed, so there are no circles."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(root, name)
+            if not name.startswith(".") and file.is_file():
+                yield file
+
+
+def is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def is_archive(path: Path) -> bool:
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def is_wanted(path: Path) -> bool:
+    """In a folder, archives stay behind: they mostly hold the same images once more."""
+    return is_image(path) or path.suffix.lower() == CAPTION_SUFFIX or path.name == METADATA_NAME
