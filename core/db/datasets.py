@@ -1,0 +1,119 @@
+"""The clients' side of datasets: create, fill, close, read, delete. The validating worker's is in validation.py."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from core.db.tables import Dataset, DatasetFile, Job
+from core.domain.errors import NotFound, WrongState
+from core.domain.states import DatasetStatus
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A received file: its object is in storage under ``key``; ``size`` in bytes."""
+
+    id: str
+    filename: str
+    key: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    num_files: int
+    num_bytes: int
+
+
+def insert_dataset(
+    session: Session, *, dataset_id: str, tenant_id: str, name: str | None, status: DatasetStatus
+) -> Dataset:
+    """Takes its id from outside, because files may be stored under it before the row is there."""
+    dataset = Dataset(id=dataset_id, tenant_id=tenant_id, name=name, status=status)
+    session.add(dataset)
+    session.flush()
+    session.refresh(dataset)
+    return dataset
+
+
+def get_dataset(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset:
+    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends."""
+    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    dataset = session.execute(query).scalar_one_or_none()
+    if dataset is None:
+        raise NotFound(f"There is no dataset {dataset_id}.")
+    return dataset
+
+
+def list_datasets(
+    session: Session, tenant_id: str, *, status: DatasetStatus | None = None, after: str | None = None, limit: int = 20
+) -> tuple[list[Dataset], bool]:
+    """Newest first, by id; and whether there are more."""
+    query = select(Dataset).where(Dataset.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(Dataset.status == status)
+    if after is not None:
+        query = query.where(Dataset.id < after)
+    datasets = list(session.execute(query.order_by(Dataset.id.desc()).limit(limit + 1)).scalars())
+    return datasets[:limit], len(datasets) > limit
+
+
+def lock_open_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
+    """Raises NotFound, or WrongState when the dataset takes no more files."""
+    dataset = get_dataset(session, tenant_id, dataset_id, lock=True)
+    if dataset.status != DatasetStatus.OPEN:
+        raise WrongState(f"Dataset {dataset_id} is {dataset.status} and takes no more files; make a new one.")
+    return dataset
+
+
+def insert_files(session: Session, dataset_id: str, files: Sequence[NewFile]) -> None:
+    """The caller sees to it that no name is given twice."""
+    session.add_all(DatasetFile(dataset_id=dataset_id, **asdict(file)) for file in files)
+    session.flush()
+
+
+def put_file(session: Session, dataset_id: str, file: NewFile) -> str | None:
+    """Adds a file, or puts it in the place of the one of the same name, whose storage key is returned.
+
+    The caller holds the dataset's row locked.
+    """
+    replaced = session.execute(
+        delete(DatasetFile)
+        .where(DatasetFile.dataset_id == dataset_id, DatasetFile.filename == file.filename)
+        .returning(DatasetFile.key)
+    ).scalar_one_or_none()
+    insert_files(session, dataset_id, [file])
+    return replaced
+
+
+def list_files(session: Session, dataset_id: str) -> Sequence[DatasetFile]:
+    query = select(DatasetFile).where(DatasetFile.dataset_id == dataset_id).order_by(DatasetFile.filename)
+    return session.execute(query).scalars().all()
+
+
+def total_files(session: Session, dataset_id: str) -> Totals:
+    return total_files_of(session, [dataset_id]).get(dataset_id, Totals(0, 0))
+
+
+def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str, Totals]:
+    """Datasets without files are absent."""
+    query = (
+        select(DatasetFile.dataset_id, func.count(), func.sum(DatasetFile.size))
+        .where(DatasetFile.dataset_id.in_(dataset_ids))
+        .group_by(DatasetFile.dataset_id)
+    )
+    return {row[0]: Totals(row[1], int(row[2])) for row in session.execute(query)}
+
+
+def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> None:
+    """Rows only; the caller then deletes the dataset's prefix in storage. Raises NotFound, WrongState."""
+    get_dataset(session, tenant_id, dataset_id, lock=True)
+    user = session.execute(select(Job.id).where(Job.dataset_id == dataset_id).limit(1)).scalar_one_or_none()
+    if user is not None:
+        raise WrongState(f"Dataset {dataset_id} is used by {user}: delete its jobs first.")
+    session.execute(delete(Dataset).where(Dataset.id == dataset_id))

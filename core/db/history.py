@@ -1,0 +1,23 @@
+"""Reads over a job's events and metrics that go page by page."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db.tables import JobEvent, JobMetric
+from core.domain.errors import InvalidRequest
+
+
+def find_seq(session: Session, job_id: str, event_id: str) -> int:
+    """The place of an event in its job's history. Raises InvalidRequest for an id that is none of its."""
+    query = select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.id == event_id)
+    seq = session.execute(query).scalar_one_or_none()
+    if seq is None:
+        raise InvalidRequest(f"Job {job_id} has no event {event_id}: continue after the id of one that it has.")
+    return seq
+
+
+def page_metrics(session: Session, job_id: str, *, after_step: int, limit: int) -> tuple[list[JobMetric], bool]:
+    """In the order of the steps; and whether there are more."""
+    query = select(JobMetric).where(JobMetric.job_id == job_id, JobMetric.step > after_step)
+    rows = list(session.execute(query.order_by(JobMetric.step).limit(limit + 1)).scalars())
+    return rows[:limit], len(rows) > limit
