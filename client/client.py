@@ -9,7 +9,7 @@ with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -105,7 +105,7 @@ class AtelierClient:
     def resume_job(self, job_id: str) -> Job:
         return self._transport.ask("POST", f"/jobs/{job_id}/resume", Job)
 
-    def watch(self, job_id: str, *, after: str | None = None) -> Iterator[Update]:
+    def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
         """Every event once and in order, and the job's progress between them, until the job has ended."""
         return watch_job(self._transport, job_id, after)
 
@@ -120,9 +120,9 @@ class AtelierClient:
 
     # --- files ------------------------------------------------------------------------------------------
 
-    def download_adapter(self, job_id: str, target: Path, *, format: AdapterFormat = "kohya") -> str:
+    def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
         """Writes the .safetensors whole or not at all; returns its sha256."""
-        return self._download(f"/jobs/{job_id}/adapter?format={format}", target)
+        return self._download(f"/jobs/{job_id}/adapter?format={adapter_format}", target)
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:
         return self._download(f"/jobs/{job_id}/samples/{step}/grid.png", target)

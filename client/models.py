@@ -127,6 +127,7 @@ class JobEvent(Answer):
     id: str
     type: str
     created_at: datetime
+    job: str | None = None
     attempt: int = 0
     data: dict[str, Any] = Field(default_factory=dict)
 

@@ -4,7 +4,7 @@ The stream is resumed after the last event that was handed out, so none is lost 
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -38,7 +38,7 @@ class Watch:
         self.failures = 0
         self.silent_since: float | None = None
 
-    def run(self) -> Iterator[Update]:
+    def run(self) -> Generator[Update]:
         source: Callable[[], Iterator[Update]] = self.stream
         while not self.ended:
             try:
@@ -117,5 +117,5 @@ class Watch:
         self.failures += 1
 
 
-def watch_job(transport: Transport, job_id: str, after: str | None) -> Iterator[Update]:
+def watch_job(transport: Transport, job_id: str, after: str | None) -> Generator[Update]:
     return Watch(transport, job_id, after).run()

@@ -1,0 +1,113 @@
+"""How a client command speaks: to a person, or in JSON lines to another program."""
+
+import contextlib
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.text import Text
+
+from cli.progress import LineProgress, LiveProgress
+from client import Update
+from client.models import Job, JobEvent
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class Reporter(Protocol):
+    """``say`` has a sentence for people and the same as data for programs."""
+
+    def say(self, event: str, text: str, **data: Any) -> None: ...
+
+    def warn(self, event: str, text: str, **data: Any) -> None: ...
+
+    def fail(self, message: str, **data: Any) -> None: ...
+
+    def uploading(self, num_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Gives what hears the bytes as they leave."""
+
+    def checking(self) -> AbstractContextManager[None]: ...
+
+    def following(self, job: Job) -> AbstractContextManager[Callable[[Update], None]]:
+        """Gives what hears each update of the job."""
+
+
+class JsonReporter:
+    """One JSON object per line on stdout, each with ``event``; nothing else is printed."""
+
+    def say(self, event: str, text: str, **data: Any) -> None:
+        print_json({"event": event, **data})
+
+    warn = say
+
+    def fail(self, message: str, **data: Any) -> None:
+        print_json({"event": "error", "message": message, **data})
+
+    @contextlib.contextmanager
+    def uploading(self, num_bytes: int) -> Iterator[Callable[[int], None]]:
+        print_json({"event": "upload", "bytes": num_bytes})
+        yield lambda _: None
+
+    @contextlib.contextmanager
+    def checking(self) -> Iterator[None]:
+        yield
+
+    @contextlib.contextmanager
+    def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
+        yield print_update
+
+
+def print_update(update: Update) -> None:
+    if isinstance(update, JobEvent):
+        print_json({"event": update.type, "job": update.job, "created_at": update.created_at, **update.data})
+    elif update.progress is not None:
+        progress = update.progress.model_dump(mode="json")
+        print_json({"event": "progress", "job": update.id, "status": update.status, "phase": update.phase, **progress})
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
+
+
+class HumanReporter:
+    """Progress bars on a terminal; a line now and then elsewhere. Errors go to stderr."""
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.errors = Console(highlight=False, soft_wrap=True, stderr=True)
+
+    def say(self, event: str, text: str, **data: Any) -> None:
+        self.console.print(printable(text))
+
+    def warn(self, event: str, text: str, **data: Any) -> None:
+        self.console.print(Text.assemble(("! ", "yellow"), printable(text)))
+
+    def fail(self, message: str, **data: Any) -> None:
+        self.errors.print(Text.assemble(("Error: ", "bold red"), printable(message)))
+
+    def uploading(self, num_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
+        if self.console.is_terminal:
+            return LiveProgress(self.console).uploading(num_bytes)
+        return contextlib.nullcontext(lambda _: None)
+
+    def checking(self) -> AbstractContextManager[None]:
+        if self.console.is_terminal:
+            return LiveProgress(self.console).checking()
+        return contextlib.nullcontext()
+
+    def following(self, job: Job) -> AbstractContextManager[Callable[[Update], None]]:
+        return (LiveProgress if self.console.is_terminal else LineProgress)(self.console).following(job)
+
+
+def printable(text: str) -> Text:
+    """Names and details come from elsewhere: they neither move the cursor nor style the text."""
+    return Text(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
+
+
+def choose_reporter(as_json: bool) -> Reporter:
+    return JsonReporter() if as_json else HumanReporter()

@@ -1,0 +1,147 @@
+"""From a folder of images to a finished adapter: what `atelier train` and the demo do, over HTTP alone."""
+
+import json
+import re
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cli.errors import UsageError
+from cli.progress import format_duration
+from cli.reporting import Reporter
+from client import AtelierClient, Selection, select_files
+from client.models import AdapterFormat, Dataset, Job
+
+MAX_NAMES = 5
+
+
+class JobStopped(Exception):
+    """Ctrl-C while a job was followed. The job goes on."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """``spec`` is the body of ``POST /jobs`` without the dataset."""
+
+    path: Path
+    spec: Mapping[str, Any]
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.spec.get("name") or self.spec.get("trigger") or self.path.resolve().stem or "adapter")
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """A TrainingSpec in JSON or YAML; what it says is checked by the service. Raises UsageError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        spec = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except OSError as error:
+        raise UsageError(f"The spec {path} cannot be read: {error.strerror}.") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"The spec {path} is not valid JSON or YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
+        raise UsageError(f'The spec {path} must hold an object of fields, such as {{"steps": 300}}.')
+    if "dataset" in spec:
+        raise UsageError(f"The spec {path} names a dataset, but the images are given by PATH: take `dataset` out.")
+    return spec
+
+
+def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> Job:
+    """Uploads, trains, follows and downloads. Returns the ended job, which may have failed.
+
+    Raises ClientError, CommandError, and JobStopped on Ctrl-C once there is a job.
+    """
+    dataset = send_dataset(client, request, reporter)
+    job = client.create_job({"name": request.name, **request.spec, "dataset": dataset.id})
+    reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
+    ended = follow(client, job, reporter)
+    if ended.status == "succeeded":
+        collect(client, ended, request.out, reporter)
+    return ended
+
+
+def send_dataset(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> Dataset:
+    selection = select_files(request.path)
+    warn_of_skipped(selection, reporter)
+    with reporter.uploading(selection.size) as hear:
+        sent = client.upload_dataset(selection, name=request.name, on_bytes=hear)
+    with reporter.checking():
+        dataset = client.wait_for_dataset(sent.id)
+    report_dataset(dataset, reporter)
+    return dataset
+
+
+def warn_of_skipped(selection: Selection, reporter: Reporter) -> None:
+    if selection.skipped:
+        text = f"Not sent, because they are no images or captions: {shorten(selection.skipped)}"
+        reporter.warn("skipped", text, files=list(selection.skipped))
+
+
+def report_dataset(dataset: Dataset, reporter: Reporter) -> None:
+    report = dataset.report
+    images = report.num_images if report else 0
+    detail = {"id": dataset.id, "report": report.model_dump(mode="json") if report else None}
+    reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}", **detail)
+    for item in report.left_out if report else ():
+        reporter.warn("left-out", f"{item.file} was left out: {item.reason}", file=item.file, reason=item.reason)
+    for warning in report.warnings if report else ():
+        if warning.code != "left-out":
+            text = f"{warning.message} {shorten(warning.files)}".rstrip()
+            reporter.warn("warning", text, code=warning.code, files=list(warning.files))
+
+
+def shorten(names: tuple[str, ...]) -> str:
+    rest = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def describe_job(job: Job) -> str:
+    estimate = job.estimate
+    steps = f", {estimate.steps} steps" if estimate else ""
+    time = f", about {format_duration(estimate.seconds)}" if estimate and estimate.seconds else ""
+    return f"Job {job.id} on {job.model}{steps}{time}"
+
+
+def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
+    """Returns the job when it has ended. Raises JobStopped on Ctrl-C."""
+    try:
+        with reporter.following(job) as hear, closing(client.watch(job.id)) as updates:
+            for update in updates:
+                hear(update)
+        return client.get_job(job.id)
+    except KeyboardInterrupt:
+        raise JobStopped(job.id) from None
+
+
+def collect(client: AtelierClient, job: Job, out: Path, reporter: Reporter) -> None:
+    """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of the last samples, into ``out``."""
+    save_adapter(client, job, out / f"{file_name(job.name)}.safetensors", "kohya", reporter)
+    steps = [samples.step for samples in client.list_samples(job.id)]
+    if steps:
+        grid = out / f"{file_name(job.name)}-grid.png"
+        sha256 = client.download_grid(job.id, max(steps), grid)
+        reporter.say("grid", f"Samples  {grid}", path=str(grid), sha256=sha256, step=max(steps))
+
+
+def save_adapter(
+    client: AtelierClient, job: Job, target: Path, adapter_format: AdapterFormat, reporter: Reporter
+) -> None:
+    sha256 = client.download_adapter(job.id, target, adapter_format)
+    size = target.stat().st_size
+    text = f"Adapter  {target} ({size / 1e6:.1f} MB)"
+    reporter.say("adapter", text, path=str(target), sha256=sha256, size=size, format=adapter_format)
+
+
+def file_name(name: str) -> str:
+    """A job's name as one file's: a name may hold slashes, dots or spaces."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:100] or "adapter"
