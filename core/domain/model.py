@@ -63,8 +63,11 @@ class Calibration(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """A registered base. ``adapter_dims["lora/attention"]`` (type and targets) is the sum of (inputs + outputs)
-    over the layers that they adapt: rank times it is the number of an adapter's parameters."""
+    """A registered base. ``num_parameters`` counts the denoiser's.
+
+    ``adapter_dims["lora/attention"]`` (type and targets) is the sum of (inputs + outputs) over the layers that
+    they adapt: rank times it is the number of an adapter's parameters.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -73,6 +76,7 @@ class ModelInfo(BaseModel):
     resolution: int
     resolution_step: int
     sha256: str
+    num_parameters: int
     adapter_dims: dict[str, int]
     defaults: Defaults
     calibration: Calibration | None = None

@@ -1,0 +1,347 @@
+"""One attempt at one job: every report of the trainer becomes fenced writes, every failure a reason.
+
+    fetch files -> [trainer: load, cache, train, sample, export] -> upload -> commit
+
+Uploads come first, then one fenced transaction makes them visible.
+"""
+
+import hashlib
+import logging
+import shutil
+import statistics
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from core.db import claims
+from core.db.claims import Claim, LostLease
+from core.db.tables import Job
+from core.domain.artifacts import Artifact, attempt_key
+from core.domain.errors import ModelRejected
+from core.domain.model import ModelInfo
+from core.domain.plan import TrainPlan
+from core.domain.states import JobStatus, TerminationReason
+from core.model_folders import find_model_folder
+from core.storage import ObjectNotFound, StorageError
+from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
+from worker.slot import Worker
+from worker.trainer.handle import TrainerDied, TrainerHandle
+from worker.trainer.wire import (
+    ENDS,
+    AnyReport,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Halted,
+    PhaseEntered,
+    RuntimeChosen,
+    SamplesDrawn,
+    StepDone,
+    StopNow,
+    Train,
+    UnitDone,
+)
+
+POLL_SECONDS = 0.5
+PROGRESS_SECONDS = 1.0
+STOP_GRACE_SECONDS = 10.0
+RECENT_STEPS = 50
+UPLOAD_TRIES = 5
+
+log = logging.getLogger("atelier.attempt")
+
+
+class Attempt:
+    """One attempt at one job."""
+
+    def __init__(self, worker: Worker, job: Job, model: ModelInfo, drain: threading.Event) -> None:
+        self.worker, self.job, self.model, self.drain = worker, job, model, drain
+        self.claim = Claim(job.id, job.attempt)
+        self.plan = TrainPlan.model_validate(job.plan)
+        self.outbox = Outbox(worker.sessions, worker.bell, self.claim)
+        self.workdir = (worker.settings.home / "work" / job.id).resolve()
+        self.metrics: list[dict[str, Any]] = []
+        self.paces: list[float] = []
+        self.pace_unit = 0.0
+        self.step, self.loss = 0, None if job.progress is None else job.progress.get("loss")
+        self.unit: dict[str, int] | None = None
+        self.asked_at: float | None = None
+        self.progressed_at = self.told_at = time.monotonic()
+
+    def run(self) -> None:
+        settings = self.worker.settings
+        heart = Heart(
+            self.worker.sessions,
+            self.claim,
+            beat_seconds=settings.heartbeat_seconds,
+            lease_seconds=settings.lease_seconds,
+        )
+        log.info("job %s attempt %d begins", self.claim.job_id, self.claim.attempt)
+        try:
+            with heart:
+                self._run(heart)
+        except LostLease:
+            log.warning("job %s attempt %d lost its lease: nothing more is written", *self._names())
+            self.worker.drop_trainer()
+        except DatabaseGone:
+            log.error("job %s attempt %d: the database stayed away", *self._names())
+            self.worker.drop_trainer()
+
+    def _names(self) -> tuple[str, int]:
+        return self.claim.job_id, self.claim.attempt
+
+    def _run(self, heart: Heart) -> None:
+        try:
+            last_word = self._train(heart)
+            self._settle(last_word)
+        except TrainerDied as error:
+            self._after_death(heart, str(error))
+        except ModelRejected as error:
+            self._end(claims.fail, TerminationReason.BAD_INPUT, error.detail)
+        except StorageError as error:
+            self.worker.drop_trainer()
+            self._end(claims.give_back, f"the storage failed ({error})")
+
+    # --- training ---
+
+    def _train(self, heart: Heart) -> AnyReport:
+        """Sends the command and hears the trainer out, to its last word."""
+        trainer = self.worker.warm_trainer()
+        trainer.send(self._command())
+        while True:
+            report = trainer.receive(POLL_SECONDS)
+            if heart.lost:
+                raise LostLease(self.claim)
+            if report is not None:
+                self._hear(report)
+            if isinstance(report, ENDS):
+                return report
+            self._pass_on_wishes(trainer, heart)
+            self._watch_for_stall(trainer)
+            self._tell_progress()
+            self.outbox.flush()
+
+    def _command(self) -> Train:
+        folder = find_model_folder(self.worker.settings, self.model.id)
+        return Train(
+            plan=self.plan,
+            runtime=self.job.runtime,
+            model_folder=folder,
+            model_parameters=self.model.num_parameters,
+            device=self.worker.settings.device,
+            cpu_threads=self.worker.settings.cpu_threads,
+            files=self._fetch_images(),
+            workdir=self.workdir,
+            resume_from=self._fetch_checkpoint(),
+        )
+
+    def _fetch_images(self) -> dict[str, Path]:
+        """Image's sha256 -> local file. What an earlier attempt fetched is taken if it is whole."""
+        folder = self.workdir / "images"
+        folder.mkdir(parents=True, exist_ok=True)
+        files = {}
+        for image in self.plan.images:
+            path = folder / f"{image.sha256}.png"
+            if not path.exists() or _hash(path) != image.sha256:
+                self.worker.storage.fetch(image.key, path)
+            files[image.sha256] = path
+        return files
+
+    def _fetch_checkpoint(self) -> Path | None:
+        """The newest that verifies."""
+        with self.worker.sessions() as session:
+            rows = claims.newest_checkpoints(session, self.job.id)
+        for row in rows:
+            path = self.workdir / "resume.safetensors"
+            try:
+                stored = self.worker.storage.fetch(row.key, path)
+            except ObjectNotFound:
+                continue
+            if stored.sha256 == row.sha256:
+                self.step = row.step
+                self.outbox.add(claims.notice, f"Goes on from the checkpoint at step {row.step}.")
+                return path
+        return None
+
+    # --- what the trainer says ---
+
+    def _hear(self, report: AnyReport) -> None:
+        self._note_progress()
+        match report:
+            case RuntimeChosen():
+                if self.job.runtime is None:
+                    self.outbox.add(claims.write_runtime, report.runtime)
+            case PhaseEntered():
+                self.unit = None
+                self.outbox.add(claims.enter_phase, report.phase)
+            case UnitDone():
+                self.unit = {"done": report.done, "total": report.total}
+            case StepDone():
+                self._hear_step(report)
+            case CheckpointSaved():
+                self._keep_checkpoint(report)
+            case SamplesDrawn():
+                self._keep_samples(report)
+            case _:
+                pass
+
+    def _note_progress(self) -> None:
+        now = time.monotonic()
+        self.pace_unit = max(self.pace_unit * 0.9, now - self.progressed_at)
+        self.progressed_at = now
+
+    def _hear_step(self, report: StepDone) -> None:
+        self.step, self.loss, self.unit = report.step, report.loss, None
+        self.paces = [*self.paces[1 - RECENT_STEPS :], report.seconds]
+        self.metrics.append(
+            {
+                "step": report.step,
+                "loss": report.loss,
+                "learning_rate": report.learning_rate,
+                "seconds_per_step": report.seconds,
+            }
+        )
+
+    def _keep_checkpoint(self, report: CheckpointSaved) -> None:
+        artifact = self._upload(f"checkpoints/{report.path.name}", report.path)
+        report.path.unlink(missing_ok=True)
+        self._send_metrics()
+        self.outbox.add(self._add_checkpoint, report.step, report.loss, artifact)
+
+    def _add_checkpoint(self, session: Session, claim: Claim, step: int, loss: float, artifact: Artifact) -> None:
+        keep = self.plan.checkpoint_keep
+        claims.add_checkpoint(session, claim, step=step, loss=loss, artifact=artifact, keep=keep)
+
+    def _keep_samples(self, report: SamplesDrawn) -> None:
+        images = []
+        for picture in report.pictures:
+            artifact = self._upload(f"samples/{picture.path.name}", picture.path, "image/png")
+            images.append({"prompt": picture.prompt, "seed": picture.seed, **artifact.model_dump()})
+        grid = self._upload(f"samples/{report.grid.name}", report.grid, "image/png")
+        self.outbox.add(claims.add_sample, step=report.step, images=images, grid=grid)
+
+    def _upload(self, name: str, path: Path, content_type: str = "application/octet-stream") -> Artifact:
+        key = attempt_key(self.job.id, self.claim.attempt, name)
+        for attempt in range(1, UPLOAD_TRIES + 1):
+            try:
+                stored = self.worker.storage.put_file(key, path, content_type=content_type)
+                self._note_progress()
+                return Artifact(key=key, sha256=stored.sha256, size=stored.size)
+            except StorageError:
+                if attempt == UPLOAD_TRIES:
+                    raise
+                time.sleep(0.5 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    # --- what the trainer is told ---
+
+    def _pass_on_wishes(self, trainer: TrainerHandle, heart: Heart) -> None:
+        wants = self._wish(heart)
+        if wants is None:
+            return
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+            trainer.send(StopNow(save=wants is not JobStatus.CANCELING))
+        elif time.monotonic() - self.asked_at > STOP_GRACE_SECONDS:
+            self.worker.drop_trainer()  # the next receive tells of its death
+
+    def _wish(self, heart: Heart) -> JobStatus | None:
+        """Why the trainer should stop, if it should."""
+        if heart.wish in {JobStatus.CANCELING, JobStatus.PAUSING}:
+            return heart.wish
+        if self._is_over_time():
+            return JobStatus.CANCELING
+        return JobStatus.QUEUED if self.drain.is_set() else None
+
+    def _is_over_time(self) -> bool:
+        limit, started = self.plan.max_duration_seconds, self.job.started_at
+        return limit is not None and started is not None and time.time() - started.timestamp() > limit
+
+    def _watch_for_stall(self, trainer: TrainerHandle) -> None:
+        """No unit of progress for long: the trainer hangs, and only its death frees the device."""
+        median = statistics.median(self.paces) if self.paces else 0.0
+        allowed = max(self.worker.settings.stall_seconds, 20 * median)
+        if time.monotonic() - self.progressed_at > allowed:
+            log.error("job %s attempt %d: no progress for %.0f s", *self._names(), allowed)
+            trainer.kill()
+
+    def _tell_progress(self) -> None:
+        if time.monotonic() - self.told_at >= PROGRESS_SECONDS:
+            self.told_at = time.monotonic()
+            self._send_metrics()
+
+    def _send_metrics(self) -> None:
+        progress = describe_progress(
+            step=self.step,
+            num_steps=self.plan.steps,
+            loss=self.loss,
+            seconds_per_step=statistics.median(self.paces) if self.paces else None,
+            unit=self.unit,
+        )
+        rows, self.metrics = self.metrics, []
+        if rows:
+            self.outbox.add(claims.add_metrics, rows)
+        self.outbox.add(claims.beat, lease_seconds=self.worker.settings.lease_seconds, progress=progress)
+
+    # --- the end ---
+
+    def _settle(self, last_word: AnyReport) -> None:
+        match last_word:
+            case Finished():
+                self._commit(last_word)
+            case Halted():
+                self._stop()
+            case Failed(reason=TerminationReason.INFRASTRUCTURE):
+                self.worker.drop_trainer()
+                self._end(claims.give_back, last_word.detail)
+            case Failed():
+                self._end(claims.fail, last_word.reason, last_word.detail)
+            case _:
+                raise AssertionError(f"not a last word: {last_word}")
+
+    def _commit(self, finished: Finished) -> None:
+        """Uploads, then the one transaction that makes the result visible."""
+        artifacts = {f"adapter-{name}": self._upload(path.name, path) for name, path in sorted(finished.files.items())}
+        self._send_metrics()
+        samples_per_step = self.plan.batch_size * self.plan.gradient_accumulation
+        result = {
+            "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
+            "samples": self.plan.sample_steps[-1] if self.plan.sample_steps else None,
+            "metrics": {"loss": round(finished.final_loss, 6), "num_parameters": finished.num_parameters},
+            "measured": {
+                "seconds_per_sample": finished.seconds_per_step / samples_per_step,
+                "peak_memory_bytes": finished.peak_memory_bytes,
+            },
+        }
+        self._end(claims.succeed, result=result, artifacts=artifacts)
+        if self.worker.trainer is not None:
+            self.worker.trainer.warm_model = self.model.id
+
+    def _stop(self) -> None:
+        if self._is_over_time():
+            self._end(claims.fail, TerminationReason.TOO_LONG, "")
+        else:
+            self._end(claims.confirm_stop)
+
+    def _after_death(self, heart: Heart, detail: str) -> None:
+        """The trainer died: on our hand because it would not stop, or for a reason of its own."""
+        self.worker.drop_trainer()
+        if self.asked_at is not None and self._wish(heart) is not None:
+            self._stop()
+        else:
+            self._end(claims.give_back, detail)
+
+    def _end(self, write: Any, *args: Any, **kwargs: Any) -> None:
+        self.outbox.add(write, *args, **kwargs)
+        self.outbox.drain()
+        if write is not claims.give_back:  # the next attempt may come here and find its latents
+            shutil.rmtree(self.workdir, ignore_errors=True)
+        log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

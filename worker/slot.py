@@ -1,0 +1,67 @@
+"""A device slot: what one training worker keeps between jobs."""
+
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+
+import redis
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db import claims
+from core.db.session import make_sessions, open_engine
+from core.settings import Settings
+from core.storage import Storage, open_storage
+from worker.trainer.handle import TrainerHandle
+
+
+@dataclass
+class Worker:
+    """What one worker process keeps between jobs: connections, and a warm trainer."""
+
+    settings: Settings
+    trainer: TrainerHandle | None = None
+
+    @cached_property
+    def sessions(self) -> sessionmaker[Session]:
+        return make_sessions(open_engine(self.settings.database_url))
+
+    @cached_property
+    def bell(self) -> redis.Redis:
+        return redis.Redis.from_url(self.settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+
+    @cached_property
+    def storage(self) -> Storage:
+        return open_storage(
+            self.settings.storage_location,
+            s3_endpoint_url=self.settings.s3_endpoint_url,
+            s3_public_endpoint_url=self.settings.s3_public_endpoint_url,
+        )
+
+    @property
+    def slot(self) -> str:
+        """The device slot that holds at most one job: this host's and number's."""
+        return f"{socket.gethostname()}/{self.settings.device}/{self.settings.slot}"
+
+    def warm_trainer(self) -> TrainerHandle:
+        if self.trainer is None or not self.trainer.is_alive():
+            home, slot = self.settings.home, self.settings.slot
+            log_file = home / "log" / f"trainer-{slot}.log"
+            self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log=log_file)
+        return self.trainer
+
+    def drop_trainer(self) -> None:
+        if self.trainer is not None:
+            self.trainer.kill()
+            self.trainer = None
+
+    def register(self, job_id: str | None) -> None:
+        trainer = self.trainer
+        with self.sessions.begin() as session:
+            claims.see_worker(
+                session,
+                worker_id=self.slot,
+                device=self.settings.device,
+                device_name=trainer.device_name if trainer else "",
+                job_id=job_id,
+                warm_model=trainer.warm_model if trainer else None,
+            )

@@ -1,0 +1,144 @@
+"""What worker and trainer say to each other: one JSON object a line, over pipes. No pickle."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from core.domain.plan import TrainPlan
+from core.domain.states import Phase, TerminationReason
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def line(self) -> bytes:
+        return self.model_dump_json().encode() + b"\n"
+
+
+# --- to the trainer ---
+
+
+class Train(Message):
+    op: Literal["train"] = "train"
+    plan: TrainPlan
+    runtime: dict[str, Any] | None
+    model_folder: Path
+    model_parameters: int
+    device: str
+    cpu_threads: int
+    files: dict[str, Path]
+    workdir: Path
+    resume_from: Path | None
+
+
+class StopNow(Message):
+    op: Literal["stop"] = "stop"
+    save: bool
+
+
+Command = Annotated[Train | StopNow, Field(discriminator="op")]
+COMMANDS: TypeAdapter[Train | StopNow] = TypeAdapter(Command)
+
+
+# --- from the trainer ---
+
+
+class Ready(Message):
+    type: Literal["ready"] = "ready"
+    device_name: str
+
+
+class RuntimeChosen(Message):
+    type: Literal["runtime"] = "runtime"
+    runtime: dict[str, Any]
+    warm: bool
+
+
+class PhaseEntered(Message):
+    type: Literal["phase"] = "phase"
+    phase: Phase
+
+
+class UnitDone(Message):
+    type: Literal["unit"] = "unit"
+    done: int
+    total: int
+
+
+class StepDone(Message):
+    type: Literal["step"] = "step"
+    step: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+class CheckpointSaved(Message):
+    type: Literal["checkpoint"] = "checkpoint"
+    step: int
+    loss: float
+    path: Path
+
+
+class SampledPicture(Message):
+    prompt: str
+    seed: int
+    path: Path
+
+
+class SamplesDrawn(Message):
+    type: Literal["samples"] = "samples"
+    step: int
+    pictures: list[SampledPicture]
+    grid: Path
+
+
+class Finished(Message):
+    type: Literal["finished"] = "finished"
+    files: dict[str, Path]
+    num_parameters: int
+    final_loss: float
+    seconds_per_step: float
+    peak_memory_bytes: int
+
+
+class Halted(Message):
+    """Stopped as asked."""
+
+    type: Literal["halted"] = "halted"
+
+
+class Failed(Message):
+    type: Literal["failed"] = "failed"
+    reason: TerminationReason
+    detail: str
+
+
+Report = Annotated[
+    Ready
+    | RuntimeChosen
+    | PhaseEntered
+    | UnitDone
+    | StepDone
+    | CheckpointSaved
+    | SamplesDrawn
+    | Finished
+    | Halted
+    | Failed,
+    Field(discriminator="type"),
+]
+AnyReport = (
+    Ready
+    | RuntimeChosen
+    | PhaseEntered
+    | UnitDone
+    | StepDone
+    | CheckpointSaved
+    | SamplesDrawn
+    | Finished
+    | Halted
+    | Failed
+)
+REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Report)
+ENDS = (Finished, Halted, Failed)
