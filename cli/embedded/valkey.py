@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from cli.embedded.binaries import find_valkey
 from cli.embedded.place import Place
@@ -15,6 +17,7 @@ from cli.home import Credentials, Home, change_credentials, load_credentials, wr
 from cli.supervisor.service import Service
 
 HOST = "127.0.0.1"
+ONE_TRY = Retry(NoBackoff(), 0)
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class EmbeddedValkey:
     def is_ready(self) -> bool:
         """Also False while it reads its file after a start."""
         try:
-            with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1) as client:
+            with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1, retry=ONE_TRY) as client:
                 return bool(client.ping())
         except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
             return False
