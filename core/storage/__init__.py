@@ -38,7 +38,7 @@ __all__ = [
     "open_storage",
 ]
 
-_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>.*)")
+_SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.*")
 
 
 def open_storage(
@@ -54,17 +54,11 @@ def open_storage(
     if location == "memory://":
         return MemoryStorage()
     if parsed and parsed["scheme"] == "s3":
-        return _open_s3(parsed["rest"], s3_endpoint_url, s3_public_endpoint_url)
+        # Imported here: boto3 takes a third of a second that a directory store need not pay.
+        from core.storage.s3 import S3Storage, split_location
+
+        bucket, prefix = split_location(location)
+        # An empty variable, as compose files make them, is no address.
+        endpoint, public_endpoint = s3_endpoint_url or None, s3_public_endpoint_url or None
+        return S3Storage(bucket, prefix, endpoint_url=endpoint, public_endpoint_url=public_endpoint)
     raise ValueError(f"a storage location is a directory, s3://bucket/prefix or memory://, not {location!r}")
-
-
-def _open_s3(path: str, endpoint_url: str | None, public_endpoint_url: str | None) -> Storage:
-    # Imported here: boto3 takes a third of a second that a directory store need not pay.
-    from core.storage.keys import check_prefix
-    from core.storage.s3 import S3Storage
-
-    bucket, _, prefix = path.partition("/")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket):
-        raise ValueError(f"not the name of an S3 bucket: {bucket!r}")
-    folder = "".join(f"{segment}/" for segment in check_prefix(prefix))
-    return S3Storage(bucket, folder, endpoint_url=endpoint_url, public_endpoint_url=public_endpoint_url)

@@ -2,11 +2,12 @@
 
 Up to 8 MiB an object is one PUT; above that a multipart upload, which becomes visible only when it is completed and
 is aborted when anything fails. What a killed process leaves of one is invisible too, and is the bucket's to remove:
-give it a rule with AbortIncompleteMultipartUpload.
+``core.storage.bucket`` gives it a rule for that.
 """
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,8 @@ PART_BYTES = 8 << 20
 MAX_PRESIGNED_BYTES = 5 << 30
 """The most that S3 takes in one PUT."""
 
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
 
 class S3Storage:
     """Objects of ``bucket`` whose names begin with ``prefix`` (empty, or ending in a slash).
@@ -54,10 +57,10 @@ class S3Storage:
         self._bucket, self._prefix = bucket, prefix
         # A session of its own: boto3's default one is not safe to share between threads.
         session = boto3.session.Session()
-        self._client = _client(session, endpoint_url)
-        self._impatient = _client(session, endpoint_url, connect_timeout=2, read_timeout=3, total_max_attempts=1)
+        self._client = open_client(session, endpoint_url)
+        self._impatient = open_client(session, endpoint_url, connect_timeout=2, read_timeout=3, total_max_attempts=1)
         reachable = public_endpoint_url is not None or endpoint_url is None
-        self._public = _client(session, public_endpoint_url) if reachable else None
+        self._public = open_client(session, public_endpoint_url) if reachable else None
 
     def put(self, key: str, source: BinaryIO | bytes, *, content_type: str = DEFAULT_CONTENT_TYPE) -> StoredObject:
         target = self._target(key)
@@ -219,7 +222,15 @@ class S3Storage:
         return len(objects)
 
 
-def _client(
+def split_location(location: str) -> tuple[str, str]:
+    """The bucket and the prefix (empty, or ending in a slash) of ``s3://bucket/prefix``. Raises ValueError."""
+    bucket, _, prefix = location.removeprefix("s3://").partition("/")
+    if not _BUCKET.fullmatch(bucket):
+        raise ValueError(f"not the name of an S3 bucket: {bucket!r}")
+    return bucket, "".join(f"{segment}/" for segment in check_prefix(prefix))
+
+
+def open_client(
     session: boto3.session.Session,
     endpoint_url: str | None,
     *,
