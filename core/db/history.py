@@ -1,10 +1,10 @@
-"""Reads over a job's events and metrics that go page by page."""
+"""What a job has left so far, read event by event, step by step."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.db.tables import JobEvent, JobMetric
-from core.domain.errors import InvalidRequest
+from core.db.tables import JobCheckpoint, JobEvent, JobMetric
+from core.domain.errors import InvalidRequest, NotFound
 
 
 def find_seq(session: Session, job_id: str, event_id: str) -> int:
@@ -21,3 +21,11 @@ def page_metrics(session: Session, job_id: str, *, after_step: int, limit: int) 
     query = select(JobMetric).where(JobMetric.job_id == job_id, JobMetric.step > after_step)
     rows = list(session.execute(query.order_by(JobMetric.step).limit(limit + 1)).scalars())
     return rows[:limit], len(rows) > limit
+
+
+def get_checkpoint(session: Session, job_id: str, step: int) -> JobCheckpoint:
+    """Raises NotFound; only the newest checkpoints of a job are kept."""
+    checkpoint = session.get(JobCheckpoint, (job_id, step))
+    if checkpoint is None:
+        raise NotFound(f"Job {job_id} has no checkpoint at step {step}; GET /jobs/{job_id}/checkpoints lists them.")
+    return checkpoint

@@ -1,0 +1,26 @@
+"""Deletes what no row names any more."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from core.storage import Storage, StorageError
+
+logger = logging.getLogger(__name__)
+
+
+async def remove_prefix(storage: Storage, prefix: str) -> None:
+    """After the rows are gone; what fails here costs space alone, and the steward collects it."""
+    try:
+        await asyncio.to_thread(storage.delete_prefix, prefix)
+    except StorageError as error:
+        logger.warning("%s was not deleted from storage: %s", prefix, error)
+
+
+async def remove_keys(storage: Storage, keys: Iterable[str]) -> None:
+    """As ``remove_prefix``."""
+    for key in keys:
+        try:
+            await asyncio.to_thread(storage.delete, key)
+        except StorageError as error:
+            logger.warning("%s was not deleted from storage: %s", key, error)

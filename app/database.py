@@ -1,0 +1,49 @@
+"""One transaction per call: ``await database.run(query, …)`` opens it, runs a synchronous query in it, commits."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from core.db.session import make_async_sessions, open_async_engine
+from core.domain.errors import Unavailable
+
+TIMEOUT_SECONDS = 15.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Database:
+    """No answer within ``timeout_seconds`` is Unavailable, also when the server is frozen rather than gone."""
+
+    def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._engine = open_async_engine(url)
+        self._sessions = make_async_sessions(self._engine)
+        self._timeout_seconds = timeout_seconds
+
+    async def run(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs ``work(session, …)`` in a transaction of its own; what it returns may be read afterwards.
+
+        Commits unless it raises. Raises Unavailable when the database does not answer.
+        """
+        # A task of its own: a client that hangs up in the middle does not leave the outcome open.
+        task = asyncio.create_task(self._run(lambda session: work(session, *args, **kwargs)))
+        done, _ = await asyncio.wait({task}, timeout=self._timeout_seconds)
+        if not done:
+            task.cancel()
+            raise Unavailable("The database did not answer in time. Nothing is lost; try again in a few seconds.")
+        return task.result()
+
+    async def _run(self, work: Callable[[Session], T]) -> T:
+        try:
+            async with self._sessions() as session, session.begin():
+                return await session.run_sync(work)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise Unavailable("The database does not answer. Nothing is lost; try again in a few seconds.") from error
+
+    async def close(self) -> None:
+        await self._engine.dispose()

@@ -1,0 +1,1 @@
+"""Datasets: files in, a validated and immutable manifest out."""

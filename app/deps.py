@@ -1,0 +1,68 @@
+"""What endpoints ask for by annotation."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request, Security
+from fastapi.security import HTTPBearer
+
+from app.auth.service import Caller, require_admin
+from app.database import Database
+from app.services import Services
+from core.queue import Doorbell
+from core.settings import Settings
+from core.storage import Storage
+
+PLAIN = r"^[^\x00-\x1f\x7f]*$"
+"""No control characters: PostgreSQL takes no NUL, and nobody's id has one."""
+
+DEFAULT_PAGE = 20
+MAX_PAGE = 100
+
+# The gate has checked the key before anything of the request was read; this one is for the OpenAPI document.
+bearer = HTTPBearer(scheme_name="api_key", bearerFormat="atl_…", auto_error=False, description="An API key, `atl_…`.")
+
+
+def get_services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+def get_caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+def get_admin(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
+    """Raises Forbidden."""
+    require_admin(caller)
+    return caller
+
+
+def get_settings(services: Annotated[Services, Depends(get_services)]) -> Settings:
+    return services.settings
+
+
+def get_database(services: Annotated[Services, Depends(get_services)]) -> Database:
+    return services.database
+
+
+def get_storage(services: Annotated[Services, Depends(get_services)]) -> Storage:
+    return services.storage
+
+
+def get_doorbell(services: Annotated[Services, Depends(get_services)]) -> Doorbell:
+    return services.doorbell
+
+
+ServicesDep = Annotated[Services, Depends(get_services)]
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+DatabaseDep = Annotated[Database, Depends(get_database)]
+StorageDep = Annotated[Storage, Depends(get_storage)]
+DoorbellDep = Annotated[Doorbell, Depends(get_doorbell)]
+CallerDep = Annotated[Caller, Depends(get_caller)]
+
+needs_key = Security(bearer)
+
+Id = Annotated[str, Path(max_length=100, pattern=PLAIN)]
+After = Annotated[str | None, Query(max_length=100, pattern=PLAIN, description="Continue after this id.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]

@@ -1,0 +1,169 @@
+"""What a job has left: metrics, checkpoints, samples and the adapter."""
+
+from pathlib import PurePosixPath
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.deps import After, CallerDep, DatabaseDep, Id, ServicesDep, needs_key
+from app.files import PNG, SAFETENSORS, StoredFile, safe_filename, send_file
+from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
+from app.openapi import problems
+from app.pages import Page
+from core.db import history, jobs
+from core.db.tables import Job
+from core.domain.artifacts import AdapterFormat
+from core.domain.errors import InvalidRequest, NotFound, WrongState
+from core.domain.spec import MAX_STEPS
+
+MAX_METRICS = 10_000
+
+router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[needs_key])
+
+Step = Annotated[int, Path(ge=0, le=MAX_STEPS)]
+
+
+def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    redirect = {"description": "The file is at the address in Location, for a few minutes."}
+    return {200: {"content": content}, 304: {"description": "It is the file that you have."}, 307: redirect}
+
+
+@router.get("/metrics", responses=problems("not-found", "invalid-request"))
+async def list_job_metrics(
+    job_id: Id,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
+) -> Page[MetricOut]:
+    """In the order of the steps; `after` is a step."""
+
+    def read(session: Session) -> tuple[list[MetricOut], bool]:
+        jobs.get_job(session, caller.tenant_id, job_id)
+        rows, has_more = history.page_metrics(session, job_id, after_step=parse_step(after), limit=limit)
+        return [MetricOut.of(row) for row in rows], has_more
+
+    metrics, has_more = await database.run(read)
+    return Page[MetricOut].of(metrics, lambda metric: str(metric.step), has_more=has_more)
+
+
+def parse_step(after: str | None) -> int:
+    if after is None:
+        return -1
+    if not (after.isascii() and after.isdigit() and int(after) <= MAX_STEPS):
+        raise InvalidRequest("after is the step to continue after, a number.", {"/query/after": ["is no step"]})
+    return int(after)
+
+
+@router.get("/checkpoints", responses=problems("not-found"))
+async def list_job_checkpoints(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[CheckpointOut]:
+    """Those that are kept: the newest."""
+
+    def read(session: Session) -> list[CheckpointOut]:
+        jobs.get_job(session, caller.tenant_id, job_id)
+        return [CheckpointOut.of(row) for row in jobs.list_checkpoints(session, job_id)]
+
+    return Page[CheckpointOut].of(await database.run(read), lambda checkpoint: str(checkpoint.step))
+
+
+@router.get("/samples", responses=problems("not-found"))
+async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[SampleOut]:
+    def read(session: Session) -> list[SampleOut]:
+        jobs.get_job(session, caller.tenant_id, job_id)
+        return [SampleOut.of(row) for row in jobs.list_samples(session, job_id)]
+
+    return Page[SampleOut].of(await database.run(read), lambda sample: str(sample.step))
+
+
+@router.get(
+    "/checkpoints/{step}/download",
+    response_class=Response,
+    responses={**file_responses(SAFETENSORS), **problems("not-found")},
+)
+async def download_checkpoint(
+    job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
+) -> Response:
+    file = await services.database.run(find_checkpoint, caller.tenant_id, job_id, step)
+    return await send_file(request, services.storage, file)
+
+
+@router.get(
+    "/samples/{step}/grid.png", response_class=Response, responses={**file_responses(PNG), **problems("not-found")}
+)
+async def download_sample_grid(
+    job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
+) -> Response:
+    """The labelled grid of a step: prompts by columns, the base beside the adapter."""
+    file = await services.database.run(find_grid, caller.tenant_id, job_id, step)
+    return await send_file(request, services.storage, file)
+
+
+@router.get(
+    "/samples/{step}/{index}.png", response_class=Response, responses={**file_responses(PNG), **problems("not-found")}
+)
+async def download_sample(
+    job_id: Id,
+    step: Step,
+    index: Annotated[int, Path(ge=0, le=1000)],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Response:
+    file = await services.database.run(find_picture, caller.tenant_id, job_id, step, index)
+    return await send_file(request, services.storage, file)
+
+
+@router.get(
+    "/adapter",
+    response_class=Response,
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "invalid-request")},
+)
+async def download_adapter(
+    job_id: Id,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
+) -> Response:
+    """The finished .safetensors: `kohya` for A1111, Forge, ComfyUI and sd-scripts, or `diffusers`."""
+    file = await services.database.run(find_adapter, caller.tenant_id, job_id, adapter_format)
+    return await send_file(request, services.storage, file)
+
+
+def find_checkpoint(session: Session, tenant_id: str, job_id: str, step: int) -> StoredFile:
+    job = jobs.get_job(session, tenant_id, job_id)
+    row = history.get_checkpoint(session, job_id, step)
+    filename = safe_filename(f"{name_of(job)}-step-{step}", PurePosixPath(row.key).suffix)
+    return StoredFile(row.key, row.sha256, row.size, filename, SAFETENSORS)
+
+
+def find_grid(session: Session, tenant_id: str, job_id: str, step: int) -> StoredFile:
+    job = jobs.get_job(session, tenant_id, job_id)
+    grid = jobs.get_sample(session, job_id, step).grid
+    filename = safe_filename(f"{name_of(job)}-step-{step}", ".png")
+    return StoredFile(grid["key"], grid["sha256"], grid["size"], filename, PNG)
+
+
+def find_picture(session: Session, tenant_id: str, job_id: str, step: int, index: int) -> StoredFile:
+    job = jobs.get_job(session, tenant_id, job_id)
+    images = jobs.get_sample(session, job_id, step).images
+    if index >= len(images):
+        raise NotFound(f"Step {step} of job {job_id} has {len(images)} pictures, counted from 0.")
+    image = images[index]
+    filename = safe_filename(f"{name_of(job)}-step-{step}-{index}", ".png")
+    return StoredFile(image["key"], image["sha256"], image["size"], filename, PNG)
+
+
+def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: AdapterFormat) -> StoredFile:
+    job = jobs.get_job(session, tenant_id, job_id)
+    row = jobs.get_artifact(session, job_id, f"adapter-{adapter_format}")
+    if row is None:
+        raise WrongState(f"Job {job_id} is {job.status}: there is an adapter when it has succeeded.")
+    suffix = ".safetensors" if adapter_format == "kohya" else ".diffusers.safetensors"
+    return StoredFile(row.key, row.sha256, row.size, safe_filename(name_of(job), suffix), SAFETENSORS)
+
+
+def name_of(job: Job) -> str:
+    return str(job.plan["name"])

@@ -1,0 +1,165 @@
+"""/jobs: submit, read, and ask for a change of state."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from sse_starlette import EventSourceResponse
+
+from app.cleaning import remove_prefix
+from app.deps import (
+    DEFAULT_PAGE,
+    PLAIN,
+    After,
+    CallerDep,
+    DatabaseDep,
+    DoorbellDep,
+    Id,
+    Limit,
+    ServicesDep,
+    StorageDep,
+    needs_key,
+)
+from app.jobs import examples, service, stream
+from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
+from app.openapi import problems
+from app.pages import Page
+from core.db import jobs
+from core.db.events import list_events
+from core.domain.artifacts import job_prefix
+from core.domain.states import JobStatus
+
+MAX_WAIT_SECONDS = 60
+MAX_EVENTS = 1000
+SEND_SECONDS = 60
+
+router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[needs_key])
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x20-\x7e]+$",
+        description="A repeat with the same key and body returns the first answer, for 24 hours.",
+    ),
+]
+EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENT_STREAM}}}
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=JobOut,
+    responses={
+        200: {"model": DryRun, "description": "With `dry_run`: the plan and what it would take."},
+        **problems(
+            "invalid-spec", "not-found", "wrong-state", "idempotency-mismatch", "too-large", "unsupported-media"
+        ),
+    },
+)
+async def create_job(
+    body: JobRequest,
+    caller: CallerDep,
+    database: DatabaseDep,
+    doorbell: DoorbellDep,
+    response: Response,
+    dry_run: Annotated[bool, Query(description="Only say what the job would be and take.")] = False,
+    idempotency_key: IdempotencyKey = None,
+) -> JobOut | Response:
+    """Queues a training. `{"model", "dataset"}` is enough."""
+    if dry_run:
+        draft = await service.draw_up(database, caller.tenant_id, body)
+        return JSONResponse(DryRun.of(draft.plan, draft.estimate).model_dump(mode="json"))
+    submitted = await service.submit(database, caller.tenant_id, body, idempotency_key)
+    doorbell.ring("train")
+    response.headers["Location"] = f"/jobs/{submitted.job.id}"
+    if submitted.replayed:
+        response.headers["Idempotent-Replayed"] = "true"
+    return JobOut.of(submitted.job).as_accepted()
+
+
+@router.get("", responses=problems("invalid-request"))
+async def list_jobs(
+    caller: CallerDep,
+    database: DatabaseDep,
+    status: JobStatus | None = None,
+    model: Annotated[str | None, Query(max_length=100, pattern=PLAIN)] = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[JobOut]:
+    """Newest first."""
+    rows, has_more = await database.run(
+        jobs.list_jobs, caller.tenant_id, status=status, model=model, after=after, limit=limit
+    )
+    return Page[JobOut].of([JobOut.of(job) for job in rows], lambda job: job.id, has_more=has_more)
+
+
+@router.get("/{job_id}", responses=problems("not-found", "invalid-request"))
+async def get_job(
+    job_id: Id,
+    caller: CallerDep,
+    services: ServicesDep,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another status.", allow_inf_nan=False)
+    ] = 0,
+) -> JobOut:
+    return JobOut.of(await service.wait_for_change(services, caller.tenant_id, job_id, wait))
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=problems("not-found", "wrong-state"))
+async def cancel_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
+    """A queued or paused job ends at once; a running one within seconds, as `canceling` until then."""
+    job = await services.database.run(jobs.cancel_job, caller.tenant_id, job_id)
+    services.progress.announce(job_id)
+    return JobOut.of(job)
+
+
+@router.post("/{job_id}/pause", status_code=202, responses=problems("not-found", "wrong-state"))
+async def pause_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
+    """Keeps what was learned, and frees the device."""
+    job = await services.database.run(jobs.pause_job, caller.tenant_id, job_id)
+    services.progress.announce(job_id)
+    return JobOut.of(job)
+
+
+@router.post("/{job_id}/resume", status_code=202, responses=problems("not-found", "wrong-state"))
+async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
+    """Queues a paused job again; it goes on from where it was, byte for byte."""
+    job = await services.database.run(jobs.resume_job, caller.tenant_id, job_id)
+    services.doorbell.ring("train")
+    services.progress.announce(job_id)
+    return JobOut.of(job)
+
+
+@router.get(
+    "/{job_id}/events",
+    response_model=Page[EventOut],
+    responses={**EVENT_RESPONSES, **problems("not-found", "invalid-request")},
+)
+async def list_job_events(
+    job_id: Id,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
+    last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
+) -> Page[EventOut] | Response:
+    """What happened, oldest first. With `Accept: text/event-stream`, live until the job ends."""
+    place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
+    if "text/event-stream" in request.headers.get("accept", ""):
+        messages = stream.follow(services, caller.tenant_id, job_id, place)
+        return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
+    rows = await services.database.run(list_events, job_id, after_seq=place, limit=limit + 1)
+    events = [EventOut.of(event) for event in rows[:limit]]
+    return Page[EventOut].of(events, lambda event: event.id, has_more=len(rows) > limit)
+
+
+@router.delete("/{job_id}", status_code=204, responses=problems("not-found", "wrong-state"))
+async def delete_job(job_id: Id, caller: CallerDep, database: DatabaseDep, storage: StorageDep) -> None:
+    """Deletes a job that has ended, and its files."""
+    await database.run(jobs.delete_job, caller.tenant_id, job_id)
+    await remove_prefix(storage, job_prefix(job_id))

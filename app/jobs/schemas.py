@@ -1,0 +1,297 @@
+"""Jobs as the API takes and shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.deps import PLAIN
+from app.jobs import examples
+from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
+from core.domain.artifacts import AdapterFormat
+from core.domain.plan import Estimate, TrainPlan
+from core.domain.spec import TrainingSpec
+from core.domain.states import JobStatus, Phase
+
+Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN)]
+
+
+def example(value: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+class JobRequest(TrainingSpec):
+    """What to train on what; the rest is optional, over the preset."""
+
+    model_config = example(examples.REQUEST)
+
+    model: Name = Field(description="The id of a base, such as `tiny`.")
+    dataset: Name = Field(description="The id of a ready dataset.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nul(cls, data: Any) -> Any:
+        if _has_nul(data):
+            raise ValueError("text may not contain the character NUL")
+        return data
+
+    def to_spec(self) -> TrainingSpec:
+        return TrainingSpec.model_validate(self.model_dump(exclude={"model", "dataset"}, exclude_unset=True))
+
+
+def _has_nul(data: Any) -> bool:
+    if isinstance(data, dict):
+        return any(_has_nul(part) for item in data.items() for part in item)
+    return any(map(_has_nul, data)) if isinstance(data, list) else isinstance(data, str) and "\x00" in data
+
+
+class Progress(BaseModel):
+    """``units_done`` of ``units_total`` count within a phase that has no steps: cached images, drawn samples."""
+
+    step: int = 0
+    num_steps: int = 0
+    percent: float = 0.0
+    seconds_per_step: float | None = None
+    eta_seconds: float | None = None
+    loss: float | None = None
+    units_done: int | None = None
+    units_total: int | None = None
+
+
+class Failure(BaseModel):
+    """Why a job ended without success, and what to do."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class File(BaseModel):
+    """``size`` in bytes; the address needs the API key."""
+
+    url: str
+    sha256: str
+    size: int
+
+
+class LastSamples(BaseModel):
+    step: int
+    url: str
+    grid_url: str
+
+
+class Result(BaseModel):
+    adapter: dict[AdapterFormat, File]
+    samples: LastSamples | None = Field(description="The samples of the last step; null when none were asked for.")
+    metrics: dict[str, float]
+
+    @classmethod
+    def of(cls, job: Job) -> Self | None:
+        if job.status != JobStatus.SUCCEEDED or job.result is None:
+            return None
+        return cls(
+            adapter={
+                name: File(url=f"/jobs/{job.id}/adapter?format={name}", **file)
+                for name, file in _by_format(job.result["adapter"]).items()
+            },
+            samples=_last_samples(job.id, job.result.get("samples")),
+            metrics={**job.result.get("metrics", {}), **job.result.get("measured", {})},
+        )
+
+
+def _by_format(adapter: dict[str, dict[str, Any]]) -> dict[AdapterFormat, dict[str, Any]]:
+    formats: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
+    return {name: adapter[f"adapter-{name}"] for name in formats if f"adapter-{name}" in adapter}
+
+
+def _last_samples(job_id: str, step: int | None) -> LastSamples | None:
+    if step is None:
+        return None
+    url = f"/jobs/{job_id}/samples"
+    return LastSamples(step=step, url=url, grid_url=f"{url}/{step}/grid.png")
+
+
+class Urls(BaseModel):
+    self: str
+    cancel: str
+    events: str
+    adapter: str
+
+
+class JobOut(BaseModel):
+    """A training job. ``phase`` is set while it runs, ``result`` when it has succeeded, ``error`` when it failed."""
+
+    model_config = example(examples.JOB)
+
+    id: str
+    object: Literal["job"] = "job"
+    status: JobStatus
+    phase: Phase | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    model: str
+    dataset: str
+    spec: dict[str, Any] = Field(description="As it was posted.")
+    plan: dict[str, Any] = Field(description="The spec with every open choice turned into a number.")
+    progress: Progress
+    estimate: Estimate
+    attempt: int
+    result: Result | None
+    error: Failure | None
+    metadata: dict[str, str]
+    urls: Urls
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        return cls(
+            id=job.id,
+            status=JobStatus(job.status),
+            phase=Phase(job.phase) if job.phase else None,
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            model=job.model_id,
+            dataset=job.dataset_id,
+            spec=job.spec,
+            plan=show_plan(job.plan),
+            progress=Progress.model_validate(job.progress or {"num_steps": job.plan["steps"]}),
+            estimate=Estimate.model_validate(job.estimate),
+            attempt=job.attempt,
+            result=Result.of(job),
+            error=Failure.model_validate(job.error) if job.error else None,
+            metadata=job.spec.get("metadata", {}),
+            urls=_urls_of(job.id),
+        )
+
+    def as_accepted(self) -> Self:
+        """As it was first answered, whatever became of it since."""
+        fresh = Progress(num_steps=self.progress.num_steps or self.plan["steps"])
+        changes = {"status": JobStatus.QUEUED, "progress": fresh, "attempt": 0}
+        gone = dict.fromkeys(("phase", "started_at", "finished_at", "result", "error"))
+        return self.model_copy(update={**changes, **gone})
+
+
+def _urls_of(job_id: str) -> Urls:
+    url = f"/jobs/{job_id}"
+    return Urls(self=url, cancel=f"{url}/cancel", events=f"{url}/events", adapter=f"{url}/adapter")
+
+
+def show_plan(plan: dict[str, Any]) -> dict[str, Any]:
+    """Without the list of images, which may have thousands and names storage keys."""
+    return {**{name: value for name, value in plan.items() if name != "images"}, "num_images": len(plan["images"])}
+
+
+class DryRun(BaseModel):
+    """What a job would be and take. Nothing was queued."""
+
+    model_config = example(examples.DRY_RUN)
+
+    object: Literal["plan"] = "plan"
+    plan: dict[str, Any]
+    estimate: Estimate
+
+    @classmethod
+    def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
+        return cls(plan=show_plan(plan.model_dump(mode="json")), estimate=estimate)
+
+
+class EventOut(BaseModel):
+    """``seq`` counts from 1 within a job, without gaps; it is the ``id`` in the event stream."""
+
+    model_config = example(examples.EVENT)
+
+    id: str
+    object: Literal["event"] = "event"
+    job: str
+    seq: int
+    type: str
+    attempt: int
+    data: dict[str, Any]
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        return cls(
+            id=event.id,
+            job=event.job_id,
+            seq=event.seq,
+            type=event.type,
+            attempt=event.attempt,
+            data=event.data,
+            created_at=event.created_at,
+        )
+
+
+class MetricOut(BaseModel):
+    """One step. A validation loss is there only where one was measured."""
+
+    model_config = example(examples.METRIC)
+
+    step: int
+    attempt: int
+    loss: float
+    validation_loss: float | None = None
+    learning_rate: float
+    seconds_per_step: float
+
+    @classmethod
+    def of(cls, metric: JobMetric) -> Self:
+        return cls(
+            step=metric.step,
+            attempt=metric.attempt,
+            loss=metric.loss,
+            learning_rate=metric.learning_rate,
+            seconds_per_step=metric.seconds_per_step,
+        )
+
+
+class CheckpointOut(BaseModel):
+    model_config = example(examples.CHECKPOINT)
+
+    step: int
+    attempt: int
+    loss: float
+    url: str
+    sha256: str
+    size: int
+    created_at: datetime
+
+    @classmethod
+    def of(cls, checkpoint: JobCheckpoint) -> Self:
+        return cls(
+            step=checkpoint.step,
+            attempt=checkpoint.attempt,
+            loss=checkpoint.loss,
+            url=f"/jobs/{checkpoint.job_id}/checkpoints/{checkpoint.step}/download",
+            sha256=checkpoint.sha256,
+            size=checkpoint.size,
+            created_at=checkpoint.created_at,
+        )
+
+
+class SampleImage(File):
+    prompt: str
+    seed: int
+
+
+class SampleOut(BaseModel):
+    """One step's pictures, and all of them on one labelled grid. Step 0 is the base without the adapter."""
+
+    model_config = example(examples.SAMPLE)
+
+    step: int
+    attempt: int
+    images: list[SampleImage]
+    grid: File
+    created_at: datetime
+
+    @classmethod
+    def of(cls, sample: JobSample) -> Self:
+        url = f"/jobs/{sample.job_id}/samples/{sample.step}"
+        images = [
+            SampleImage.model_validate({**image, "url": f"{url}/{index}.png"})
+            for index, image in enumerate(sample.images)
+        ]
+        grid = File.model_validate({**sample.grid, "url": f"{url}/grid.png"})
+        return cls(step=sample.step, attempt=sample.attempt, images=images, grid=grid, created_at=sample.created_at)

@@ -1,0 +1,80 @@
+"""A job's events as they come: all of them, in order, none twice.
+
+The database is the source; Redis only says when to look. So a reader that comes back with ``Last-Event-ID``
+misses nothing, through whichever process it reads.
+"""
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+from sse_starlette import ServerSentEvent
+
+from app.jobs.schemas import EventOut, JobOut
+from app.services import Services
+from core.db import history, jobs
+from core.db.events import list_events
+from core.db.tables import Job, JobEvent
+from core.domain.errors import NotFound, Unavailable
+from core.domain.events import FINAL_EVENTS
+from core.domain.states import TERMINAL, JobStatus
+
+BATCH = 200
+MAX_SEQ_DIGITS = 15
+
+
+@dataclass(frozen=True)
+class News:
+    job: Job
+    events: Sequence[JobEvent]
+
+
+def find_place(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
+    """The ``seq`` to go on after; ``after`` is a seq or an event's id. Raises NotFound, InvalidRequest."""
+    jobs.get_job(session, tenant_id, job_id)
+    if not after:
+        return 0
+    if after.isascii() and after.isdigit() and len(after) <= MAX_SEQ_DIGITS:
+        return int(after)
+    return history.find_seq(session, job_id, after)
+
+
+def read_news(session: Session, tenant_id: str, job_id: str, after_seq: int) -> News:
+    """The job first: what has ended by then has left all its events."""
+    job = jobs.get_job(session, tenant_id, job_id)
+    return News(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH))
+
+
+async def follow(services: Services, tenant_id: str, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
+    """Ends after the job's last event, or when the job is deleted. Lives through an outage of the database."""
+    shown: str | None = None
+    with services.progress.listen(job_id) as listener:
+        while True:
+            try:
+                news = await services.database.run(read_news, tenant_id, job_id, after_seq)
+            except Unavailable:
+                await listener.wait()
+                continue
+            except NotFound:
+                return
+            for event in news.events:
+                after_seq = event.seq
+                yield _message_of(event)
+            if _has_ended(news):
+                return
+            if (progress := json.dumps(news.job.progress)) != shown:
+                shown = progress
+                yield ServerSentEvent(event="progress", data=JobOut.of(news.job).model_dump_json())
+            if len(news.events) < BATCH:
+                await listener.wait()
+
+
+def _message_of(event: JobEvent) -> ServerSentEvent:
+    return ServerSentEvent(event=event.type, id=str(event.seq), data=EventOut.of(event).model_dump_json())
+
+
+def _has_ended(news: News) -> bool:
+    if any(event.type in FINAL_EVENTS for event in news.events):
+        return True
+    return JobStatus(news.job.status) in TERMINAL and len(news.events) < BATCH

@@ -1,0 +1,68 @@
+"""The application. ``uvicorn app.main:app`` serves it; settings are read when it starts, not at import."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from app.auth.gate import Gate
+from app.bodies import BodyGuard
+from app.headers import SecurityHeaders
+from app.jobs.downloads import router as downloads_router
+from app.jobs.endpoints import router as jobs_router
+from app.models.endpoints import router as models_router
+from app.openapi import DESCRIPTION, install_openapi, name_operation
+from app.operations.endpoints import router as operations_router
+from app.problems import ProblemMiddleware, install_handlers
+from app.services import open_services
+from app.startup import prepare, prepare_later
+from core.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Without ``settings`` they come from the environment at the start, which fails naming what is missing."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(settings or load_settings()) as services:
+            app.state.services = services
+            later = None if await prepare(services) else asyncio.create_task(prepare_later(services))
+            yield
+            if later is not None:
+                later.cancel()
+                with suppress(asyncio.CancelledError):
+                    await later
+
+    app = FastAPI(
+        title="Atelier",
+        version=find_version(),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        docs_url="/docs",
+        generate_unique_id_function=name_operation,
+        middleware=[Middleware(layer) for layer in (SecurityHeaders, ProblemMiddleware, Gate, BodyGuard)],
+    )
+    install_handlers(app)
+    install_openapi(app)
+    for router in (models_router, jobs_router, downloads_router, operations_router):
+        app.include_router(router)
+    if find_spec("app.dashboard.endpoints"):
+        from app.dashboard.endpoints import router as dashboard_router
+
+        app.include_router(dashboard_router)
+    return app
+
+
+def find_version() -> str:
+    try:
+        return version("atelier")
+    except PackageNotFoundError:
+        return "0"
+
+
+app = create_app()

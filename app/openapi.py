@@ -1,0 +1,89 @@
+"""What /openapi.json says beyond what the framework sees: problems, the key, and where Problem is described."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from app.problems import MEDIA_TYPE, STATUS_OF, Problem
+from core.domain.errors import AtelierError
+
+DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
+
+Send the API key as `Authorization: Bearer atl_…`. Errors are `application/problem+json` (RFC 9457): `errors` maps
+JSON pointers into the body to what is wrong there, and `detail` says what to do.
+"""
+
+_DETAILS = {
+    "unauthenticated": "Send your API key in the header: Authorization: Bearer atl_…",
+    "forbidden": "This needs the operator's key; it lies in the file admin.key of the service's home.",
+    "not-found": "There is no job job_01j9z0000000000000000000000.",
+    "wrong-state": "Job job_01j9z0000000000000000000000 is succeeded and can no longer be canceled.",
+    "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
+    "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
+    "request-timeout": "The body came too slowly, or not whole. Send it again over a better line.",
+    "invalid-request": "/limit should be at most 100.",
+    "invalid-spec": "/adapter/rank should be less than or equal to 256.",
+    "image-rejected": "cat.png is no PNG, JPEG or WebP picture, whatever its name says.",
+    "model-rejected": "mine has no atelier.json.",
+    "unavailable": "The database does not answer. Nothing is lost; try again in a few seconds.",
+}
+
+
+def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
+    """For ``responses=`` of a route: it may answer with these, and with what every route may answer with."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for slug in ("unauthenticated", "unavailable", *slugs):
+        content = by_status.setdefault(STATUS_OF[slug], _start_response(STATUS_OF[slug]))["content"][MEDIA_TYPE]
+        content["examples"][slug] = {"value": _example_of(slug)}
+    return by_status
+
+
+def _start_response(status: int) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema, "examples": {}}}}
+
+
+def _example_of(slug: str) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{slug}",
+        "title": _titles(AtelierError).get(slug, HTTPStatus(STATUS_OF[slug]).phrase),
+        "status": STATUS_OF[slug],
+        "detail": _DETAILS[slug],
+        "instance": "/jobs",
+    }
+
+
+def _titles(kind: type[AtelierError]) -> dict[str, str]:
+    found = {kind.slug: kind.title}
+    for below in kind.__subclasses__():
+        found |= _titles(below)
+    return found
+
+
+def name_operation(route: APIRoute) -> str:
+    """Operation ids are the endpoints' names: stable for as long as those are."""
+    return route.name
+
+
+def install_openapi(app: FastAPI) -> None:
+    def make() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _make_document(app)
+        return app.openapi_schema
+
+    app.openapi = make  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _make_document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = Problem.model_json_schema(mode="serialization")
+    # The framework's own error bodies, which this service never sends.
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    return document

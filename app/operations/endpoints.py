@@ -1,0 +1,39 @@
+"""GET /healthz, /readyz, /workers, and the way to the dashboard."""
+
+from fastapi import APIRouter, Response
+from fastapi.responses import RedirectResponse
+
+from app.deps import DatabaseDep, ServicesDep, needs_key
+from app.openapi import problems
+from app.operations import service
+from app.operations.schemas import Health, Readiness, WorkerOut
+from app.pages import Page
+from core.db import workers
+
+router = APIRouter(tags=["operations"])
+
+
+@router.get("/healthz")
+async def get_health() -> Health:
+    """The process is alive."""
+    return Health()
+
+
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part does not answer."}})
+async def get_readiness(services: ServicesDep, response: Response) -> Readiness:
+    """Database, broker and storage answer."""
+    readiness = await service.check_readiness(services)
+    response.status_code = 200 if readiness.status == "ready" else 503
+    return readiness
+
+
+@router.get("/workers", dependencies=[needs_key], responses=problems())
+async def list_workers(database: DatabaseDep) -> Page[WorkerOut]:
+    """Who is on, with which device and which base warm."""
+    rows = await database.run(workers.list_workers)
+    return Page[WorkerOut].of([WorkerOut.of(row) for row in rows], lambda worker: worker.id)
+
+
+@router.get("/", include_in_schema=False)
+async def open_dashboard() -> RedirectResponse:
+    return RedirectResponse("/ui", status_code=307)

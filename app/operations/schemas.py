@@ -1,0 +1,68 @@
+"""The service's own state, as the API shows it."""
+
+from datetime import datetime
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.db.tables import Worker
+
+PartName = Literal["database", "broker", "storage"]
+
+
+class Health(BaseModel):
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """``checks`` says of each part ``ok``, or what is wrong with it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"status": "ready", "checks": {"database": "ok", "broker": "ok", "storage": "ok"}}]
+        }
+    )
+
+    status: Literal["ready", "unavailable"]
+    checks: dict[PartName, str]
+
+
+class WorkerOut(BaseModel):
+    """A training worker that was heard of within the last minute."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "host-1/cpu/0",
+                    "object": "worker",
+                    "device": "cpu",
+                    "device_name": "cpu x2",
+                    "job": "job_01j9z0000000000000000000000",
+                    "warm_model": "tiny",
+                    "seen_at": "2026-01-31T12:00:00Z",
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["worker"] = "worker"
+    device: str
+    device_name: str
+    job: str | None = Field(description="The job it runs.")
+    warm_model: str | None = Field(description="The base that it holds in memory.")
+    seen_at: datetime
+
+    @classmethod
+    def of(cls, row: Worker) -> Self:
+        return cls(
+            id=row.id,
+            device=row.device,
+            device_name=row.device_name,
+            job=row.job_id,
+            warm_model=row.warm_model,
+            seen_at=row.seen_at,
+        )

@@ -1,0 +1,160 @@
+"""Errors as RFC 9457 ``application/problem+json``. The only place that knows which slug is which HTTP status."""
+
+import logging
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.validation import error_of_validation
+from core.domain.errors import AtelierError, InvalidRequest, NotFound, TooLarge, Unavailable, UserError
+from core.storage import ObjectNotFound, StorageFull, StorageUnavailable
+
+RETRY_AFTER_SECONDS = 5
+MEDIA_TYPE = "application/problem+json"
+
+STATUS_OF: dict[str, int] = {
+    "invalid-request": 422,
+    "invalid-spec": 422,
+    "archive-rejected": 422,
+    "image-rejected": 422,
+    "dataset-rejected": 422,
+    "model-rejected": 422,
+    "idempotency-mismatch": 422,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "csrf": 403,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "request-timeout": 408,
+    "wrong-state": 409,
+    "too-large": 413,
+    "unsupported-media": 415,
+    "internal": 500,
+    "unavailable": 503,
+}
+
+logger = logging.getLogger(__name__)
+
+
+class Problem(BaseModel):
+    """What every answer from 400 up looks like. ``errors`` maps JSON pointers into the body to what is wrong there."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: dict[str, list[str]] | None = None
+
+
+class MethodNotAllowed(UserError):
+    slug, title = "method-not-allowed", "Not possible here"
+
+
+def problem_of(error: AtelierError, path: str) -> Problem:
+    return Problem(
+        type=f"/problems/{error.slug}",
+        title=error.title,
+        status=STATUS_OF[error.slug],
+        detail=error.detail,
+        instance=path,
+        errors=error.errors or None,
+    )
+
+
+def render(error: AtelierError, path: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    problem = problem_of(error, path)
+    return JSONResponse(
+        problem.model_dump(exclude_none=True),
+        status_code=problem.status,
+        headers={**_headers_of(error), **(headers or {})},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _headers_of(error: AtelierError) -> dict[str, str]:
+    if error.slug == "unauthenticated":
+        return {"WWW-Authenticate": 'Bearer realm="atelier"'}
+    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.slug == "unavailable" else {}
+
+
+def translate(error: Exception) -> AtelierError:
+    """Any exception as one of our tree. What nobody foresaw is logged under a number that the answer names."""
+    if isinstance(error, AtelierError):
+        return error
+    if isinstance(error, StorageFull):
+        logger.error("storage is full: %s", error)
+        return Unavailable("The storage is full: the operator must make room. Nothing was kept of this request.")
+    if isinstance(error, StorageUnavailable):
+        logger.warning("storage is unavailable: %s", error)
+        return Unavailable("The storage does not answer. Try again in a few seconds.")
+    if isinstance(error, ObjectNotFound):
+        logger.error("a file on record is not in storage: %s", error)
+        return NotFound("The file is on record but no longer in storage; ask the operator.")
+    number = secrets.token_hex(4)
+    logger.error("unexpected error %s", number, exc_info=error)
+    return AtelierError(f"This is a fault of the service, not of the request. The operator's log has it as {number}.")
+
+
+def install_handlers(app: FastAPI) -> None:
+    """For what the framework raises itself; ProblemMiddleware takes the rest."""
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, AtelierError):  # the framework hides what was raised while it read a body
+        return render(error.__cause__, request.url.path)
+    return render(_error_of_status(request, error), request.url.path, error.headers)
+
+
+def _error_of_status(request: Request, error: HTTPException) -> AtelierError:
+    path = request.url.path
+    match error.status_code:
+        case HTTPStatus.NOT_FOUND:
+            return NotFound(f"There is nothing at {path}; /openapi.json lists what there is.")
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = (error.headers or {}).get("Allow", "another method")
+            return MethodNotAllowed(f"{request.method} is not possible at {path}; it takes {allowed}.")
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return TooLarge("The body is larger than this call takes.")
+        case _:
+            return InvalidRequest(f"The request could not be read: {error.detail}.")
+
+
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return render(error_of_validation(request.url.path, error), request.url.path)
+
+
+class ProblemMiddleware:
+    """Turns whatever is raised below it into a problem document."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def send_noting(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_noting)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await render(translate(error), scope["path"])(scope, receive, send)

@@ -1,0 +1,119 @@
+"""Hears from Redis that a job has changed, and wakes those who wait for it.
+
+One connection serves all listeners of the process. A message may be lost, and Redis may be away: listeners
+read the database at least every POLL_SECONDS, whatever they hear.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from core.queue import progress_channel
+
+POLL_SECONDS = 2.0
+RECONNECT_SECONDS = 1.0
+REDIS_TIMEOUT_SECONDS = 2.0
+HEALTH_CHECK_SECONDS = 10.0
+
+logger = logging.getLogger(__name__)
+
+
+class Listener:
+    """One who waits for changes of one job."""
+
+    def __init__(self) -> None:
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    async def wait(self, timeout_seconds: float = POLL_SECONDS) -> None:
+        """Returns at the next change since the last call, or when the time is up."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+        self._changed.clear()
+
+
+class ProgressHub:
+    """Start it with ``start``, inside the event loop it serves."""
+
+    def __init__(self, redis_url: str) -> None:
+        # No retries: a listener's poll and a client's next request are the retries.
+        self._redis = Redis.from_url(
+            redis_url,
+            socket_timeout=REDIS_TIMEOUT_SECONDS,
+            socket_connect_timeout=REDIS_TIMEOUT_SECONDS,
+            health_check_interval=HEALTH_CHECK_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self) -> None:
+        self._keep(self._listen_always())
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._redis.aclose()
+
+    @contextmanager
+    def listen(self, job_id: str) -> Iterator[Listener]:
+        """Enter it before reading the database, so that no change falls between."""
+        listener, channel = Listener(), progress_channel(job_id)
+        self._listeners[channel].add(listener)
+        try:
+            yield listener
+        finally:
+            self._listeners[channel].discard(listener)
+            if not self._listeners[channel]:
+                del self._listeners[channel]
+
+    def announce(self, job_id: str) -> None:
+        """Tells every process that a job has changed; best effort, and without waiting for the broker."""
+        self._wake(progress_channel(job_id))
+        self._keep(self._publish(progress_channel(job_id)))
+
+    async def ping(self) -> None:
+        """Raises redis.exceptions.RedisError or OSError when the broker does not answer."""
+        await self._redis.ping()
+
+    def _keep(self, work: Coroutine[None, None, None]) -> None:
+        """The event loop itself holds tasks weakly."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _wake(self, channel: str) -> None:
+        for listener in self._listeners.get(channel, ()):
+            listener.wake()
+
+    async def _publish(self, channel: str) -> None:
+        try:
+            await self._redis.publish(channel, b"")
+        except (RedisError, OSError) as error:
+            logger.warning("a change was not published on %s: %s", channel, error)
+
+    async def _listen_always(self) -> None:
+        while True:
+            try:
+                await self._listen()
+            except (RedisError, OSError) as error:
+                logger.warning("changes are not heard until the broker is back: %s", error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _listen(self) -> None:
+        async with self._redis.pubsub() as subscription:
+            await subscription.psubscribe(progress_channel("*"))
+            while True:
+                message = await subscription.get_message(timeout=HEALTH_CHECK_SECONDS)
+                if message is not None and message["type"] == "pmessage":
+                    self._wake(message["channel"].decode())

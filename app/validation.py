@@ -1,0 +1,87 @@
+"""What pydantic found wrong with a request, in words and JSON pointers."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
+
+from core.domain.errors import AtelierError, InvalidRequest, InvalidSpec, NotFound, UnsupportedMedia
+from core.domain.spec import TrainingSpec
+
+SPEC_PATH = "/jobs"
+MAX_SHOWN = 3
+
+
+def error_of_validation(path: str, error: RequestValidationError) -> AtelierError:
+    """The request to ``path`` did not parse: which of our errors that is."""
+    findings = error.errors()
+    if any(finding["loc"][0] == "path" for finding in findings):
+        return NotFound(f"There is nothing at {path}: this is no id that Atelier gives.")
+    if isinstance(error.body, bytes):
+        return UnsupportedMedia("Send the body as JSON, with the header Content-Type: application/json.")
+    if findings[0]["type"] == "json_invalid":
+        position = findings[0]["loc"][-1]
+        return InvalidRequest(f"The body is not valid JSON, at character {position}: {findings[0]['ctx']['error']}.")
+    messages = _collect(findings, error.body)
+    kind = InvalidSpec if path == SPEC_PATH and findings[0]["loc"][0] == "body" else InvalidRequest
+    return kind(_summarise(messages), messages)
+
+
+def _collect(findings: Iterable[Mapping[str, Any]], body: Any) -> dict[str, list[str]]:
+    messages: dict[str, list[str]] = {}
+    for finding in findings:
+        told = messages.setdefault(find_pointer(finding, body), [])
+        if (message := _message_of(finding)) not in told:
+            told.append(message)
+    return messages
+
+
+def find_pointer(finding: Mapping[str, Any], body: Any) -> str:
+    """RFC 6901. Pydantic's location also names members of unions, which are no part of the document."""
+    source, *location = finding["loc"]
+    if source != "body":
+        return "".join(f"/{_escape(part)}" for part in (source, *location))
+    pointer, current = "", body
+    for part in location:
+        if isinstance(current, dict) and (part in current or finding["type"] == "missing"):
+            pointer, current = f"{pointer}/{_escape(part)}", current.get(part)
+        elif isinstance(current, list) and isinstance(part, int):
+            pointer, current = f"{pointer}/{part}", current[part] if part < len(current) else None
+    return pointer
+
+
+def _escape(part: str | int) -> str:
+    return str(part).replace("~", "~0").replace("/", "~1")
+
+
+def _message_of(finding: Mapping[str, Any]) -> str:
+    match finding["type"]:
+        case "extra_forbidden":
+            return f"there is no such field{_suggest(str(finding['loc'][-1]))}"
+        case "missing":
+            return "is required"
+        case _:
+            text = str(finding["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+            return text[:1].lower() + text[1:]
+
+
+def _suggest(name: str) -> str:
+    close = difflib.get_close_matches(name, sorted(list_fields(TrainingSpec)), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def list_fields(model: type[BaseModel]) -> set[str]:
+    """The names of a model's fields and of those within."""
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= list_fields(field.annotation)
+    return names
+
+
+def _summarise(messages: Mapping[str, list[str]]) -> str:
+    told = [f"{pointer or 'The body'} {message}" for pointer, texts in messages.items() for message in texts]
+    rest = f" And {len(told) - MAX_SHOWN} more." if len(told) > MAX_SHOWN else ""
+    return f"{'. '.join(told[:MAX_SHOWN])}.{rest}"
