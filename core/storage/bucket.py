@@ -20,7 +20,7 @@ ABANDONED_UPLOAD_DAYS = 1
 _RULE = {
     "ID": "atelier-abandoned-uploads",
     "Status": "Enabled",
-    "Filter": {"Prefix": ""},
+    "Filter": {},  # everything; not {"Prefix": ""}, for stores differ in how they read an empty prefix
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_UPLOAD_DAYS},
 }
 
@@ -67,7 +67,8 @@ def _find_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
     try:
         return list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
     except ClientError as error:
-        if error.response["Error"]["Code"] == "NoSuchLifecycleConfiguration":
+        # By the status: Garage answers with no body, hence without the code NoSuchLifecycleConfiguration.
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return []
         raise
 

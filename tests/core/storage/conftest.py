@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from core.storage import Storage, open_storage
+from tests.core.storage.scripted import ScriptedStore
 
 ROOT = Path(__file__).parents[3]
 
@@ -103,3 +105,14 @@ def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def scripted(aws_environment: None) -> Iterator[ScriptedStore]:
+    server = ScriptedStore()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()

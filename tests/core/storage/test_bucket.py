@@ -9,6 +9,7 @@ import pytest
 from core.storage import StorageUnavailable
 from core.storage.bucket import prepare_bucket
 from core.storage.s3 import open_client
+from tests.core.storage.scripted import ScriptedStore
 
 
 def rules(client, bucket: str) -> list[dict]:
@@ -24,6 +25,7 @@ def test_it_makes_the_bucket_and_has_it_tidied(s3_client) -> None:
     assert rule["Status"] == "Enabled"
     assert rule["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     assert "Expiration" not in rule
+    assert not rule["Filter"].get("Prefix")
 
 
 def test_what_is_in_the_bucket_and_the_operators_rules_stay(s3_client, bucket: str) -> None:
@@ -45,6 +47,18 @@ def test_a_store_that_does_not_answer_is_an_error(aws_environment: None) -> None
         client = open_client(boto3.session.Session(), endpoint, total_max_attempts=1)
         with pytest.raises(StorageUnavailable):
             prepare_bucket(client, "a-bucket")
+
+
+def test_no_rules_yet_as_garage_says_it(scripted: ScriptedStore) -> None:
+    scripted.answers = [(200, ""), (404, ""), (200, "")]
+    prepare_bucket(open_client(boto3.session.Session(), scripted.url), "a-bucket")
+    assert scripted.answers == []
+
+
+def test_a_store_without_such_rules_will_do(scripted: ScriptedStore, caplog: pytest.LogCaptureFixture) -> None:
+    scripted.answers = [(200, ""), (501, "NotImplemented")]
+    prepare_bucket(open_client(boto3.session.Session(), scripted.url), "a-bucket")
+    assert "will stay in a-bucket" in caplog.text
 
 
 def test_it_is_a_program(s3_client, s3_endpoint: str) -> None:

@@ -3,11 +3,8 @@
 import base64
 import hashlib
 import socket
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,6 +14,7 @@ import pytest
 from core.storage import ObjectNotFound, StorageError, StorageFull, StorageUnavailable, open_storage
 from core.storage.s3 import S3Storage
 from core.storage.s3_errors import error_kind
+from tests.core.storage.scripted import BreakingOff, ScriptedStore
 
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 DIGEST = hashlib.sha256(IMAGE).digest()
@@ -158,53 +156,6 @@ def test_nobody_listening_fails_the_check(aws_environment: None) -> None:
             storage.check()
 
 
-class ScriptedStore(ThreadingHTTPServer):
-    """An S3 server that answers the coming requests from a list of (status, body or error code)."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), ScriptedAnswer)
-        self.answers: list[tuple[int, str]] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class ScriptedAnswer(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: ScriptedStore
-
-    def do_GET(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, text = self.server.answers.pop(0)
-        body = text if status < 300 else f"<Error><Code>{text}</Code><Message>so be it</Message></Error>"
-        self.send_response(status)
-        self.send_header("ETag", '"etag"')
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def do_PUT(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
-
-@pytest.fixture
-def scripted(aws_environment: None) -> Iterator[ScriptedStore]:
-    server = ScriptedStore()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
 def test_a_busy_store_is_asked_again(scripted: ScriptedStore) -> None:
     scripted.answers = [(503, "SlowDown"), (500, "InternalError"), (200, "")]
     S3Storage("a-bucket", endpoint_url=scripted.url).put("a", b"x")
@@ -229,15 +180,7 @@ def test_a_refusal_is_not_repeated(scripted: ScriptedStore, status: int, code: s
 
 
 def test_a_download_that_breaks_off_can_be_tried_again(scripted: ScriptedStore, tmp_path: Path) -> None:
-    class Cut(ScriptedAnswer):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", "1000000")
-            self.end_headers()
-            self.wfile.write(bytes(1000))
-            self.close_connection = True
-
-    scripted.RequestHandlerClass = Cut
+    scripted.RequestHandlerClass = BreakingOff
     with pytest.raises(StorageUnavailable):
         S3Storage("a-bucket", endpoint_url=scripted.url).fetch("a", tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
