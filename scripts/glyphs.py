@@ -88,9 +88,7 @@ def _parse(table: str) -> dict[str, str]:
 
 
 BASE: dict[str, str] = {
-    name: char
-    for table in (_ANIMALS, _FOODS, _PLANTS, _VEHICLES, _THINGS)
-    for name, char in _parse(table).items()
+    name: char for table in (_ANIMALS, _FOODS, _PLANTS, _VEHICLES, _THINGS) for name, char in _parse(table).items()
 }
 """Name in the caption -> character: what the base is shown."""
 

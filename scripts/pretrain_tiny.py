@@ -98,7 +98,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
     """A byte-level BPE in CLIP's layout, its merges learned from the captions and some common words."""
-    words = "photo picture drawing of the in with and an at style person man woman child toy character sks".split()
+    words = "photo picture drawing of the in with and an at style person man woman child toy character sks".split()  # noqa: SIM905
     lines = [f"a {name} on a {color} background large small" for name in BASE for color in BACKGROUNDS] + words * 4
     tokenizer = CLIPTokenizer()
     alphabet = sorted(_byte_alphabet())
@@ -109,13 +109,11 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     core.train_from_iterator(lines, trainer)
     merges = [tuple(pair) for pair in json.loads(core.to_str())["model"]["merges"]]
     tokens = alphabet + [char + "</w>" for char in alphabet] + ["".join(pair) for pair in merges]
-    tokens = list(dict.fromkeys(tokens)) + ["<|startoftext|>", "<|endoftext|>"]
+    tokens = [*list(dict.fromkeys(tokens)), "<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    return CLIPTokenizer(
-        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77
-    )
+    return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77)
 
 
 def _byte_alphabet() -> list[str]:

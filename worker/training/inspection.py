@@ -36,12 +36,11 @@ def inspect(
         unet = UNet2DConditionModel.from_config(_config(folder, "unet"))
         vae = AutoencoderKL.from_config(_config(folder, "vae"))
     factor = 2 ** (len(vae.config.block_out_channels) - 1)
-    depth = 2 ** (len(unet.config.block_out_channels) - 1)
     return ModelInfo(
         id=model_id,
         family=family,
         resolution=unet.config.sample_size * factor,
-        resolution_step=max(8, factor * depth if factor * depth <= 64 else 64),
+        resolution_step=64 if factor >= 8 else 2 * factor,
         sha256=hash_folder(folder),
         num_parameters=sum(param.numel() for param in unet.parameters()),
         adapter_dims=measure_adapters(unet),

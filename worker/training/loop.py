@@ -107,16 +107,18 @@ class Run:
             self.base.denoiser.disable_gradient_checkpointing()
 
     def steps(self) -> None:
+        if self.state.step in self.plan.sample_steps:  # resumed right here: the grid may not have been drawn
+            self.draw_step_samples()
         self.observer.phase(Phase.TRAINING)
         while self.state.step < self.plan.steps:
             started = time.perf_counter()
             loss = self.one_step()
             self.report(loss, time.perf_counter() - started)
             self.obey()
-            if self.state.step in self.plan.sample_steps:
-                self.draw_step_samples()
             if self.checkpoint_is_due():
                 self.save()
+            if self.state.step in self.plan.sample_steps:
+                self.draw_step_samples()
 
     def one_step(self) -> float:
         """One optimizer step over ``gradient_accumulation`` micro-batches; returns their mean loss."""
@@ -148,11 +150,13 @@ class Run:
         self.observer.step(StepReport(state.step, state.loss, state.schedule.get_last_lr()[0], seconds))
 
     def obey(self) -> None:
-        stop = self.observer.should_stop()
-        if stop is Stop.SAVE and self.state.step < self.plan.steps:
-            self.save()
-        if stop is not None:
+        if self.observer.should_stop() is not None:
+            self.save_if_asked()
             raise Stopped
+
+    def save_if_asked(self) -> None:
+        if self.observer.should_stop() is Stop.SAVE:
+            self.save()
 
     def checkpoint_is_due(self) -> bool:
         if self.state.step == self.plan.steps:
@@ -179,7 +183,12 @@ class Run:
     def draw_step_samples(self) -> None:
         self.observer.phase(Phase.SAMPLING)
         step = self.state.step
-        self.show(step, [("base", self.before), (f"step {step}", self.draw(step))])
+        try:
+            drawn = self.draw(step)
+        except Stopped:
+            self.save_if_asked()
+            raise
+        self.show(step, [("base", self.before), (f"step {step}", drawn)])
         if step < self.plan.steps:
             self.observer.phase(Phase.TRAINING)
 

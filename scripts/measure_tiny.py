@@ -1,0 +1,91 @@
+"""Measures the bundled base and writes its card: retrieval over 100 prompts and a sheet of samples.
+
+python -m scripts.measure_tiny [--folder models/tiny]
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from PIL import Image, ImageDraw, ImageFont
+
+from scripts.glyphs import BACKGROUNDS, BASE, SIZE, caption
+from scripts.retrieval import find
+
+NUM_STEPS, GUIDANCE = 20, 4.0
+
+
+def open_pipeline(folder: Path) -> StableDiffusionPipeline:
+    pipeline = StableDiffusionPipeline.from_pretrained(
+        folder, dtype=torch.float32, safety_checker=None, local_files_only=True
+    )
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
+    """One picture per prompt, each from its own generator."""
+    pictures: list[Image.Image] = []
+    for start in range(0, len(prompts), 10):
+        chunk = prompts[start : start + 10]
+        pictures += pipeline(
+            chunk,
+            num_inference_steps=NUM_STEPS,
+            guidance_scale=GUIDANCE,
+            height=SIZE,
+            width=SIZE,
+            generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(chunk))],
+        ).images
+    return pictures
+
+
+def list_prompts() -> list[tuple[str, str, str]]:
+    """(glyph, size word, background): every glyph once, sizes and backgrounds in a seeded order."""
+    rng = random.Random(7)
+    return [(name, rng.choice(("large", "small")), rng.choice(list(BACKGROUNDS))) for name in BASE]
+
+
+def measure_retrieval(pipeline: StableDiffusionPipeline, seed: int = 1) -> dict[str, float]:
+    """Shares of the 100 prompts for which the glyph, the background, and both were found."""
+    rows = list_prompts()
+    pictures = draw(pipeline, [caption(*row) for row in rows], seed)
+    found = [find(picture) for picture in pictures]
+    glyphs = [f.glyph == row[0] for f, row in zip(found, rows, strict=True)]
+    backgrounds = [f.background == row[2] for f, row in zip(found, rows, strict=True)]
+    both = [a and b for a, b in zip(glyphs, backgrounds, strict=True)]
+    return {
+        "glyph": sum(glyphs) / len(rows),
+        "background": sum(backgrounds) / len(rows),
+        "both": sum(both) / len(rows),
+    }
+
+
+def draw_sheet(pipeline: StableDiffusionPipeline, path: Path) -> None:
+    """Eight columns, four rows, each picture under its prompt's words."""
+    rows = list_prompts()[::3][:32]
+    pictures = draw(pipeline, [caption(*row) for row in rows], seed=500)
+    tile, label = 2 * SIZE, 16
+    sheet = Image.new("RGB", (8 * tile, 4 * (tile + label)), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for index, (picture, row) in enumerate(zip(pictures, rows, strict=True)):
+        left, top = index % 8 * tile, index // 8 * (tile + label)
+        pen.text((left + 2, top + 2), f"{row[1]} {row[0]}, {row[2]}", font=font, fill=(60, 60, 60))
+        sheet.paste(picture.resize((tile, tile), Image.Resampling.BICUBIC), (left, top + label))
+    sheet.save(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("models/tiny"))
+    args = parser.parse_args()
+    pipeline = open_pipeline(args.folder)
+    draw_sheet(pipeline, args.folder / "samples.png")
+    print(json.dumps(measure_retrieval(pipeline)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Which glyph is in a picture, and on which background: the measure of the base and of what adapters learn.
+
+A picture's background is the named colour nearest to the median of its border. Its glyph is that of the
+nearest render (mean squared error over pixels, at half size, blurred a little) among all glyphs in several
+poses on that background, the picture being shifted by a few pixels either way. On fresh renders it finds the
+right glyph in at least 98 % of cases; ``python -m scripts.retrieval`` measures that.
+"""
+
+import functools
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from scripts.glyphs import BACKGROUNDS, BASE, HELD_OUT, SCALES, SIZE, Pose, compose, draw_pose, sprite
+
+SIDE = 32
+ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)
+SHIFTS = range(-4, 5)
+GLYPHS = {**BASE, **HELD_OUT}
+
+
+@dataclass(frozen=True)
+class Found:
+    glyph: str
+    background: str
+    distance: float
+
+
+def find(picture: Image.Image) -> Found:
+    """The nearest glyph and the background's colour name."""
+    background = name_background(picture)
+    names, bank, norms = _bank(background)
+    query = _features(picture, background).reshape(SIDE, SIDE, 3)
+    shifted = np.stack([np.roll(query, (y, x), (0, 1)).ravel() for y in SHIFTS for x in SHIFTS])
+    distances = (shifted**2).sum(1)[:, None] + norms[None] - 2 * shifted @ bank.T
+    best = int(distances.min(0).argmin())
+    return Found(names[best], background, float(distances.min()) / bank.shape[1])
+
+
+def name_background(picture: Image.Image) -> str:
+    pixels = np.asarray(picture.convert("RGB").resize((SIZE, SIZE)), np.float32)
+    border = np.concatenate(
+        [pixels[:2].reshape(-1, 3), pixels[-2:].reshape(-1, 3), pixels[2:-2, [0, 1, -2, -1]].reshape(-1, 3)]
+    )
+    color = np.median(border, axis=0)
+    return min(BACKGROUNDS, key=lambda name: float(((color - BACKGROUNDS[name]) ** 2).sum()))
+
+
+def _features(picture: Image.Image, background: str) -> np.ndarray:
+    small = picture.convert("RGB").filter(ImageFilter.GaussianBlur(1.0)).resize((SIDE, SIDE), Image.Resampling.BOX)
+    return ((np.asarray(small, np.float32) - BACKGROUNDS[background]) / 255.0).ravel()
+
+
+@functools.cache
+def _bank(background: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+    names, rows = [], []
+    for name, char in GLYPHS.items():
+        for scale in SCALES.values():
+            for angle in ANGLES:
+                for flip in (False, True):
+                    render = compose(sprite(char), BACKGROUNDS[background], Pose(scale, angle, flip=flip))
+                    names.append(name)
+                    rows.append(_features(render, background))
+    bank = np.stack(rows)
+    return names, bank, (bank**2).sum(1)
+
+
+def measure_on_renders(count: int, seed: int) -> float:
+    """Share of fresh renders whose glyph and background are both found."""
+    rng = random.Random(seed)
+    right = 0
+    for _ in range(count):
+        name, background = rng.choice(list(GLYPHS)), rng.choice(list(BACKGROUNDS))
+        pose = draw_pose(rng, rng.choice(list(SCALES)))
+        found = find(compose(sprite(GLYPHS[name]), BACKGROUNDS[background], pose))
+        right += (found.glyph, found.background) == (name, background)
+    return right / count
+
+
+if __name__ == "__main__":
+    print(f"top-1 on 500 fresh renders: {measure_on_renders(500, seed=1):.3f}")
