@@ -1,0 +1,261 @@
+"""The routes under /ui."""
+
+import asyncio
+import re
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Form, Header, Path, Query, Request, Response
+from fastapi.responses import FileResponse, JSONResponse
+from sqlalchemy.orm import Session
+from sse_starlette import EventSourceResponse
+
+from app.auth.gate import find_caller
+from app.dashboard import sessions
+from app.dashboard.live import Cursor, read_news, stream_news
+from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
+from app.dashboard.sessions import Visit
+from app.dashboard.views import DatasetView, JobView, describe_plan
+from app.deps import PLAIN, After, Id, ServicesDep
+from app.files import PNG, SAFETENSORS, StoredFile, safe_filename, send_file
+from app.services import Services
+from core.db import datasets, jobs
+from core.db.tables import Dataset, Job
+from core.domain.artifacts import AdapterFormat
+from core.domain.dataset import DatasetManifest
+from core.domain.errors import NotFound, Unauthenticated, WrongState
+
+PAGE_SIZE = 25
+KEY_LENGTH = 200
+
+STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
+MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
+
+
+async def get_visit(request: Request, services: ServicesDep) -> Visit:
+    """Raises LoginNeeded."""
+    token = sessions.read_cookie(request)
+    return await services.database.run(sessions.find_visit, services.settings, token)
+
+
+VisitDep = Annotated[Visit, Depends(get_visit)]
+SameSite = Depends(sessions.refuse_cross_site)
+Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
+
+
+# --- coming and going -------------------------------------------------------------------------------------
+
+
+@router.post("/tokens", status_code=201)
+async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
+    """For a holder of an API key: an address that opens one session of the dashboard, once, within ten minutes."""
+    caller = await find_caller(request.scope)
+    token = await services.database.run(sessions.open_link, caller)
+    url = str(request.base_url.replace(path="/ui/login", query=f"token={token}"))
+    return JSONResponse({"token": token, "url": url, "expires_in_seconds": sessions.LINK_SECONDS}, 201)
+
+
+@router.get("/login")
+async def show_login(
+    token: Annotated[str | None, Query(max_length=KEY_LENGTH)] = None,
+    next_path: Annotated[str | None, Query(alias="next", max_length=500)] = None,
+) -> Response:
+    """A link is not used up by this page but by its form: previews of links, and links on other sites, do no harm."""
+    return render("login.html", token=token, next_path=safe_next(next_path), error=None)
+
+
+@router.post("/login", dependencies=[SameSite])
+async def log_in(
+    request: Request,
+    services: ServicesDep,
+    token: Token = "",
+    api_key: Token = "",
+    next_path: Annotated[str, Form(alias="next", max_length=500)] = "",
+) -> Response:
+    try:
+        if token:
+            opened = await services.database.run(sessions.log_in_by_link, token)
+        else:
+            opened = await services.database.run(sessions.log_in_by_key, services.settings, api_key.strip())
+    except Unauthenticated as error:
+        return render("login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
+    response = go_to(safe_next(next_path))
+    sessions.set_cookie(request, response, opened)
+    return response
+
+
+@router.post("/logout", dependencies=[SameSite])
+async def log_out(request: Request, services: ServicesDep, visit: VisitDep, csrf: Token = "") -> Response:
+    sessions.check_csrf(visit, csrf)
+    await services.database.run(sessions.log_out, sessions.read_cookie(request) or "")
+    response = go_to("/ui/login")
+    sessions.clear_cookie(request, response)
+    return response
+
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+
+@router.get("")
+async def show_jobs(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
+    return render("jobs.html", section="jobs", csrf=visit.csrf, **await list_jobs(services, visit, after))
+
+
+@router.get("/jobs/rows")
+async def show_job_rows(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
+    """The table's body alone; the page fetches it again and again."""
+    return render("job_rows.html", **await list_jobs(services, visit, after))
+
+
+async def list_jobs(services: Services, visit: Visit, after: str | None) -> dict[str, Any]:
+    rows, has_more = await services.database.run(jobs.list_jobs, visit.caller.tenant_id, after=after, limit=PAGE_SIZE)
+    return {"jobs": [JobView.of(row) for row in rows], "has_more": has_more, "after": after}
+
+
+@router.get("/jobs/{job_id}")
+async def show_job(job_id: Id, services: ServicesDep, visit: VisitDep) -> Response:
+    job = await services.database.run(jobs.get_job, visit.caller.tenant_id, job_id)
+    return render(
+        "job.html",
+        section="jobs",
+        csrf=visit.csrf,
+        job=JobView.of(job),
+        plan=describe_plan(job.plan),
+        result=job.result,
+    )
+
+
+@router.get("/jobs/{job_id}/stream")
+async def stream_job(
+    job_id: Id,
+    services: ServicesDep,
+    visit: VisitDep,
+    after: Annotated[str | None, Query(max_length=60)] = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    cursor = Cursor.parse(last_event_id or after)
+    await services.database.run(read_news, visit.caller.tenant_id, job_id, cursor)  # NotFound before the stream begins
+    return EventSourceResponse(stream_news(services, visit.caller, job_id, cursor), ping=15)
+
+
+@router.post("/jobs/{job_id}/{action}", dependencies=[SameSite])
+async def change_job(
+    job_id: Id,
+    action: Annotated[str, Path(pattern="^(cancel|pause|resume)$")],
+    services: ServicesDep,
+    visit: VisitDep,
+    csrf: Token = "",
+) -> Response:
+    """A change that has become impossible meanwhile is no error: the page shows what the job is now."""
+    sessions.check_csrf(visit, csrf)
+    change = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}[action]
+    try:
+        await services.database.run(change, visit.caller.tenant_id, job_id)
+    except WrongState:
+        return go_to(f"/ui/jobs/{job_id}")
+    services.progress.announce(job_id)
+    if action == "resume":
+        services.doorbell.ring("train")
+    return go_to(f"/ui/jobs/{job_id}")
+
+
+@router.get("/jobs/{job_id}/samples/{step}/grid.png")
+async def show_grid(request: Request, job_id: Id, step: int, services: ServicesDep, visit: VisitDep) -> Response:
+    sample = await services.database.run(find_sample, visit.caller.tenant_id, job_id, step)
+    return await send_picture(request, services, sample.grid)
+
+
+@router.get("/jobs/{job_id}/samples/{step}/{index}.png")
+async def show_sample(
+    request: Request, job_id: Id, step: int, index: int, services: ServicesDep, visit: VisitDep
+) -> Response:
+    sample = await services.database.run(find_sample, visit.caller.tenant_id, job_id, step)
+    if not 0 <= index < len(sample.images):
+        raise NotFound(f"Step {step} has {len(sample.images)} pictures.")
+    return await send_picture(request, services, sample.images[index])
+
+
+def find_sample(session: Session, tenant_id: str, job_id: str, step: int) -> Any:
+    """Raises NotFound, for another tenant's job too."""
+    return jobs.get_sample(session, jobs.get_job(session, tenant_id, job_id).id, step)
+
+
+async def send_picture(request: Request, services: Services, record: dict[str, Any]) -> Response:
+    """Always through this service: the page's policy lets pictures come from nowhere else."""
+    headers = {"ETag": f'"{record["sha256"]}"', "Cache-Control": "private, max-age=600"}
+    if record["sha256"] in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    content = await asyncio.to_thread(services.storage.read, record["key"])
+    return Response(content, media_type=PNG, headers=headers)
+
+
+@router.get("/jobs/{job_id}/adapter")
+async def download_adapter(
+    request: Request,
+    job_id: Id,
+    services: ServicesDep,
+    visit: VisitDep,
+    adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
+) -> Response:
+    file = await services.database.run(find_adapter, visit.caller.tenant_id, job_id, adapter_format)
+    return await send_file(request, services.storage, file)
+
+
+def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: AdapterFormat) -> StoredFile:
+    """Raises NotFound, WrongState."""
+    job: Job = jobs.get_job(session, tenant_id, job_id)
+    artifact = jobs.get_artifact(session, job_id, f"adapter-{adapter_format}")
+    if artifact is None:
+        raise WrongState(f"The job is {job.status}: its adapter is there when it has succeeded.")
+    ending = ".safetensors" if adapter_format == "kohya" else f"-{adapter_format}.safetensors"
+    filename = safe_filename(str(job.plan["name"]), ending)
+    return StoredFile(artifact.key, artifact.sha256, artifact.size, filename, SAFETENSORS)
+
+
+# --- datasets ---------------------------------------------------------------------------------------------
+
+
+@router.get("/datasets")
+async def show_datasets(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
+    rows, has_more = await services.database.run(
+        datasets.list_datasets, visit.caller.tenant_id, after=after, limit=PAGE_SIZE
+    )
+    found = [DatasetView.of(row) for row in rows]
+    return render("datasets.html", section="datasets", csrf=visit.csrf, datasets=found, has_more=has_more, after=after)
+
+
+@router.get("/datasets/{dataset_id}")
+async def show_dataset(dataset_id: Id, services: ServicesDep, visit: VisitDep) -> Response:
+    row = await services.database.run(datasets.get_dataset, visit.caller.tenant_id, dataset_id)
+    return render("dataset.html", section="datasets", csrf=visit.csrf, dataset=DatasetView.of(row))
+
+
+@router.get("/datasets/{dataset_id}/images/{sha256}.png")
+async def show_dataset_image(
+    request: Request, dataset_id: Id, sha256: str, services: ServicesDep, visit: VisitDep
+) -> Response:
+    row: Dataset = await services.database.run(datasets.get_dataset, visit.caller.tenant_id, dataset_id)
+    images = DatasetManifest.model_validate(row.manifest).images if row.manifest else ()
+    for image in images:
+        if image.sha256 == sha256:
+            return await send_picture(request, services, {"key": image.key, "sha256": sha256})
+    raise NotFound("The dataset has no such image.")
+
+
+# --- files of the pages -----------------------------------------------------------------------------------
+
+
+@router.get("/static/{name}")
+async def send_static(name: str) -> Response:
+    file = STATIC / name
+    if not STATIC_NAME.fullmatch(name) or not file.is_file():
+        raise NotFound("There is no such file.")
+    return FileResponse(file, media_type=MEDIA_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/{path:path}", dependencies=[Depends(get_visit)])
+async def show_nothing(path: str) -> Response:
+    if not path:
+        return go_to("/ui")
+    raise NotFound(f"There is no page {path} here.")

@@ -1,0 +1,94 @@
+"""A job's page as it changes: one stream of server-sent events that carries all that is new since a cursor.
+
+The cursor, ``<event seq>.<metric step>.<sample step>``, is each message's id; a browser that comes back with it
+misses nothing and gets nothing twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Self
+
+from sqlalchemy.orm import Session
+from sse_starlette import ServerSentEvent
+
+from app.auth.service import Caller
+from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
+from app.services import Services
+from core.db import events, history, jobs
+
+MAX_EVENTS = 500
+MAX_METRICS = 2000
+STREAM_SECONDS = 30 * 60
+"""Then the browser comes back by itself, and its session is checked again."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The last of each that the browser has. Samples begin at step 0."""
+
+    event: int = 0
+    metric: int = -1
+    sample: int = -1
+
+    @classmethod
+    def parse(cls, text: str | None) -> Self:
+        """From the start for what is no cursor."""
+        parts = (text or "").split(".")
+        if len(parts) != 3 or not all(part.removeprefix("-").isdecimal() and len(part) < 12 for part in parts):
+            return cls()
+        return cls(*map(int, parts))
+
+    def __str__(self) -> str:
+        return f"{self.event}.{self.metric}.{self.sample}"
+
+
+class News(View):
+    job: JobView
+    events: tuple[EventView, ...]
+    metrics: tuple[MetricView, ...]
+    samples: tuple[SampleView, ...]
+    has_more: bool
+
+    def advance(self, cursor: Cursor) -> Cursor:
+        return Cursor(
+            self.events[-1].seq if self.events else cursor.event,
+            self.metrics[-1].step if self.metrics else cursor.metric,
+            self.samples[-1].step if self.samples else cursor.sample,
+        )
+
+
+def read_news(session: Session, tenant_id: str, job_id: str, cursor: Cursor) -> News:
+    """Raises NotFound. The job first: what came with its last state is then there to be read."""
+    job = JobView.of(jobs.get_job(session, tenant_id, job_id))
+    new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
+    metrics, more_metrics = history.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
+    samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
+    return News(
+        job=job,
+        events=tuple(map(EventView.of, new_events)),
+        metrics=tuple(map(MetricView.of, metrics)),
+        samples=tuple(map(SampleView.of, samples)),
+        has_more=more_metrics or len(new_events) == MAX_EVENTS,
+    )
+
+
+async def stream_news(
+    services: Services, caller: Caller, job_id: str, cursor: Cursor
+) -> AsyncIterator[ServerSentEvent]:
+    """Ends with an ``end`` message once the job has ended and everything of it was sent."""
+    clock = asyncio.get_running_loop().time
+    deadline, shown = clock() + STREAM_SECONDS, None
+    with services.progress.listen(job_id) as listener:
+        while clock() < deadline:
+            news = await services.database.run(read_news, caller.tenant_id, job_id, cursor)
+            following = news.advance(cursor)
+            if following != cursor or news.job != shown:
+                cursor, shown = following, news.job
+                yield ServerSentEvent(news.model_dump_json(), id=str(cursor), event="news")
+            if news.has_more:
+                continue
+            if news.job.is_terminal:
+                yield ServerSentEvent("", event="end")
+                return
+            await listener.wait()

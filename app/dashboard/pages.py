@@ -1,0 +1,105 @@
+"""HTML answers: templates, their headers, and errors as pages for those who read pages."""
+
+from collections.abc import Callable, Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from app.dashboard.sessions import LoginNeeded
+from app.problems import problem_of
+from core.domain.errors import AtelierError, NotFound
+
+HERE = Path(__file__).parent
+STATIC = HERE / "static"
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+_templates = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def show_time(moment: datetime) -> str:
+    """For browsers without scripts; with them ``times.js`` says how long ago it was."""
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def show_duration(seconds: float) -> str:
+    """``0:32``, ``12:05`` or ``3:07:00``, as the scripts write it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+_templates.filters.update(time=show_time, duration=show_duration)
+
+
+def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
+    """``csrf`` in the context says that somebody is logged in."""
+    content = _templates.get_template(template).render({"csrf": None, "section": None, **context})
+    return HTMLResponse(content, status_code, headers=HEADERS)
+
+
+def wants_page(request: Request) -> bool:
+    """A person's browser that goes somewhere, rather than a script that asks for data."""
+    mode = request.headers.get("sec-fetch-mode", "navigate")
+    return mode == "navigate" and "text/html" in request.headers.get("accept", "")
+
+
+def go_to(path: str) -> RedirectResponse:
+    """After a form was sent: the next page is fetched by GET."""
+    return RedirectResponse(path, status_code=303)
+
+
+def login_path(request: Request) -> str:
+    """The login, which leads back to where the browser wanted to go."""
+    return f"/ui/login?next={quote(request.url.path)}" if request.method == "GET" else "/ui/login"
+
+
+def safe_next(path: str | None) -> str:
+    """Only places of the dashboard's own: `//elsewhere` and `/\\elsewhere` are other sites to a browser."""
+    if path and path.startswith("/ui/") and not any(character in path for character in "\\\r\n\t") and "//" not in path:
+        return path
+    return "/ui"
+
+
+class PageRoute(APIRoute):
+    """Shows errors as pages, and leads those without a session to the login."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_with_pages(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (AtelierError, RequestValidationError) as error:
+                if not wants_page(request):
+                    raise
+                return error_page(request, error)
+
+        return handle_with_pages
+
+
+def error_page(request: Request, error: AtelierError | RequestValidationError) -> Response:
+    if isinstance(error, LoginNeeded):
+        return go_to(login_path(request))
+    if isinstance(error, RequestValidationError):
+        error = NotFound("There is no such page.")
+    problem = problem_of(error, request.url.path)
+    return render("error.html", problem.status, title=problem.title, detail=problem.detail)

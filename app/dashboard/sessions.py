@@ -1,0 +1,137 @@
+"""Who sits at the browser: one-time links, the sessions they become, and the cookie that carries one.
+
+A token is 32 random bytes; the database keeps its hash. A session stands for the API key it was opened
+with, and ends with it.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+from urllib.parse import urlsplit
+
+from fastapi import Request, Response
+from sqlalchemy.orm import Session
+
+from app.auth.service import Caller, authenticate, caller_of
+from core.db import keys
+from core.domain.errors import CrossSite, Unauthenticated
+from core.settings import Settings
+
+LINK_SECONDS = 10 * 60
+SESSION_SECONDS = 7 * 24 * 3600
+
+
+class CookieAttributes(TypedDict):
+    path: str
+    httponly: bool
+    samesite: Literal["strict"]
+    secure: bool
+
+
+class LoginNeeded(Unauthenticated):
+    """No session, or one that has ended. Pages lead to the login instead."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A logged-in browser. Each of its forms carries ``csrf``."""
+
+    caller: Caller
+    csrf: str
+
+
+def open_link(session: Session, caller: Caller) -> str:
+    """A token that opens one session within LINK_SECONDS."""
+    return _add(session, "login", caller.key_id, LINK_SECONDS)
+
+
+def log_in_by_link(session: Session, token: str) -> str:
+    """Raises Unauthenticated. The token is used up."""
+    key = keys.take_token(session, hash_token(token), "login")
+    if key is None:
+        raise Unauthenticated(
+            "This link was used before or is older than ten minutes. Start `atelier up` again for a new one, "
+            "or paste your API key."
+        )
+    return _add(session, "session", key.id, SESSION_SECONDS)
+
+
+def log_in_by_key(session: Session, settings: Settings, api_key: str) -> str:
+    """Raises Unauthenticated."""
+    return _add(session, "session", authenticate(session, settings, api_key).key_id, SESSION_SECONDS)
+
+
+def log_out(session: Session, token: str) -> None:
+    keys.drop_token(session, hash_token(token))
+
+
+def find_visit(session: Session, settings: Settings, token: str | None) -> Visit:
+    """Raises LoginNeeded."""
+    key = keys.find_token(session, hash_token(token), "session") if token else None
+    if key is None or token is None:
+        raise LoginNeeded("Log in to the dashboard first.")
+    return Visit(caller_of(key, settings), csrf_of(token))
+
+
+def _add(session: Session, kind: keys.TokenKind, key_id: str, lifetime_seconds: float) -> str:
+    token = secrets.token_urlsafe(32)
+    keys.add_token(session, sha256=hash_token(token), kind=kind, key_id=key_id, lifetime_seconds=lifetime_seconds)
+    return token
+
+
+def hash_token(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def csrf_of(token: str) -> str:
+    """Derived, so that nothing more is kept; the session's token cannot be found from it."""
+    return hmac.new(token.encode(), b"csrf", "sha256").hexdigest()
+
+
+# --- the cookie -------------------------------------------------------------------------------------------
+
+
+def cookie_name(request: Request) -> str:
+    """On plain HTTP with the port in it: browsers give a host's cookies to every port of it."""
+    if request.url.scheme == "https":
+        return "__Host-atelier"
+    return f"atelier-{request.url.port or 80}"
+
+
+def read_cookie(request: Request) -> str | None:
+    return request.cookies.get(cookie_name(request))
+
+
+def set_cookie(request: Request, response: Response, token: str) -> None:
+    response.set_cookie(cookie_name(request), token, max_age=SESSION_SECONDS, **_attributes(request))
+
+
+def clear_cookie(request: Request, response: Response) -> None:
+    response.delete_cookie(cookie_name(request), **_attributes(request))
+
+
+def _attributes(request: Request) -> CookieAttributes:
+    return {"path": "/", "httponly": True, "samesite": "strict", "secure": request.url.scheme == "https"}
+
+
+# --- requests that change something -----------------------------------------------------------------------
+
+
+def refuse_cross_site(request: Request) -> None:
+    """Raises CrossSite unless the browser says that the request comes from this very site.
+
+    Browsers send Sec-Fetch-Site to secure places only (https, loopback); everywhere they send Origin with a POST.
+    """
+    site = request.headers.get("sec-fetch-site")
+    origin = urlsplit(request.headers.get("origin", ""))
+    same = site == "same-origin" if site else bool(origin.netloc) and origin.netloc == request.headers.get("host")
+    if not same:
+        raise CrossSite("Do this from the dashboard itself.")
+
+
+def check_csrf(visit: Visit, given: str) -> None:
+    """Raises CrossSite."""
+    if not hmac.compare_digest(visit.csrf.encode(), given.encode()):
+        raise CrossSite("This page belongs to an earlier session. Load it again and repeat.")

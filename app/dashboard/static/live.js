@@ -1,0 +1,37 @@
+// The stream of a job's news. It rests while the page is hidden, and goes on where it was.
+
+export class Stream {
+  constructor(url, { onNews, onTrouble }) {
+    Object.assign(this, { url, onNews, onTrouble, cursor: "", source: null, ended: false });
+    document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.open()));
+    this.open();
+  }
+
+  open() {
+    if (this.source || this.ended || document.hidden) return;
+    const source = (this.source = new EventSource(`${this.url}?after=${encodeURIComponent(this.cursor)}`));
+    source.addEventListener("news", (message) => {
+      this.cursor = message.lastEventId;
+      this.onTrouble("");
+      this.onNews(JSON.parse(message.data));
+    });
+    source.addEventListener("end", () => {
+      this.ended = true;
+      this.rest();
+    });
+    source.addEventListener("error", () => this.fail(source));
+  }
+
+  // The browser tries again by itself, unless the answer was an error: then the session or the service has ended.
+  fail(source) {
+    if (source.readyState !== EventSource.CLOSED) return this.onTrouble("The connection broke; trying again.");
+    this.rest();
+    this.onTrouble("The service does not answer; trying again. If it stays so, load the page again.");
+    setTimeout(() => this.open(), 3000);
+  }
+
+  rest() {
+    this.source?.close();
+    this.source = null;
+  }
+}

@@ -1,0 +1,197 @@
+"""What the pages and their scripts are shown of jobs and datasets."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
+from core.domain.dataset import DatasetManifest, DatasetReport
+from core.domain.events import EventType
+from core.domain.states import TERMINAL, JobStatus, Phase
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class JobView(View):
+    """``label`` is the phase while the job runs, else its state. Seconds and bytes where nothing else is said."""
+
+    id: str
+    name: str
+    status: JobStatus
+    phase: Phase | None
+    label: str
+    model: str
+    dataset: str
+    trigger: str
+    attempt: int
+    step: int
+    num_steps: int
+    percent: float
+    units_done: int | None
+    units_total: int | None
+    loss: float | None
+    seconds_per_step: float | None
+    eta_seconds: float | None
+    estimated_seconds: float | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error_title: str | None
+    error_detail: str | None
+    is_terminal: bool
+    can_cancel: bool
+    can_pause: bool
+    can_resume: bool
+    has_adapter: bool
+
+    @classmethod
+    def of(cls, job: Job) -> Self:
+        status, progress, error = JobStatus(job.status), job.progress or {}, job.error or {}
+        phase = Phase(job.phase) if job.phase and status is JobStatus.RUNNING else None
+        succeeded = status is JobStatus.SUCCEEDED
+        return cls(
+            id=job.id,
+            name=str(job.plan["name"]),
+            status=status,
+            phase=phase,
+            label=phase or status,
+            model=job.model_id,
+            dataset=job.dataset_id,
+            trigger=str(job.plan["trigger"]),
+            attempt=job.attempt,
+            step=progress.get("step", 0),
+            num_steps=int(job.plan["steps"]),
+            percent=100.0 if succeeded else progress.get("percent", 0.0),
+            units_done=progress.get("units_done"),
+            units_total=progress.get("units_total"),
+            loss=progress.get("loss"),
+            seconds_per_step=progress.get("seconds_per_step"),
+            eta_seconds=None if status in TERMINAL else progress.get("eta_seconds"),
+            estimated_seconds=job.estimate.get("seconds"),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            error_title=error.get("title"),
+            error_detail=error.get("detail"),
+            is_terminal=status in TERMINAL,
+            can_cancel=status not in TERMINAL and status is not JobStatus.CANCELING,
+            can_pause=status is JobStatus.RUNNING or status is JobStatus.QUEUED,
+            can_resume=status is JobStatus.PAUSED,
+            has_adapter=succeeded,
+        )
+
+
+class EventView(View):
+    seq: int
+    type: str
+    text: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, event: JobEvent) -> Self:
+        text = describe_event(EventType(event.type), event.attempt, event.data)
+        return cls(seq=event.seq, type=event.type, text=text, created_at=event.created_at)
+
+
+def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
+    match kind:
+        case EventType.QUEUED:
+            return {"accepted": "Accepted", "resumed": "Resumed"}.get(
+                str(data.get("reason")), "Put back into the queue"
+            )
+        case EventType.RUNNING:
+            return "Started" if attempt <= 1 else f"Started again, attempt {attempt}"
+        case EventType.PHASE:
+            return str(data.get("phase", "")).capitalize()
+        case EventType.CHECKPOINT:
+            return f"Checkpoint at step {data.get('step')}"
+        case EventType.SAMPLES:
+            return f"Samples at step {data.get('step')}"
+        case EventType.NOTICE:
+            return str(data.get("message", ""))
+        case EventType.FAILED:
+            return f"Failed: {data.get('reason', 'see above')}"
+        case _:
+            return kind.removeprefix("job.").capitalize()
+
+
+class SampleView(View):
+    step: int
+    prompts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, sample: JobSample) -> Self:
+        return cls(step=sample.step, prompts=tuple(str(image["prompt"]) for image in sample.images))
+
+
+class MetricView(View):
+    step: int
+    loss: float
+    learning_rate: float
+
+    @classmethod
+    def of(cls, metric: JobMetric) -> Self:
+        return cls(step=metric.step, loss=metric.loss, learning_rate=metric.learning_rate)
+
+
+class ImageView(View):
+    name: str
+    sha256: str
+    caption: str | None
+    width: int
+    height: int
+
+
+class DatasetView(View):
+    id: str
+    name: str
+    status: str
+    created_at: datetime
+    error_detail: str | None
+    report: DatasetReport | None
+    images: tuple[ImageView, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        manifest = DatasetManifest.model_validate(dataset.manifest) if dataset.manifest else None
+        fields = set(ImageView.model_fields)
+        return cls(
+            id=dataset.id,
+            name=dataset.name or dataset.id,
+            status=dataset.status,
+            created_at=dataset.created_at,
+            error_detail=(dataset.error or {}).get("detail"),
+            report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
+            images=tuple(
+                ImageView.model_validate(image.model_dump(include=fields))
+                for image in (manifest.images if manifest else ())
+            ),
+        )
+
+
+PLAN_ROWS = (
+    ("steps", "Steps"),
+    ("batch_size", "Batch size"),
+    ("gradient_accumulation", "Gradient accumulation"),
+    ("learning_rate", "Learning rate"),
+    ("schedule", "Schedule"),
+    ("adapter_type", "Adapter"),
+    ("rank", "Rank"),
+    ("alpha", "Alpha"),
+    ("targets", "Targets"),
+    ("resolution", "Resolution"),
+    ("min_snr_gamma", "Min-SNR gamma"),
+    ("noise_offset", "Noise offset"),
+    ("caption_dropout", "Caption dropout"),
+    ("precision", "Precision"),
+    ("seed", "Seed"),
+)
+
+
+def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of what a reader looks for first; what is off is left out."""
+    rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0.0)]
+    return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
