@@ -35,7 +35,7 @@ SEED = 20260
 
 VAE_STEPS, VAE_RATE, VAE_CROPS, VAE_WHOLE = 8_000, 2e-3, 24, 8
 KL_WEIGHT, GRADIENT_WEIGHT = 1e-5, 1.0
-UNET_STEPS, UNET_RATE, UNET_BATCH, EMA_DECAY = 9_000, 1.2e-3, 32, 0.999
+UNET_STEPS, UNET_RATE, UNET_BATCH, EMA_DECAY = 7_500, 1.2e-3, 32, 0.999
 WARMUP_STEPS, EMPTY_CAPTIONS, POSES = 200, 0.10, 16
 
 SCHEDULE = {
@@ -375,9 +375,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("models/tiny"))
     parser.add_argument("--build", type=Path, default=Path("build/tiny"))
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     args.build.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(2)
+    torch.set_num_threads(args.threads)
     train_unet(args.build, args.out, train_vae(args.build))
 
 
