@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
@@ -68,3 +69,10 @@ def safe_filename(name: str, suffix: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:100]
     return f"{stem or 'adapter'}{suffix}"
+
+
+def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
+    """For ``responses=`` of a route that sends a file."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    redirect = {"description": "The file is at the address in Location, for a few minutes."}
+    return {200: {"content": content}, 304: {"description": "It is the file that you have."}, 307: redirect}

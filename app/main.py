@@ -4,23 +4,35 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from app.auth.gate import Gate
 from app.bodies import BodyGuard
+from app.dashboard.endpoints import router as dashboard_router
+from app.datasets.endpoints import router as datasets_router
 from app.headers import SecurityHeaders
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
 from app.models.endpoints import router as models_router
 from app.openapi import DESCRIPTION, install_openapi, name_operation
+from app.operations.docs import router as docs_router
 from app.operations.endpoints import router as operations_router
 from app.problems import ProblemMiddleware, install_handlers
 from app.services import open_services
 from app.startup import prepare, prepare_later
 from core.settings import Settings, load_settings
+
+ROUTERS = (
+    datasets_router,
+    models_router,
+    jobs_router,
+    downloads_router,
+    operations_router,
+    docs_router,
+    dashboard_router,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -43,18 +55,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        docs_url="/docs",
+        docs_url=None,
         generate_unique_id_function=name_operation,
         middleware=[Middleware(layer) for layer in (SecurityHeaders, ProblemMiddleware, Gate, BodyGuard)],
     )
     install_handlers(app)
     install_openapi(app)
-    for router in (models_router, jobs_router, downloads_router, operations_router):
+    for router in ROUTERS:
         app.include_router(router)
-    if find_spec("app.dashboard.endpoints"):
-        from app.dashboard.endpoints import router as dashboard_router
-
-        app.include_router(dashboard_router)
     return app
 
 

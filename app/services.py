@@ -3,7 +3,9 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from anyio import CapacityLimiter
 
 from app.database import Database
 from app.doorbell import CeleryDoorbell
@@ -11,6 +13,9 @@ from app.progress import ProgressHub
 from core.queue import Doorbell
 from core.settings import Settings
 from core.storage import Storage, open_storage
+
+MAX_UPLOADS = 32
+"""Bodies that are stored at the same time. Each holds a thread for as long as its client sends; more wait."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Services:
     storage: Storage
     doorbell: Doorbell
     progress: ProgressHub
+    upload_slots: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_UPLOADS))
 
 
 @asynccontextmanager

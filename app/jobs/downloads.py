@@ -1,13 +1,13 @@
 """What a job has left: metrics, checkpoints, samples and the adapter."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.deps import After, CallerDep, DatabaseDep, Id, ServicesDep, needs_key
-from app.files import PNG, SAFETENSORS, StoredFile, safe_filename, send_file
+from app.files import PNG, SAFETENSORS, StoredFile, file_responses, safe_filename, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
 from app.openapi import problems
 from app.pages import Page
@@ -22,12 +22,6 @@ MAX_METRICS = 10_000
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[needs_key])
 
 Step = Annotated[int, Path(ge=0, le=MAX_STEPS)]
-
-
-def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
-    redirect = {"description": "The file is at the address in Location, for a few minutes."}
-    return {200: {"content": content}, 304: {"description": "It is the file that you have."}, 307: redirect}
 
 
 @router.get("/metrics", responses=problems("not-found", "invalid-request"))

@@ -96,6 +96,11 @@ def list_files(session: Session, dataset_id: str) -> Sequence[DatasetFile]:
     return session.execute(query).scalars().all()
 
 
+def get_file(session: Session, file_id: str) -> DatasetFile:
+    """A file that this transaction has put there."""
+    return session.execute(select(DatasetFile).where(DatasetFile.id == file_id)).scalar_one()
+
+
 def total_files(session: Session, dataset_id: str) -> Totals:
     return total_files_of(session, [dataset_id]).get(dataset_id, Totals(0, 0))
 

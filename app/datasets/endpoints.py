@@ -1,0 +1,198 @@
+"""/datasets: create, fill, close, read, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from app.datasets import closing, service
+from app.datasets.schemas import DatasetOut, DatasetRequest, FileOut, ImageOut, UploadOut, UploadsRequest
+from app.datasets.service import Overview
+from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.files import PNG, StoredFile, file_responses, safe_filename, send_file
+from app.openapi import problems
+from app.pages import Page
+from core.domain.errors import UnsupportedMedia
+from core.domain.states import DatasetStatus
+
+MAX_IMAGES_PAGE = 1000
+FILE_PROBLEMS = ("archive-rejected", "image-rejected", "dataset-rejected", "too-large", "unsupported-media")
+
+router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[needs_key])
+
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": ["files"],
+    "properties": {
+        "files": {
+            "type": "array",
+            "minItems": 1,
+            "items": {"type": "string", "format": "binary"},
+            "description": "A .zip or .tar archive, and/or images, caption .txt files and metadata.jsonl.",
+        },
+        "name": {"type": "string", "maxLength": 200},
+    },
+}
+CREATE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": FORM,
+                "example": {"files": ["cat-1.png", "cat-1.txt"], "name": "my cat"},
+                "encoding": {"files": {"contentType": "application/octet-stream"}},
+            },
+            "application/json": {
+                "schema": DatasetRequest.model_json_schema(),
+                "example": {"name": "my cat"},
+            },
+        },
+    }
+}
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=DatasetOut,
+    openapi_extra=CREATE_BODY,
+    responses={
+        201: {"model": DatasetOut, "description": "From JSON: an open dataset, to be filled."},
+        **problems("invalid-request", *FILE_PROBLEMS),
+    },
+)
+async def create_dataset(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> DatasetOut:
+    """From files, validated in the background; or from JSON, an open dataset to be filled file by file."""
+    content_type = request.headers.get("content-type", "")
+    if content_type.startswith("multipart/form-data"):
+        overview = await service.upload(services, caller.tenant_id, request.stream(), content_type)
+        services.doorbell.ring("validate")
+    elif content_type.startswith("application/json"):
+        body = parse_request(await request.body())
+        overview = await services.database.run(service.open_dataset, caller.tenant_id, body.name)
+        response.status_code = 201
+    else:
+        raise UnsupportedMedia("Send files as multipart/form-data, in the field `files`; or JSON, for an open dataset.")
+    response.headers["Location"] = f"/datasets/{overview.dataset.id}"
+    return show(overview)
+
+
+def parse_request(body: bytes) -> DatasetRequest:
+    """What the framework does for endpoints that take JSON alone."""
+    try:
+        return DatasetRequest.model_validate_json(body)
+    except ValidationError as error:
+        findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
+        raise RequestValidationError(findings, body={}) from None
+
+
+def show(overview: Overview) -> DatasetOut:
+    return DatasetOut.of(overview.dataset, overview.totals)
+
+
+@router.get("", responses=problems("invalid-request"))
+async def list_datasets(
+    caller: CallerDep,
+    database: DatabaseDep,
+    status: DatasetStatus | None = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[DatasetOut]:
+    """Newest first."""
+    rows, has_more = await database.run(
+        service.list_overviews, caller.tenant_id, status=status, after=after, limit=limit
+    )
+    return Page[DatasetOut].of([show(row) for row in rows], lambda dataset: dataset.id, has_more=has_more)
+
+
+@router.get("/{dataset_id}", responses=problems("not-found"))
+async def get_dataset(dataset_id: Id, caller: CallerDep, database: DatabaseDep) -> DatasetOut:
+    return show(await database.run(service.read_overview, caller.tenant_id, dataset_id))
+
+
+@router.delete("/{dataset_id}", status_code=204, responses=problems("not-found", "wrong-state"))
+async def delete_dataset(dataset_id: Id, caller: CallerDep, services: ServicesDep) -> None:
+    """Deletes a dataset that no job uses, and its files."""
+    await service.delete(services, caller.tenant_id, dataset_id)
+
+
+@router.put(
+    "/{dataset_id}/files/{filename:path}",
+    status_code=201,
+    openapi_extra=FILE_BODY,
+    responses=problems("not-found", "wrong-state", "invalid-request", *FILE_PROBLEMS),
+)
+async def put_dataset_file(
+    dataset_id: Id,
+    filename: Annotated[str, Path(max_length=500)],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> FileOut:
+    """Adds one image or caption to an open dataset; one of the same name is replaced."""
+    file = await service.put_file(services, caller.tenant_id, dataset_id, filename, request.stream())
+    return FileOut.of(file)
+
+
+@router.post(
+    "/{dataset_id}/uploads",
+    status_code=201,
+    responses=problems("not-found", "wrong-state", "invalid-request", "too-large", "unsupported-media"),
+)
+async def create_dataset_uploads(
+    dataset_id: Id, body: UploadsRequest, caller: CallerDep, services: ServicesDep
+) -> Page[UploadOut]:
+    """Addresses to upload files straight to storage, where storage is S3. They expire within 15 minutes."""
+    uploads = await closing.announce(services, caller.tenant_id, dataset_id, body.files)
+    return Page[UploadOut].of(uploads, lambda upload: upload.filename)
+
+
+@router.post(
+    "/{dataset_id}/finalize",
+    status_code=202,
+    responses=problems("not-found", "wrong-state", "invalid-request", "dataset-rejected"),
+)
+async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: ServicesDep) -> DatasetOut:
+    """Closes an open dataset; it is validated in the background."""
+    overview = await closing.finalize(services, caller.tenant_id, dataset_id)
+    services.doorbell.ring("validate")
+    return show(overview)
+
+
+@router.get("/{dataset_id}/images", responses=problems("not-found", "wrong-state", "invalid-request"))
+async def list_dataset_images(
+    dataset_id: Id,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: Annotated[str | None, Query(max_length=500, pattern=PLAIN, description="Continue after this name.")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_IMAGES_PAGE)] = 100,
+) -> Page[ImageOut]:
+    """The usable images of a ready dataset, with their captions."""
+    images = await database.run(service.read_images, caller.tenant_id, dataset_id)
+    chosen, has_more = service.page_images(images, after, limit)
+    shown = [ImageOut.of(dataset_id, image) for image in chosen]
+    return Page[ImageOut].of(shown, lambda image: image.name, has_more=has_more)
+
+
+@router.get(
+    "/{dataset_id}/images/{sha256}.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", "wrong-state")},
+)
+async def download_dataset_image(
+    dataset_id: Id,
+    sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Response:
+    image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
+    filename = safe_filename(image.name.rpartition("/")[2].rpartition(".")[0], ".png")
+    return await send_file(request, services.storage, StoredFile(image.key, image.sha256, image.size, filename, PNG))

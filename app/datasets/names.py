@@ -1,0 +1,73 @@
+"""Names of uploaded files: what kind each says it is, and which are not taken. They never enter a storage key."""
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal
+
+from core.domain.dataset import (
+    ARCHIVE_SUFFIXES,
+    CAPTION_SUFFIX,
+    IMAGE_SUFFIXES,
+    METADATA_NAME,
+    is_archive_name,
+    is_image_name,
+)
+from core.domain.errors import InvalidRequest, UnsupportedMedia
+
+Kind = Literal["image", "archive", "caption", "other"]
+
+MAX_NAME_CHARS = 255
+TAKEN = f"images ({', '.join(sorted(IMAGE_SUFFIXES))}), captions ({CAPTION_SUFFIX}) and {METADATA_NAME}"
+ARCHIVES = ", ".join(ARCHIVE_SUFFIXES)
+
+
+def kind_of(name: str) -> Kind:
+    if is_image_name(name):
+        return "image"
+    if is_archive_name(name):
+        return "archive"
+    is_caption = name.lower().endswith(CAPTION_SUFFIX) or name.rpartition("/")[2] == METADATA_NAME
+    return "caption" if is_caption else "other"
+
+
+def check_name(name: str) -> str:
+    """A relative path with forward slashes, as browsers send for folders. Raises InvalidRequest."""
+    segments = name.split("/")
+    bad = (
+        len(name) > MAX_NAME_CHARS
+        or "\\" in name
+        or any(unicodedata.category(char) in {"Cc", "Cs"} for char in name)
+        or any(segment.strip() in {"", ".", ".."} for segment in segments)
+    )
+    if bad:
+        shown = name[:80].encode("unicode_escape").decode()
+        raise InvalidRequest(
+            f"The file name {shown!r} is not taken: at most {MAX_NAME_CHARS} characters, a relative path "
+            "with forward slashes, no '..' and no control characters. Rename the file.",
+            {"/files": [f"{shown}: bad name"]},
+        )
+    return name
+
+
+def check_loose_kind(name: str) -> None:
+    """For a single file of an open dataset. Raises UnsupportedMedia."""
+    kind = kind_of(name)
+    if kind == "archive":
+        raise UnsupportedMedia(f"{name}: an archive is a dataset of its own; send it by POST /datasets.")
+    if kind == "other":
+        raise refuse_kind(name)
+
+
+def refuse_kind(name: str) -> UnsupportedMedia:
+    return UnsupportedMedia(f"{name}: this kind of file is not taken. Send {TAKEN}, or an archive ({ARCHIVES}).")
+
+
+def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
+    """Two names that are the same but for case or Unicode form, and so would be one file on many systems."""
+    seen: dict[str, str] = {}
+    for name in names:
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in seen:
+            return seen[folded], name
+        seen[folded] = name
+    return None

@@ -1,0 +1,165 @@
+"""Takes the bytes of files into storage, and looks at their ends as they pass."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from pydantic import TypeAdapter
+
+from app.datasets.multipart import PartData, PartEnd, PartStart, read_events
+from app.datasets.names import Kind, check_name, find_collision, kind_of
+from app.datasets.schemas import DatasetName
+from app.datasets.screening import Glimpse, judge
+from app.services import Services
+from app.storing import Writer, storing
+from core.db.datasets import NewFile
+from core.domain.artifacts import upload_key
+from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, UserError
+from core.settings import Settings
+
+MAX_FIELD_BYTES = 1000
+FILES_FIELD = "files"
+NAME_FIELD = "name"
+
+_NAME: TypeAdapter[str] = TypeAdapter(DatasetName)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file in storage, and what is surely wrong with it."""
+
+    file: NewFile
+    fault: UserError | None
+
+    @property
+    def kind(self) -> Kind:
+        return kind_of(self.file.filename)
+
+
+@dataclass
+class Form:
+    """What a multipart body held."""
+
+    files: list[Received] = field(default_factory=list)
+    name: str | None = None
+
+
+def max_files(settings: Settings) -> int:
+    """Each image may have its caption, and there may be one metadata.jsonl."""
+    return 2 * settings.max_images + 1
+
+
+def max_bytes_of(kind: Kind, settings: Settings) -> int:
+    return settings.max_upload_bytes if kind == "archive" else settings.max_file_bytes
+
+
+async def receive_file(services: Services, dataset_id: str, filename: str, chunks: AsyncIterator[bytes]) -> Received:
+    """Stores one file under a key of our own. Raises TooLarge; what is wrong with its contents is noted."""
+    file_id, glimpse = uuid.uuid4().hex, Glimpse()
+    limit = max_bytes_of(kind_of(filename), services.settings)
+    async with storing(services.storage, upload_key(dataset_id, file_id), services.upload_slots) as writer:
+        async for chunk in chunks:
+            await _pass_on(writer, glimpse, chunk, filename, limit)
+    stored = writer.stored
+    file = NewFile(id=file_id, filename=filename, key=stored.key, sha256=stored.sha256, size=stored.size)
+    return Received(file, judge(filename, glimpse))
+
+
+async def _pass_on(writer: Writer, glimpse: Glimpse, chunk: bytes, filename: str, limit: int) -> None:
+    glimpse.see(chunk)
+    if glimpse.size > limit:
+        raise TooLarge(f"{filename} is larger than {limit:,} bytes, which is the most that one such file may have.")
+    await writer.write(chunk)
+
+
+async def receive_form(services: Services, dataset_id: str, body: AsyncIterator[bytes], content_type: str) -> Form:
+    """Raises InvalidRequest or TooLarge; what was stored by then is the caller's to remove."""
+    form, events = Form(), read_events(body, content_type)
+    async for event in events:
+        assert isinstance(event, PartStart)
+        if event.filename:
+            await _take_file(services, dataset_id, form, event.field, check_name(event.filename), _data_of(events))
+        else:
+            await _take_field(form, event, _data_of(events))
+    return form
+
+
+async def _data_of(events: AsyncIterator[PartStart | PartData | PartEnd]) -> AsyncIterator[bytes]:
+    """The bytes of the part whose start was just read, to its end."""
+    async for event in events:
+        if isinstance(event, PartData):
+            yield event.data
+        else:
+            return
+
+
+async def _take_file(
+    services: Services, dataset_id: str, form: Form, field_name: str, filename: str, chunks: AsyncIterator[bytes]
+) -> None:
+    if field_name != FILES_FIELD:
+        raise _unknown_field(field_name)
+    if len(form.files) >= max_files(services.settings):
+        raise TooLarge(f"More than {max_files(services.settings):,} files in one set are not taken.")
+    form.files.append(await receive_file(services, dataset_id, filename, chunks))
+
+
+async def _take_field(form: Form, start: PartStart, chunks: AsyncIterator[bytes]) -> None:
+    value = b""
+    async for chunk in chunks:
+        value += chunk
+        if len(value) > MAX_FIELD_BYTES:
+            raise TooLarge(f"The field {start.field[:80]!r} is longer than {MAX_FIELD_BYTES} bytes.")
+    if start.field == NAME_FIELD:
+        form.name = _decode_name(value)
+    elif start.field != FILES_FIELD or value:  # a browser's empty file input sends `files` without a name
+        raise _unknown_field(start.field)
+
+
+def _decode_name(value: bytes) -> str | None:
+    """An empty name is none. Raises InvalidRequest."""
+    try:
+        return _NAME.validate_python(value.decode()) if value else None
+    except ValueError:  # pydantic's own and UnicodeDecodeError
+        message = "is at most 200 characters of UTF-8, without control characters"
+        raise InvalidRequest(f"The name {message}.", {f"/{NAME_FIELD}": [message]}) from None
+
+
+def _unknown_field(name: str) -> InvalidRequest:
+    shown = name[:80].encode("unicode_escape").decode()
+    return InvalidRequest(
+        f"There is no field {shown!r}: send each file as `{FILES_FIELD}` (with its file name), and a `{NAME_FIELD}`.",
+        {f"/{shown}": ["there is no such field"]},
+    )
+
+
+def check_form(files: list[Received]) -> None:
+    """Refuses at once what cannot become a dataset. One bad file among good ones is for the report.
+
+    Raises InvalidRequest for no files or colliding names, and the files' own faults when nothing good is left.
+    """
+    if not files:
+        raise InvalidRequest(
+            f"There is no file in the body: send at least one, as the multipart field `{FILES_FIELD}`.",
+            {f"/{FILES_FIELD}": ["is required"]},
+        )
+    if collision := find_collision(received.file.filename for received in files):
+        first, second = collision
+        raise InvalidRequest(
+            f"{first} and {second} are one name to many systems. Rename one of them.",
+            {f"/{FILES_FIELD}": [f"{second} collides with {first}"]},
+        )
+    if not any(received.kind in {"image", "archive"} and received.fault is None for received in files):
+        raise _refuse_all(files)
+
+
+def _refuse_all(files: list[Received]) -> UserError:
+    faults = {received.file.filename: received.fault for received in files if received.fault is not None}
+    if not faults:
+        return DatasetRejected(
+            "There is no image among the files, only captions. Send the PNG, JPEG or WebP pictures too.",
+            {f"/{FILES_FIELD}": ["no image"]},
+        )
+    first = next(iter(faults.values()))
+    more = f" The same goes for {len(faults) - 1} more files." if len(faults) > 1 else ""
+    errors = {f"/{FILES_FIELD}/{name.replace('~', '~0').replace('/', '~1')}": [f.detail] for name, f in faults.items()}
+    return type(first)(first.detail + more, errors)

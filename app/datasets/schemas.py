@@ -1,0 +1,190 @@
+"""Datasets as the API takes and shows them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.db.datasets import Totals
+from core.db.tables import Dataset, DatasetFile
+from core.domain.dataset import DatasetReport, ManifestImage
+from core.domain.states import DatasetStatus
+
+_DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
+_SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_URL = f"/datasets/{_DATASET_ID}"
+_TIME = "2026-01-31T12:00:00Z"
+
+DatasetName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def example(value: Any) -> ConfigDict:
+    return ConfigDict(json_schema_extra={"examples": [value]})
+
+
+class DatasetRequest(BaseModel):
+    """An open dataset, to be filled file by file and then finalized."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "my cat"}]})
+
+    name: DatasetName | None = None
+
+
+class Trouble(BaseModel):
+    """Why a dataset was rejected, and what to do."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class DatasetUrls(BaseModel):
+    self: str
+    images: str
+    finalize: str
+
+
+class DatasetOut(BaseModel):
+    """``report`` tells what became of every file once it was validated; ``error`` why it was rejected.
+
+    A ready dataset never changes: ``manifest_sha256`` is the hash of its images and captions.
+    """
+
+    model_config = example(
+        {
+            "id": _DATASET_ID,
+            "object": "dataset",
+            "name": "blip",
+            "status": "ready",
+            "created_at": _TIME,
+            "validated_at": _TIME,
+            "num_files": 24,
+            "size": 412_312,
+            "num_images": 12,
+            "manifest_sha256": _SHA256,
+            "report": {"num_files": 24, "num_images": 12, "left_out": [], "warnings": []},
+            "error": None,
+            "urls": {"self": _URL, "images": f"{_URL}/images", "finalize": f"{_URL}/finalize"},
+        }
+    )
+
+    id: str
+    object: Literal["dataset"] = "dataset"
+    name: str | None
+    status: DatasetStatus
+    created_at: datetime
+    validated_at: datetime | None
+    num_files: int = Field(description="Files received; an archive counts as one.")
+    size: int = Field(description="Bytes received.")
+    num_images: int | None = Field(description="Usable images; null before it was validated.")
+    manifest_sha256: str | None
+    report: DatasetReport | None
+    error: Trouble | None
+    urls: DatasetUrls
+
+    @classmethod
+    def of(cls, dataset: Dataset, totals: Totals) -> Self:
+        url = f"/datasets/{dataset.id}"
+        report = DatasetReport.model_validate(dataset.report) if dataset.report else None
+        return cls(
+            id=dataset.id,
+            name=dataset.name,
+            status=DatasetStatus(dataset.status),
+            created_at=dataset.created_at,
+            validated_at=dataset.validated_at,
+            num_files=totals.num_files,
+            size=totals.num_bytes,
+            num_images=report.num_images if report else None,
+            manifest_sha256=dataset.manifest_sha256,
+            report=report,
+            error=Trouble.model_validate(dataset.error) if dataset.error else None,
+            urls=DatasetUrls(self=url, images=f"{url}/images", finalize=f"{url}/finalize"),
+        )
+
+
+class FileOut(BaseModel):
+    """A file of an open dataset, as it was received. ``size`` in bytes."""
+
+    model_config = example(
+        {"object": "file", "filename": "cat-1.png", "size": 34_012, "sha256": _SHA256, "created_at": _TIME}
+    )
+
+    object: Literal["file"] = "file"
+    filename: str
+    size: int
+    sha256: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, file: DatasetFile) -> Self:
+        return cls(filename=file.filename, size=file.size, sha256=file.sha256, created_at=file.created_at)
+
+
+class ImageOut(BaseModel):
+    """A usable image: upright, without metadata, as PNG. ``width`` and ``height`` in pixels, ``size`` in bytes."""
+
+    model_config = example(
+        {
+            "name": "cat-1.png",
+            "url": f"{_URL}/images/{_SHA256}.png",
+            "sha256": _SHA256,
+            "size": 34_012,
+            "width": 512,
+            "height": 512,
+            "caption": "a cat on a sofa",
+            "sharpness": 180.2,
+        }
+    )
+
+    name: str
+    url: str
+    sha256: str
+    size: int
+    width: int
+    height: int
+    caption: str | None
+    sharpness: float = Field(description="Variance of the Laplacian; a low one means blur.")
+
+    @classmethod
+    def of(cls, dataset_id: str, image: ManifestImage) -> Self:
+        url = f"/datasets/{dataset_id}/images/{image.sha256}.png"
+        return cls(url=url, **image.model_dump(include=set(cls.model_fields)))
+
+
+class Announced(BaseModel):
+    """A file that will be uploaded: ``size`` in bytes, ``sha256`` in hexadecimal."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    filename: Annotated[str, Field(min_length=1, max_length=255)]
+    size: Annotated[int, Field(ge=1)]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class UploadsRequest(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"files": [{"filename": "cat-1.png", "size": 34_012, "sha256": _SHA256}]}]},
+    )
+
+    files: Annotated[list[Announced], Field(min_length=1, max_length=1000)]
+
+
+class UploadOut(BaseModel):
+    """Send the file's bytes by ``method`` to ``url``, with all of ``headers``, before ``expires_at``."""
+
+    model_config = example(
+        {
+            "filename": "cat-1.png",
+            "method": "PUT",
+            "url": "https://bucket.example/datasets/…?X-Amz-Signature=…",
+            "headers": {"Content-Length": "34012"},
+            "expires_at": _TIME,
+        }
+    )
+
+    filename: str
+    method: str
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime

@@ -1,0 +1,140 @@
+"""Fills datasets and closes them. Rows name a file only after its bytes are in storage."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.cleaning import remove_keys, remove_prefix
+from app.datasets.names import check_loose_kind, check_name
+from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
+from app.services import Services
+from core.db import datasets
+from core.db.datasets import NewFile, Totals
+from core.db.tables import Dataset, DatasetFile
+from core.domain.artifacts import dataset_prefix
+from core.domain.dataset import DatasetManifest, ManifestImage
+from core.domain.errors import NotFound, TooLarge, WrongState
+from core.domain.ids import new_id
+from core.domain.states import DatasetStatus
+from core.settings import Settings
+
+
+@dataclass(frozen=True)
+class Overview:
+    dataset: Dataset
+    totals: Totals
+
+
+def open_dataset(session: Session, tenant_id: str, name: str | None) -> Overview:
+    dataset = datasets.insert_dataset(
+        session, dataset_id=new_id("ds"), tenant_id=tenant_id, name=name, status=DatasetStatus.OPEN
+    )
+    return Overview(dataset, Totals(0, 0))
+
+
+async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str) -> Overview:
+    """One request, one dataset, on its way to be validated. What fails leaves nothing.
+
+    Raises InvalidRequest, TooLarge, or what is wrong with the files when none of them can be used.
+    """
+    dataset_id = new_id("ds")
+    try:
+        form = await receive_form(services, dataset_id, body, content_type)
+        check_form(form.files)
+        return await services.database.run(insert_upload, tenant_id, dataset_id, form)
+    except BaseException:
+        await remove_prefix(services.storage, dataset_prefix(dataset_id))
+        raise
+
+
+def insert_upload(session: Session, tenant_id: str, dataset_id: str, form: Form) -> Overview:
+    dataset = datasets.insert_dataset(
+        session, dataset_id=dataset_id, tenant_id=tenant_id, name=form.name, status=DatasetStatus.VALIDATING
+    )
+    datasets.insert_files(session, dataset_id, [received.file for received in form.files])
+    return Overview(dataset, datasets.total_files(session, dataset_id))
+
+
+async def put_file(
+    services: Services, tenant_id: str, dataset_id: str, filename: str, body: AsyncIterator[bytes]
+) -> DatasetFile:
+    """Adds one file to an open dataset, or replaces the one of that name.
+
+    Raises NotFound, WrongState, InvalidRequest, UnsupportedMedia, TooLarge, or what is wrong with the file.
+    """
+    check_loose_kind(check_name(filename))
+    await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
+    received = await receive_file(services, dataset_id, filename, body)
+    try:
+        if received.fault is not None:
+            raise received.fault
+        file, replaced = await services.database.run(add_file, services.settings, tenant_id, dataset_id, received.file)
+    except BaseException:
+        await remove_keys(services.storage, [received.file.key])
+        raise
+    await remove_keys(services.storage, [replaced] if replaced else [])
+    return file
+
+
+def add_file(
+    session: Session, settings: Settings, tenant_id: str, dataset_id: str, new: NewFile
+) -> tuple[DatasetFile, str | None]:
+    """The file's row, and the storage key of the file that it replaced."""
+    datasets.lock_open_dataset(session, tenant_id, dataset_id)
+    replaced = datasets.put_file(session, dataset_id, new)
+    check_totals(settings, datasets.total_files(session, dataset_id))
+    return datasets.get_file(session, new.id), replaced
+
+
+def check_totals(settings: Settings, totals: Totals) -> None:
+    """Raises TooLarge."""
+    if totals.num_files > max_files(settings):
+        raise TooLarge(f"More than {max_files(settings):,} files in one set are not taken.")
+    if totals.num_bytes > settings.max_upload_bytes:
+        raise TooLarge(f"A set of more than {settings.max_upload_bytes:,} bytes is not taken.")
+
+
+def read_overview(session: Session, tenant_id: str, dataset_id: str) -> Overview:
+    dataset = datasets.get_dataset(session, tenant_id, dataset_id)
+    return Overview(dataset, datasets.total_files(session, dataset_id))
+
+
+def list_overviews(
+    session: Session, tenant_id: str, *, status: DatasetStatus | None, after: str | None, limit: int
+) -> tuple[list[Overview], bool]:
+    rows, has_more = datasets.list_datasets(session, tenant_id, status=status, after=after, limit=limit)
+    totals = datasets.total_files_of(session, [row.id for row in rows])
+    return [Overview(row, totals.get(row.id, Totals(0, 0))) for row in rows], has_more
+
+
+def read_images(session: Session, tenant_id: str, dataset_id: str) -> Sequence[ManifestImage]:
+    """Raises NotFound, and WrongState before the dataset is ready."""
+    dataset = datasets.get_dataset(session, tenant_id, dataset_id)
+    if dataset.status != DatasetStatus.READY:
+        raise WrongState(f"Dataset {dataset_id} is {dataset.status}: its images are listed when it is ready.")
+    return DatasetManifest.model_validate(dataset.manifest).images
+
+
+def page_images(images: Sequence[ManifestImage], after: str | None, limit: int) -> tuple[Sequence[ManifestImage], bool]:
+    """``after`` is an image's name. Raises NotFound for one that is not there."""
+    start = 0
+    if after is not None:
+        names = [image.name for image in images]
+        if after not in names:
+            raise NotFound(f"There is no image {after[:80]} in this dataset to continue after.")
+        start = names.index(after) + 1
+    return images[start : start + limit], start + limit < len(images)
+
+
+def find_image(session: Session, tenant_id: str, dataset_id: str, sha256: str) -> ManifestImage:
+    for image in read_images(session, tenant_id, dataset_id):
+        if image.sha256 == sha256:
+            return image
+    raise NotFound(f"There is no such image in dataset {dataset_id}; GET /datasets/{dataset_id}/images lists them.")
+
+
+async def delete(services: Services, tenant_id: str, dataset_id: str) -> None:
+    """Raises NotFound, and WrongState while a job uses it."""
+    await services.database.run(datasets.delete_dataset, tenant_id, dataset_id)
+    await remove_prefix(services.storage, dataset_prefix(dataset_id))

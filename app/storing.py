@@ -1,0 +1,100 @@
+"""From a body that arrives in the event loop to a store that reads in a thread, at constant memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from io import RawIOBase
+from typing import BinaryIO, cast
+
+import anyio
+from anyio import BrokenResourceError, CapacityLimiter, EndOfStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from core.storage import Storage, StoredObject
+
+BUFFERED_CHUNKS = 4
+
+
+class Abandoned(Exception):
+    """Told to the store when the body ends before its time: it keeps nothing."""
+
+
+class ChunkReader(RawIOBase):
+    """The thread's end: blocks until the event loop has sent more."""
+
+    def __init__(self, chunks: MemoryObjectReceiveStream[bytes], loop: asyncio.AbstractEventLoop) -> None:
+        self._chunks = chunks
+        self._loop = loop
+        self._rest = b""
+        self.abandoned = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "bytearray | memoryview[int]") -> int:  # type: ignore[override]
+        if not self._rest:
+            self._rest = self._next()
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close_source(self) -> None:
+        """Lets a writer that is still sending know that nobody reads any more."""
+        self._chunks.close()
+
+    def _next(self) -> bytes:
+        """Empty at the end."""
+        try:
+            return asyncio.run_coroutine_threadsafe(self._chunks.receive(), self._loop).result()
+        except EndOfStream:
+            if self.abandoned:
+                raise Abandoned from None
+            return b""
+
+
+class Writer:
+    """The event loop's end. ``stored`` is set when the block has ended."""
+
+    def __init__(self, chunks: MemoryObjectSendStream[bytes], put: asyncio.Task[StoredObject]) -> None:
+        self._chunks = chunks
+        self._put = put
+        self.stored: StoredObject
+
+    async def write(self, chunk: bytes) -> None:
+        """Waits while the store is behind. Raises what the store raised."""
+        if not chunk:
+            return
+        try:
+            await self._chunks.send(chunk)
+        except BrokenResourceError:
+            await self._put
+            raise
+
+
+@asynccontextmanager
+async def storing(storage: Storage, key: str, slots: CapacityLimiter) -> AsyncIterator[Writer]:
+    """What is written within the block becomes the object at its end; if it raises, there is none."""
+    send, receive = anyio.create_memory_object_stream[bytes](BUFFERED_CHUNKS)
+    reader = ChunkReader(receive, asyncio.get_running_loop())
+    put = asyncio.create_task(_put(storage, key, reader, slots))
+    writer = Writer(send, put)
+    try:
+        yield writer
+    except BaseException:
+        reader.abandoned = True
+        send.close()
+        with suppress(Exception):
+            await put
+        raise
+    send.close()
+    writer.stored = await put
+
+
+async def _put(storage: Storage, key: str, reader: ChunkReader, slots: CapacityLimiter) -> StoredObject:
+    def put() -> StoredObject:
+        return storage.put(key, cast(BinaryIO, reader))
+
+    try:
+        return await anyio.to_thread.run_sync(put, limiter=slots)
+    finally:
+        reader.close_source()
