@@ -1,0 +1,25 @@
+"""The steward's questions: who leads, and what waits for a worker."""
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from core.db.tables import Dataset, Job
+from core.domain.states import DatasetStatus, JobStatus
+
+# Any number will do, as long as nobody else in this database uses it: "atelier" in ASCII.
+LEADER_LOCK = 0x6174656C696572
+
+
+def try_to_lead(session: Session) -> bool:
+    """Takes the lock for as long as the session's connection lives; False when another steward has it."""
+    return bool(session.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one())
+
+
+def count_due_jobs(session: Session) -> int:
+    due = select(func.count()).where(Job.status == JobStatus.QUEUED, Job.run_after <= func.clock_timestamp())
+    return session.execute(due).scalar_one()
+
+
+def count_waiting_datasets(session: Session) -> int:
+    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, Dataset.lease_until.is_(None))
+    return session.execute(waiting).scalar_one()

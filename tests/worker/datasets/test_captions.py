@@ -1,0 +1,71 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.domain.dataset import clean_caption, pair_captions
+from worker.datasets.captions import decode_text, read_metadata_files
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ("a blip é".encode(), "a blip é"),
+        ("a blip é".encode("utf-8-sig"), "a blip é"),
+        ("a blip é".encode("utf-16"), "a blip é"),
+        (b"\xfe\xff" + "a blip é".encode("utf-16-be"), "a blip é"),
+        ("a “blip” é".encode("cp1252"), "a “blip” é"),
+        (b"", ""),
+        (b"\x81", "\ufffd"),
+    ],
+)
+def test_any_encoding_that_people_use(data: bytes, text: str) -> None:
+    assert decode_text(data) == text
+
+
+@given(st.binary())
+def test_any_bytes_give_a_caption_that_can_be_stored(data: bytes) -> None:
+    caption = clean_caption(decode_text(data))
+    assert caption is None or (caption.encode("utf-8") and "\0" not in caption)
+
+
+@given(st.binary())
+def test_any_bytes_as_metadata(data: bytes) -> None:
+    captions, _ = read_metadata_files({"metadata.jsonl": data})
+    for text in captions.values():
+        text.encode("utf-8")
+
+
+def row(name: str, text: str) -> bytes:
+    return json.dumps({"file_name": name, "text": text}).encode() + b"\n"
+
+
+def test_file_names_are_relative_to_their_metadata() -> None:
+    files = {"one/metadata.jsonl": row("a.png", "first"), "two/metadata.jsonl": row("a.png", "second")}
+    captions, problems = read_metadata_files(files)
+    paired, _ = pair_captions(["one/a.png", "two/a.png"], {}, captions)
+
+    assert paired == {"one/a.png": "first", "two/a.png": "second"}
+    assert problems == {}
+
+
+def test_loose_metadata_finds_images_by_their_last_name() -> None:
+    captions, _ = read_metadata_files({"metadata.jsonl": row("a.png", "found")})
+
+    assert pair_captions(["set.zip/blip/a.png"], {}, captions)[0] == {"set.zip/blip/a.png": "found"}
+
+
+def test_a_lone_surrogate_becomes_something_that_can_be_stored() -> None:
+    captions, _ = read_metadata_files({"metadata.jsonl": rb'{"file_name": "a.png", "text": "x\ud800y"}'})
+
+    assert captions == {"a.png": "x?y"}
+
+
+def test_problems_are_told_by_line_and_shortened() -> None:
+    bad = b"nonsense\n" + row("a.png", "fine") + b'{"file_name": 1}\n[]\n"x"\n'
+    captions, problems = read_metadata_files({"metadata.jsonl": bad})
+
+    assert captions == {"a.png": "fine"}
+    assert problems["metadata.jsonl"].startswith("line 1 is not a JSON object")
+    assert problems["metadata.jsonl"].endswith("; and 1 more.")

@@ -1,0 +1,297 @@
+"""Takes archives apart: .zip, .tar, and tars compressed with gzip, bzip2 or xz.
+
+Only what a dataset can use is written out, under numbers instead of names. Bytes are counted as they come,
+whatever the headers say. Runs in the decoder's process, whose limits stand behind the checks made here.
+"""
+
+import bz2
+import gzip
+import lzma
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, BinaryIO, cast
+
+from core.domain.dataset import CAPTION_SUFFIX, METADATA_NAME, is_image_name
+from core.domain.errors import ArchiveRejected
+from worker.datasets.names import NameRegister, clean_name, is_litter, is_nested_archive
+
+MAX_ENTRIES = 10_000
+MAX_RATIO = 100
+# Below this, ratios mean nothing: a few kilobytes of equal captions compress better than a hundredfold.
+RATIO_FREE_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16
+# The directory of 10,000 entries with paths of 350 characters. zipfile reads it in one piece.
+MAX_ZIP_READ_BYTES = 4 << 20
+# tarfile reads the whole of an extended header (long names, pax records) in one piece.
+MAX_TAR_READ_BYTES = CHUNK_BYTES
+XZ_MEMORY_BYTES = 128 << 20
+_ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_ENCRYPTED = 0x1
+_LOCAL_HEADER_BYTES = 30
+
+
+@dataclass(frozen=True)
+class ExpandLimits:
+    """In bytes: of all files together, and of one."""
+
+    max_total_bytes: int
+    max_file_bytes: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of an archive: what it is called now, or the ``problem`` for which it was not written."""
+
+    name: str
+    written_as: str | None
+    problem: str | None = None
+
+
+def expand_archive(archive: Path, filename: str, folder: Path, limits: ExpandLimits) -> list[Entry]:
+    """Writes the usable files into ``folder``; litter is not listed.
+
+    Raises ArchiveRejected, and whatever the standard library makes of a damaged archive.
+    """
+    output = Output(folder, limits.max_file_bytes, _budget_for(archive, limits))
+    if filename.lower().endswith(".zip"):
+        _expand_zip(archive, output)
+    else:
+        _expand_tar(_uncompressed(archive, folder / "archive.tar", _budget_for(archive, limits)), output)
+    return output.entries
+
+
+def _budget_for(archive: Path, limits: ExpandLimits) -> "Budget":
+    return Budget(archive.stat().st_size, limits.max_total_bytes)
+
+
+class Budget:
+    """Counts what comes out of an archive."""
+
+    def __init__(self, archive_bytes: int, max_total_bytes: int) -> None:
+        self._max_ratio_bytes = MAX_RATIO * archive_bytes + RATIO_FREE_BYTES
+        self._max_total_bytes = max_total_bytes
+        self._total_bytes = 0
+
+    def spend(self, num_bytes: int) -> None:
+        """Raises ArchiveRejected."""
+        self._total_bytes += num_bytes
+        if self._total_bytes > self._max_total_bytes:
+            raise ArchiveRejected(
+                f"It holds more than {self._max_total_bytes:,} bytes. Split the set, or make the images smaller."
+            )
+        if self._total_bytes > self._max_ratio_bytes:
+            raise ArchiveRejected(
+                f"It unpacks to more than {MAX_RATIO} times its size, as no set of images does. "
+                "Make it anew from the images and captions alone."
+            )
+
+
+class Output:
+    """Decides for each entry, by its name and size, whether it is written."""
+
+    def __init__(self, folder: Path, max_file_bytes: int, budget: Budget) -> None:
+        self._folder, self._max_file_bytes, self._budget = folder, max_file_bytes, budget
+        self._names = NameRegister()
+        self._num_seen = 0
+        self.entries: list[Entry] = []
+
+    def count(self) -> None:
+        """To be called for whatever an archive lists. Raises ArchiveRejected."""
+        self._num_seen += 1
+        if self._num_seen > MAX_ENTRIES:
+            raise ArchiveRejected(f"It has more than {MAX_ENTRIES:,} entries. Split the set.")
+
+    def add(self, raw_name: str, declared_bytes: int, open_entry: Callable[[], IO[bytes]]) -> None:
+        """Raises ArchiveRejected."""
+        name = clean_name(raw_name)
+        if not name:
+            raise ArchiveRejected("It holds a file without a name. Make it anew.")
+        if is_litter(name):
+            return
+        self._names.add(name)
+        problem = self._judge(name, declared_bytes)
+        written_as = None if problem else f"{len(self.entries):06d}"
+        if written_as:
+            with open_entry() as source, (self._folder / written_as).open("xb") as target:
+                self._copy(source, target)
+                if target.tell() != declared_bytes:
+                    raise ArchiveRejected(f'"{name}" in it is not as long as it says. Make it anew.')
+        self.entries.append(Entry(name, written_as, problem))
+
+    def _judge(self, name: str, declared_bytes: int) -> str | None:
+        if is_nested_archive(name):
+            raise ArchiveRejected(f'It holds another archive: "{name}". Unpack that one first.')
+        if not is_usable_name(name):
+            return NOT_USABLE
+        if declared_bytes > self._max_file_bytes:
+            return f"It is larger than {self._max_file_bytes:,} bytes: make it smaller."
+        return None
+
+    def _copy(self, source: IO[bytes], target: BinaryIO) -> None:
+        for chunk in iter(partial(source.read, CHUNK_BYTES), b""):
+            self._budget.spend(len(chunk))
+            target.write(chunk)
+
+
+NOT_USABLE = "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)."
+
+
+def is_usable_name(name: str) -> bool:
+    path = PurePosixPath(name)
+    return is_image_name(name) or path.suffix.lower() == CAPTION_SUFFIX or path.name == METADATA_NAME
+
+
+class BoundedFile:
+    """A file that gives at most ``max_read_bytes`` at once, and no more altogether than a few times its size.
+
+    The parsers of the standard library believe the lengths that an archive states (CVE-2025-8194 is a loop
+    over a negative one); so memory and time are bounded here, beneath them.
+    """
+
+    def __init__(self, file: BinaryIO, max_read_bytes: int) -> None:
+        self._file, self._max_read_bytes = file, max_read_bytes
+        self._left = 4 * file.seek(0, 2) + (1 << 20)
+        file.seek(0)
+        self.seek, self.tell, self.seekable, self.close = file.seek, file.tell, file.seekable, file.close
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._max_read_bytes + 1 if size < 0 else min(size, self._max_read_bytes + 1))
+        self._left -= len(data)
+        if len(data) > self._max_read_bytes or self._left < 0:
+            raise ArchiveRejected("Its directory or a header in it is too large to be true. Make it anew.")
+        return data
+
+
+# --- zip -----------------------------------------------------------------------------------------------
+
+
+def _expand_zip(path: Path, output: Output) -> None:
+    with path.open("rb") as file:
+        bounded = cast(BinaryIO, BoundedFile(file, MAX_ZIP_READ_BYTES))
+        if not zipfile.is_zipfile(bounded):
+            raise ArchiveRejected("It is not a ZIP archive, whatever its name says. Make it anew, or rename it.")
+        with zipfile.ZipFile(bounded) as archive:
+            for info in archive.infolist():
+                output.count()
+                _check_zip_entry(info)
+            _check_overlaps(file, archive)
+            for info in archive.infolist():
+                if not info.is_dir():
+                    output.add(info.filename, info.file_size, partial(archive.open, info))
+
+
+def _check_zip_entry(info: zipfile.ZipInfo) -> None:
+    # The names as they stand in the file: zipfile itself cuts at a NUL.
+    name = clean_name(info.orig_filename)
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise ArchiveRejected(f'It holds a link or device: "{name}". Put the files themselves into it.')
+    if info.flag_bits & _ENCRYPTED:
+        raise ArchiveRejected(f'It is encrypted: "{name}". Make it anew without a password.')
+    if info.compress_type not in _ZIP_METHODS:
+        raise ArchiveRejected(
+            f'"{name}" in it is compressed in an uncommon way. Make it anew with the usual method (deflate).'
+        )
+
+
+def _check_overlaps(file: BinaryIO, archive: zipfile.ZipFile) -> None:
+    """Entries that share bytes make bombs of any ratio. Python looks for them only since 3.11.8 (CVE-2024-0450)."""
+    infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    starts = [info.header_offset for info in infos] + [archive.start_dir]
+    for info, following in zip(infos, starts[1:], strict=True):
+        if _end_of(file, info) > following:
+            raise ArchiveRejected("Entries in it overlap, as only made-up archives do. Make it anew.")
+
+
+def _end_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
+    file.seek(info.header_offset)
+    header = file.read(_LOCAL_HEADER_BYTES)
+    num_name_bytes, num_extra_bytes = struct.unpack("<HH", header[26:30])
+    return int(info.header_offset + _LOCAL_HEADER_BYTES + num_name_bytes + num_extra_bytes + info.compress_size)
+
+
+# --- tar -----------------------------------------------------------------------------------------------
+
+
+def _expand_tar(path: Path, output: Output) -> None:
+    with path.open("rb") as file:
+        bounded = cast(BinaryIO, BoundedFile(file, MAX_TAR_READ_BYTES))
+        with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="replace") as archive:
+            for member in archive:
+                output.count()
+                _check_tar_member(member)
+                if member.isreg():
+                    output.add(member.name, member.size, partial(_open_member, archive, member))
+                cast(Any, archive).members.clear()  # or it would keep them all, with their extended headers
+            _check_tar_end(file, archive.offset)
+
+
+def _check_tar_member(member: tarfile.TarInfo) -> None:
+    name = clean_name(member.name)
+    if not (member.isreg() or member.isdir()) or member.issparse():
+        raise ArchiveRejected(f'It holds a link, device or sparse file: "{name}". Put plain files into it.')
+    if member.size < 0:
+        raise ArchiveRejected(f'"{name}" in it has an impossible size. Make it anew.')
+
+
+def _check_tar_end(file: BinaryIO, offset: int) -> None:
+    """tarfile takes a damaged header, or the end of the file, for the end of the archive: what follows is lost."""
+    file.seek(offset)
+    if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise ArchiveRejected("It is damaged in the middle, or cut short. Make it anew.")
+
+
+def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    source = archive.extractfile(member)
+    if source is None:
+        raise ArchiveRejected(f'"{member.name}" in it is no plain file.')
+    return source
+
+
+def _uncompressed(archive: Path, target: Path, budget: Budget) -> Path:
+    """The plain tar, for tarfile to seek in."""
+    with archive.open("rb") as file:
+        magic = file.read(6)
+    for signature, read_chunks in _COMPRESSIONS.items():
+        if magic.startswith(signature):
+            with target.open("xb") as output:
+                for chunk in read_chunks(archive):
+                    budget.spend(len(chunk))
+                    output.write(chunk)
+            return target
+    return archive
+
+
+def _read_gzip(path: Path) -> Iterator[bytes]:
+    with gzip.open(path) as file:
+        yield from iter(partial(file.read, CHUNK_BYTES), b"")
+
+
+def _read_bzip2(path: Path) -> Iterator[bytes]:
+    with bz2.open(path) as file:
+        yield from iter(partial(file.read, CHUNK_BYTES), b"")
+
+
+def _read_xz(path: Path) -> Iterator[bytes]:
+    """lzma.open would grant a dictionary of 4 GiB to whoever asks."""
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
+    with closing(path.open("rb")) as file:
+        while not decompressor.eof:
+            data = file.read(CHUNK_BYTES) if decompressor.needs_input else b""
+            if decompressor.needs_input and not data:
+                raise EOFError("the xz stream ends too early")
+            yield decompressor.decompress(data, CHUNK_BYTES)
+
+
+_COMPRESSIONS: dict[bytes, Callable[[Path], Iterator[bytes]]] = {
+    b"\x1f\x8b": _read_gzip,
+    b"BZh": _read_bzip2,
+    b"\xfd7zXZ\x00": _read_xz,
+}

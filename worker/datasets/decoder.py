@@ -1,0 +1,116 @@
+"""``python -m worker.datasets.decoder``: opens what users sent, in a process that may crash and may not do much.
+
+Reads one request a line from standard input and answers each with one line: JSON both ways, files by path.
+Its arguments are its limits and its parent's pid. It has no secrets in its environment, and dies with its parent.
+"""
+
+import errno
+import json
+import lzma
+import os
+import resource
+import struct
+import sys
+import tarfile
+import traceback
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.domain.errors import ArchiveRejected
+from worker.datasets.archives import ExpandLimits, expand_archive
+from worker.datasets.pictures import Unusable, convert_picture
+from worker.parent import die_with_parent
+
+MAX_OPEN_FILES = 64
+_OUR_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
+# What the standard library makes of broken archives. Anything else is worth a traceback.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    OSError,
+    ValueError,
+)
+_DAMAGED = "It is damaged, cut short, or not what its name says. Make it anew and upload it again."
+
+
+@dataclass(frozen=True)
+class DecoderLimits:
+    """Of memory for all that is mapped, and of processor time for one archive and for one picture."""
+
+    memory_bytes: int
+    max_total_bytes: int
+    max_file_bytes: int
+    max_pixels: int
+    archive_cpu_seconds: int
+    picture_cpu_seconds: int
+
+
+def main(limits_json: str, parent_pid: str) -> None:
+    limits = DecoderLimits(**json.loads(limits_json))
+    die_with_parent(int(parent_pid))
+    confine(limits)
+    # Whatever prints by itself goes to the log, not into the answers.
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)
+        for line in sys.stdin.buffer:
+            answers.write(json.dumps(answer(json.loads(line), limits)).encode() + b"\n")
+            answers.flush()
+
+
+def confine(limits: DecoderLimits) -> None:
+    max_written_bytes = max(limits.max_total_bytes, 5 * limits.max_pixels)
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (max_written_bytes, max_written_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_OPEN_FILES, MAX_OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def allow_cpu(seconds: int) -> None:
+    """From now on. At its end the kernel sends SIGXCPU, and the process is gone."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(usage.ru_utime + usage.ru_stime) + 1 + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+
+
+def answer(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
+    """``refused`` is the user's to mend, ``failed`` the operator's."""
+    work: Callable[[dict[str, Any], DecoderLimits], dict[str, Any]] = _WORK[request["do"]]
+    try:
+        return work(request, limits)
+    except (ArchiveRejected, Unusable) as error:
+        return {"refused": str(error)}
+    except MemoryError:
+        return {"refused": "It takes too much memory to open. Make it smaller."}
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _OUR_FAULT:
+            return {"failed": f"the scratch folder: {error.strerror}"}
+        if not isinstance(error, _DAMAGE):
+            traceback.print_exc()
+        return {"refused": _DAMAGED}
+
+
+def _expand(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
+    allow_cpu(limits.archive_cpu_seconds)
+    expand_limits = ExpandLimits(limits.max_total_bytes, limits.max_file_bytes)
+    entries = expand_archive(Path(request["archive"]), request["filename"], Path(request["folder"]), expand_limits)
+    return {"entries": [asdict(entry) for entry in entries]}
+
+
+def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
+    allow_cpu(limits.picture_cpu_seconds)
+    picture = convert_picture(Path(request["source"]), Path(request["target"]), max_pixels=limits.max_pixels)
+    return {"picture": asdict(picture)}
+
+
+_WORK = {"expand": _expand, "convert": _convert}
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

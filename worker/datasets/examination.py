@@ -1,0 +1,226 @@
+"""What becomes of every file of a dataset: an image of the manifest, its caption, or left out with a reason."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from core.db.validation import ReceivedFile
+from core.domain.artifacts import image_key
+from core.domain.dataset import (
+    DatasetManifest,
+    DatasetReport,
+    LeftOut,
+    ManifestImage,
+    is_archive_name,
+    is_image_name,
+    pair_captions,
+    write_report,
+)
+from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.storage import ObjectNotFound, Storage
+from worker.datasets.archives import NOT_USABLE, is_usable_name
+from worker.datasets.captions import (
+    MAX_CAPTION_BYTES,
+    MAX_METADATA_BYTES,
+    decode_text,
+    is_metadata,
+    read_metadata_files,
+)
+from worker.datasets.names import is_litter
+from worker.datasets.pictures import Picture, Unusable
+from worker.datasets.sandbox import DecoderDied, Sandbox
+
+log = logging.getLogger(__name__)
+
+MAX_DECODER_DEATHS = 20
+MAX_REASONS_SHOWN = 3
+_WHAT_TO_DO = "Upload .png, .jpg or .webp images, loose or in a .zip or .tar archive."
+
+
+@dataclass
+class Findings:
+    """What is known so far; the report of a rejected set is written from it too."""
+
+    num_files: int = 0
+    images: list[ManifestImage] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    unused_captions: list[str] = field(default_factory=list)
+
+    def leave_out(self, name: str, reason: str) -> None:
+        self.left_out.append(LeftOut(file=name, reason=reason))
+
+    def manifest(self) -> DatasetManifest:
+        return DatasetManifest(images=tuple(self.images))
+
+    def report(self) -> DatasetReport:
+        return write_report(self.num_files, self.manifest(), self.left_out, self.unused_captions)
+
+
+class Examination:
+    """One dataset, from received files to stored images. ``check`` is called between files, and may raise."""
+
+    def __init__(
+        self,
+        dataset_id: str,
+        storage: Storage,
+        sandbox: Sandbox,
+        scratch: Path,
+        *,
+        max_images: int,
+        check: Callable[[], None],
+    ) -> None:
+        self.findings = Findings()
+        self._dataset_id, self._storage, self._sandbox, self._scratch = dataset_id, storage, sandbox, scratch
+        self._max_images, self._check = max_images, check
+        self._num_paths = 0
+        self._num_deaths = 0
+
+    def run(self, received: Iterable[ReceivedFile]) -> None:
+        """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
+        files = self._collect(list(received))
+        images = sorted(name for name in files if is_image_name(name))
+        self._check_number(images)
+        captions = self._read_captions(files, images)
+        for name in images:
+            self._check()
+            self._take_image(name, files[name], captions[name])
+        if not self.findings.images:
+            self._reject_without_images()
+
+    def _new_path(self) -> Path:
+        self._num_paths += 1
+        return self._scratch / f"{self._num_paths:06d}"
+
+    # --- from storage and out of archives ----------------------------------------------------------------
+
+    def _collect(self, received: list[ReceivedFile]) -> dict[str, Path]:
+        """Name -> where it lies. Names from an archive that did not come alone begin with the archive's."""
+        files: dict[str, Path] = {}
+        for file in received:
+            self._check()
+            if is_archive_name(file.filename):
+                prefix = f"{file.filename}/" if len(received) > 1 else ""
+                files |= self._expand(file, prefix)
+            elif not is_litter(file.filename):
+                files |= self._take_loose(file)
+        return files
+
+    def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
+        self.findings.num_files += 1
+        if not is_usable_name(file.filename):
+            self.findings.leave_out(file.filename, NOT_USABLE)
+            return {}
+        return {file.filename: self._fetch(file)}
+
+    def _fetch(self, file: ReceivedFile) -> Path:
+        path = self._new_path()
+        try:
+            fetched = self._storage.fetch(file.key, path)
+        except ObjectNotFound as error:
+            raise DatasetRejected(f"{file.filename} is no longer in storage. Upload it again.") from error
+        if fetched.sha256 != file.sha256:
+            raise DatasetRejected(f"{file.filename} changed since it was uploaded. Upload it again.")
+        return path
+
+    def _expand(self, file: ReceivedFile, prefix: str) -> dict[str, Path]:
+        archive, folder = self._fetch(file), self._new_path()
+        folder.mkdir()
+        try:
+            entries = self._sandbox.expand(archive, file.filename, folder)
+        except ArchiveRejected as error:
+            raise ArchiveRejected(f"{file.filename}: {error.detail}") from error
+        except DecoderDied as error:
+            log.warning("%s: unpacking %s killed the decoder: %s", self._dataset_id, file.key, error)
+            raise ArchiveRejected(
+                f"{file.filename}: It takes too long or too much memory to unpack. Split it."
+            ) from error
+        archive.unlink()
+        (folder / "archive.tar").unlink(missing_ok=True)
+        self.findings.num_files += len(entries)
+        for entry in entries:
+            if entry.problem:
+                self.findings.leave_out(prefix + entry.name, entry.problem)
+        return {prefix + entry.name: folder / entry.written_as for entry in entries if entry.written_as}
+
+    # --- captions ------------------------------------------------------------------------------------------
+
+    def _read_captions(self, files: dict[str, Path], images: list[str]) -> dict[str, str | None]:
+        texts: dict[str, str] = {}
+        metadata: dict[str, bytes] = {}
+        for name in sorted(set(files) - set(images)):
+            max_bytes = MAX_METADATA_BYTES if is_metadata(name) else MAX_CAPTION_BYTES
+            if files[name].stat().st_size > max_bytes:
+                self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
+            elif is_metadata(name):
+                metadata[name] = files[name].read_bytes()
+            else:
+                texts[name] = decode_text(files[name].read_bytes())
+        from_metadata, problems = read_metadata_files(metadata)
+        for name, problem in problems.items():
+            self.findings.leave_out(name, problem)
+        captions, self.findings.unused_captions = pair_captions(images, texts, from_metadata)
+        return captions
+
+    # --- images --------------------------------------------------------------------------------------------
+
+    def _check_number(self, images: list[str]) -> None:
+        if len(images) > self._max_images:
+            raise DatasetRejected(
+                f"The set has {len(images):,} images, and {self._max_images:,} are the most. Remove some, or split it."
+            )
+
+    def _take_image(self, name: str, source: Path, caption: str | None) -> None:
+        target = self._new_path()
+        try:
+            picture = self._convert(source, target)
+            self._refuse_duplicate(picture)
+            self.findings.images.append(self._store(name, picture, target, caption))
+        except Unusable as error:
+            self.findings.leave_out(name, str(error))
+        finally:
+            source.unlink()
+            target.unlink(missing_ok=True)
+
+    def _convert(self, source: Path, target: Path) -> Picture:
+        """Raises Unusable, or DatasetRejected when the decoder died too often."""
+        try:
+            return self._sandbox.convert(source, target)
+        except DecoderDied as error:
+            log.warning("%s: a picture killed the decoder: %s", self._dataset_id, error)
+            self._num_deaths += 1
+            if self._num_deaths >= MAX_DECODER_DEATHS:
+                raise DatasetRejected(
+                    f"{MAX_DECODER_DEATHS} of its images take too long or too much memory to open. Make them smaller."
+                ) from error
+            raise Unusable("Opening it takes too long or too much memory: make it smaller.") from error
+
+    def _refuse_duplicate(self, picture: Picture) -> None:
+        for image in self.findings.images:
+            if image.sha256 == picture.sha256:
+                raise Unusable(f"It has the very pixels of {image.name}.")
+
+    def _store(self, name: str, picture: Picture, path: Path, caption: str | None) -> ManifestImage:
+        key = image_key(self._dataset_id, picture.sha256)
+        stored = self._storage.put_file(key, path, content_type="image/png")
+        return ManifestImage(
+            name=name,
+            key=key,
+            sha256=stored.sha256,
+            size=stored.size,
+            width=picture.width,
+            height=picture.height,
+            caption=caption,
+            dhash=picture.dhash,
+            sharpness=picture.sharpness,
+        )
+
+    def _reject_without_images(self) -> NoReturn:
+        if self.findings.num_files == 0:
+            raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
+        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if is_image_name(item.file)]
+        if not reasons:
+            raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
+        shown = " ".join(reasons[:MAX_REASONS_SHOWN])
+        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown} {_WHAT_TO_DO}")

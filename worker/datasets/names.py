@@ -1,0 +1,62 @@
+"""Names inside archives: which are refused, which are ignored, and when two are the same.
+
+No file is ever written under such a name. They are shown to people, paired with captions and written to the
+database, and people unpack what they download.
+"""
+
+import re
+import unicodedata
+
+from core.domain.dataset import is_archive_name
+from core.domain.errors import ArchiveRejected
+
+MAX_NAME_CHARS = 500
+_OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".xz", ".z", ".zst")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
+
+
+def clean_name(raw: str) -> str:
+    """The entry's relative path in Unicode's composed form; empty for the archive's own root.
+
+    Raises ArchiveRejected for a name that leads out of the archive or cannot be shown.
+    """
+    # Undecodable bytes of a tar come as lone surrogates, which no database takes.
+    path = raw.encode("utf-8", "replace").decode().replace("\\", "/")
+    shown = ascii(raw[:80])
+    if any(unicodedata.category(char) == "Cc" for char in path):
+        raise ArchiveRejected(f"It holds a name with control characters: {shown}. Rename that file.")
+    if path.startswith("/") or _DRIVE.match(path):
+        raise ArchiveRejected(f"It holds an absolute path: {shown}. Make it anew with relative paths.")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ArchiveRejected(f"It holds a path that leads out of it: {shown}. Make it anew without '..'.")
+    if len(path) > MAX_NAME_CHARS:
+        raise ArchiveRejected(f"It holds a name of more than {MAX_NAME_CHARS} characters: {shown}… Shorten it.")
+    return unicodedata.normalize("NFC", "/".join(parts))
+
+
+def is_litter(name: str) -> bool:
+    """What operating systems leave behind, and hidden files: passed over without a word."""
+    return any(part.startswith(".") or part.lower() in _LITTER for part in name.split("/"))
+
+
+def is_nested_archive(name: str) -> bool:
+    return is_archive_name(name) or name.lower().endswith(_OTHER_ARCHIVES)
+
+
+class NameRegister:
+    """Refuses the second of two names that some file systems take for one: other case, other Unicode form."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, str] = {}
+
+    def add(self, name: str) -> None:
+        """Raises ArchiveRejected."""
+        key = unicodedata.normalize("NFC", name.casefold())
+        if key in self._seen:
+            raise ArchiveRejected(
+                f"Two of its names are the same, or differ only in case or Unicode form: {self._seen[key]!a} and "
+                f"{name!a}. Rename one of them."
+            )
+        self._seen[key] = name

@@ -1,0 +1,149 @@
+"""Starts the decoder, asks it, and ends it: the seam between what users sent and the worker."""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import worker
+from core.domain.errors import ArchiveRejected
+from core.settings import Settings
+from worker.datasets.archives import Entry
+from worker.datasets.decoder import DecoderLimits
+from worker.datasets.pictures import Picture, Unusable
+
+_ROOT = Path(worker.__file__).parent.parent
+_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+_MAX_ANSWER_BYTES = 64 << 20
+_POLL_SECONDS = 0.5
+_BASE_MEMORY_BYTES = 768 << 20
+# As decoded, turned upright, with alpha, on paper, and two copies to spare.
+_MEMORY_BYTES_PER_PIXEL = 24
+
+
+class DecoderDied(Exception):
+    """It crashed or ran into a limit. Whatever it was asked about is at fault; another is started when needed."""
+
+
+class ScratchFailed(Exception):
+    """The disk is full or broken: for the operator, and no fault of the dataset's."""
+
+
+@dataclass(frozen=True)
+class SandboxLimits:
+    """The decoder's own, and the seconds on the wall clock after which it is killed."""
+
+    decoder: DecoderLimits
+    archive_seconds: float = 900.0
+    picture_seconds: float = 90.0
+
+
+def limits_from(settings: Settings) -> SandboxLimits:
+    return SandboxLimits(
+        DecoderLimits(
+            memory_bytes=_BASE_MEMORY_BYTES + _MEMORY_BYTES_PER_PIXEL * settings.max_pixels,
+            max_total_bytes=settings.max_upload_bytes,
+            max_file_bytes=settings.max_file_bytes,
+            max_pixels=settings.max_pixels,
+            archive_cpu_seconds=600,
+            picture_cpu_seconds=60,
+        )
+    )
+
+
+class Sandbox:
+    """One decoder at a time. ``pulse`` is called twice a second while it works, and may raise to have it killed.
+
+    Use it from a thread that lives as long: the decoder is told to die with the one that starts it.
+    """
+
+    def __init__(self, limits: SandboxLimits, pulse: Callable[[], None]) -> None:
+        self._limits, self._pulse = limits, pulse
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def expand(self, archive: Path, filename: str, folder: Path) -> list[Entry]:
+        """Writes an archive's usable files into ``folder``. Raises ArchiveRejected, DecoderDied, ScratchFailed."""
+        request = {"do": "expand", "archive": str(archive), "filename": filename, "folder": str(folder)}
+        answer = self._ask(request, self._limits.archive_seconds)
+        if "refused" in answer:
+            raise ArchiveRejected(answer["refused"])
+        return [Entry(**entry) for entry in answer["entries"]]
+
+    def convert(self, source: Path, target: Path) -> Picture:
+        """Writes a picture anew as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
+        request = {"do": "convert", "source": str(source), "target": str(target)}
+        answer = self._ask(request, self._limits.picture_seconds)
+        if "refused" in answer:
+            raise Unusable(answer["refused"])
+        return Picture(**answer["picture"])
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+    def _ask(self, request: dict[str, str], timeout_seconds: float) -> dict[str, Any]:
+        self._process = self._process or self._start()
+        try:
+            _pipe(self._process.stdin).write(json.dumps(request).encode() + b"\n")
+            answer: dict[str, Any] = json.loads(self._read_answer(time.monotonic() + timeout_seconds))
+        except (DecoderDied, BrokenPipeError, ValueError) as error:
+            self.close()
+            raise DecoderDied(str(error)) from error
+        if "failed" in answer:
+            raise ScratchFailed(answer["failed"])
+        return answer
+
+    def _read_answer(self, deadline: float) -> bytes:
+        assert self._process is not None
+        pipe, answer = _pipe(self._process.stdout), b""
+        while not answer.endswith(b"\n"):
+            self._pulse()
+            if not select.select([pipe], [], [], _POLL_SECONDS)[0]:
+                if time.monotonic() > deadline:
+                    raise DecoderDied("it took too long")
+                continue
+            piece = os.read(pipe.fileno(), 1 << 20)
+            answer += piece
+            if not piece or len(answer) > _MAX_ANSWER_BYTES:
+                raise DecoderDied(f"the decoder ended with {self._process.poll()}")
+        return answer
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        # Nothing secret goes along: the decoder's environment is made from nothing.
+        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+        limits = json.dumps(asdict(self._limits.decoder))
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "worker.datasets.decoder", limits, str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            # One thread each: the libraries' pools would only eat address space.
+            env={**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        )
+
+
+def _pipe(pipe: Any) -> Any:
+    assert pipe is not None
+    return pipe

@@ -1,0 +1,147 @@
+"""Validates uploaded datasets, one at a time: claim, examine, commit under the fence."""
+
+import contextlib
+import functools
+import logging
+import threading
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db.session import make_sessions, open_engine
+from core.db.validation import (
+    ValidationClaim,
+    claim_validation,
+    commit_ready,
+    commit_rejected,
+    give_back_validation,
+    is_dataset_gone,
+)
+from core.domain.artifacts import dataset_prefix
+from core.domain.errors import UserError
+from core.settings import Settings
+from core.storage import Storage, StorageError, open_storage
+from worker.datasets.examination import Examination
+from worker.datasets.lease import Draining, Lease, LeaseLost
+from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
+from worker.datasets.scratch import open_scratch
+
+log = logging.getLogger(__name__)
+
+_drain = threading.Event()
+
+
+def request_drain() -> None:
+    """Stops the validation that is running, and any that would follow, in this process. Safe from any thread."""
+    _drain.set()
+
+
+def validate_next(settings: Settings) -> bool:
+    """Validates the oldest dataset that waits; False when there is none, or this worker is to end.
+
+    Raises what no dataset is to blame for: SQLAlchemyError, StorageError, ScratchFailed.
+    """
+    return open_validator(settings).validate_next()
+
+
+@functools.cache
+def open_validator(settings: Settings) -> "Validator":
+    """One per process: its connections live as long. Never opened before a fork."""
+    storage = open_storage(
+        settings.storage_location,
+        s3_endpoint_url=settings.s3_endpoint_url,
+        s3_public_endpoint_url=settings.s3_public_endpoint_url,
+    )
+    return Validator(settings, make_sessions(open_engine(settings.database_url, pool_size=2)), storage, _drain)
+
+
+class Validator:
+    """One worker's view of the datasets that wait."""
+
+    def __init__(
+        self, settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
+    ) -> None:
+        self._settings, self._sessions, self._storage, self._drain = settings, sessions, storage, drain
+
+    def validate_next(self) -> bool:
+        if self._drain.is_set():
+            return False
+        with self._sessions.begin() as session:
+            claim = claim_validation(session, lease_seconds=self._settings.lease_seconds)
+        if claim is None:
+            return False
+        self._validate(claim)
+        return True
+
+    def _validate(self, claim: ValidationClaim) -> None:
+        try:
+            examination, error = self._examine(claim)
+        except LeaseLost:
+            log.warning("the lease on %s was lost; nothing is written", claim.dataset_id)
+            self._clear_deleted(claim)
+        except Draining:
+            self._give_back(claim)
+        except (StorageError, ScratchFailed, SQLAlchemyError):
+            self._give_back(claim)
+            raise
+        else:
+            self._commit(claim, examination, error)
+
+    def _examine(self, claim: ValidationClaim) -> tuple[Examination, UserError | None]:
+        """Within the lease. What the set is to blame for is returned."""
+        with (
+            self._hold(claim) as lease,
+            open_scratch() as scratch,
+            Sandbox(limits_from(self._settings), lease.check) as sandbox,
+        ):
+            examination = Examination(
+                claim.dataset_id,
+                self._storage,
+                sandbox,
+                scratch,
+                max_images=self._settings.max_images,
+                check=lease.check,
+            )
+            try:
+                examination.run(claim.files)
+            except UserError as error:
+                return examination, error
+            return examination, None
+
+    def _hold(self, claim: ValidationClaim) -> Lease:
+        return Lease(
+            self._sessions,
+            claim,
+            lease_seconds=self._settings.lease_seconds,
+            heartbeat_seconds=self._settings.heartbeat_seconds,
+            drain=self._drain,
+        )
+
+    def _commit(self, claim: ValidationClaim, examination: Examination, error: UserError | None) -> None:
+        """Storage is cleared only after the row says what became of the set, and only by the one who wrote it."""
+        findings = examination.findings
+        with self._sessions.begin() as session:
+            if error is None:
+                held = commit_ready(session, claim, findings.manifest(), findings.report())
+            else:
+                held = commit_rejected(session, claim, error, findings.report())
+        if not held:
+            self._clear_deleted(claim)
+            return
+        log.info("%s is %s", claim.dataset_id, "ready" if error is None else f"rejected: {error.detail}")
+        for file in claim.files:
+            self._storage.delete(file.key)
+        for image in findings.images if error else ():
+            self._storage.delete(image.key)
+
+    def _clear_deleted(self, claim: ValidationClaim) -> None:
+        """A set that was deleted meanwhile may have got images after its files were removed."""
+        with self._sessions() as session:
+            gone = is_dataset_gone(session, claim.dataset_id)
+        if gone:
+            self._storage.delete_prefix(dataset_prefix(claim.dataset_id))
+
+    def _give_back(self, claim: ValidationClaim) -> None:
+        """If the database is away too, the lease runs out by itself."""
+        with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
+            give_back_validation(session, claim)

@@ -1,0 +1,137 @@
+"""``python -m worker.steward``: sees to it that nothing waits for ever, whatever became of bells and workers.
+
+A plain process beside Celery, for recovery must not ride on the consumers whose freezes it cures. Any number
+may run: one leads, by a lock that its database connection holds, and the others wait for it to fall.
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from core.db.claims import expire_leases
+from core.db.session import open_engine
+from core.db.steward import count_due_jobs, count_waiting_datasets, try_to_lead
+from core.db.tables import Dataset, Job
+from core.db.validation import expire_validations
+from core.queue import Bell, Doorbell
+from core.settings import Settings, load_settings
+from worker.doorbell import CeleryDoorbell
+from worker.parent import die_with_parent
+
+MAX_RINGS = 8
+"""Per round: as many workers are woken at once. Each works until nothing is due."""
+KEEPALIVE_ROUNDS = 2
+"""Every so many rounds, all queues are rung, so that a worker that hears nothing knows itself deaf."""
+
+T = TypeVar("T")
+
+log = logging.getLogger("atelier.steward")
+
+
+@dataclass
+class Round:
+    """Something to do every so many seconds. The first time at ``next_at``, on the monotonic clock."""
+
+    period_seconds: float
+    next_at: float
+    act: Callable[[Connection], None]
+
+    def act_if_due(self, connection: Connection) -> None:
+        if time.monotonic() >= self.next_at:
+            self.act(connection)
+            self.next_at = time.monotonic() + self.period_seconds
+
+
+class Steward:
+    def __init__(self, settings: Settings, doorbell: Doorbell) -> None:
+        self._settings, self._doorbell = settings, doorbell
+        self._engine = open_engine(settings.database_url, pool_size=1)
+
+    def run(self) -> NoReturn:
+        """Waits to lead, and leads; after a lost connection, from the beginning."""
+        while True:
+            try:
+                with self._engine.connect() as connection:
+                    if self._is_leader(connection):
+                        log.info("this steward leads")
+                        self._lead(connection)
+            except SQLAlchemyError as error:
+                log.warning("the database is out of reach: %s", error)
+            time.sleep(self._settings.sweep_seconds)
+
+    def _is_leader(self, connection: Connection) -> bool:
+        with Session(connection) as session, session.begin():
+            return try_to_lead(session)
+
+    def _lead(self, connection: Connection) -> NoReturn:
+        """All over the connection that holds the lock: who loses it does nothing more.
+
+        Workers may have been cut off from the database as this steward was, and could not renew their leases:
+        so they are given one lease's time before anything is taken from them.
+        """
+        settings, now = self._settings, time.monotonic()
+        rounds = [
+            Round(settings.sweep_seconds, now + settings.lease_seconds, self.take_back),
+            Round(settings.ring_seconds, now, self.ring_for_what_waits),
+            Round(settings.ring_seconds * KEEPALIVE_ROUNDS, now + settings.ring_seconds, self.ring_all),
+        ]
+        while True:
+            for each in rounds:
+                each.act_if_due(connection)
+            time.sleep(max(0.0, min(each.next_at for each in rounds) - time.monotonic()))
+
+    def take_back(self, connection: Connection) -> None:
+        """What silent workers hold goes back to the queue, and somebody else is woken for it."""
+        jobs = self._ask(connection, expire_leases) or []
+        datasets = self._ask(connection, expire_validations) or []
+        taken: list[Job | Dataset] = [*jobs, *datasets]
+        for item in taken:
+            log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
+        if taken:
+            self.ring_for_what_waits(connection)
+
+    def ring_for_what_waits(self, connection: Connection) -> None:
+        counts: list[tuple[Bell, Callable[[Session], int]]] = [
+            ("train", count_due_jobs),
+            ("validate", count_waiting_datasets),
+        ]
+        for bell, count in counts:
+            for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):
+                self._doorbell.ring(bell)
+
+    def ring_all(self, connection: Connection) -> None:
+        bells: tuple[Bell, ...] = ("train", "validate")
+        for bell in bells:
+            self._doorbell.ring(bell)
+
+    def _ask(self, connection: Connection, query: Callable[[Session], T]) -> T | None:
+        """In a transaction of its own: what fails for one thing does not keep the others from their turn."""
+        try:
+            with Session(connection, expire_on_commit=False) as session, session.begin():
+                return query(session)
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise
+            log.exception("a round of the steward failed")
+            return None
+
+
+def main() -> NoReturn:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    die_with_parent(os.getppid())
+    # At once, wherever it is: what is not committed is rolled back by the database.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    Steward(load_settings(), CeleryDoorbell()).run()
+
+
+if __name__ == "__main__":
+    main()
