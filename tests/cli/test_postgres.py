@@ -90,13 +90,16 @@ def test_a_pid_file_whose_number_is_alive_again_does_not_keep_it_down(postgres: 
     account = server.place.account
     user = account.uid if account else None
     postgres.kill()
-    with subprocess.Popen(["/bin/sleep", "600"], cwd="/", user=user) as stranger:
+    stranger = subprocess.Popen(["/bin/sleep", "600"], cwd="/", user=user)
+    try:
         pid_file = server.data / "postmaster.pid"
         lines = pid_file.read_text().splitlines(keepends=True)
         pid_file.write_text("".join([f"{stranger.pid}\n", *lines[1:]]))
         postgres.start()
         assert stranger.poll() is None
+    finally:
         stranger.kill()
+        stranger.wait()
 
 
 def test_an_initdb_killed_in_the_middle_does_not_spoil_the_home(home: Home, state_dir: Path) -> None:

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.embedded.place import open_place
+from cli.embedded.place import choose_account, open_place
 from cli.errors import StartError
 from cli.home import Home, open_home
+from cli.supervisor.service import launcher_command
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers change their user")
@@ -27,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 START_AND_STOP = """
 import sys, pathlib
 from cli.home import open_home
-from cli.embedded.place import open_place
+from cli.embedded.place import choose_account, open_place
 from cli.embedded.postgres import open_postgres
 from cli.embedded.valkey import open_valkey
 from tests.fixtures.servers import start_and_wait
@@ -133,10 +135,20 @@ def test_a_state_folder_that_others_can_write_is_refused(home: Home, state_dir: 
         open_place(home)
 
 
-def test_the_servers_run_without_roots_rights(postgres: PostgresHandle, valkey: ValkeyHandle) -> None:
+def test_a_launched_program_keeps_no_group_and_no_way_back(state_dir: Path) -> None:
+    account = choose_account()
+    assert account
+    command = launcher_command(("/bin/cat", "/proc/self/status"), account, signal.SIGKILL)
+    status = subprocess.run(command, extra_groups=[0, 4], capture_output=True, text=True, check=True).stdout
+    ids = {line.partition(":")[0]: line.partition(":")[2].split() for line in status.splitlines()}
+    assert ids["Uid"] == [str(account.uid)] * 4
+    assert ids["Gid"] == [str(account.gid)] * 4
+    assert ids["Groups"] == []
+    assert ids["NoNewPrivs"] == ["1"]
+
+
+def test_the_servers_run_under_that_account(postgres: PostgresHandle, valkey: ValkeyHandle) -> None:
+    account = choose_account()
+    assert account
     for handle in (postgres, valkey):
-        process = psutil.Process(handle.pid)
-        assert 0 not in (*process.uids(), *process.gids())
-        status = Path(f"/proc/{handle.pid}/status").read_text()
-        assert "Groups:\t \n" in status
-        assert "NoNewPrivs:\t1\n" in status
+        assert set(psutil.Process(handle.pid).uids()) == {account.uid}
