@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
 from app.auth.gate import find_caller
@@ -16,10 +15,11 @@ from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.sessions import Visit
 from app.dashboard.views import DatasetView, JobView, describe_plan
 from app.deps import PLAIN, After, Id, ServicesDep
-from app.files import PNG, SAFETENSORS, StoredFile, safe_filename, send_file
+from app.files import PNG, send_file
+from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
 from app.services import Services
 from core.db import datasets, jobs
-from core.db.tables import Dataset, Job
+from core.db.tables import Dataset
 from core.domain.artifacts import AdapterFormat
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import NotFound, Unauthenticated, WrongState
@@ -40,6 +40,7 @@ async def get_visit(request: Request, services: ServicesDep) -> Visit:
 
 
 VisitDep = Annotated[Visit, Depends(get_visit)]
+Index = Annotated[int, Path(ge=0, le=1000)]
 SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
 
@@ -161,33 +162,25 @@ async def change_job(
 
 
 @router.get("/jobs/{job_id}/samples/{step}/grid.png")
-async def show_grid(request: Request, job_id: Id, step: int, services: ServicesDep, visit: VisitDep) -> Response:
-    sample = await services.database.run(find_sample, visit.caller.tenant_id, job_id, step)
-    return await send_picture(request, services, sample.grid)
+async def show_grid(request: Request, job_id: Id, step: Step, services: ServicesDep, visit: VisitDep) -> Response:
+    file = await services.database.run(find_grid, visit.caller.tenant_id, job_id, step)
+    return await send_picture(request, services, file.key, file.sha256)
 
 
 @router.get("/jobs/{job_id}/samples/{step}/{index}.png")
 async def show_sample(
-    request: Request, job_id: Id, step: int, index: int, services: ServicesDep, visit: VisitDep
+    request: Request, job_id: Id, step: Step, index: Index, services: ServicesDep, visit: VisitDep
 ) -> Response:
-    sample = await services.database.run(find_sample, visit.caller.tenant_id, job_id, step)
-    if not 0 <= index < len(sample.images):
-        raise NotFound(f"Step {step} has {len(sample.images)} pictures.")
-    return await send_picture(request, services, sample.images[index])
+    file = await services.database.run(find_picture, visit.caller.tenant_id, job_id, step, index)
+    return await send_picture(request, services, file.key, file.sha256)
 
 
-def find_sample(session: Session, tenant_id: str, job_id: str, step: int) -> Any:
-    """Raises NotFound, for another tenant's job too."""
-    return jobs.get_sample(session, jobs.get_job(session, tenant_id, job_id).id, step)
-
-
-async def send_picture(request: Request, services: Services, record: dict[str, Any]) -> Response:
+async def send_picture(request: Request, services: Services, key: str, sha256: str) -> Response:
     """Always through this service: the page's policy lets pictures come from nowhere else."""
-    headers = {"ETag": f'"{record["sha256"]}"', "Cache-Control": "private, max-age=600"}
-    if record["sha256"] in request.headers.get("if-none-match", ""):
+    headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
+    if sha256 in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    content = await asyncio.to_thread(services.storage.read, record["key"])
-    return Response(content, media_type=PNG, headers=headers)
+    return Response(await asyncio.to_thread(services.storage.read, key), media_type=PNG, headers=headers)
 
 
 @router.get("/jobs/{job_id}/adapter")
@@ -200,17 +193,6 @@ async def download_adapter(
 ) -> Response:
     file = await services.database.run(find_adapter, visit.caller.tenant_id, job_id, adapter_format)
     return await send_file(request, services.storage, file)
-
-
-def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: AdapterFormat) -> StoredFile:
-    """Raises NotFound, WrongState."""
-    job: Job = jobs.get_job(session, tenant_id, job_id)
-    artifact = jobs.get_artifact(session, job_id, f"adapter-{adapter_format}")
-    if artifact is None:
-        raise WrongState(f"The job is {job.status}: its adapter is there when it has succeeded.")
-    ending = ".safetensors" if adapter_format == "kohya" else f"-{adapter_format}.safetensors"
-    filename = safe_filename(str(job.plan["name"]), ending)
-    return StoredFile(artifact.key, artifact.sha256, artifact.size, filename, SAFETENSORS)
 
 
 # --- datasets ---------------------------------------------------------------------------------------------
@@ -239,7 +221,7 @@ async def show_dataset_image(
     images = DatasetManifest.model_validate(row.manifest).images if row.manifest else ()
     for image in images:
         if image.sha256 == sha256:
-            return await send_picture(request, services, {"key": image.key, "sha256": sha256})
+            return await send_picture(request, services, image.key, sha256)
     raise NotFound("The dataset has no such image.")
 
 

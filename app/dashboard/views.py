@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.events import EventType
-from core.domain.states import TERMINAL, JobStatus, Phase
+from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
 
 
 class View(BaseModel):
@@ -46,6 +46,7 @@ class JobView(View):
     can_pause: bool
     can_resume: bool
     has_adapter: bool
+    result: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, job: Job) -> Self:
@@ -81,6 +82,7 @@ class JobView(View):
             can_pause=status is JobStatus.RUNNING or status is JobStatus.QUEUED,
             can_resume=status is JobStatus.PAUSED,
             has_adapter=succeeded,
+            result=tuple(describe_result(job.result)) if succeeded and job.result else (),
         )
 
 
@@ -113,7 +115,7 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
         case EventType.NOTICE:
             return str(data.get("message", ""))
         case EventType.FAILED:
-            return f"Failed: {data.get('reason', 'see above')}"
+            return f"Failed: {title_of(TerminationReason(data['reason']))}"
         case _:
             return kind.removeprefix("job.").capitalize()
 
@@ -195,3 +197,18 @@ def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of what a reader looks for first; what is off is left out."""
     rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0.0)]
     return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
+
+
+def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Label and value of what came of a job."""
+    metrics, measured = result.get("metrics", {}), result.get("measured", {})
+    rows = [
+        ("Final loss", metrics.get("loss"), "{:.4f}"),
+        ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
+        ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
+    ]
+    described = [(label, form.format(value)) for label, value, form in rows if value is not None]
+    for name, file in result.get("adapter", {}).items():
+        described.append((f"{name.removeprefix('adapter-')} file", f"{file['size'] / 1e6:.2f} MB"))
+        described.append(("sha256", file["sha256"]))
+    return described

@@ -5,7 +5,7 @@ const SVG = "http://www.w3.org/2000/svg";
 
 export class LossChart {
   constructor(svg, readout) {
-    Object.assign(this, { svg, readout, points: [], numSteps: 0, at: null, waiting: false });
+    Object.assign(this, { svg, readout, points: [], numSteps: 0, at: null, waiting: false, ended: false });
     svg.addEventListener("pointermove", (event) => this.point(event.offsetX));
     svg.addEventListener("pointerleave", () => this.select(null));
     svg.addEventListener("keydown", (event) => this.press(event));
@@ -20,6 +20,11 @@ export class LossChart {
     this.request();
   }
 
+  end() {
+    this.ended = true;
+    this.request();
+  }
+
   request() {
     if (this.waiting) return;
     this.waiting = true;
@@ -31,10 +36,13 @@ export class LossChart {
 
   draw() {
     this.svg.replaceChildren();
+    this.svg.classList.toggle("bare", this.points.length < 2);
     const { width, height } = this.svg.getBoundingClientRect();
     if (!width) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    if (this.points.length < 2) return this.text(width / 2, height / 2, "The curve begins with the training.", "middle");
+    if (this.points.length < 2) {
+      return this.text(0, height / 2, this.ended ? "No step was trained." : "The curve begins with the training.", "start");
+    }
     this.smooth = runningMean(this.points.map((point) => point.loss));
     this.scale(width, height);
     this.axes(width, height);
@@ -62,9 +70,10 @@ export class LossChart {
 
   axes(width, height) {
     const { top, bottom, right } = this.bounds;
-    for (const loss of ticks(bottom, top, 4)) {
+    const losses = ticks(bottom, top, 4), decimals = Math.max(0, Math.ceil(-Math.log10(losses[1] - losses[0]) - 1e-9));
+    for (const loss of losses) {
       this.shape("line", { class: "gridline", x1: SPACE.left, x2: width - SPACE.right, y1: this.y(loss), y2: this.y(loss) });
-      this.text(SPACE.left - 8, this.y(loss) + 4, loss.toPrecision(2), "end");
+      this.text(SPACE.left - 8, this.y(loss) + 4, loss.toFixed(decimals), "end");
     }
     for (const step of ticks(0, right, Math.max(2, Math.floor(width / 160)))) {
       this.text(this.x(step), height - 6, step.toLocaleString(), "middle");

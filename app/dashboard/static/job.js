@@ -18,6 +18,7 @@ function showNews(news) {
   showJob();
   chart.add(news.metrics, job.num_steps);
   sheet.add(news.samples);
+  if (!news.has_more) showAbsence();
 }
 
 function showJob() {
@@ -28,6 +29,7 @@ function showJob() {
   showPhases();
   showProgress();
   showActions();
+  showResult();
   find("error").hidden = !job.error_title;
   find("error-title").textContent = job.error_title ?? "";
   find("error-detail").textContent = job.error_detail ?? "";
@@ -35,12 +37,13 @@ function showJob() {
 
 function showPhases() {
   for (const item of find("phases").children) {
-    const current = job.phase === item.dataset.phase;
-    if (current) visited.add(job.phase);
-    item.toggleAttribute("aria-current", current);
+    const phase = item.dataset.phase, current = job.phase === phase;
+    if (current) visited.add(phase);
     if (current) item.setAttribute("aria-current", "step");
-    item.classList.toggle("done", !current && (job.status === "succeeded" || visited.has(item.dataset.phase)));
-    item.textContent = item.dataset.phase + (current && job.units_total ? ` ${job.units_done}/${job.units_total}` : "");
+    else item.removeAttribute("aria-current");
+    item.classList.toggle("done", !current && (job.status === "succeeded" || visited.has(phase)));
+    const units = current && job.units_total ? ` ${job.units_done}/${job.units_total}` : "";
+    item.textContent = phase[0].toUpperCase() + phase.slice(1) + units;
   }
 }
 
@@ -66,7 +69,28 @@ function showActions() {
   find("downloads").hidden = !job.has_adapter;
 }
 
+function showResult() {
+  find("result").hidden = !job.result.length;
+  find("result-rows").replaceChildren(...job.result.map(([label, value]) => {
+    const row = document.createElement("div");
+    row.append(
+      Object.assign(document.createElement("dt"), { textContent: label }),
+      Object.assign(document.createElement("dd"), { textContent: value }),
+    );
+    return row;
+  }));
+}
+
+// What will never come is not announced any more.
+function showAbsence() {
+  if (!job.is_terminal) return;
+  const hint = find("sheet-hint");
+  if (hint) hint.textContent = "No pictures were made.";
+  chart.end();
+}
+
 function showEvent(event) {
+  if (event.type === "job.running") visited.add("loading");
   if (event.type === "job.phase") visited.add(event.text.toLowerCase());
   const item = document.createElement("li");
   const moment = new Date(event.created_at);
