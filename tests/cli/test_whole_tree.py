@@ -1,0 +1,113 @@
+"""`atelier up` itself: the real servers, API, workers and steward."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from cli.home import Home, load_credentials
+from cli.supervisor.orphans import find_tree
+from tests.fixtures.servers import wait_for
+
+ROOT = Path(__file__).parents[2]
+ROLES = {"warden", "postgres", "valkey", "api", "cpu", "train-0", "steward"}
+
+
+@dataclass
+class Service:
+    process: "subprocess.Popen[str]"
+    lines: list[str]
+
+    @property
+    def url(self) -> str:
+        return next(line for line in self.lines if "is up at" in line).split()[-1]
+
+    @property
+    def login_link(self) -> str:
+        return next(line for line in self.lines if "Dashboard" in line).split()[-1]
+
+
+@contextmanager
+def up(home: Path, cwd: Path) -> Iterator[Service]:
+    """In a folder with an `app` and a `worker` of somebody else's, as in any other web project."""
+    for package in ("app", "worker"):
+        (cwd / package).mkdir(exist_ok=True)
+        (cwd / package / "__init__.py").write_text("raise ImportError('not this one')")
+    command = [sys.executable, "-P", "-m", "cli.main", "up", "--port", "0", "--home", str(home)]
+    hidden = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "ATELIER_STORAGE", "ATELIER_HOME")
+    env = {key: value for key, value in os.environ.items() if key not in hidden}
+    env |= {"PYTHONPATH": str(ROOT), "ATELIER_DEVICE": "cpu"}
+    with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            lines = []
+            while "Ctrl-C" not in (line := process.stdout.readline()):
+                assert line, f"it ended with {process.wait()}"
+                lines.append(line)
+            yield Service(process, lines)
+        finally:
+            process.kill()
+
+
+@pytest.mark.usefixtures("state_dir")
+def test_it_comes_up_dies_whole_and_comes_back_with_its_data(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    with up(home.path, tmp_path) as first:
+        assert httpx.get(f"{first.url}/readyz").status_code == 200
+        assert httpx.get(first.login_link, follow_redirects=True).status_code == 200
+        assert {file.stem for file in home.run.glob("*.pid")} == ROLES
+        assert all(psutil.pid_exists(int(file.read_text())) for file in home.run.glob("*.pid"))
+        key = home.admin_key_file.read_text().strip()
+        client = httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30)
+        dataset = client.post(f"{first.url}/datasets", json={"name": "kept"}).raise_for_status().json()
+
+        refused = subprocess.run(first.process.args, cwd=ROOT, capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert f"already up in {home.path}" in refused.stderr
+
+        tree = [psutil.Process(pid) for pid in find_tree(home, home_id_of(home))]
+        assert len(tree) > len(ROLES)
+        first.process.kill()
+        wait_for(lambda: not any(map(is_running, tree)))
+
+    with up(home.path, tmp_path) as second:
+        assert home.admin_key_file.read_text().strip() == key
+        found = client.get(f"{second.url}/datasets/{dataset['id']}").raise_for_status().json()
+        assert found["name"] == "kept"
+        second.process.send_signal(signal.SIGTERM)
+        assert second.process.wait(120) == 0
+        assert not list(home.run.glob("*.pid"))
+        assert not find_tree(home, home_id_of(home))
+    client.close()
+
+
+def home_id_of(home: Home) -> str:
+    return load_credentials(home).home_id
+
+
+def is_running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.usefixtures("state_dir")
+def test_a_migration_that_fails_is_shown_and_nothing_stays(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "cli.main", "up", "--port", "0", "--home", str(tmp_path / "home")]
+    url = f"postgresql+psycopg://nobody@/none?host={tmp_path}"
+    env = {**os.environ, "DATABASE_URL": url, "DATABASE_OWNER_URL": url, "REDIS_URL": "redis://127.0.0.1:1/0"}
+    result = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "migrate ended at its start (exit code 1)" in result.stderr
+    assert "OperationalError" in result.stderr
+    home = Home(tmp_path / "home")
+    assert not find_tree(home, home_id_of(home))
