@@ -44,7 +44,7 @@ def up(home: Path, cwd: Path) -> Iterator[Service]:
     command = [sys.executable, "-P", "-m", "cli.main", "up", "--port", "0", "--home", str(home)]
     hidden = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "ATELIER_STORAGE", "ATELIER_HOME")
     env = {key: value for key, value in os.environ.items() if key not in hidden}
-    env |= {"PYTHONPATH": str(ROOT), "ATELIER_DEVICE": "cpu"}
+    env |= {"PYTHONPATH": f"{ROOT}:{env.get('PYTHONPATH', '')}", "ATELIER_DEVICE": "cpu"}
     with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
