@@ -183,7 +183,7 @@ def _expand_zip(path: Path, output: Output) -> None:
                 _check_zip_entry(info)
             _check_overlaps(file, archive)
             for info in archive.infolist():
-                if not info.is_dir():
+                if not info.filename.endswith("/"):  # its own is_dir fails on an empty name
                     output.add(info.filename, info.file_size, partial(archive.open, info))
 
 

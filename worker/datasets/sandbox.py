@@ -1,5 +1,6 @@
 """Starts the decoder, asks it, and ends it: the seam between what users sent and the worker."""
 
+import contextlib
 import json
 import os
 import select
@@ -23,6 +24,7 @@ _ROOT = Path(worker.__file__).parent.parent
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 _MAX_ANSWER_BYTES = 64 << 20
 _POLL_SECONDS = 0.5
+_END_SECONDS = 5.0
 _BASE_MEMORY_BYTES = 768 << 20
 # As decoded, turned upright, with alpha, on paper, and two copies to spare.
 _MEMORY_BYTES_PER_PIXEL = 24
@@ -126,8 +128,13 @@ class Sandbox:
             piece = os.read(pipe.fileno(), 1 << 20)
             answer += piece
             if not piece or len(answer) > _MAX_ANSWER_BYTES:
-                raise DecoderDied(f"the decoder ended with {self._process.poll()}")
+                raise DecoderDied(self._describe_end(self._process))
         return answer
+
+    def _describe_end(self, process: subprocess.Popen[bytes]) -> str:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return f"it ended with {process.wait(_END_SECONDS)}"
+        return "it talks nonsense"
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Nothing secret goes along: the decoder's environment is made from nothing.

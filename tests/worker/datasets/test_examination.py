@@ -1,0 +1,264 @@
+"""Every file is accounted for: in the manifest, or left out with a reason."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.db.validation import ReceivedFile
+from core.domain.artifacts import image_key, upload_key
+from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
+from core.storage import MemoryStorage
+from tests.fixtures.pictures import draw, encode, png
+from tests.worker.datasets.hostile import tar_of, zip_of
+from worker.datasets import examination
+from worker.datasets.examination import Examination, Findings
+from worker.datasets.sandbox import DecoderDied, Sandbox
+
+Examine = Callable[..., Findings]
+
+
+@pytest.fixture
+def storage() -> MemoryStorage:
+    return MemoryStorage()
+
+
+@pytest.fixture
+def examine(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> Examine:
+    def run(files: dict[str, bytes], max_images: int = 100) -> Findings:
+        work = tmp_path / "work"
+        work.mkdir()
+        examination = Examination("ds_1", storage, sandbox, work, max_images=max_images, check=lambda: None)
+        examination.run(receive(storage, files))
+        return examination.findings
+
+    return run
+
+
+def receive(storage: MemoryStorage, files: dict[str, bytes]) -> list[ReceivedFile]:
+    received = []
+    for number, (name, data) in enumerate(files.items()):
+        stored = storage.put(upload_key("ds_1", str(number)), data)
+        received.append(ReceivedFile(name, stored.key, stored.sha256, stored.size))
+    return received
+
+
+def refusal(examine: Examine, files: dict[str, bytes], kind: type[UserError] = DatasetRejected, **options: int) -> str:
+    with pytest.raises(kind) as refused:
+        examine(files, **options)
+    return refused.value.detail
+
+
+def names(findings: Findings) -> list[str]:
+    return [image.name for image in findings.images]
+
+
+def test_loose_files(examine: Examine, storage: MemoryStorage) -> None:
+    findings = examine({"b.png": png(1), "a.jpg": encode(draw(2), "JPEG"), "b.txt": b"a  blip\n", "a.txt": b""})
+
+    assert [(image.name, image.caption) for image in findings.images] == [("a.jpg", None), ("b.png", "a blip")]
+    for image in findings.images:
+        stored = storage.read(image.key)
+        assert image.key == image_key("ds_1", image.sha256)
+        assert (hashlib.sha256(stored).hexdigest(), len(stored)) == (image.sha256, image.size)
+        assert (image.width, image.height) == (48, 40)
+    assert findings.left_out == []
+    assert findings.num_files == 4
+
+
+@pytest.mark.parametrize("make", [zip_of, tar_of])
+def test_an_archive_alone(examine: Examine, make: Callable[..., bytes]) -> None:
+    suffix = "zip" if make is zip_of else "tar"
+    rows = json.dumps({"file_name": "c.png", "text": "third"}).encode()
+    findings = examine(
+        {
+            f"set.{suffix}": make(
+                ("blip/a.png", png(1)),
+                ("blip/a.txt", b"first"),
+                ("blip/b.webp", encode(draw(2), "WEBP")),
+                ("blip/c.png", png(3)),
+                ("blip/metadata.jsonl", rows),
+                ("blip/.DS_Store", b"x"),
+            )
+        }
+    )
+
+    assert {image.name: image.caption for image in findings.images} == {
+        "blip/a.png": "first",
+        "blip/b.webp": None,
+        "blip/c.png": "third",
+    }
+    assert findings.num_files == 5
+
+
+def test_several_archives_and_loose_files_keep_apart(examine: Examine) -> None:
+    files = {
+        "one.zip": zip_of(("a.png", png(1)), ("a.txt", b"first")),
+        "two.tar": tar_of(("a.png", png(2)), ("a.txt", b"second")),
+        "a.png": png(3),
+    }
+    findings = examine(files)
+
+    assert {image.name: image.caption for image in findings.images} == {
+        "one.zip/a.png": "first",
+        "two.tar/a.png": "second",
+        "a.png": None,
+    }
+
+
+def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: Examine) -> None:
+    files = {f"{number}.png": png(number) for number in range(6)}
+    files |= {"broken.png": png(9)[:80], "text.png": b"no picture", "notes.doc": b"x", "small.png": png(8, 12, 90)}
+    findings = examine(files)
+
+    assert names(findings) == [f"{number}.png" for number in range(6)]
+    assert {item.file: item.reason.split(":")[0].rstrip(".") for item in findings.left_out} == {
+        "broken.png": "It is broken or cut short",
+        "text.png": "It is not a PNG, JPEG or WebP picture, whatever its name says",
+        "notes.doc": "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)",
+        "small.png": "It has 12 x 90 pixels",
+    }
+    report = findings.report()
+    assert (report.num_files, report.num_images, len(report.left_out)) == (10, 6, 4)
+
+
+def test_duplicates_are_left_out_whatever_they_came_in(examine: Examine) -> None:
+    files = {"a.png": png(1), "b.webp": encode(draw(1), "WEBP", lossless=True), "c.png": png(1), "d.png": png(2)}
+    findings = examine(files)
+
+    assert names(findings) == ["a.png", "d.png"]
+    assert {item.file: item.reason for item in findings.left_out} == {
+        "b.webp": "It has the very pixels of a.png.",
+        "c.png": "It has the very pixels of a.png.",
+    }
+
+
+def test_captions_that_are_no_captions(examine: Examine) -> None:
+    files = {"a.png": png(1), "a.txt": b"x" * 70_000, "metadata.jsonl": b"nonsense", "stray.txt": b"x"}
+    findings = examine(files)
+
+    assert findings.images[0].caption is None
+    assert findings.unused_captions == ["stray.txt"]
+    assert {item.file: item.reason for item in findings.left_out} == {
+        "a.txt": "It is larger than 65,536 bytes, as no caption is.",
+        "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text.",
+    }
+
+
+def test_litter_is_not_mentioned(examine: Examine) -> None:
+    findings = examine({".DS_Store": b"x", "Thumbs.db": b"x", "a.png": png(1)})
+
+    assert (findings.num_files, findings.left_out) == (1, [])
+
+
+# --- rejected ------------------------------------------------------------------------------------------
+
+
+def test_an_empty_archive(examine: Examine) -> None:
+    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload .png,")
+
+
+def test_no_image_in_it(examine: Examine) -> None:
+    detail = refusal(examine, {"set.zip": zip_of(("a.txt", b"x"), ("b.gif", b"x"))})
+
+    assert detail.startswith("None of its 2 files is an image. Upload .png,")
+
+
+def test_no_usable_image_says_why(examine: Examine) -> None:
+    detail = refusal(examine, {"a.png": b"text", "b.png": b"", "c.png": png(1, 8, 8), "d.png": b"x"})
+
+    assert detail.startswith("None of its 4 images can be used. a.png: It is not a PNG")
+    assert "c.png: It has 8 x 8 pixels" in detail
+    assert "d.png" not in detail
+
+
+def test_too_many_images(examine: Examine) -> None:
+    detail = refusal(examine, {f"{number}.png": png(number) for number in range(4)}, max_images=3)
+
+    assert detail == "The set has 4 images, and 3 are the most. Remove some, or split it."
+
+
+def test_a_hostile_archive_is_named(examine: Examine) -> None:
+    files = {"good.png": png(1), "bad.zip": zip_of(("../x.png", b"x"))}
+
+    assert refusal(examine, files, ArchiveRejected).startswith("bad.zip: It holds a path that leads out")
+
+
+def test_a_text_file_named_zip(examine: Examine) -> None:
+    detail = refusal(examine, {"set.zip": b"hello"}, ArchiveRejected)
+
+    assert detail == "set.zip: It is not a ZIP archive, whatever its name says. Make it anew, or rename it."
+
+
+def test_a_lost_upload(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> None:
+    received = receive(storage, {"a.png": png(1)})
+    storage.delete(received[0].key)
+    examination = Examination("ds_1", storage, sandbox, tmp_path, max_images=9, check=lambda: None)
+
+    with pytest.raises(DatasetRejected, match=r"a\.png is no longer in storage"):
+        examination.run(received)
+
+
+def test_a_changed_upload(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> None:
+    received = receive(storage, {"a.png": png(1)})
+    storage.put(received[0].key, png(2))
+    examination = Examination("ds_1", storage, sandbox, tmp_path, max_images=9, check=lambda: None)
+
+    with pytest.raises(DatasetRejected, match=r"a\.png changed since"):
+        examination.run(received)
+
+
+# --- the decoder's deaths ---------------------------------------------------------------------------------
+
+
+class MortalSandbox(Sandbox):
+    """A real one whose decoder dies over the pictures of a given size."""
+
+    def __init__(self, real: Sandbox, deadly_bytes: int) -> None:
+        self._real, self._deadly_bytes = real, deadly_bytes
+
+    def convert(self, source: Path, target: Path):
+        if source.stat().st_size == self._deadly_bytes:
+            raise DecoderDied("it took too long")
+        return self._real.convert(source, target)
+
+    def expand(self, archive: Path, filename: str, folder: Path):
+        raise DecoderDied("it took too long")
+
+
+def test_a_picture_that_kills_the_decoder_is_left_out(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> None:
+    deadly = png(7, 100, 100)
+    files = receive(storage, {"a.png": png(1), "b.png": deadly, "c.png": png(2)})
+    work = Examination("ds_1", storage, MortalSandbox(sandbox, len(deadly)), tmp_path, max_images=9, check=lambda: None)
+    work.run(files)
+
+    assert names(work.findings) == ["a.png", "c.png"]
+    assert work.findings.left_out[0].reason == "Opening it takes too long or too much memory: make it smaller."
+
+
+def test_too_many_deaths_reject_the_set(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> None:
+    deadly = png(7, 100, 100)
+    pictures = {f"{number:02d}.png": deadly for number in range(examination.MAX_DECODER_DEATHS)}
+    work = Examination(
+        "ds_1", storage, MortalSandbox(sandbox, len(deadly)), tmp_path, max_images=99, check=lambda: None
+    )
+
+    with pytest.raises(DatasetRejected, match="20 of its images take too long"):
+        work.run(receive(storage, {**pictures, "z.png": png(1)}))
+
+
+def test_an_archive_that_kills_the_decoder_is_rejected(
+    storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    work = Examination("ds_1", storage, MortalSandbox(sandbox, 0), tmp_path, max_images=9, check=lambda: None)
+
+    with pytest.raises(ArchiveRejected, match=r"set\.zip: It takes too long or too much memory"):
+        work.run(receive(storage, {"set.zip": zip_of()}))
+
+
+def test_scratch_is_given_back_as_it_goes(examine: Examine, tmp_path: Path) -> None:
+    examine({"set.tar": tar_of(*((f"{number}.png", png(number)) for number in range(5))), "a.png": png(9)})
+
+    assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
