@@ -13,7 +13,7 @@ import psycopg
 import redis
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from cli.embedded.binaries import find_postgres, find_valkey
 from cli.embedded.place import Place
@@ -44,7 +44,7 @@ def doctor(
 ) -> None:
     """Check this machine and its settings; exit with 1 if something is wrong."""
     findings = examine(home.expanduser().resolve())
-    table = Table("part", "", "found", box=None)
+    table = Table("part", "", Column("found", overflow="fold"), box=None)
     for finding in findings:
         table.add_row(finding.part, "ok" if finding.is_fine else "[red]problem[/red]", finding.detail)
     Console().print(table)

@@ -55,17 +55,11 @@ def migrate() -> None:
 
 
 def _service_environment() -> dict[str, str]:
-    """With absolute paths, for the process starts in the packages' folder.
-
-    Raises UsageError when it would have no database or broker.
-    """
+    """Raises UsageError when the process would have no database or broker."""
     if missing := [name for name in ("DATABASE_URL", "REDIS_URL") if not os.environ.get(name)]:
         raise UsageError(f"Set {' and '.join(missing)}, or start everything with `atelier up`.")
     home = Path(os.environ.get("ATELIER_HOME") or DEFAULT_HOME).expanduser().resolve()
-    storage = os.environ.get("ATELIER_STORAGE") or str(home / "storage")
-    if "://" not in storage:
-        storage = str(Path(storage).expanduser().resolve())
-    return {**os.environ, "ATELIER_HOME": str(home), "ATELIER_STORAGE": storage}
+    return programs.service_environment(os.environ, home)
 
 
 def _become(command: tuple[str, ...], env: dict[str, str]) -> NoReturn:

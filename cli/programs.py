@@ -1,6 +1,7 @@
 """The command lines of Atelier's processes: what `atelier up` starts and what the single commands become."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import cli
@@ -10,6 +11,19 @@ ROOT = Path(cli.__file__).resolve().parent.parent
 
 ALEMBIC_CONFIG = ROOT / "migrations" / "alembic.ini"
 GRACEFUL_SHUTDOWN_SECONDS = 10  # an open event stream would hold the API's stop for ever
+
+
+def service_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
+    """What a process finds its folders by: absolute, because it starts in another folder than the caller's."""
+    storage = environ.get("ATELIER_STORAGE") or str(home / "storage")
+    paths = {"ATELIER_HOME": str(home), "ATELIER_STORAGE": storage if "://" in storage else _absolute(storage)}
+    if models := environ.get("ATELIER_MODELS"):
+        paths["ATELIER_MODELS"] = _absolute(models)
+    return {**environ, **paths}
+
+
+def _absolute(path: str) -> str:
+    return str(Path(path).expanduser().resolve())
 
 
 def api_command(host: str, port: int) -> tuple[str, ...]:

@@ -40,9 +40,7 @@ def build_tree(home: Home, plan: TreePlan, environ: Mapping[str, str]) -> list[l
     base = {key: value for key, value in environ.items() if key not in _SECRETS}
     servers = _embed_servers(home, environ)
     env = {
-        **base,
-        "ATELIER_HOME": str(home.path),
-        "ATELIER_STORAGE": environ.get("ATELIER_STORAGE") or str(home.path / "storage"),
+        **programs.service_environment(base, home.path),
         "ATELIER_URL": environ.get("ATELIER_URL") or plan.url,
         "DATABASE_URL": servers.database_url,
         "REDIS_URL": servers.redis_url,

@@ -3,7 +3,6 @@
 import ipaddress
 import logging
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +11,9 @@ import httpx
 import typer
 
 from cli.devices import choose_devices
-from cli.embedded.valkey import find_free_port
 from cli.errors import UsageError
 from cli.home import DEFAULT_HOME, Home, ensure_admin_key, lock_home, open_home
+from cli.ports import probe_port
 from cli.supervisor.supervisor import run_tree
 from cli.tree import TreePlan, build_tree
 
@@ -31,18 +30,13 @@ def up(
 ) -> None:
     """Start the whole service on this machine and keep it up until Ctrl-C."""
     refuse_plain_http(host)
-    port = choose_port(host, port)
     os.umask(0o077)  # whatever any process makes in the home is its owner's alone
     opened = open_home(home)
     with lock_home(opened):
         _log_to(opened)
-        plan = TreePlan(
-            host,
-            port,
-            local_url(host, port),
-            tuple(choose_devices(train_workers, os.environ)),
-            ensure_admin_key(opened),
-        )
+        port = choose_port(host, port)
+        devices = tuple(choose_devices(train_workers, os.environ))
+        plan = TreePlan(host, port, local_url(host, port), devices, ensure_admin_key(opened))
         stages = build_tree(opened, plan, os.environ)
         raise typer.Exit(run_tree(opened, stages, on_up=lambda: _welcome(opened, plan)))
 
@@ -68,17 +62,11 @@ def is_loopback(host: str) -> bool:
 
 def choose_port(host: str, port: int) -> int:
     """Raises UsageError when the port cannot be had."""
-    if port == 0:
-        return find_free_port(host)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            why = f"Cannot listen on {host}, port {port}: {error.strerror}."
-            raise UsageError(f"{why} Choose another with --port, or --port 0 for a free one.") from error
-    return port
+    try:
+        return probe_port(host, port)
+    except OSError as error:
+        why = f"Cannot listen on {host}, port {port}: {error.strerror}."
+        raise UsageError(f"{why} Choose another with --port, or --port 0 for a free one.") from error
 
 
 def local_url(host: str, port: int) -> str:

@@ -134,10 +134,10 @@ class EmbeddedPostgres:
         return psycopg.connect(host=host, user=SUPERUSER, dbname=database, autocommit=True, connect_timeout=2)
 
     def provision_if_up(self) -> bool:
-        """False while it does not let anybody in yet: starting, or recovering from a crash."""
+        """False while it does not let anybody in yet: starting, or recovering from a crash. Its log says why."""
         try:
             self.provision()
-        except psycopg.OperationalError:
+        except psycopg.Error:
             return False
         return True
 

@@ -3,7 +3,6 @@
 TCP rather than a socket: redis-py and kombu spell socket addresses differently, and REDIS_URL serves both.
 """
 
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from redis.retry import Retry
 from cli.embedded.binaries import find_valkey
 from cli.embedded.place import Place
 from cli.home import Credentials, Home, change_credentials, load_credentials, write_private
+from cli.ports import probe_port
 from cli.supervisor.service import Service
 
 HOST = "127.0.0.1"
@@ -74,31 +74,21 @@ class EmbeddedValkey:
         try:
             with redis.Redis.from_url(self.url, socket_timeout=1, socket_connect_timeout=1, retry=ONE_TRY) as client:
                 return bool(client.ping())
-        except (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError):
+        except redis.RedisError:
             return False
 
 
 def open_valkey(home: Home, place: Place) -> EmbeddedValkey:
     """On the port of the last time, or another if that one is taken now. Raises StartError without a program."""
     program, credentials = find_valkey(place), load_credentials(home)
-    port = credentials.valkey_port
-    if port is None or not is_free(HOST, port):
-        port = find_free_port(HOST)
+    port = _choose_port(credentials.valkey_port)
+    if port != credentials.valkey_port:
         credentials = change_credentials(home, valkey_port=port)
     return EmbeddedValkey(home, place, program, credentials, port)
 
 
-def is_free(host: str, port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def find_free_port(host: str) -> int:
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def _choose_port(wanted: int | None) -> int:
+    try:
+        return probe_port(HOST, wanted or 0)
+    except OSError:
+        return probe_port(HOST)

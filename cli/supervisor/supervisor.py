@@ -16,7 +16,7 @@ Stage = Sequence[Service]
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
-STEADY_AFTER_SECONDS = 60.0  # a run of this length is no crash loop: the next delay is the first again
+STEADY_AFTER_SECONDS = 15.0  # a run of this length is no crash loop: the next delay is the first again
 EXIT_OK, EXIT_KILLED = 0, 130
 
 log = logging.getLogger("atelier.supervisor")

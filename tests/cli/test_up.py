@@ -31,7 +31,6 @@ def test_a_taken_port_is_a_usage_error_that_names_it(tmp_path: Path) -> None:
     assert code == 2
     assert f"port {port}" in output
     assert "--port 0" in output
-    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("command", [["up"], ["api"]])
@@ -135,6 +134,16 @@ def test_gpus_are_counted_by_the_driver(tmp_path: Path, monkeypatch: pytest.Monk
     assert devices.count_gpus() == 0
     monkeypatch.setenv("PATH", "/nowhere")
     assert devices.count_gpus() == 0
+
+
+def test_folders_named_from_here_are_meant_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = programs.service_environment({"ATELIER_STORAGE": "data", "ATELIER_MODELS": "../bases"}, tmp_path / "home")
+    assert env["ATELIER_STORAGE"] == str(tmp_path / "data")
+    assert env["ATELIER_MODELS"] == str(tmp_path.parent / "bases")
+    bucket = programs.service_environment({"ATELIER_STORAGE": "s3://bucket/prefix"}, tmp_path)
+    assert bucket["ATELIER_STORAGE"] == "s3://bucket/prefix"
+    assert "ATELIER_MODELS" not in bucket
 
 
 def test_the_programs_are_found_from_any_folder() -> None:
