@@ -11,10 +11,9 @@ import shutil
 import statistics
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
-
-from sqlalchemy.orm import Session
 
 from core.db import claims
 from core.db.claims import Claim, LostLease
@@ -209,11 +208,20 @@ class Attempt:
         artifact = self._upload(f"checkpoints/{report.path.name}", report.path)
         report.path.unlink(missing_ok=True)
         self._send_metrics()
-        self.outbox.add(self._add_checkpoint, report.step, report.loss, artifact)
+        self.outbox.add(
+            claims.add_checkpoint,
+            step=report.step,
+            loss=report.loss,
+            artifact=artifact,
+            keep=self.plan.checkpoint_keep,
+            then=self._remove,
+        )
 
-    def _add_checkpoint(self, session: Session, claim: Claim, step: int, loss: float, artifact: Artifact) -> None:
-        keep = self.plan.checkpoint_keep
-        claims.add_checkpoint(session, claim, step=step, loss=loss, artifact=artifact, keep=keep)
+    def _remove(self, keys: list[str]) -> None:
+        """Old checkpoints, once no row names them. What cannot be removed now goes with the job."""
+        for key in keys:
+            with suppress(StorageError):
+                self.worker.storage.delete(key)
 
     def _keep_samples(self, report: SamplesDrawn) -> None:
         images = []

@@ -26,7 +26,8 @@ GIVE_UP_SECONDS = 600.0
 
 log = logging.getLogger("atelier.reporter")
 
-Write = Callable[[Session], None]
+Write = Callable[[Session], Any]
+Then = Callable[[Any], None]
 
 
 class DatabaseGone(Exception):
@@ -70,17 +71,18 @@ class Outbox:
 
     def __init__(self, sessions: sessionmaker[Session], bell: redis.Redis, claim: Claim) -> None:
         self._sessions, self._bell, self._claim = sessions, bell, claim
-        self._writes: deque[Write] = deque()
+        self._writes: deque[tuple[Write, Then | None]] = deque()
         self._failing_since: float | None = None
 
-    def add(self, write: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
-        """``write`` is a function of core.db.claims: called with a session and the claim first."""
-        self._writes.append(lambda session: write(session, self._claim, *args, **kwargs))
+    def add(self, write: Callable[..., Any], *args: Any, then: Then | None = None, **kwargs: Any) -> None:
+        """``write`` is a function of core.db.claims: called with a session and the claim first. ``then`` is called
+        with what it returned, once that is committed."""
+        self._writes.append((lambda session: write(session, self._claim, *args, **kwargs), then))
 
     def flush(self) -> bool:
         """True when nothing is left. Raises LostLease, or DatabaseGone."""
         while self._writes:
-            if not self._send(self._writes[0]):
+            if not self._send(*self._writes[0]):
                 return False
             self._writes.popleft()
         return True
@@ -90,10 +92,10 @@ class Outbox:
         while not self.flush():
             time.sleep(1.0)
 
-    def _send(self, write: Write) -> bool:
+    def _send(self, write: Write, then: Then | None) -> bool:
         try:
             with self._sessions.begin() as session:
-                write(session)
+                answer = write(session)
         except (DBAPIError, PoolTimeoutError) as error:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
@@ -101,6 +103,8 @@ class Outbox:
                 raise DatabaseGone(str(error)) from error
             return False
         self._failing_since = None
+        if then is not None:
+            then(answer)
         with suppress(redis.RedisError):
             self._bell.publish(progress_channel(self._claim.job_id), "")
         return True

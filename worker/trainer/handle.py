@@ -43,7 +43,8 @@ class TrainerHandle:
         self.warm_model: str | None = None
         self._reports: queue.Queue[AnyReport | None] = queue.Queue()
         assert self._process.stdout is not None
-        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
+        self._listener.start()
 
     @property
     def pid(self) -> int:
@@ -79,16 +80,11 @@ class TrainerHandle:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-    def close(self) -> None:
-        """Lets an idle trainer end by itself; kills it when it does not."""
-        with suppress(BrokenPipeError, ValueError):
-            assert self._process.stdin is not None
-            self._process.stdin.close()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self.kill()
+        self._listener.join(timeout=5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with suppress(BrokenPipeError):
+                pipe.close()
 
     def _exit_code(self) -> int | None:
         with suppress(subprocess.TimeoutExpired):
