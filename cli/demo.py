@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cli.embedded.valkey import find_free_port
 from cli.errors import CommandError, StartError
 from cli.home import Home, open_home
+from cli.ports import probe_port
 from cli.programs import ROOT
 from cli.progress import format_duration
 from cli.reporting import HumanReporter, Reporter
@@ -67,7 +67,7 @@ def running_service(home: Home, reporter: Reporter) -> Iterator[str]:
 
     Raises StartError with its log's end when it does not come up.
     """
-    port = find_free_port(HOST)
+    port = probe_port(HOST, 0)
     url, log_file = f"http://{HOST}:{port}", home.log_file("up")
     reporter.say("start", f"Starting Atelier at {url} (its home is {HOME})")
     command = (sys.executable, "-m", "cli.main", "up", "--host", HOST, "--port", str(port), "--home", str(home.path))

@@ -17,6 +17,7 @@ from client import AtelierClient, Selection, select_files
 from client.models import AdapterFormat, Dataset, Job
 
 MAX_NAMES = 5
+MAX_NAME_CHARS = 200
 
 
 class JobStopped(Exception):
@@ -37,7 +38,9 @@ class TrainRequest:
 
     @property
     def name(self) -> str:
-        return str(self.spec.get("name") or self.spec.get("trigger") or self.path.resolve().stem or "adapter")
+        """Of the dataset, the job and the files; the service takes MAX_NAME_CHARS."""
+        name = self.spec.get("name") or self.spec.get("trigger") or self.path.resolve().stem or "adapter"
+        return str(name)[:MAX_NAME_CHARS]
 
 
 def read_spec(path: Path) -> dict[str, Any]:

