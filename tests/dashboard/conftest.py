@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.support.expected_conditions import url_to_be
+from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.fixtures.running_api import RunningApi, running_api
+from tests.fixtures.running_api import RunningApi, own_api, running_api, shared_api
 
-__all__ = ["running_api"]
+__all__ = ["own_api", "running_api", "shared_api"]
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
@@ -18,14 +20,14 @@ FLAGS = (
 )  # fmt: skip
 
 
-@pytest.fixture
-def browser() -> Iterator[Chrome]:
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chrome]:
     """Skipped where Chromium is not installed; `make test` installs it, or says loudly that it could not."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if program is None or driver is None:
         pytest.skip("needs Debian's chromium and chromium-driver")
     options = ChromeOptions()
-    options.binary_location = chromium
+    options.binary_location = program
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         for flag in (*FLAGS, f"--user-data-dir={profile}"):
@@ -38,7 +40,19 @@ def browser() -> Iterator[Chrome]:
 
 
 @pytest.fixture
+def browser(chromium: Chrome) -> Chrome:
+    """One process for all tests; nothing of an earlier test is left in it."""
+    chromium.get("about:blank")
+    chromium.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chromium.get_log("browser")
+    return chromium
+
+
+@pytest.fixture
 def visitor(browser: Chrome, running_api: RunningApi) -> Chrome:
     """Logged in by a one-time link."""
     browser.get(running_api.login_link())
+    WebDriverWait(browser, 60).until(url_to_be(f"{running_api.url}/ui"))
     return browser
