@@ -1,3 +1,3 @@
 """Fixtures that every test may use."""
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.bases", "tests.fixtures.database"]
+pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database"]

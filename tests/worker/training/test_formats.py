@@ -42,7 +42,9 @@ def sd15_unet() -> UNet2DConditionModel:
 
 
 @pytest.fixture(scope="module")
-def trained(random_base: tuple[Path, ModelInfo], tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Path]]:
+def trained(
+    random_base: tuple[Path, ModelInfo], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Path]]:
     """Adapter type -> format -> file, with an alpha that is not the rank and weights far from zero."""
     folder, info = random_base
     manifest, pictures = write_pictures(tmp_path_factory.mktemp("pictures"), [(64, 64)] * 4)

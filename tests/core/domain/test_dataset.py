@@ -1,0 +1,98 @@
+"""The rules of captions, buckets and reports."""
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.domain.dataset import (
+    DatasetManifest,
+    LeftOut,
+    ManifestImage,
+    choose_bucket,
+    clean_caption,
+    list_buckets,
+    pair_captions,
+    read_metadata,
+    write_report,
+)
+
+
+def image(
+    name: str, *, dhash: str = "0", caption: str | None = "x", side: int = 64, sharpness: float = 99
+) -> ManifestImage:
+    return ManifestImage(
+        name=name, key=name, sha256=name, size=1, width=side, height=side, caption=caption,
+        dhash=dhash, sharpness=sharpness,
+    )  # fmt: skip
+
+
+def test_a_text_file_beside_the_image_wins_over_metadata() -> None:
+    captions, unused = pair_captions(
+        ["a.png", "sub/b.jpg", "c.webp", "d.png"],
+        {"a.txt": "from text\n", "sub/b.txt": "  two   words ", "z.txt": "nobody's"},
+        {"a.png": "from metadata", "c.webp": "third"},
+    )
+    assert captions == {"a.png": "from text", "sub/b.jpg": "two words", "c.webp": "third", "d.png": None}
+    assert unused == ["z.txt"]
+
+
+def test_metadata_lines_that_are_no_captions_are_named() -> None:
+    rows = [json.dumps({"file_name": "a.png", "text": "one"}), "", "rubbish", '["a"]', '{"file_name": 1, "text": "x"}']
+    captions, problems = read_metadata("\n".join(rows))
+    assert captions == {"a.png": "one"}
+    assert [problem.split()[1] for problem in problems] == ["3", "4", "5"]
+
+
+@given(st.text())
+def test_no_text_breaks_the_caption_readers(text: str) -> None:
+    caption = clean_caption(text)
+    assert caption is None or (caption == " ".join(caption.split()) and "\x00" not in caption)
+    read_metadata(text)
+
+
+@given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([(64, 8), (512, 64), (768, 64), (1024, 64)]))
+def test_a_bucket_has_the_area_and_the_step(width: int, height: int, size: tuple[int, int]) -> None:
+    resolution, step = size
+    bucket = choose_bucket(width, height, resolution, step)
+    assert bucket.width * bucket.height <= resolution**2
+    assert bucket.width % step == bucket.height % step == 0
+    assert bucket in list_buckets(resolution, step)
+
+
+def test_a_square_stays_square_and_a_portrait_a_portrait() -> None:
+    assert choose_bucket(700, 700, 512, 64).width == 512
+    tall = choose_bucket(600, 900, 512, 64)
+    assert (tall.width, tall.height) == (384, 576) or tall.height > tall.width
+
+
+def test_the_report_warns_of_what_spoils_a_training() -> None:
+    manifest = DatasetManifest(
+        images=(
+            image("a", dhash="ff00"),
+            image("b", dhash="ff01", caption=None),
+            image("c", dhash="abcdef0123456789", side=32, sharpness=1),
+        )
+    )
+    report = write_report(5, manifest, [LeftOut(file="d.png", reason="broken")], ["e.txt"])
+    assert {warning.code: warning.files for warning in report.warnings} == {
+        "few-images": ("a", "b", "c"),
+        "near-duplicates": ("a", "b"),
+        "blurry": ("c",),
+        "small-images": ("c",),
+        "missing-captions": ("b",),
+        "unused-captions": ("e.txt",),
+        "left-out": ("d.png",),
+    }
+    assert (report.num_files, report.num_images) == (5, 3)
+
+
+def test_a_good_set_gets_no_warning() -> None:
+    hashes = ["0000000000000000", "00000000000000ff", "000000000000ffff", "0000000000ffffff", "00000000ffffffff"]
+    manifest = DatasetManifest(images=tuple(image(str(n), dhash=h) for n, h in enumerate(hashes)))
+    assert write_report(5, manifest, [], []).warnings == ()
+
+
+def test_the_content_hash_follows_pixels_and_captions() -> None:
+    one, two = DatasetManifest(images=(image("a"),)), DatasetManifest(images=(image("a", caption="y"),))
+    assert one.content_hash() == DatasetManifest(images=(image("a"),)).content_hash() != two.content_hash()

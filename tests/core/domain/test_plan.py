@@ -1,0 +1,190 @@
+"""How a spec, a set and a base become numbers, and what is refused on the way."""
+
+import pytest
+from pydantic import ValidationError
+
+from core.domain.dataset import DatasetManifest, ManifestImage
+from core.domain.errors import InvalidSpec
+from core.domain.model import Calibration, Defaults, ModelInfo
+from core.domain.plan import Measured, TrainPlan, estimate, resolve
+from core.domain.spec import TrainingSpec
+
+DEFAULTS = Defaults(
+    adapter_type="lora",
+    rank=8,
+    targets="attention",
+    learning_rate=1e-3,
+    schedule="cosine",
+    batch_size=8,
+    steps_per_image=20,
+    min_steps=100,
+    max_steps=500,
+    min_snr_gamma=5.0,
+    sample_num_steps=20,
+    sample_guidance_scale=4.0,
+)
+MODEL = ModelInfo(
+    id="tiny",
+    family="sd1",
+    resolution=64,
+    resolution_step=8,
+    sha256="0" * 64,
+    num_parameters=1000,
+    adapter_dims={"lora/attention": 1000, "lora/all": 3000},
+    defaults=DEFAULTS,
+    example_prompts=("a {trigger}", "a cat"),
+)
+
+
+def image(number: int, caption: str | None = "a blip", size: tuple[int, int] = (64, 64)) -> ManifestImage:
+    return ManifestImage(
+        name=f"{number}.png",
+        key=f"k{number}",
+        sha256=f"{number:064x}",
+        size=1,
+        width=size[0],
+        height=size[1],
+        caption=caption,
+        dhash="0",
+        sharpness=99,
+    )
+
+
+def plan(images: int = 12, **spec: object) -> TrainPlan:
+    return resolve(TrainingSpec.model_validate(spec), manifest(images), MODEL)
+
+
+def manifest(images: int = 12) -> DatasetManifest:
+    return DatasetManifest(images=tuple(image(number) for number in range(images)))
+
+
+@pytest.mark.parametrize(
+    ("images", "preset", "steps"),
+    [(12, "auto", 240), (1, "auto", 100), (100, "auto", 500), (12, "quick", 100), (12, "style", 360)],
+)
+def test_steps_grow_with_the_set_within_the_presets_bounds(images: int, preset: str, steps: int) -> None:
+    assert plan(images, preset=preset, trigger="blip").steps == steps
+
+
+def test_epochs_count_full_batches() -> None:
+    assert plan(12, epochs=3, batch_size=5).steps == 9
+    assert plan(12, epochs=3, batch_size=5, gradient_accumulation=2).steps == 6
+
+
+def test_the_model_gives_what_the_spec_leaves_open() -> None:
+    made = plan()
+    assert (made.rank, made.alpha, made.targets, made.learning_rate) == (8, 8.0, "attention", 1e-3)
+    assert (made.batch_size, made.schedule, made.min_snr_gamma) == (8, "cosine", 5.0)
+
+
+def test_an_explicit_null_turns_min_snr_off() -> None:
+    assert plan(loss={"min_snr_gamma": None}).min_snr_gamma is None
+
+
+def test_alpha_follows_the_rank_unless_given() -> None:
+    assert plan(adapter={"rank": 16}).alpha == 16
+    assert plan(adapter={"rank": 16, "alpha": 4}).alpha == 4
+
+
+@pytest.mark.parametrize(
+    ("caption", "spec", "taught"),
+    [
+        ("a red hat", {"trigger": "blip"}, "blip, a red hat"),
+        ("a large Blip", {"trigger": "blip"}, "a large Blip"),
+        (None, {"trigger": "blip"}, "blip"),
+        ("a red hat", {}, "a red hat"),
+        (
+            "a red hat",
+            {"trigger": "blip", "captions": {"template": "photo of {trigger}: {caption}"}},
+            "photo of blip: a red hat",
+        ),
+        (None, {"trigger": "blip", "captions": {"template": "photo of {trigger}, {caption}"}}, "photo of blip"),
+    ],
+)
+def test_what_an_image_is_taught_under(caption: str | None, spec: dict[str, object], taught: str) -> None:
+    one = DatasetManifest(images=(image(1, caption),))
+    assert resolve(TrainingSpec.model_validate(spec), one, MODEL).images[0].caption == taught
+
+
+def test_prompts_carry_the_trigger_and_may_be_turned_off() -> None:
+    assert plan(trigger="blip").sample_prompts == ("a blip", "a cat")
+    assert plan().sample_prompts == ("a cat",)
+    assert plan(samples={"prompts": []}).sample_steps == ()
+    assert plan(trigger="x", samples={"prompts": ["{trigger}!"], "every": 100}, steps=250).sample_steps == (
+        100,
+        200,
+        250,
+    )
+
+
+def test_pictures_keep_their_aspect_unless_bucketing_is_off() -> None:
+    wide = DatasetManifest(images=(image(1, size=(200, 100)),))
+    bucket = resolve(TrainingSpec(), wide, MODEL).images[0].bucket
+    assert (bucket.width, bucket.height) == (88, 40)
+    square = resolve(TrainingSpec(bucketing=False), wide, MODEL).images[0].bucket
+    assert (square.width, square.height) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("spec", "pointer"),
+    [
+        ({"resolution": 500}, "/resolution"),
+        ({"resolution": 2048}, "/resolution"),
+        ({"resolution": 68}, "/resolution"),
+    ],
+)
+def test_what_does_not_fit_the_base_is_refused_with_what_would(spec: dict[str, object], pointer: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        plan(**spec)
+    assert pointer in caught.value.errors
+    assert "multiple of 8" in caught.value.detail
+
+
+def test_a_set_without_words_needs_a_trigger() -> None:
+    silent = DatasetManifest(images=(image(1, None),))
+    with pytest.raises(InvalidSpec, match="set trigger"):
+        resolve(TrainingSpec(), silent, MODEL)
+    assert resolve(TrainingSpec(trigger="blip"), silent, MODEL).images[0].caption == "blip"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"steps": 0}, {"steps": 100_001}, {"steps": 10, "epochs": 1}, {"adapter": {"rank": 257}},
+        {"adapter": {"rank": 0}},
+        {"optimizer": {"learning_rate": float("nan")}}, {"optimizer": {"learning_rate": -1}},
+        {"optimizer": {"betas": [0.9, 1.0]}}, {"resolution": 4096}, {"batch_size": 0}, {"seed": -1}, {"seed": 2**32},
+        {"trigger": ""}, {"trigger": "a\x00b"}, {"captions": {"template": "{0}"}},
+        {"captions": {"template": "{trigger.x}"}},
+        {"captions": {"template": "{"}}, {"captions": {"dropout": 1.5}}, {"samples": {"prompts": ["x"] * 17}},
+        {"no_such_field": 1}, {"adapter": {"no_such_field": 1}}, {"precision": "int8"}, {"metadata": {"k": "v" * 513}},
+        {"loss": {"min_snr_gamma": 0}}, {"loss": {"noise_offset": float("inf")}}, {"max_duration_seconds": 1},
+    ],
+)  # fmt: skip
+def test_a_spec_out_of_bounds_is_refused(spec: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        TrainingSpec.model_validate(spec)
+
+
+def test_an_estimate_says_what_it_rests_on() -> None:
+    made = plan(trigger="blip", steps=100, batch_size=4, samples={"every": 100})
+    unknown = estimate(made, MODEL, None)
+    assert (unknown.seconds, unknown.peak_memory_bytes) == (None, None)
+    assert unknown.adapter_bytes == 8 * 1000 * 2
+    calibrated = MODEL.model_copy(
+        update={
+            "calibration": Calibration(
+                device="cpu x2", resolution=64, seconds_per_sample=0.1, start_seconds=5, seconds_per_picture=1,
+                base_memory_bytes=1000, memory_bytes_per_sample=10,
+            )
+        }
+    )  # fmt: skip
+    first = estimate(made, calibrated, None)
+    assert first.seconds == 5 + 4 * 1 + 400 * 0.1
+    assert first.peak_memory_bytes == 1040
+    assert "cpu x2" in first.basis
+    measured = Measured(num_jobs=3, seconds_per_sample=0.2, resolution=64, peak_memory_bytes=5000)
+    later = estimate(made, calibrated, measured)
+    assert later.seconds == 5 + 4 * 1 + 400 * 0.2
+    assert later.peak_memory_bytes == 5000
+    assert "3 earlier jobs" in later.basis
