@@ -17,7 +17,6 @@ import redis
 
 import migrations
 from cli.embedded.postgres import DATABASE, SUPERUSER
-from cli.embedded.valkey import find_free_port
 from core.domain.keys import check_api_key_format
 from deploy.make_env import fill
 from tests.fixtures.servers import PostgresHandle, start_postgres, start_valkey, wait_for
@@ -132,7 +131,9 @@ def valkey(tmp_path: Path) -> Iterator[redis.Redis]:
     bin_dir.mkdir()
     data.mkdir()
     (bin_dir / "valkey-server").symlink_to(program)
-    port = find_free_port("127.0.0.1")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     environment = {
         "PATH": f"{bin_dir}:/usr/bin:/bin",
         "TMPDIR": str(data),
