@@ -23,7 +23,7 @@ class Database:
     def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._engine = open_async_engine(url)
         self._sessions = make_async_sessions(self._engine)
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
 
     async def run(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs ``work(session, …)`` in a transaction of its own; what it returns may be read afterwards.
@@ -32,7 +32,7 @@ class Database:
         """
         # A task of its own: a client that hangs up in the middle does not leave the outcome open.
         task = asyncio.create_task(self._run(lambda session: work(session, *args, **kwargs)))
-        done, _ = await asyncio.wait({task}, timeout=self._timeout_seconds)
+        done, _ = await asyncio.wait({task}, timeout=self.timeout_seconds)
         if not done:
             task.cancel()
             raise Unavailable("The database did not answer in time. Nothing is lost; try again in a few seconds.")

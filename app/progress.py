@@ -1,11 +1,12 @@
 """Hears from Redis that a job has changed, and wakes those who wait for it.
 
 One connection serves all listeners of the process. A message may be lost, and Redis may be away: listeners
-read the database at least every POLL_SECONDS, whatever they hear.
+read the database every POLL_SECONDS, whatever they hear.
 """
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -28,16 +29,18 @@ logger = logging.getLogger(__name__)
 class Listener:
     """One who waits for changes of one job."""
 
-    def __init__(self) -> None:
+    def __init__(self, poll_seconds: float) -> None:
         self._changed = asyncio.Event()
+        self._poll_seconds = poll_seconds
 
     def wake(self) -> None:
         self._changed.set()
 
-    async def wait(self, timeout_seconds: float = POLL_SECONDS) -> None:
-        """Returns at the next change since the last call, or when the time is up."""
+    async def wait(self, timeout_seconds: float = math.inf) -> None:
+        """Returns at the next change since the last call, or when it is time to look anyway."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), timeout_seconds)
+            async with asyncio.timeout(min(timeout_seconds, self._poll_seconds)):
+                await self._changed.wait()
         self._changed.clear()
 
 
@@ -53,6 +56,7 @@ class ProgressHub:
             health_check_interval=HEALTH_CHECK_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
+        self.poll_seconds = POLL_SECONDS
         self._listeners: defaultdict[str, set[Listener]] = defaultdict(set)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -60,15 +64,17 @@ class ProgressHub:
         self._keep(self._listen_always())
 
     async def close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        # More than once: Python 3.11's asyncio.wait_for, which the library uses, may swallow a cancellation.
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks, timeout=0.2)
         await self._redis.aclose()
 
     @contextmanager
     def listen(self, job_id: str) -> Iterator[Listener]:
         """Enter it before reading the database, so that no change falls between."""
-        listener, channel = Listener(), progress_channel(job_id)
+        listener, channel = Listener(self.poll_seconds), progress_channel(job_id)
         self._listeners[channel].add(listener)
         try:
             yield listener

@@ -6,10 +6,11 @@ import logging
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.auth.service import add_admin_key
-from app.models.folders import BUNDLED_MODELS, find_models
+from app.models.folders import find_models
 from app.models.service import register_all
 from app.services import Services
 from core.domain.errors import Unavailable
+from core.model_folders import BUNDLED
 
 RETRY_SECONDS = 2.0
 
@@ -18,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 async def prepare(services: Services) -> bool:
     """False when the database cannot be used yet. Raises ValueError for an ATELIER_API_KEY that is none."""
-    folders = await asyncio.to_thread(find_models, BUNDLED_MODELS, services.settings.models_path)
+    folders = await asyncio.to_thread(find_models, BUNDLED, services.settings.models_path)
     try:
         await services.database.run(add_admin_key, services.settings)
         await services.database.run(register_all, folders)

@@ -82,6 +82,10 @@ def list_fields(model: type[BaseModel]) -> set[str]:
 
 
 def _summarise(messages: Mapping[str, list[str]]) -> str:
-    told = [f"{pointer or 'The body'} {message}" for pointer, texts in messages.items() for message in texts]
-    rest = f" And {len(told) - MAX_SHOWN} more." if len(told) > MAX_SHOWN else ""
-    return f"{'. '.join(told[:MAX_SHOWN])}.{rest}"
+    told = [_sentence(pointer, message) for pointer, texts in messages.items() for message in texts]
+    more = [f"And {len(told) - MAX_SHOWN} more."] if len(told) > MAX_SHOWN else []
+    return " ".join(told[:MAX_SHOWN] + more)
+
+
+def _sentence(pointer: str, message: str) -> str:
+    return f"{pointer or 'The body'}: {message}{'' if message.endswith(('.', '?')) else '.'}"

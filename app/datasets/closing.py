@@ -26,6 +26,7 @@ MAX_NAMED = 5
 
 async def announce(services: Services, tenant_id: str, dataset_id: str, files: Sequence[Announced]) -> list[UploadOut]:
     """Addresses that take these very files. Raises WrongState where clients cannot reach the store."""
+    await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
     check_announced(services.settings, files)
     new = [_new_file(dataset_id, file) for file in files]
     addresses = await asyncio.to_thread(_sign_all, services.storage, new)

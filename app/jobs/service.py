@@ -11,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from app.database import Database
 from app.jobs.schemas import JobRequest
-from app.progress import POLL_SECONDS
 from app.services import Services
 from core.db import datasets, jobs, models
 from core.db.tables import Dataset, Job
@@ -157,6 +156,6 @@ async def wait_for_change(services: Services, tenant_id: str, job_id: str, secon
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            await listener.wait(min(left, POLL_SECONDS))
+            await listener.wait(left)
             job = await services.database.run(jobs.get_job, tenant_id, job_id)
     return job

@@ -1,17 +1,15 @@
-"""Base models as folders: which are there, what their cards say, and whether they are whole."""
+"""Which of the folders on this machine can be registered as bases, and what the others lack."""
 
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
+from core.model_folders import CARD, read_card
 
-BUNDLED_MODELS = Path(__file__).resolve().parents[2] / "models"
-CARD_NAME = "atelier.json"
+INDEX = "model_index.json"
 PARTS_WITH_WEIGHTS = ("text_encoder", "unet", "vae")
 PARTS = ("scheduler", "tokenizer", *PARTS_WITH_WEIGHTS)
 
@@ -31,13 +29,14 @@ def find_models(*roots: Path) -> list[ModelFolder]:
 
 
 def _list_folders(root: Path) -> Iterator[ModelFolder]:
+    """One that cannot be used is passed over, so that it does not hide the others."""
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        if not (path / "model_index.json").is_file():
+        if not path.is_dir():
             continue
         try:
             yield open_model(path)
         except ModelRejected as error:
-            logger.warning("the model in %s is left out: %s", path, error.detail)
+            logger.warning("the folder %s is not registered: %s", path, error.detail)
 
 
 def open_model(path: Path) -> ModelFolder:
@@ -45,23 +44,15 @@ def open_model(path: Path) -> ModelFolder:
     missing = list(_list_missing(path))
     if missing:
         raise ModelRejected(
-            f"{path.name} is no base that can be registered; it lacks: {', '.join(missing)}. "
-            "Give a folder in diffusers' layout with safetensors weights and an atelier.json."
+            f"{path.name} cannot be registered as a base; it lacks: {', '.join(missing)}. "
+            "Give a folder in diffusers' layout, with safetensors weights and a card."
         )
-    return ModelFolder(path.resolve(), _read_card(path / CARD_NAME))
+    return ModelFolder(path.resolve(), read_card(path))
 
 
 def _list_missing(path: Path) -> Iterator[str]:
-    yield from (name for name in ("model_index.json", CARD_NAME) if not (path / name).is_file())
+    yield from (name for name in (INDEX, CARD) if not (path / name).is_file())
     yield from (f"{part}/" for part in PARTS if not (path / part).is_dir())
     for part in PARTS_WITH_WEIGHTS:
         if (path / part).is_dir() and not any((path / part).glob("*.safetensors")):
             yield f"{part}/*.safetensors"
-
-
-def _read_card(card: Path) -> ModelInfo:
-    try:
-        return ModelInfo.model_validate_json(card.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = error.errors(include_url=False)[0] if isinstance(error, ValidationError) else error
-        raise ModelRejected(f"{card.parent.name}/{CARD_NAME} cannot be read: {reason}.") from error

@@ -15,6 +15,7 @@ EXAMPLE: dict[str, JsonValue] = {
     "family": "sd1",
     "resolution": 64,
     "resolution_step": 8,
+    "num_parameters": 5_012_000,
     "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "status": "ready",
     "description": "A Stable Diffusion 1.x of 64 pixels, drawn from emoji.",
@@ -47,6 +48,7 @@ class ModelOut(BaseModel):
     family: str
     resolution: int
     resolution_step: int = Field(description="Training resolutions are multiples of it.")
+    num_parameters: int = Field(description="The denoiser's.")
     sha256: str
     status: ModelStatus
     description: str

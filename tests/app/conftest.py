@@ -1,9 +1,14 @@
-"""A real API on a real server in a thread, over a fresh database, the test's Valkey and a directory store."""
+"""A real API on a real server in a thread, over PostgreSQL, Valkey and a directory store.
+
+``api`` is one server for all tests, seen through a tenant and a key of the test's own; ``start_api`` starts
+others, for tests that need other settings, the operator's key, or to break something.
+"""
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -15,23 +20,30 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from app.main import create_app
 from app.services import Services
-from core.domain.keys import make_api_key
+from core.db.session import make_sessions, open_engine
+from core.db.tables import DEFAULT_TENANT, ApiKey, Tenant
+from core.domain.ids import new_id
+from core.domain.keys import hash_api_key, make_api_key
 from core.settings import Settings
 from core.storage import Storage, open_storage
-from tests.fixtures.servers import wait_for
+from tests.fixtures.database import fresh_database, in_database
+from tests.fixtures.servers import PostgresHandle, ValkeyHandle, wait_for
 
 START_SECONDS = 60
 
 
-@dataclass
+@dataclass(frozen=True)
 class LiveApi:
+    """A server, and a client of it with the key of one tenant."""
+
     url: str
     app: FastAPI = field(repr=False)
     settings: Settings = field(repr=False)
-    api_key: str = field(repr=False)
     storage: Storage = field(repr=False)
     sessions: sessionmaker[Session] = field(repr=False)
     broker: "redis.Redis[bytes]" = field(repr=False)
+    tenant_id: str
+    api_key: str = field(repr=False)
     client: httpx.Client = field(repr=False)
 
     @property
@@ -43,12 +55,9 @@ class LiveApi:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.api_key}"}
 
-    def count_rings(self, queue: str) -> int:
-        """Messages that wait in a Celery queue."""
-        return int(self.broker.llen(queue))
-
     def wait_for_ring(self, queue: str) -> None:
-        wait_for(lambda: self.count_rings(queue) > 0, START_SECONDS)
+        """Takes a message out of a Celery queue as soon as there is one."""
+        wait_for(lambda: self.broker.lpop(queue), START_SECONDS)
 
     def list_stored(self, prefix: str = "") -> list[str]:
         return [stat.key for stat in self.storage.list(prefix)]
@@ -77,56 +86,95 @@ class ThreadedServer(uvicorn.Server):
         assert not self._thread.is_alive(), "the API did not stop"
 
 
+@contextmanager
+def serve(settings: Settings) -> Iterator[LiveApi]:
+    """With the operator's key, until the block ends."""
+    assert settings.api_key is not None
+    app, key = create_app(settings), settings.api_key.get_secret_value()
+    engine = open_engine(settings.database_url)
+    broker = redis.Redis.from_url(settings.redis_url)
+    with ThreadedServer(app) as server, open_client(server.url, key) as client, broker:
+        yield LiveApi(
+            url=server.url,
+            app=app,
+            settings=settings,
+            storage=open_storage(settings.storage_location, s3_endpoint_url=settings.s3_endpoint_url),
+            sessions=make_sessions(engine),
+            broker=broker,
+            tenant_id=DEFAULT_TENANT,
+            api_key=key,
+            client=client,
+        )
+    engine.dispose()
+
+
+def open_client(url: str, key: str) -> httpx.Client:
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
+
+
+def make_settings(database_url: str, redis_url: str, home: Path, /, **changes: object) -> Settings:
+    values: dict[str, object] = {
+        "home": home,
+        "database_url": database_url,
+        "redis_url": redis_url,
+        "storage": str(home / "storage"),
+        "models_dir": home / "models",
+        "api_key": make_api_key(),
+        "s3_endpoint_url": None,
+        "s3_public_endpoint_url": None,
+    }
+    return Settings.model_validate({**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def shared_api(
+    postgres: PostgresHandle, template_database: str, valkey: ValkeyHandle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveApi]:
+    home = tmp_path_factory.mktemp("shared-api")
+    with fresh_database(postgres, template_database) as name:
+        database_url = in_database(postgres.url_app, name)
+        with serve(make_settings(database_url, valkey.url, home)) as api:
+            yield api
+
+
+@contextmanager
+def as_tenant(api: LiveApi) -> Iterator[LiveApi]:
+    """The same server through the key of a new tenant."""
+    key, tenant_id = make_api_key(), new_id("ten")
+    with api.sessions.begin() as session:
+        session.add(Tenant(id=tenant_id, name="of a test"))
+        session.flush()
+        row = ApiKey(id=new_id("key"), tenant_id=tenant_id, name="k", prefix=key[:8], sha256=hash_api_key(key))
+        session.add(row)
+    with open_client(api.url, key) as client:
+        yield replace(api, tenant_id=tenant_id, api_key=key, client=client)
+
+
 @pytest.fixture
-def make_settings(database_url: str, redis_url: str, tmp_path: Path) -> Callable[..., Settings]:
-    """Settings for this test's servers; keyword arguments change single ones."""
-
-    def make(**changes: object) -> Settings:
-        values: dict[str, object] = {
-            "home": tmp_path,
-            "database_url": database_url,
-            "redis_url": redis_url,
-            "storage": str(tmp_path / "storage"),
-            "models_dir": tmp_path / "models",
-            "api_key": make_api_key(),
-            "s3_endpoint_url": None,
-            "s3_public_endpoint_url": None,
-        }
-        return Settings.model_validate({**values, **changes})
-
-    return make
+def api(shared_api: LiveApi) -> Iterator[LiveApi]:
+    with as_tenant(shared_api) as api:
+        yield api
 
 
 @pytest.fixture
-def start_api(
-    make_settings: Callable[..., Settings], sessions: sessionmaker[Session], redis_url: str
-) -> Iterator[Callable[..., LiveApi]]:
-    """Starts one or more APIs over the same servers; they end with the test."""
-    started: list[tuple[ThreadedServer, httpx.Client]] = []
-    broker = redis.Redis.from_url(redis_url)
-
-    def start(**changes: object) -> LiveApi:
-        settings = make_settings(**changes)
-        assert settings.api_key is not None
-        app, key = create_app(settings), settings.api_key.get_secret_value()
-        server = ThreadedServer(app).__enter__()
-        client = httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
-        started.append((server, client))
-        storage = open_storage(settings.storage_location, s3_endpoint_url=settings.s3_endpoint_url)
-        return LiveApi(server.url, app, settings, key, storage, sessions, broker, client)
-
-    yield start
-    for server, client in started:
-        client.close()
-        server.__exit__()
-    broker.close()
+def other(shared_api: LiveApi) -> Iterator[LiveApi]:
+    """Another tenant on the same server."""
+    with as_tenant(shared_api) as api:
+        yield api
 
 
 @pytest.fixture
-def api(start_api: Callable[..., LiveApi]) -> LiveApi:
+def start_api(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Callable[..., LiveApi]]:
+    """Starts an API over this test's own database, with the operator's key; keyword arguments change settings."""
+    with ExitStack() as stack:
+
+        def start(**changes: object) -> LiveApi:
+            settings = make_settings(database_url, redis_url, tmp_path, **changes)
+            return stack.enter_context(serve(settings))
+
+        yield start
+
+
+@pytest.fixture
+def own_api(start_api: Callable[..., LiveApi]) -> LiveApi:
     return start_api()
-
-
-@pytest.fixture
-def client(api: LiveApi) -> httpx.Client:
-    return api.client

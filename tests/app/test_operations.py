@@ -1,11 +1,137 @@
 """Health, readiness, workers, the way to the dashboard, and what every answer carries."""
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
 import httpx
+import psutil
 
 from core.db.claims import see_worker
+from core.db.tables import Worker
 from tests.app.conftest import LiveApi
+from tests.app.factory import submit
+from tests.fixtures.servers import PostgresHandle, wait_for
 
 
 def test_health_needs_no_key(api: LiveApi) -> None:
     answer = httpx.get(f"{api.url}/healthz")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+def test_readiness_names_each_part(api: LiveApi) -> None:
+    answer = httpx.get(f"{api.url}/readyz")
+    assert answer.status_code == 200
+    assert answer.json() == {"status": "ready", "checks": {"database": "ok", "broker": "ok", "storage": "ok"}}
+
+
+def test_readiness_without_broker_and_storage(start_api: Callable[..., LiveApi]) -> None:
+    api = start_api(redis_url="redis://127.0.0.1:1/0")
+    (api.settings.home / "storage" / ".tmp").rmdir()
+    (api.settings.home / "storage").rmdir()
+    answer = httpx.get(f"{api.url}/readyz")
+    assert answer.status_code == 503
+    assert answer.json() == {
+        "status": "unavailable",
+        "checks": {"database": "ok", "broker": "no answer", "storage": "not usable"},
+    }
+
+
+def test_readiness_before_the_migration(start_api: Callable[..., LiveApi], empty_database_url: str) -> None:
+    api = start_api(database_url=empty_database_url)
+    answer = httpx.get(f"{api.url}/readyz")
+    assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "not migrated")
+
+
+@contextmanager
+def frozen(server: PostgresHandle) -> Iterator[None]:
+    """A frozen server takes connections and never answers."""
+    postmaster = psutil.Process(server.pid)
+    processes = [postmaster, *postmaster.children()]
+    for process in processes:
+        process.suspend()
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.resume()
+
+
+def test_a_frozen_database_is_a_503_and_not_waited_for(own_api: LiveApi, postgres: PostgresHandle) -> None:
+    own_api.services.database.timeout_seconds = 1.0
+    with frozen(postgres):
+        assert own_api.client.get("/jobs").status_code == 503
+        answer = httpx.get(f"{own_api.url}/readyz")
+        assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "no answer")
+    wait_for(lambda: own_api.client.get("/jobs").status_code == 200)
+
+
+def test_api_starts_without_its_database_and_gets_ready_with_it(
+    start_api: Callable[..., LiveApi], postgres: PostgresHandle, database_url: str
+) -> None:
+    postgres.kill()
+    try:
+        api = start_api()
+        assert httpx.get(f"{api.url}/healthz").status_code == 200
+        answer = api.client.get("/jobs")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert answer.json()["type"] == "/problems/unavailable"
+    finally:
+        postgres.start()
+    wait_for(lambda: api.client.get("/jobs").status_code == 200)
+
+
+def test_requests_fail_clearly_while_the_database_is_away_and_work_after(
+    own_api: LiveApi, postgres: PostgresHandle
+) -> None:
+    assert own_api.client.get("/jobs").status_code == 200
+    postgres.kill()
+    try:
+        answer = own_api.client.get("/jobs")
+        assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    finally:
+        postgres.start()
+    wait_for(lambda: own_api.client.get("/jobs").status_code == 200)
+
+
+def test_a_lost_broker_fails_no_request(start_api: Callable[..., LiveApi]) -> None:
+    api = start_api(redis_url="redis://127.0.0.1:1/0")
+    job = submit(api)
+    assert api.client.post(f"/jobs/{job['id']}/cancel").status_code == 202
+
+
+def test_workers_are_listed_while_fresh(own_api: LiveApi) -> None:
+    with own_api.sessions.begin() as session:
+        see_worker(session, worker_id="w1", device="cpu", device_name="cpu x2", job_id=None, warm_model="tiny")
+    page = own_api.client.get("/workers").json()
+    assert [(worker["id"], worker["device"], worker["warm_model"]) for worker in page["data"]] == [
+        ("w1", "cpu", "tiny")
+    ]
+    with own_api.sessions.begin() as session:
+        session.get_one(Worker, "w1").seen_at = datetime(2020, 1, 1, tzinfo=UTC)
+    assert own_api.client.get("/workers").json()["data"] == []
+
+
+def test_root_leads_to_the_dashboard(api: LiveApi) -> None:
+    answer = httpx.get(f"{api.url}/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/ui")
+
+
+def test_every_answer_has_security_headers(api: LiveApi) -> None:
+    paths = ("/healthz", "/jobs", "/nowhere", "/openapi.json", "/", "/docs")
+    for path, key in itertools.product(paths, (api.headers, {})):
+        headers = httpx.get(f"{api.url}{path}", headers=key).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_docs_run_no_script_but_their_own(api: LiveApi) -> None:
+    answer = httpx.get(f"{api.url}/docs")
+    assert "SwaggerUIBundle" in answer.text
+    policy = answer.headers["content-security-policy"]
+    script_sources = next(part for part in policy.split("; ") if part.startswith("script-src"))
+    assert "'sha256-" in script_sources
+    assert "unsafe" not in script_sources
