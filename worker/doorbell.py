@@ -1,6 +1,9 @@
 """The steward's bell rope."""
 
+import contextlib
 import logging
+import queue
+import threading
 
 from core.queue import TASK_OF, Bell
 from worker.celery_app import app
@@ -9,26 +12,47 @@ BROKER_TIMEOUT_SECONDS = 2.0
 MAX_WAITING = 32
 """More bells than this in a queue wake nobody sooner, and a queue that nobody reads must not fill the broker."""
 
-log = logging.getLogger(__name__)
-
-
-class CeleryDoorbell:
-    """Rings at once, over a connection of its own: one that broke, or a broker that was emptied, is no matter."""
-
-    def ring(self, bell: Bell) -> None:
-        """Best effort: never raises when the broker is away."""
-        task, queue = TASK_OF[bell]
-        try:
-            with app.connection_for_write(transport_options=_OPTIONS, connect_timeout=BROKER_TIMEOUT_SECONDS) as line:
-                if line.channel().client.llen(queue) < MAX_WAITING:
-                    app.send_task(task, queue=queue, connection=line, retry=False)
-        except Exception as error:  # whatever the broker's library raises: the next round rings again
-            log.warning("the bell %s was not rung: %s", bell, error)
-
-
 _OPTIONS = {
     "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
     "socket_timeout": BROKER_TIMEOUT_SECONDS,
     "retry_on_timeout": False,
     "max_retries": 0,
 }
+
+log = logging.getLogger(__name__)
+
+
+class CeleryDoorbell:
+    """``ring`` returns at once: one thread talks to the broker, so that a broker that hangs holds up nothing else.
+
+    Each ring has a connection of its own: one that broke, or a broker that was emptied, is no matter.
+    """
+
+    def __init__(self) -> None:
+        self._unsent: queue.Queue[Bell] = queue.Queue(MAX_WAITING)
+        threading.Thread(target=self._send_all, name="doorbell", daemon=True).start()
+
+    def ring(self, bell: Bell) -> None:
+        """Best effort: never raises when the broker is away."""
+        with contextlib.suppress(queue.Full):
+            self._unsent.put_nowait(bell)
+
+    def _send_all(self) -> None:
+        while True:
+            self._send(self._unsent.get())
+
+    def _send(self, bell: Bell) -> None:
+        task, queue_name = TASK_OF[bell]
+        try:
+            with app.connection_for_write(transport_options=_OPTIONS, connect_timeout=BROKER_TIMEOUT_SECONDS) as line:
+                if line.channel().client.llen(queue_name) < MAX_WAITING:
+                    app.send_task(task, queue=queue_name, connection=line, retry=False)
+        except Exception as error:  # whatever the broker's library raises: the next round rings again
+            log.warning("the bell %s was not rung: %s", bell, error)
+            self._forget_unsent()
+
+    def _forget_unsent(self) -> None:
+        """They would only wait for the same broker's silence, one after the other."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._unsent.get_nowait()

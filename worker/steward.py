@@ -55,6 +55,7 @@ class Steward:
     def __init__(self, settings: Settings, doorbell: Doorbell) -> None:
         self._settings, self._doorbell = settings, doorbell
         self._engine = open_engine(settings.database_url, pool_size=1)
+        self._stands_by = False
 
     def run(self) -> NoReturn:
         """Waits to lead, and leads; after a lost connection, from the beginning."""
@@ -62,7 +63,6 @@ class Steward:
             try:
                 with self._engine.connect() as connection:
                     if self._is_leader(connection):
-                        log.info("this steward leads")
                         self._lead(connection)
             except SQLAlchemyError as error:
                 log.warning("the database is out of reach: %s", error)
@@ -70,7 +70,13 @@ class Steward:
 
     def _is_leader(self, connection: Connection) -> bool:
         with Session(connection) as session, session.begin():
-            return try_to_lead(session)
+            leads = try_to_lead(session)
+        if leads:
+            log.info("this steward leads")
+        elif not self._stands_by:
+            log.info("another steward leads; this one stands by")
+        self._stands_by = not leads
+        return leads
 
     def _lead(self, connection: Connection) -> NoReturn:
         """All over the connection that holds the lock: who loses it does nothing more.
