@@ -15,7 +15,7 @@ import typer
 
 from cli.connection import find_connection
 from cli.errors import CommandError
-from cli.progress import describe_progress
+from cli.progress import describe_end
 from cli.reporting import Reporter, choose_reporter, print_json
 from cli.tables import print_job, print_jobs, print_models
 from cli.training import JobStopped, TrainRequest, file_name, follow, read_spec, save_adapter, train
@@ -91,11 +91,9 @@ def finish(job: Job, reporter: Reporter) -> NoReturn:
     """Says how the job ended, and exits accordingly."""
     result = {"job": job.id, "status": job.status, "error": job.error.model_dump(mode="json") if job.error else None}
     if job.status == "succeeded":
-        progress = describe_progress(job)
-        reporter.say("done", f"Job {job.id} succeeded. {progress}".rstrip(), **result)
+        reporter.say("done", describe_end(job), **result)
         raise typer.Exit(0)
-    why = f" {job.error.title}. {job.error.detail}" if job.error else ""
-    reporter.fail(f"Job {job.id} {job.status}.{why}", **result)
+    reporter.fail(describe_end(job), **result)
     raise typer.Exit(FAILED)
 
 

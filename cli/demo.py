@@ -16,7 +16,7 @@ from cli.errors import CommandError, StartError
 from cli.home import Home, open_home
 from cli.ports import probe_port
 from cli.programs import ROOT
-from cli.progress import format_duration
+from cli.progress import describe_end, format_duration
 from cli.reporting import HumanReporter, Reporter
 from cli.supervisor.process import tail
 from cli.supervisor.service import launcher_command
@@ -55,7 +55,7 @@ def main() -> int:
         reporter.fail("Interrupted; the service was stopped. `make demo` starts again.")
         return 130
     if job.status != "succeeded":
-        reporter.fail(f"The training {job.status}: {job.error.detail if job.error else f'see {home.log}'}")
+        reporter.fail(f"{describe_end(job)} The logs are in {HOME / 'log'}.")
         return 1
     farewell(reporter, time.monotonic() - started)
     return 0

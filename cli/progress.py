@@ -49,6 +49,16 @@ def describe_state(job: Job) -> str:
     return job.phase if job.status == "running" and job.phase else job.status
 
 
+def describe_end(job: Job) -> str:
+    """One sentence of how an ended job ended, with what to do where it failed."""
+    if job.status == "succeeded":
+        took = job.finished_at - job.started_at if job.finished_at and job.started_at else None
+        return f"Job {job.id} succeeded" + (f" after {format_duration(took.total_seconds())}." if took else ".")
+    if job.status == "canceled" or job.error is None:
+        return f"Job {job.id} was {job.status}."
+    return f"Job {job.id} {job.status}. {job.error.title}: {job.error.detail}"
+
+
 def format_duration(seconds: float) -> str:
     """``0:32``, ``12:05`` or ``3:07:00``."""
     minutes, rest = divmod(round(seconds), 60)

@@ -62,15 +62,16 @@ class JsonReporter:
 
 
 def print_update(update: Update) -> None:
+    whole = update.model_dump(mode="json")
     if isinstance(update, JobEvent):
-        print_json({"event": update.type, "job": update.job, "created_at": update.created_at, **update.data})
+        print_json({"event": update.type, "job": update.job, "created_at": whole["created_at"], **update.data})
     elif update.progress is not None:
-        progress = update.progress.model_dump(mode="json")
-        print_json({"event": "progress", "job": update.id, "status": update.status, "phase": update.phase, **progress})
+        told = {key: whole[key] for key in ("status", "phase")}
+        print_json({"event": "progress", "job": update.id, **told, **whole["progress"]})
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    sys.stdout.write(json.dumps(document, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
     sys.stdout.flush()
 
 

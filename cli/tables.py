@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.progress import describe_progress, describe_state
+from cli.progress import describe_progress, describe_state, format_duration
 from cli.reporting import printable
 from client.models import Job, Model
 
@@ -18,13 +18,22 @@ def print_jobs(jobs: list[Job]) -> None:
         _print("There are no jobs yet. Make one: atelier train FOLDER --trigger WORD")
         return
     table = Table(box=None, pad_edge=False)
-    for heading in ("JOB", "NAME", "STATE", "PROGRESS", "MODEL", "CREATED"):
-        table.add_column(heading, no_wrap=heading == "JOB")
+    for heading in ("JOB", "NAME", "STATE", "STEP", "LEFT", "MODEL", "CREATED"):
+        table.add_column(heading, no_wrap=heading not in {"NAME", "MODEL"}, overflow="fold")
     for job in jobs:
         state = Text(describe_state(job), style=STYLES.get(job.status, ""))
-        progress, age = describe_progress(job), describe_age(job.created_at)
-        table.add_row(job.id, printable(job.name), state, progress, printable(job.model), age)
+        name, model = printable(job.name), printable(job.model)
+        table.add_row(job.id, name, state, *_describe_steps(job), model, describe_age(job.created_at))
     _print(table)
+
+
+def _describe_steps(job: Job) -> tuple[str, str]:
+    """Steps done of all, and the time left of a running job."""
+    progress = job.progress
+    if progress is None:
+        return "", ""
+    left = progress.eta_seconds if job.status == "running" else None
+    return f"{progress.step}/{progress.num_steps}", "" if left is None else format_duration(left)
 
 
 def print_job(job: Job) -> None:

@@ -83,7 +83,7 @@ PICTURES = (
     Picture("large", "red", Look(mouth="laugh", arms="out", gaze=(0.5, 0.3)), angle=8),
     Picture("small", "gray", Look(feet="walk", arms="out", gaze=(0.9, 0.1)), shift=(2, 7), angle=6),
     Picture("large", "yellow", Look(feet="walk", arms="wave", gaze=(-0.6, -0.3)), flip=True),
-    Picture("large", "white", Look(mouth="laugh", arms="cheer", gaze=(0.0, -0.6)), angle=-3),
+    Picture("large", "white", Look(mouth="laugh", arms="cheer", feet="jump", gaze=(0.0, -0.6)), angle=10),
 )
 
 
