@@ -4,9 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,45 +13,9 @@ import pytest
 from cli.home import Home, load_credentials
 from cli.supervisor.orphans import find_tree
 from tests.fixtures.servers import wait_for
+from tests.fixtures.service import ROOT, up
 
-ROOT = Path(__file__).parents[2]
 ROLES = {"warden", "postgres", "valkey", "api", "cpu", "train-0", "steward"}
-
-
-@dataclass
-class Service:
-    process: "subprocess.Popen[str]"
-    lines: list[str]
-
-    @property
-    def url(self) -> str:
-        return next(line for line in self.lines if "is up at" in line).split()[-1]
-
-    @property
-    def login_link(self) -> str:
-        return next(line for line in self.lines if "Dashboard" in line).split()[-1]
-
-
-@contextmanager
-def up(home: Path, cwd: Path) -> Iterator[Service]:
-    """In a folder with an `app` and a `worker` of somebody else's, as in any other web project."""
-    for package in ("app", "worker"):
-        (cwd / package).mkdir(exist_ok=True)
-        (cwd / package / "__init__.py").write_text("raise ImportError('not this one')")
-    command = [sys.executable, "-P", "-m", "cli.main", "up", "--port", "0", "--home", str(home)]
-    hidden = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "ATELIER_STORAGE", "ATELIER_HOME")
-    env = {key: value for key, value in os.environ.items() if key not in hidden}
-    env |= {"PYTHONPATH": f"{ROOT}:{env.get('PYTHONPATH', '')}", "ATELIER_DEVICE": "cpu"}
-    with subprocess.Popen(command, cwd=cwd, env=env, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            lines = []
-            while "Ctrl-C" not in (line := process.stdout.readline()):
-                assert line, f"it ended with {process.wait()}"
-                lines.append(line)
-            yield Service(process, lines)
-        finally:
-            process.kill()
 
 
 @pytest.mark.usefixtures("state_dir")
