@@ -1,5 +1,6 @@
 """/datasets: create, fill, close, read, delete."""
 
+import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -13,7 +14,7 @@ from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Lim
 from app.files import PNG, StoredFile, file_responses, safe_filename, send_file
 from app.openapi import problems
 from app.pages import Page
-from core.domain.errors import UnsupportedMedia
+from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
 
 MAX_IMAGES_PAGE = 1000
@@ -87,10 +88,14 @@ async def create_dataset(request: Request, caller: CallerDep, services: Services
 def parse_request(body: bytes) -> DatasetRequest:
     """What the framework does for endpoints that take JSON alone."""
     try:
-        return DatasetRequest.model_validate_json(body)
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidRequest('The body is not valid JSON. Send an object such as {"name": "my cat"}.') from None
+    try:
+        return DatasetRequest.model_validate(data)
     except ValidationError as error:
         findings = [{**finding, "loc": ("body", *finding["loc"])} for finding in error.errors(include_url=False)]
-        raise RequestValidationError(findings, body={}) from None
+        raise RequestValidationError(findings, body=data) from None
 
 
 def show(overview: Overview) -> DatasetOut:

@@ -199,7 +199,7 @@ def test_a_stream_of_a_job_that_is_not_there_is_a_404(api: LiveApi) -> None:
 def test_streams_do_not_hold_connections_to_the_database(api: LiveApi) -> None:
     """More readers than the pool has connections, and the API still answers."""
     job = submit(api)
-    streams = [read_stream(api, job["id"]) for _ in range(40)]
+    streams = [read_stream(api, job["id"]) for _ in range(25)]
     for stream in streams:
         assert next(stream).event == "job.queued"
     assert api.client.get(f"/jobs/{job['id']}").status_code == 200
