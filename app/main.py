@@ -59,7 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=name_operation,
         middleware=[Middleware(layer) for layer in (SecurityHeaders, ProblemMiddleware, Gate, BodyGuard)],
     )
-    install_handlers(app)
+    install_handlers(app, ROUTERS)
     install_openapi(app)
     for router in ROUTERS:
         app.include_router(router)

@@ -1,11 +1,13 @@
 """What /openapi.json says beyond what the framework sees: problems, the key, and where Problem is described."""
 
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from app.problems import MEDIA_TYPE, STATUS_OF, Problem
 from core.domain.errors import AtelierError
@@ -84,9 +86,34 @@ def _make_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
-    # The framework's own error bodies, which this service never sends.
-    for name in ("HTTPValidationError", "ValidationError"):
-        schemas.pop(name, None)
+    _drop_framework_errors(document)
+    for model in _list_models(BaseModel):
+        if model.__name__ in schemas:
+            _restore_examples(schemas[model.__name__], model)
     return document
+
+
+def _drop_framework_errors(document: dict[str, Any]) -> None:
+    """The framework announces a 422 of its own for every parameter; this service never sends it."""
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+
+
+def _list_models(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    for below in kind.__subclasses__():
+        if below.__module__.startswith("app."):
+            yield below
+        yield from _list_models(below)
+
+
+def _restore_examples(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    """The framework strips what is null from its document, and so required fields from the examples."""
+    extra = model.model_config.get("json_schema_extra")
+    if isinstance(extra, dict) and "examples" in extra:
+        schema["examples"] = extra["examples"]

@@ -2,12 +2,13 @@
 
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -104,8 +105,9 @@ def translate(error: Exception) -> AtelierError:
     return AtelierError(f"This is a fault of the service, not of the request. The operator's log has it as {number}.")
 
 
-def install_handlers(app: FastAPI) -> None:
+def install_handlers(app: FastAPI, routers: Iterable[APIRouter]) -> None:
     """For what the framework raises itself; ProblemMiddleware takes the rest."""
+    app.state.api_routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
 
@@ -114,7 +116,19 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, AtelierError):  # the framework hides what was raised while it read a body
         return render(error.__cause__, request.url.path)
-    return render(_error_of_status(request, error), request.url.path, error.headers)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        return _refuse_method(request)
+    return render(_error_of_status(request, error), request.url.path)
+
+
+def _refuse_method(request: Request) -> JSONResponse:
+    """The framework's own Allow names the methods of one route, where several share a path."""
+    path, routes = request.url.path, request.app.state.api_routes
+    allowed = ", ".join(
+        sorted({method for route in routes if route.path_regex.match(path) for method in route.methods})
+    )
+    error = MethodNotAllowed(f"{request.method} is not possible at {path}; it takes {allowed}.")
+    return render(error, path, {"Allow": allowed})
 
 
 def _error_of_status(request: Request, error: HTTPException) -> AtelierError:
@@ -122,9 +136,6 @@ def _error_of_status(request: Request, error: HTTPException) -> AtelierError:
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
             return NotFound(f"There is nothing at {path}; /openapi.json lists what there is.")
-        case HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = (error.headers or {}).get("Allow", "another method")
-            return MethodNotAllowed(f"{request.method} is not possible at {path}; it takes {allowed}.")
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return TooLarge("The body is larger than this call takes.")
         case _:

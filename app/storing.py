@@ -7,12 +7,12 @@ from io import RawIOBase
 from typing import BinaryIO, cast
 
 import anyio
-from anyio import BrokenResourceError, CapacityLimiter, EndOfStream
+from anyio import BrokenResourceError, CapacityLimiter, EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from core.storage import Storage, StoredObject
 
-BUFFERED_CHUNKS = 4
+BUFFERED_CHUNKS = 16
 
 
 class Abandoned(Exception):
@@ -31,25 +31,32 @@ class ChunkReader(RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "bytearray | memoryview[int]") -> int:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes:
+        """At most ``size`` bytes, empty at the end; blocks until there are some."""
         if not self._rest:
             self._rest = self._next()
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
+        data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
+        return data
 
     def close_source(self) -> None:
         """Lets a writer that is still sending know that nobody reads any more."""
         self._chunks.close()
 
     def _next(self) -> bytes:
-        """Empty at the end."""
         try:
-            return asyncio.run_coroutine_threadsafe(self._chunks.receive(), self._loop).result()
+            return asyncio.run_coroutine_threadsafe(self._receive(), self._loop).result()
         except EndOfStream:
             if self.abandoned:
                 raise Abandoned from None
             return b""
+
+    async def _receive(self) -> bytes:
+        """All that waits: one crossing between the threads brings many chunks."""
+        chunks = [await self._chunks.receive()]
+        with suppress(WouldBlock, EndOfStream):
+            while True:
+                chunks.append(self._chunks.receive_nowait())
+        return b"".join(chunks)
 
 
 class Writer:

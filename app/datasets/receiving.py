@@ -1,5 +1,6 @@
 """Takes the bytes of files into storage, and looks at their ends as they pass."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ async def receive_file(services: Services, dataset_id: str, filename: str, chunk
             await _pass_on(writer, glimpse, chunk, filename, limit)
     stored = writer.stored
     file = NewFile(id=file_id, filename=filename, key=stored.key, sha256=stored.sha256, size=stored.size)
-    return Received(file, judge(filename, glimpse))
+    return Received(file, await asyncio.to_thread(judge, filename, glimpse))
 
 
 async def _pass_on(writer: Writer, glimpse: Glimpse, chunk: bytes, filename: str, limit: int) -> None:

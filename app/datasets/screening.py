@@ -2,19 +2,27 @@
 with the upload. Everything else is for the validating worker, which reads it whole, in a sandbox.
 """
 
+import bz2
 import io
+import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from app.datasets.names import kind_of, refuse_kind
 from core.domain.dataset import is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, UserError
 
 GLIMPSE_BYTES = 1 << 20
-MAX_UNPACKED_BYTES = 64 << 20
+MAX_UNPACKED_BYTES = 8 << 20
 
+_DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(memlimit=256 << 20),
+}
 _MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
@@ -109,7 +117,7 @@ def _judge_archive(name: str, glimpse: Glimpse) -> UserError | None:
         return _judge_contents(name, names)
     except OutOfSight:
         return None
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError, ValueError, NotImplementedError):
+    except (zipfile.BadZipFile, tarfile.TarError, OSError, ValueError, NotImplementedError):
         return ArchiveRejected(f"{name} is not the archive that its name says, or is damaged. Pack it again.")
 
 
@@ -135,21 +143,29 @@ def _list_zip(glimpse: Glimpse) -> list[str]:
         return [entry.filename for entry in archive.infolist() if not entry.is_dir()]
 
 
-def _list_tar(glimpse: Glimpse) -> Iterable[str]:
-    """Entry by entry from the start. Raises OutOfSight where the entries go beyond what was kept."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(glimpse.head), mode="r|*") as archive:
+def _list_tar(glimpse: Glimpse) -> Iterator[str]:
+    """Entry by entry from the start. Raises OutOfSight where the entries go on beyond what is there."""
+    data, is_whole = _unpack(glimpse)
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        try:
             for entry in archive:
                 if entry.isfile():
                     yield entry.name
-                if entry.offset_data + entry.size > MAX_UNPACKED_BYTES:
-                    raise OutOfSight
-    except (tarfile.ReadError, EOFError, zlib.error):
-        if glimpse.is_whole or not _looks_like_tar(glimpse):
-            raise
-        raise OutOfSight from None
+        except tarfile.ReadError:
+            if is_whole:
+                raise
+            raise OutOfSight from None
 
 
-def _looks_like_tar(glimpse: Glimpse) -> bool:
-    head = bytes(glimpse.head[:512])
-    return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")) or head[257:262] == b"ustar"
+def _unpack(glimpse: Glimpse) -> tuple[bytes, bool]:
+    """The start of what a compressed file holds, never more than MAX_UNPACKED_BYTES; and whether that is all."""
+    head = bytes(glimpse.head)
+    opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
+    if opener is None:
+        return head, glimpse.is_whole
+    try:
+        decompressor = opener()
+        data = decompressor.decompress(head, MAX_UNPACKED_BYTES)
+    except (zlib.error, lzma.LZMAError, EOFError, OSError):
+        raise tarfile.ReadError("damaged") from None
+    return data, decompressor.eof

@@ -1,0 +1,97 @@
+"""Base models: found at the start, read by all, registered by the operator."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.models.folders import PARTS, PARTS_WITH_WEIGHTS, find_models
+from core.db.tables import Model
+from tests.app.conftest import LiveApi
+from tests.app.factory import MODEL
+from tests.app.test_jobs import refuse
+
+
+def write_base(folder: Path, model_id: str = "mine", *, without: str = "") -> Path:
+    """A folder in diffusers' layout, of empty files."""
+    names = ["model_index.json", *(f"{part}/config.json" for part in PARTS)]
+    names += [f"{part}/model.safetensors" for part in PARTS_WITH_WEIGHTS]
+    for name in names:
+        if not (without and name.startswith(without)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+    if without != "atelier.json":
+        card = MODEL.model_copy(update={"id": model_id})
+        (folder / "atelier.json").write_text(card.model_dump_json())
+    return folder
+
+
+def test_models_on_disk_are_registered_at_the_start(start_api: Callable[..., LiveApi], tmp_path: Path) -> None:
+    write_base(tmp_path / "models" / "folder-name", "mine")
+    api = start_api()
+    page = api.client.get("/models").json()
+    model = next(row for row in page["data"] if row["id"] == "mine")
+    assert (model["object"], model["family"], model["resolution"], model["status"]) == ("model", "sd1", 64, "ready")
+    assert (model["sha256"], model["description"]) == (MODEL.sha256, MODEL.description)
+    assert model["defaults"]["rank"] == MODEL.defaults.rank
+    assert "location" not in model
+    assert api.client.get("/models/mine").json() == model
+    with api.sessions() as session:
+        assert session.get_one(Model, "mine").location == str(tmp_path / "models" / "folder-name")
+
+
+def test_the_operators_model_stands_over_a_bundled_one(tmp_path: Path) -> None:
+    write_base(tmp_path / "bundled" / "a", "tiny")
+    write_base(tmp_path / "own" / "b", "tiny")
+    assert [folder.path.name for folder in find_models(tmp_path / "bundled", tmp_path / "own")] == ["b"]
+
+
+def test_folders_that_are_no_bases_are_passed_over_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_base(tmp_path / "good")
+    write_base(tmp_path / "no-card", without="atelier.json")
+    (write_base(tmp_path / "bad-card") / "atelier.json").write_text('{"id": 5}')
+    (tmp_path / "README.md").touch()
+    with caplog.at_level(logging.WARNING):
+        assert [folder.path.name for folder in find_models(tmp_path, tmp_path / "none")] == ["good"]
+    assert "no-card" in caplog.text
+    assert "bad-card" in caplog.text
+    assert "README" not in caplog.text
+
+
+def test_an_unknown_model(api: LiveApi) -> None:
+    refuse(api.client.get("/models/none"), 404, "not-found")
+
+
+def test_the_operator_registers_a_folder(own_api: LiveApi) -> None:
+    models = own_api.settings.models_path
+    write_base(models / "new", "newer")
+    answer = own_api.client.post("/models", json={"path": "new"})
+    assert (answer.status_code, answer.headers["location"]) == (201, "/models/newer")
+    assert answer.json() == own_api.client.get("/models/newer").json()
+    assert own_api.client.post("/models", json={"path": "new"}).status_code == 201
+    assert own_api.client.post("/models", json={"path": str(models / "new")}).status_code == 201
+
+
+def test_what_is_no_base_is_refused_with_what_it_lacks(own_api: LiveApi, tmp_path: Path) -> None:
+    models = own_api.settings.models_path
+    (tmp_path / "outside").mkdir()
+    write_base(tmp_path / "outside")
+    models.mkdir()
+    (models / "link").symlink_to(tmp_path / "outside")
+    for path in ("../outside", str(tmp_path / "outside"), "link", ".", "", "none", "/etc", "a\x00b"):
+        answer = own_api.client.post("/models", json={"path": path})
+        assert answer.status_code == 422, (path, answer.text)
+        assert "/path" in answer.json()["errors"]
+    for number, missing in enumerate(
+        ("model_index.json", "atelier.json", "scheduler", "unet", "vae/model.safetensors")
+    ):
+        write_base(models / f"base{number}", without=missing)
+        problem = refuse(own_api.client.post("/models", json={"path": f"base{number}"}), 422, "model-rejected")
+        assert missing.split("/")[0] in problem["detail"]
+    (write_base(models / "bad") / "atelier.json").write_text("{}")
+    refuse(own_api.client.post("/models", json={"path": "bad"}), 422, "model-rejected")
+    for body in ({"hub_id": "a/b"}, {"file": "x.safetensors"}, {}, {"path": 5}):
+        refuse(own_api.client.post("/models", json=body), 422, "invalid-request")
