@@ -55,4 +55,5 @@ def replace_whole(target: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}. Name another place.") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # gone already, or its folder is none
+            temporary.unlink()

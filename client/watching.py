@@ -27,6 +27,10 @@ PATIENCE_SECONDS = 120.0
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
+class NoStream(Exception):
+    """Something between here and the service answers streams with a page of its own."""
+
+
 class Watch:
     """The place in a job's history: what was handed out last, and since when nothing answers."""
 
@@ -43,14 +47,16 @@ class Watch:
         while not self.ended:
             try:
                 yield from source()
-            except httpx_sse.SSEError:
-                source = self.poll  # a proxy swallowed the stream
+            except NoStream:
+                source = self.poll
             except (ConnectionFailed, ApiError) as error:
                 self.wait_after(error)
 
     def stream(self) -> Iterator[Update]:
         """Until the job ends or the connection does."""
         with self.open_stream() as response:
+            if "text/event-stream" not in response.headers.get("content-type", ""):
+                raise NoStream
             for message in httpx_sse.EventSource(response).iter_sse():
                 self.heard()
                 update = self.read(message)

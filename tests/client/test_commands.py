@@ -1,0 +1,248 @@
+"""The commands as a person or a script runs them: what is printed where, what is written, the exit codes."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cli.commands import register
+from core.domain.states import Phase
+from tests.fixtures.pictures import png
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import ADAPTER, MODEL, ScriptedJob
+
+START = "import typer; from cli.commands import register; app = typer.Typer(); register(app); app()"
+
+Atelier = Callable[..., Result]
+
+
+@pytest.fixture
+def atelier(running_api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Atelier:
+    """Runs a command in an empty folder against the API."""
+    app = typer.Typer()
+    register(app)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_URL", running_api.url)
+    monkeypatch.setenv("ATELIER_API_KEY", running_api.api_key)
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "my fox"
+    folder.mkdir()
+    for number in range(5):
+        (folder / f"{number}.png").write_bytes(png(number, 96, 96))
+    return folder
+
+
+def lines_of(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_train_leaves_the_adapter_and_the_grid_in_out(atelier: Atelier, images: Path, tmp_path: Path) -> None:
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "zap", "--steps", 40)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "out" / "zap.safetensors").read_bytes() == ADAPTER
+    assert (tmp_path / "out" / "zap-grid.png").read_bytes().startswith(b"\x89PNG")
+    assert "5 images" in result.stdout
+    assert "40/40  loss 0.0" in result.stdout
+    assert "out/zap.safetensors" in result.stdout
+    assert "succeeded" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_with_json_every_line_is_a_document(atelier: Atelier, images: Path, tmp_path: Path) -> None:
+    (images / "notes.pdf").write_text("x")
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "zap", "--out", "there", "--json")
+    assert result.exit_code == 0, result.output
+    said = {line["event"]: line for line in lines_of(result)}
+    assert said["skipped"]["files"] == ["notes.pdf"]
+    assert said["dataset"]["report"]["num_images"] == 5
+    assert said["adapter"]["path"] == "there/zap.safetensors"
+    assert said["adapter"]["sha256"] == hashlib.sha256((tmp_path / "there/zap.safetensors").read_bytes()).hexdigest()
+    assert said["done"]["status"] == "succeeded"
+    assert said["progress"]["step"] == said["progress"]["num_steps"]
+    assert said["job.phase"]["created_at"].endswith("Z")
+    assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+@pytest.mark.parametrize(
+    ("file", "content"), [("s.json", '{"steps": 30, "seed": 1}'), ("s.yaml", "steps: 30\nseed: 1\nadapter: {rank: 2}")]
+)
+def test_options_win_over_the_spec(atelier: Atelier, images: Path, tmp_path: Path, file: str, content: str) -> None:
+    (tmp_path / file).write_text(content)
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", file, "--seed", 7, "--json")
+    assert result.exit_code == 0, result.output
+    shown = lines_of(atelier("show", lines_of(result)[-1]["job"], "--json"))[0]
+    assert (shown["plan"]["steps"], shown["plan"]["seed"]) == (30, 7)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("s.json", "{", "not valid JSON or YAML"),
+        ("s.yaml", "a: [", "not valid JSON or YAML"),
+        ("s.yaml", "- a", "must hold an object"),
+        ("s.yaml", "dataset: ds_1", "take `dataset` out"),
+        ("s.yaml", "\x00", "not valid JSON or YAML"),
+    ],
+)
+def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
+    atelier: Atelier, images: Path, file: str, content: str, told: str
+) -> None:
+    Path(file).write_text(content)
+    result = atelier("train", images, "--spec", file)
+    assert result.exit_code == 2
+    assert told in result.stderr
+    assert "Uploading" not in result.stdout
+    assert atelier("jobs", "--json").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "nowhere"), "There is no folder or file nowhere"),
+        (("train", "."), "holds no image"),
+        (("train", "x", "--spec", "nowhere.json"), "cannot be read"),
+        (("show", "job_0"), "There is no job job_0"),
+        (("jobs", "--status", "sleeping"), "status"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(
+    atelier: Atelier, arguments: tuple[str, ...], told: str
+) -> None:
+    result = atelier(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stderr.startswith("Error: ")
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("validator")
+def test_a_spec_that_the_service_refuses_names_the_field(atelier: Atelier, images: Path) -> None:
+    Path("s.yaml").write_text("adapter: {ranks: 4}")
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
+    assert result.exit_code == 2
+    assert "adapter.ranks" in result.stderr
+    assert "rank" in result.stderr
+
+
+def test_a_failed_job_is_exit_code_1_with_what_to_do(atelier: Atelier, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    job.start()
+    job.fail()
+    result = atelier("watch", job.id)
+    assert result.exit_code == 1
+    assert "The loss became NaN" in result.stderr
+    assert "Lower optimizer.learning_rate" in result.stderr
+
+
+def test_jobs_are_listed_shown_paused_resumed_and_canceled(atelier: Atelier, running_api: RunningApi) -> None:
+    assert "There are no jobs yet" in atelier("jobs").stdout
+    job = ScriptedJob(running_api, name="fox")
+    other = ScriptedJob(running_api, priority=-1)
+    job.start()
+    job.enter(Phase.TRAINING)
+    job.train_to(25)
+    table = atelier("jobs").stdout
+    assert job.id in table
+    assert "fox" in table
+    assert "25/100" in table
+    assert "training" in table
+    assert [line["id"] for line in lines_of(atelier("jobs", "--limit", 1, "--json"))] == [other.id]
+    assert "25/100  loss" in atelier("show", job.id).stdout
+    assert atelier("pause", other.id).stdout == f"Job {other.id} is paused.\n"
+    assert atelier("resume", other.id).stdout == f"Job {other.id} is queued.\n"
+    assert atelier("cancel", other.id).stdout == f"Job {other.id} is canceled.\n"
+    again = atelier("resume", other.id)
+    assert again.exit_code == 1
+    assert "only a paused job can be resumed" in again.stderr
+
+
+def test_models_are_listed(atelier: Atelier, running_api: RunningApi) -> None:
+    ScriptedJob(running_api)
+    assert MODEL.id in atelier("models").stdout
+    assert MODEL.id in [line["id"] for line in lines_of(atelier("models", "--json"))]
+
+
+def test_an_adapter_is_downloaded_later_in_either_format(atelier: Atelier, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api, name="my/fox ../..")
+    assert atelier("download", job.id).exit_code == 1
+    job.run_to_the_end()
+    assert atelier("download", job.id).exit_code == 0
+    assert atelier("download", job.id, "--format", "diffusers", "--out", "o").exit_code == 0
+    assert Path("out/my-fox.safetensors").read_bytes() == ADAPTER
+    assert Path("o/my-fox-diffusers.safetensors").read_bytes() == ADAPTER[::-1]
+    assert atelier("download", job.id, "--format", "onnx").exit_code == 2
+
+
+def test_what_comes_from_elsewhere_does_not_steer_the_terminal(atelier: Atelier, running_api: RunningApi) -> None:
+    job = ScriptedJob(
+        running_api, name="[bold]fox[/bold] \N{LATIN SMALL LETTER E WITH ACUTE} \x9b2J".replace("\x9b", "x")
+    )
+    assert "[bold]fox[/bold]" in atelier("jobs").stdout
+    assert "[bold]fox[/bold]" in atelier("show", job.id).stdout
+
+
+def test_a_wrong_key_tells_where_the_right_one_is(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_API_KEY", "atl_wrong")
+    result = atelier("jobs")
+    assert result.exit_code == 2
+    assert "ATELIER_API_KEY" in result.stderr
+
+
+def test_no_service_is_exit_code_1_with_what_to_do(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ATELIER_URL", "http://127.0.0.1:1")
+    result = atelier("jobs", "--json")
+    assert result.exit_code == 1
+    assert lines_of(result)[0]["event"] == "error"
+    assert "atelier up" in lines_of(result)[0]["message"]
+
+
+@pytest.fixture
+def watching(running_api: RunningApi) -> Iterator[tuple[ScriptedJob, "subprocess.Popen[str]"]]:
+    job = ScriptedJob(running_api)
+    job.start()
+    env = {**os.environ, "ATELIER_URL": running_api.url, "ATELIER_API_KEY": running_api.api_key}
+    with subprocess.Popen(
+        [sys.executable, "-c", START, "watch", job.id],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield job, process
+        process.kill()
+
+
+def test_ctrl_c_leaves_the_job_alone_and_says_how_to_go_on(
+    watching: tuple[ScriptedJob, "subprocess.Popen[str]"], atelier: Atelier
+) -> None:
+    job, process = watching
+    job.enter(Phase.TRAINING)
+    job.train_to(10)
+    assert process.stdout
+    while "10/100" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    told, errors = process.communicate()
+    assert process.returncode == 130
+    assert f"job {job.id} goes on" in told
+    assert f"atelier watch {job.id}" in told
+    assert errors == ""
+    assert lines_of(atelier("show", job.id, "--json"))[0]["status"] == "running"
