@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -23,6 +23,7 @@ class Database:
     def __init__(self, url: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._engine = open_async_engine(url)
         self._sessions = make_async_sessions(self._engine)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.timeout_seconds = timeout_seconds
 
     async def run(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -32,10 +33,12 @@ class Database:
         """
         # A task of its own: a client that hangs up in the middle does not leave the outcome open.
         task = asyncio.create_task(self._run(lambda session: work(session, *args, **kwargs)))
+        self._tasks.add(task)
+        task.add_done_callback(self._forget)
         done, _ = await asyncio.wait({task}, timeout=self.timeout_seconds)
         if not done:
             task.cancel()
-            raise Unavailable("The database did not answer in time. Nothing is lost; try again in a few seconds.")
+            raise Unavailable("The database did not answer in time. Try again in a few seconds.")
         return task.result()
 
     async def _run(self, work: Callable[[Session], T]) -> T:
@@ -43,7 +46,16 @@ class Database:
             async with self._sessions() as session, session.begin():
                 return await session.run_sync(work)
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise Unavailable("The database does not answer. Nothing is lost; try again in a few seconds.") from error
+            raise Unavailable("The database does not answer. Try again in a few seconds.") from error
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        """Also takes note of an error that nobody waits for any more, so that it is not reported as lost."""
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def close(self) -> None:
+        """Lets what is under way end first."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=self.timeout_seconds)
         await self._engine.dispose()

@@ -33,7 +33,7 @@ _DETAILS = {
     "dataset-rejected": "There is no image among the files; send PNG, JPEG or WebP.",
     "image-rejected": "cat.png is no PNG, JPEG or WebP picture, whatever its name says.",
     "model-rejected": "mine has no atelier.json.",
-    "unavailable": "The database does not answer. Nothing is lost; try again in a few seconds.",
+    "unavailable": "The database does not answer. Try again in a few seconds.",
 }
 
 

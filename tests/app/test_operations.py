@@ -12,7 +12,7 @@ from core.db.claims import see_worker
 from core.db.tables import Worker
 from tests.app.conftest import LiveApi
 from tests.app.factory import submit
-from tests.fixtures.servers import PostgresHandle, wait_for
+from tests.fixtures.servers import PostgresHandle, ValkeyHandle, wait_for
 
 
 def test_health_needs_no_key(api: LiveApi) -> None:
@@ -45,10 +45,10 @@ def test_readiness_before_the_migration(start_api: Callable[..., LiveApi], empty
 
 
 @contextmanager
-def frozen(server: PostgresHandle) -> Iterator[None]:
+def frozen(server: PostgresHandle | ValkeyHandle) -> Iterator[None]:
     """A frozen server takes connections and never answers."""
-    postmaster = psutil.Process(server.pid)
-    processes = [postmaster, *postmaster.children()]
+    process = psutil.Process(server.pid)
+    processes = [process, *process.children()]
     for process in processes:
         process.suspend()
     try:
@@ -99,6 +99,17 @@ def test_a_lost_broker_fails_no_request(start_api: Callable[..., LiveApi]) -> No
     api = start_api(redis_url="redis://127.0.0.1:1/0")
     job = submit(api)
     assert api.client.post(f"/jobs/{job['id']}/cancel").status_code == 202
+
+
+def test_a_frozen_broker_holds_no_request_up(own_api: LiveApi, valkey: ValkeyHandle) -> None:
+    """More jobs than the rings could be waited for within the client's patience."""
+    with frozen(valkey):
+        jobs = [submit(own_api) for _ in range(20)]
+        assert own_api.client.post(f"/jobs/{jobs[0]['id']}/cancel").status_code == 202
+        assert httpx.get(f"{own_api.url}/readyz").json()["checks"]["broker"] == "no answer"
+    own_api.client.post(f"/jobs/{jobs[1]['id']}/pause")
+    own_api.client.post(f"/jobs/{jobs[1]['id']}/resume")
+    own_api.wait_for_ring("train")
 
 
 def test_workers_are_listed_while_fresh(own_api: LiveApi) -> None:
