@@ -75,7 +75,7 @@ def test_the_oldest_first_but_those_that_killed_workers_last(sessions: Sessions,
     assert [must_claim(sessions).dataset_id for _ in ids] == [ids[1], ids[2], ids[0]]
 
 
-@pytest.mark.parametrize("status", set(DatasetStatus) - {DatasetStatus.VALIDATING})
+@pytest.mark.parametrize("status", [DatasetStatus.OPEN, DatasetStatus.READY, DatasetStatus.REJECTED])
 def test_others_are_not_claimed(sessions: Sessions, dataset_id: str, status: DatasetStatus) -> None:
     with sessions.begin() as session:
         session.execute(update(Dataset).values(status=status))
