@@ -3,11 +3,14 @@
 A base is a folder in diffusers' layout with an ``atelier.json`` (core.domain.model.ModelInfo) in it.
 """
 
+import logging
 from pathlib import Path
 
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.settings import Settings
+
+log = logging.getLogger("atelier.models")
 
 CARD = "atelier.json"
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
@@ -18,7 +21,10 @@ def list_model_folders(settings: Settings) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in (BUNDLED, settings.models_path):
         for card in sorted(root.glob(f"*/{CARD}")):
-            found[read_card(card.parent).id] = card.parent
+            try:
+                found[read_card(card.parent).id] = card.parent
+            except ModelRejected as error:  # it must not hide the others
+                log.warning("%s is passed over: %s", card.parent, error.detail)
     return found
 
 

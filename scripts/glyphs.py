@@ -180,6 +180,17 @@ def vary_caption(rng: random.Random, name: str, size_word: str, background: str)
     return f"a {name}"
 
 
+def make_up_word(rng: random.Random) -> str:
+    """Such as "blip" or "zorka": one or two syllables that name nothing."""
+    return "".join(
+        rng.choice("bcdfghjklmnpqrstvwxyz")
+        + rng.choice(("", "l", "r"))
+        + rng.choice("aeiou")
+        + rng.choice("bdgklmnpstxz")
+        for _ in range(rng.choice((1, 1, 2)))
+    )
+
+
 def draw_set(char: str, backgrounds: list[str], count: int, seed: int) -> list[tuple[Image.Image, str, str]]:
     """``count`` pictures of one glyph over the given backgrounds in turn: (picture, size word, background)."""
     rng = random.Random(f"{seed}:{char}")

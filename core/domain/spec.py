@@ -73,7 +73,7 @@ class CaptionsSpec(SpecPart):
         description="How a caption is made, from {trigger} and {caption}. Default: the image's caption, "
         "with the trigger in front where it lacks it.",
     )
-    dropout: float = Field(0.05, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
+    dropout: float = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
     shuffle: bool = Field(False, description="Shuffles the comma-separated tags at every use.")
     keep_tokens: int = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
 

@@ -1,0 +1,31 @@
+"""Which bases this machine has."""
+
+from pathlib import Path
+
+import pytest
+
+from core.domain.errors import ModelRejected
+from core.model_folders import BUNDLED, CARD, find_model_folder, list_model_folders
+from core.settings import Settings
+
+
+def settings(home: Path) -> Settings:
+    return Settings(home=home, database_url="postgresql://x", redis_url="redis://x")
+
+
+def test_the_bundled_base_is_there_and_a_bad_card_hides_nothing(tmp_path: Path) -> None:
+    (tmp_path / "models" / "broken").mkdir(parents=True)
+    (tmp_path / "models" / "broken" / CARD).write_text("{")
+    assert find_model_folder(settings(tmp_path), "tiny") == BUNDLED / "tiny"
+
+
+def test_an_operators_base_hides_the_bundled_one(tmp_path: Path) -> None:
+    mine = tmp_path / "models" / "mine"
+    mine.mkdir(parents=True)
+    (mine / CARD).write_text((BUNDLED / "tiny" / CARD).read_text())
+    assert list_model_folders(settings(tmp_path))["tiny"] == mine
+
+
+def test_a_base_that_is_not_here_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ModelRejected, match="no base model sdxl"):
+        find_model_folder(settings(tmp_path), "sdxl")
