@@ -34,7 +34,10 @@ START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 90
 
 # What would make the demo use somebody's database, storage or key instead of its own.
-FOREIGN = ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL")
+FOREIGN = frozenset(
+    {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL"}
+    | {"ATELIER_API_KEY", "ATELIER_HOME", "ATELIER_STORAGE", "ATELIER_URL"}
+)
 
 
 def main() -> int:
@@ -84,7 +87,7 @@ def running_service(home: Home, reporter: Reporter) -> Iterator[str]:
 
 
 def own_environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key not in FOREIGN and not key.startswith("ATELIER_")}
+    return {key: value for key, value in os.environ.items() if key not in FOREIGN}
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], url: str, log_file: Path) -> None:
