@@ -70,7 +70,9 @@ def start_process(service: Service, home: Home) -> RunningProcess:
             start_new_session=True,  # Ctrl-C in the terminal reaches the supervisor alone
         )  # fmt: skip
     pid_file = home.pid_file(service.name)
-    pid_file.write_text(f"{popen.pid}\n")
+    partial = pid_file.with_suffix(".part")  # renamed into place: a reader never sees an empty one
+    partial.write_text(f"{popen.pid}\n")
+    partial.replace(pid_file)
     return RunningProcess(service, popen, pid_file)
 
 
