@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 FONT_PATHS = (
     Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"),
@@ -119,6 +119,37 @@ def sprite(char: str) -> Image.Image:
     if box is None:
         raise FontMissing(f"the font has no glyph for U+{ord(char):04X}")
     return canvas.crop(box)
+
+
+STYLES = ("outline", "two colours")
+"""What ``stylize`` can do to a glyph: the subjects of learning tests of styles."""
+
+_INK, _CREAM = (40, 44, 84), (252, 240, 214)
+
+
+def stylize(glyph: Image.Image, style: str) -> Image.Image:
+    """A sprite as its dark outlines alone, or in dark blue and cream. RGBA in, RGBA out."""
+    grey = ImageOps.autocontrast(glyph.convert("L"), mask=glyph.getchannel("A"))
+    if style == "two colours":
+        flat = Image.composite(
+            Image.new("RGB", glyph.size, _CREAM), Image.new("RGB", glyph.size, _INK), grey.point(_half)
+        )
+        flat.putalpha(glyph.getchannel("A").point(_half))
+        return flat
+    edges = ImageChops.lighter(_edges(glyph.getchannel("A")), _edges(grey.point(_half)))
+    lines = Image.new("RGB", glyph.size, _INK)
+    lines.putalpha(ImageChops.darker(edges, glyph.getchannel("A")))
+    return lines
+
+
+def _half(value: int) -> int:
+    return 255 if value > 127 else 0
+
+
+def _edges(plane: Image.Image) -> Image.Image:
+    """255 within some pixels of where a plane turns from dark to light."""
+    wide, narrow = plane.filter(ImageFilter.MaxFilter(7)), plane.filter(ImageFilter.MinFilter(7))
+    return ImageChops.difference(wide, narrow)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scripts.glyphs import BACKGROUNDS, BASE, SIZE, caption
 from scripts.retrieval import find
 
-NUM_STEPS, GUIDANCE = 20, 3.0
+NUM_STEPS, GUIDANCE = 20, 5.0
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:

@@ -2,17 +2,15 @@
 
     python -m scripts.pretrain_tiny --out models/tiny --build build/tiny
 
-Three stages, each seeded and resumable (a killed run goes on from its last checkpoint):
+Two stages, each seeded and resumable (a killed run goes on from its last checkpoint):
 
 1. ``vae``: a 4-times-down autoencoder over many glyphs, L1 + image-gradient + KL loss.
 2. ``unet``: the U-Net and the CLIP text encoder together over 100 glyphs x 8 backgrounds, v-prediction
    on a schedule with zero terminal SNR (arXiv 2305.08891, sections 3.1 and 3.2): with SD's own schedule
    a 64x64 picture keeps so much signal at the last timestep that flat backgrounds come out in the
-   wrong hue.
-
-3. ``words``: stage 2 goes on for a while with a made-up word in place of every fourth glyph's name, so that a
-   word which means nothing yet leaves the size and the background as the caption says. Without it, captions
-   with an unknown word were misread as a whole, and adapters for new words lost their backgrounds.
+   wrong hue. A made-up word stands in place of every fourth glyph's name, so that a word which means nothing
+   yet leaves the size and the background as the caption says. Without it, captions with an unknown word were
+   misread as a whole, and adapters for new words lost their backgrounds.
 
 The held-out glyphs of ``scripts.glyphs`` are in neither stage. Random draws come from generators seeded
 by (seed, stage, step), so a resumed run sees what an undisturbed one would have seen.
@@ -50,9 +48,8 @@ SEED = 20260
 
 VAE_STEPS, VAE_RATE, VAE_CROPS, VAE_WHOLE = 8_000, 2e-3, 24, 8
 KL_WEIGHT, GRADIENT_WEIGHT = 1e-5, 1.0
-UNET_STEPS, UNET_RATE, UNET_BATCH, EMA_DECAY = 8_000, 1.2e-3, 32, 0.999
-WORDS_STEPS, WORDS_RATE, MADE_UP_WORDS = 1_200, 4e-4, 0.25
-WARMUP_STEPS, EMPTY_CAPTIONS, POSES = 200, 0.10, 16
+UNET_STEPS, UNET_RATE, UNET_BATCH, EMA_DECAY = 17_000, 1.2e-3, 32, 0.999
+WARMUP_STEPS, EMPTY_CAPTIONS, MADE_UP_WORDS, POSES = 200, 0.10, 0.25, 16
 
 SCHEDULE = {
     "num_train_timesteps": 1000,
@@ -113,7 +110,14 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-level BPE in CLIP's layout, its merges learned from the captions and some common words."""
+    """A byte-level BPE in CLIP's layout, its merges learned from the captions and some common words. Made once: the
+    trainer breaks ties between merges in another order each time, and the embeddings go by its numbers."""
+    if not (folder / "merges.txt").exists():
+        _learn_merges(folder)
+    return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77)
+
+
+def _learn_merges(folder: Path) -> None:
     words = "photo picture drawing of the in with and an at style person man woman child toy character sks".split()  # noqa: SIM905
     lines = [f"a {name} on a {color} background large small" for name in BASE for color in BACKGROUNDS] + words * 4
     tokenizer = CLIPTokenizer()
@@ -129,7 +133,6 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.json").write_text(json.dumps({token: index for index, token in enumerate(tokens)}))
     (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
-    return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77)
 
 
 def _byte_alphabet() -> list[str]:
@@ -189,15 +192,15 @@ class Captions:
             self._ids[text] = row.input_ids[0]
         return self._ids[text]
 
-    def draw(self, indices: list[int], rng: random.Random, made_up: float) -> torch.Tensor:
+    def draw(self, indices: list[int], rng: random.Random) -> torch.Tensor:
         """(len(indices), 77) token ids; a tenth of the captions is empty (classifier-free guidance)."""
-        return torch.stack([self._encode(self._write(index, rng, made_up)) for index in indices])
+        return torch.stack([self._encode(self._write(index, rng)) for index in indices])
 
-    def _write(self, index: int, rng: random.Random, made_up: float) -> str:
+    def _write(self, index: int, rng: random.Random) -> str:
         name, size_word, background = self._items[index]
         if rng.random() < EMPTY_CAPTIONS:
             return ""
-        return vary_caption(rng, make_up_word(rng) if rng.random() < made_up else name, size_word, background)
+        return vary_caption(rng, make_up_word(rng) if rng.random() < MADE_UP_WORDS else name, size_word, background)
 
 
 @torch.no_grad()
@@ -223,10 +226,6 @@ def encode_base_set(vae: AutoencoderKL) -> tuple[torch.Tensor, list[tuple[str, s
 def cosine_rate(step: int, steps: int, rate: float) -> float:
     warm = min(1.0, (step + 1) / WARMUP_STEPS)
     return rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def words_rate(step: int) -> float:
-    return cosine_rate(step - UNET_STEPS, WORDS_STEPS, WORDS_RATE)
 
 
 class Run:
@@ -345,9 +344,7 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL) -> None:
     captions, scheduler = Captions(tokenizer, items), DDPMScheduler(**SCHEDULE)
     run = Run(build / "unet.safetensors", {"unet": unet, "text_encoder": text_encoder}, EMA_DECAY)
     started, first, total = time.time(), run.step, 0.0
-    last_step = UNET_STEPS + WORDS_STEPS
-    while run.step < last_step:
-        words = run.step >= UNET_STEPS
+    while run.step < UNET_STEPS:
         rng = torch.Generator().manual_seed((SEED + 1) * 1_000_003 + run.step)
         picks = torch.randint(len(latents), (UNET_BATCH,), generator=rng)
         noise = torch.randn(UNET_BATCH, *latents.shape[1:], generator=rng)
@@ -355,15 +352,15 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL) -> None:
         clean = latents[picks]
         noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
         target = scheduler.get_velocity(clean, noise, timesteps)
-        tokens = captions.draw(picks.tolist(), random.Random(f"{SEED}:captions:{run.step}"), MADE_UP_WORDS * words)
+        tokens = captions.draw(picks.tolist(), random.Random(f"{SEED}:captions:{run.step}"))
         with torch.autocast("cpu", torch.bfloat16):
             states = text_encoder(tokens).last_hidden_state
             predicted = unet(noisy, timesteps, states).sample
         loss = F.mse_loss(predicted.float(), target)
-        run.update(loss, words_rate(run.step) if words else cosine_rate(run.step, UNET_STEPS, UNET_RATE))
+        run.update(loss, cosine_rate(run.step, UNET_STEPS, UNET_RATE))
         total = 0.98 * total + 0.02 * loss.item()
         if run.step % 100 == 0:
-            log("words" if words else "unet", run.step, last_step, total, started, run.step - first)
+            log("unet", run.step, UNET_STEPS, total, started, run.step - first)
         if run.step % 1000 == 0:
             run.save()
             export(out, vae, run, tokenizer)

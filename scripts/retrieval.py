@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from scripts.glyphs import BACKGROUNDS, BASE, HELD_OUT, SCALES, SIZE, Pose, compose, draw_pose, sprite
+from scripts.glyphs import BACKGROUNDS, BASE, HELD_OUT, SCALES, SIZE, Pose, compose, draw_pose, sprite, stylize
 
 SIDE = 32
 ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)
@@ -26,17 +26,18 @@ class Found:
     glyph: str
     background: str
     distance: float
+    style: str | None = None
 
 
-def find(picture: Image.Image) -> Found:
-    """The nearest glyph and the background's colour name."""
+def find(picture: Image.Image, style: str | None = None) -> Found:
+    """The nearest glyph and the background's colour name; with a style, among the plain renders and those in it."""
     background = name_background(picture)
-    names, bank, norms = _bank(background)
+    names, bank, norms = _bank(background, style)
     query = _features(picture, background).reshape(SIDE, SIDE, 3)
     shifted = np.stack([np.roll(query, (y, x), (0, 1)).ravel() for y in SHIFTS for x in SHIFTS])
     distances = (shifted**2).sum(1)[:, None] + norms[None] - 2 * shifted @ bank.T
     best = int(distances.min(0).argmin())
-    return Found(names[best], background, float(distances.min()) / bank.shape[1])
+    return Found(names[best][0], background, float(distances.min()) / bank.shape[1], names[best][1])
 
 
 def name_background(picture: Image.Image) -> str:
@@ -54,15 +55,16 @@ def _features(picture: Image.Image, background: str) -> np.ndarray:
 
 
 @functools.cache
-def _bank(background: str) -> tuple[list[str], np.ndarray, np.ndarray]:
+def _bank(background: str, style: str | None) -> tuple[list[tuple[str, str | None]], np.ndarray, np.ndarray]:
+    """The (glyph, style) of each row, the rows, and their squared lengths."""
     names, rows = [], []
+    poses = [Pose(scale, angle, flip=flip) for scale in SCALES.values() for angle in ANGLES for flip in (False, True)]
     for name, char in GLYPHS.items():
-        for scale in SCALES.values():
-            for angle in ANGLES:
-                for flip in (False, True):
-                    render = compose(sprite(char), BACKGROUNDS[background], Pose(scale, angle, flip=flip))
-                    names.append(name)
-                    rows.append(_features(render, background))
+        for look in dict.fromkeys((None, style)):
+            drawn = sprite(char) if look is None else stylize(sprite(char), look)
+            for pose in poses:
+                names.append((name, look))
+                rows.append(_features(compose(drawn, BACKGROUNDS[background], pose), background))
     bank = np.stack(rows)
     return names, bank, (bank**2).sum(1)
 

@@ -1,0 +1,76 @@
+"""Writes the bundled base's card: what its presets start from, what it is asked, and what it costs.
+
+    python -m scripts.card_tiny [--folder models/tiny] [--calibration JSON]
+
+Prior preservation asks for half of the glyphs that the base knows, and the retention score for others.
+"""
+
+import argparse
+import random
+from pathlib import Path
+
+from core.domain.model import Calibration, Defaults, ModelInfo
+from core.model_folders import CARD
+from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
+from worker.training.inspection import inspect
+
+NUM_CLASS, NUM_NEUTRAL = 50, 16
+
+DEFAULTS = Defaults(
+    adapter_type="locon",
+    rank=8,
+    targets="all",
+    learning_rate=1.3e-3,
+    schedule="cosine",
+    batch_size=8,
+    steps_per_image=25,
+    min_steps=200,
+    max_steps=600,
+    min_snr_gamma=None,
+    sample_num_steps=20,
+    sample_guidance_scale=5.0,
+    prior_num_images=NUM_CLASS,
+    prior_weight=1.0,
+)
+"""Measured: see README.md beside the weights."""
+
+EXAMPLES = (
+    "a large {trigger} on a blue background",
+    "a small {trigger} on a pink background",
+    "a large {trigger} on a purple background",
+    "a large cat face on a green background",
+)
+
+
+def list_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Class prompts and neutral prompts: other glyphs, each once, sizes and backgrounds in a seeded order."""
+    rng = random.Random(5)
+    names = rng.sample(list(BASE), NUM_CLASS + NUM_NEUTRAL)
+    prompts = [caption(name, rng.choice(list(SCALES)), rng.choice(list(BACKGROUNDS))) for name in names]
+    return tuple(prompts[:NUM_CLASS]), tuple(prompts[NUM_CLASS:])
+
+
+def make_card(folder: Path, calibration: Calibration | None) -> ModelInfo:
+    info = inspect(
+        folder,
+        model_id="tiny",
+        defaults=DEFAULTS,
+        calibration=calibration,
+        description="Glyphs on flat backgrounds at 64x64 pixels: the bundled base, for trying the service out and for "
+        "its tests.",
+        example_prompts=EXAMPLES,
+    )
+    class_prompts, neutral_prompts = list_prompts()
+    return info.model_copy(update={"class_prompts": class_prompts, "neutral_prompts": neutral_prompts})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path, default=Path("models/tiny"))
+    parser.add_argument("--calibration", type=Calibration.model_validate_json)
+    args = parser.parse_args()
+    (args.folder / CARD).write_text(make_card(args.folder, args.calibration).model_dump_json(indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
