@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -17,7 +18,7 @@ from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage, TrainPlan
 from worker.training.draws import generator
 from worker.training.errors import BadInput
-from worker.training.families.protocol import Base, Conditioning, Posterior
+from worker.training.families.protocol import Base, Conditioning, Framing, Posterior
 from worker.training.formats import write_safetensors
 from worker.training.observer import Observer, Stopped
 
@@ -26,11 +27,20 @@ EMPTY = ""
 
 
 @dataclass(frozen=True)
-class Cache:
-    """Everything the loop reads: no encoder is needed any more."""
+class Example:
+    """One picture as the loop reads it. ``mask`` (1, H, W), 0..1: how much each latent counts."""
 
-    posteriors: Mapping[tuple[int, bool], Posterior]  # (image's index, mirrored)
-    conditioning: Mapping[str, Conditioning]  # by caption
+    posterior: Posterior
+    framing: Conditioning
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Everything the loop reads: no encoder is needed any more, unless the text encoders are trained."""
+
+    examples: Mapping[tuple[int, bool], Example]  # (image's index, mirrored)
+    conditioning: Mapping[str, Conditioning]  # by caption, as the base's own text encoders have it
     captions: Sequence[Sequence[str]]  # per image: its caption, or its shuffles
 
 
@@ -48,20 +58,33 @@ class Progress:
 
 
 def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:
-    """Encodes every caption and picture once. ``files`` maps an image's sha256 to its local file. Latents that
+    """Encodes every text and picture once. ``files`` maps an image's sha256 to its local file. Latents that
     an earlier attempt left in ``folder`` are taken as they are."""
     captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
-    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *(text for row in captions for text in row)]))
+    taught = [text for row in captions for text in row]
+    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *taught]))
     variants = [
-        (i, mirrored) for i in range(len(plan.images)) for mirrored in ((False, True) if plan.flip else (False,))
+        (i, mirrored)
+        for i, image in enumerate(plan.images)
+        for mirrored in ((False, True) if plan.flip and not image.held_out else (False,))
     ]
     progress = Progress(observer, len(texts) + len(variants))
-    conditioning = {}
-    for text, encoded in zip(texts, base.encode_texts(texts), strict=True):
-        conditioning[text] = encoded
+    conditioning = _encode_texts(base, texts, progress)
+    examples = _cache_pictures(base, plan, files, variants, folder, progress)
+    return Cache(examples, conditioning, captions)
+
+
+@torch.no_grad()
+def _encode_texts(base: Base, texts: Sequence[str], progress: Progress) -> dict[str, Conditioning]:
+    encoders = base.open_text_encoders()
+    conditioning: dict[str, Conditioning] = {}
+    for text in texts:
+        row = encoders.encode([text])[0]
+        conditioning[text] = {name: tensor.float().cpu() for name, tensor in row.items()}
         progress.tick()
-    posteriors = _cache_latents(base, plan, files, variants, folder, progress)
-    return Cache(posteriors, conditioning, captions)
+    del encoders
+    base.free()
+    return conditioning
 
 
 def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
@@ -76,54 +99,94 @@ def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
     return [", ".join([*fixed, *(loose[i] for i in order)]) for order in orders]
 
 
-def _cache_latents(
+def _cache_pictures(
     base: Base,
     plan: TrainPlan,
     files: Mapping[str, Path],
     variants: Sequence[tuple[int, bool]],
     folder: Path,
     progress: Progress,
-) -> dict[tuple[int, bool], Posterior]:
+) -> dict[tuple[int, bool], Example]:
     paths = {variant: folder / _cache_name(plan, *variant) for variant in variants}
-    found = {variant: _read_posterior(path) for variant, path in paths.items()}
-    missing = [variant for variant, posterior in found.items() if posterior is None]
+    found = {variant: _read_example(base, path) for variant, path in paths.items()}
+    missing = [variant for variant, example in found.items() if example is None]
     for _ in range(len(variants) - len(missing)):
         progress.tick()
-    pictures = (_open_picture(files, plan.images[i], mirrored) for i, mirrored in missing)
-    posteriors = {variant: posterior for variant, posterior in found.items() if posterior is not None}
-    encoded: Iterator[Posterior] = base.encode_pictures(pictures) if missing else iter(())
+    framed: list[FramedPicture] = []
+
+    def open_pictures() -> Iterator[torch.Tensor]:
+        for index, mirrored in missing:
+            framed.append(frame_picture(files, plan.images[index], mirrored))
+            yield framed[-1].pixels
+
+    encoded: Iterator[Posterior] = base.encode_pictures(open_pictures()) if missing else iter(())
     for variant, posterior in zip(missing, encoded, strict=True):
-        write_safetensors(paths[variant], {"mean": posterior.mean, "std": posterior.std}, {})
-        posteriors[variant] = posterior
+        _write_example(paths[variant], posterior, framed.pop())
+        found[variant] = _read_example(base, paths[variant])
         progress.tick()
-    return posteriors
+    return {variant: example for variant, example in found.items() if example is not None}
 
 
 def _cache_name(plan: TrainPlan, index: int, mirrored: bool) -> str:
     image = plan.images[index]
-    facts = f"{plan.model_sha256}:{image.sha256}:{image.bucket.width}x{image.bucket.height}:{mirrored}"
+    facts = f"{plan.model_sha256}:{image.sha256}:{image.bucket.width}x{image.bucket.height}:{mirrored}:{image.masked}"
     return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
 
 
-def _read_posterior(path: Path) -> Posterior | None:
+def _write_example(path: Path, posterior: Posterior, picture: "FramedPicture") -> None:
+    framing = picture.framing
+    tensors = {
+        "mean": posterior.mean,
+        "std": posterior.std,
+        "framing": torch.tensor([*framing.original, *framing.crop, *framing.target]),
+    }
+    if picture.mask is not None:
+        size = posterior.mean.shape[1:]
+        tensors["mask"] = F.interpolate(picture.mask[None], size, mode="area")[0]
+    write_safetensors(path, tensors, {})
+
+
+def _read_example(base: Base, path: Path) -> Example | None:
     """None where there is none, or none that can be read: it is then made again."""
     try:
         tensors = load_file(path)
-        return Posterior(tensors["mean"], tensors["std"])
-    except (OSError, SafetensorError, KeyError):
+        a, b, c, d, e, f = tensors["framing"].tolist()
+        framing = base.describe_framing(Framing((a, b), (c, d), (e, f)))
+        return Example(Posterior(tensors["mean"], tensors["std"]), framing, tensors.get("mask"))
+    except (OSError, SafetensorError, KeyError, ValueError):
         return None
 
 
-def _open_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> torch.Tensor:
-    """(3, height, width), -1..1: scaled to cover its bucket, and cropped at the centre."""
+@dataclass(frozen=True)
+class FramedPicture:
+    """``pixels`` (3, height, width), -1..1; ``mask`` (1, height, width), 0..1."""
+
+    pixels: torch.Tensor
+    mask: torch.Tensor | None
+    framing: Framing
+
+
+def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> FramedPicture:
+    """Scaled to cover its bucket, and cropped at the centre."""
     try:
         with Image.open(files[image.sha256], formats=["PNG"]) as source:
-            picture = fit_to_bucket(source.convert("RGB"), image.bucket)
+            original = (source.height, source.width)
+            picture = source.convert("RGBA" if image.masked else "RGB")
     except (KeyError, OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise BadInput(f"The image {image.sha256[:12]} cannot be read ({error})") from error
-    if mirrored:
-        picture = ImageOps.mirror(picture)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 127.5 - 1.0
+    target = (image.bucket.height, image.bucket.width)
+    scale = max(target[0] / original[0], target[1] / original[1])
+    crop = (round(original[0] * scale - target[0]) // 2, round(original[1] * scale - target[1]) // 2)
+    mask = _fit(picture.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
+    pixels = _fit(picture.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
+    return FramedPicture(pixels, mask, Framing(original, crop, target))
+
+
+def _fit(picture: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:
+    """(channels, height, width), 0..255."""
+    fitted = fit_to_bucket(picture, bucket)
+    array = np.array(ImageOps.mirror(fitted) if mirrored else fitted)
+    return torch.from_numpy(array.reshape(bucket.height, bucket.width, -1)).permute(2, 0, 1).float()
 
 
 def fit_to_bucket(picture: Image.Image, bucket: Bucket) -> Image.Image:
@@ -139,7 +202,8 @@ class BatchOrder:
         self._seed, self._size = plan.seed, plan.batch_size
         rows: dict[Bucket, list[int]] = defaultdict(list)
         for index, image in enumerate(plan.images):
-            rows[image.bucket].append(index)
+            if not image.held_out:
+                rows[image.bucket].append(index)
         self._buckets = [rows[bucket] for bucket in sorted(rows, key=lambda b: (b.width, b.height))]
         self.batches_per_epoch = sum(math.ceil(len(row) / self._size) for row in self._buckets)
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
@@ -161,16 +225,20 @@ class BatchOrder:
         return [batches[i] for i in torch.randperm(len(batches), generator=rng).tolist()]
 
 
-def pick_batch(
-    cache: Cache, plan: TrainPlan, order: BatchOrder, number: int
-) -> tuple[list[Posterior], list[Conditioning]]:
-    """Micro-batch ``number``: which mirror image, which shuffle and which captions are dropped is drawn anew."""
+def pick_batch(cache: Cache, plan: TrainPlan, order: BatchOrder, number: int) -> tuple[list[Example], list[str]]:
+    """Micro-batch ``number`` and its captions: which mirror image, which shuffle and which captions are dropped is
+    drawn anew."""
     indices = order.batch_at(number)
     rng = generator(plan.seed, number, "pick")
     mirrored, variant, dropped = torch.rand((3, len(indices)), generator=rng).tolist()
-    posteriors = [cache.posteriors[i, plan.flip and mirrored[k] < 0.5] for k, i in enumerate(indices)]
+    examples = [cache.examples[i, plan.flip and mirrored[k] < 0.5] for k, i in enumerate(indices)]
     texts = [
         EMPTY if dropped[k] < plan.caption_dropout else cache.captions[i][int(variant[k] * len(cache.captions[i]))]
         for k, i in enumerate(indices)
     ]
-    return posteriors, [cache.conditioning[text] for text in texts]
+    return examples, texts
+
+
+def frame(rows: Sequence[Conditioning], examples: Sequence[Example]) -> list[Conditioning]:
+    """What the denoiser is told of each sample: its text, and how its picture was framed."""
+    return [{**row, **example.framing} for row, example in zip(rows, examples, strict=True)]

@@ -3,8 +3,9 @@
 import os
 import platform
 import resource
+from contextlib import nullcontext
 from importlib.metadata import version
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -30,10 +31,22 @@ class Runtime(BaseModel):
     gradient_checkpointing: bool
     cpu_threads: int
     versions: dict[str, str]
+    samples_per_pass: int | None = None  # None: a micro-batch goes through the network whole
+    lightened: bool = False  # after the device ran out of memory
 
     @property
     def dtype(self) -> torch.dtype:
         return _DTYPES[self.precision]
+
+    def autocast(self) -> torch.autocast | nullcontext[None]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device_type, self.dtype)
+
+    def split(self, count: int) -> list[slice]:
+        """The passes in which so many samples go through the network; their gradients add up to the whole's."""
+        size = self.samples_per_pass or count
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 def choose_runtime(plan: TrainPlan, device: torch.device, num_parameters: int, cpu_threads: int) -> Runtime:
@@ -80,12 +93,34 @@ def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters:
     return bool(torch.cuda.get_device_properties(device).total_memory < ROOMY_DEVICE_BYTES)
 
 
+def lighten(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
+    """What to try once after the device ran out of memory, and how to say it; None where nothing is left to try."""
+    if runtime.lightened:
+        return None
+    if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
+        changes: dict[str, object] = {"gradient_checkpointing": True}
+        how = "with gradient checkpointing"
+    elif plan.batch_size > 1:
+        changes, how = {"samples_per_pass": 1}, "with one sample at a time, the effective batch being the same"
+    else:
+        return None
+    return runtime.model_copy(update={**changes, "lightened": True}), f"The device ran out of memory: once more {how}."
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """torch has an error of its own for devices; its CPU allocator's is a plain RuntimeError."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
+
+
 def open_accelerator(runtime: Runtime) -> Accelerator:
-    """A fresh accelerator. Its state is a process-wide singleton that remembers the last job's precision, so
-    a warm trainer has to drop it first."""
+    """A fresh accelerator on a device that computes the same each time, its peak of memory being counted anew.
+    accelerate's state is a process-wide singleton that remembers the last job's precision: a warm trainer drops it."""
+    be_deterministic(runtime)
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if runtime.precision == "fp32" else runtime.precision
-    return Accelerator(cpu=runtime.device_type == "cpu", mixed_precision=precision)
+    accelerator = Accelerator(cpu=runtime.device_type == "cpu", mixed_precision=precision)
+    reset_peak(accelerator.device)
+    return accelerator
 
 
 def be_deterministic(runtime: Runtime) -> None:
@@ -95,6 +130,14 @@ def be_deterministic(runtime: Runtime) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(runtime.cpu_threads)
+
+
+def set_checkpointing(network: Any, runtime: Runtime) -> None:
+    """Of one of diffusers' networks, which may be warm from a job that had it otherwise."""
+    if runtime.gradient_checkpointing:
+        network.enable_gradient_checkpointing()
+    else:
+        network.disable_gradient_checkpointing()
 
 
 def peak_memory_bytes(device: torch.device) -> int:

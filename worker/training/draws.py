@@ -11,5 +11,14 @@ import torch
 
 def generator(seed: int, step: int, stream: str) -> torch.Generator:
     """A fresh CPU generator. ``stream`` names the use, such as "noise" or "timesteps"."""
+    return torch.Generator().manual_seed(_mix(seed, step, stream))
+
+
+def seed_torch(seed: int, step: int) -> None:
+    """Sets torch's own generators, on every device, for one micro-batch: layers such as dropout know no others."""
+    torch.manual_seed(_mix(seed, step, "torch"))
+
+
+def _mix(seed: int, step: int, stream: str) -> int:
     digest = hashlib.sha256(f"{seed}:{step}:{stream}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    return int.from_bytes(digest[:8], "big") >> 1

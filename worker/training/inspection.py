@@ -2,23 +2,26 @@
 
     python -m worker.training.inspection FOLDER --id ID [--defaults JSON] [--prompts ...]
 
-Nothing of a name is believed: the family is found from the configs, on the meta device.
+Networks are built on the meta device: no weight is read but for the hash.
 """
 
 import argparse
 import hashlib
-import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from core.domain.model import FAMILY_DEFAULTS, Calibration, Defaults, Family, ModelInfo
+from core.domain.model import FAMILY_DEFAULTS, Calibration, Defaults, ModelInfo
 from core.model_folders import CARD
 from worker.training.errors import BadInput
-from worker.training.families.sd1 import list_unet_targets
+from worker.training.families.clip import ClipNetwork
+from worker.training.families.recognition import find_family, find_prediction_type, read_config
+from worker.training.families.unet import list_unet_targets
 
-SD1_TEXT_ENCODER = "CLIPTextModel"
+TARGETS = ("attention", "attention_ff", "all")
 
 
 def inspect(
@@ -29,36 +32,46 @@ def inspect(
     calibration: Calibration | None = None,
     description: str = "",
     example_prompts: tuple[str, ...] = (),
+    file_sha256: str | None = None,
 ) -> ModelInfo:
     """Raises BadInput where the folder is no base of a known family."""
     family = find_family(folder)
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(_config(folder, "unet"))
-        vae = AutoencoderKL.from_config(_config(folder, "vae"))
-    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    refuse_pickle(folder)
+    unet, factor = _build_unet(folder), _latent_factor(folder)
     return ModelInfo(
         id=model_id,
         family=family,
+        prediction_type=find_prediction_type(folder),
         resolution=unet.config.sample_size * factor,
         resolution_step=64 if factor >= 8 else 2 * factor,
         sha256=hash_folder(folder),
         num_parameters=sum(param.numel() for param in unet.parameters()),
-        adapter_dims=measure_adapters(unet),
+        adapter_dims=measure_adapters(unet) | measure_text_adapters(_build_text_encoders(folder)),
         defaults=defaults or FAMILY_DEFAULTS[family],
         calibration=calibration,
         description=description,
         example_prompts=example_prompts,
+        file_sha256=file_sha256,
     )
 
 
-def find_family(folder: Path) -> Family:
-    index = _read(folder / "model_index.json")
-    classes = {part: value[1] for part, value in index.items() if isinstance(value, list) and len(value) == 2}
-    if classes.get("unet") != "UNet2DConditionModel" or classes.get("text_encoder") != SD1_TEXT_ENCODER:
-        raise BadInput(f"{folder.name} is a {index.get('_class_name')}, not a Stable Diffusion 1.x")
-    if "text_encoder_2" in classes:
-        raise BadInput(f"{folder.name} has two text encoders: it is of the SDXL family, which is not taken yet")
-    return "sd1"
+def refuse_pickle(folder: Path) -> None:
+    """Raises BadInput where a part's weights are there only in a format that can carry code, or an index names such."""
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix in {".bin", ".ckpt", ".pt", ".pth"} and not any(path.parent.glob("*.safetensors")):
+            raise BadInput(
+                f"{folder.name}/{path.parent.name}/{path.name} is a pickle, which can run code when it is opened. "
+                "Convert it to .safetensors, or get the base in that format."
+            )
+    for path in sorted(folder.glob("*/*.safetensors.index.json")):
+        name = str(path.relative_to(folder))
+        shards = read_config(folder, name).get("weight_map")
+        if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
+            raise BadInput(f"{folder.name}/{name} names other files than .safetensors beside it: get the base anew.")
+
+
+def _is_shard(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
 
 
 def measure_adapters(unet: torch.nn.Module) -> dict[str, int]:
@@ -67,8 +80,18 @@ def measure_adapters(unet: torch.nn.Module) -> dict[str, int]:
     return {
         f"{kind}/{targets}": sum(_cost(layers[name]) for name in list_unet_targets(unet, kind, targets))
         for kind in ("lora", "locon")
-        for targets in ("attention", "attention_ff", "all")
+        for targets in TARGETS
     }
+
+
+def measure_text_adapters(encoders: list[torch.nn.Module]) -> dict[str, int]:
+    """The same for all the text encoders together, under ``text_encoder/<targets>``."""
+    return {f"text_encoder/{targets}": sum(_text_cost(encoder, targets) for encoder in encoders) for targets in TARGETS}
+
+
+def _text_cost(encoder: torch.nn.Module, targets: str) -> int:
+    layers = dict(encoder.named_modules())
+    return sum(_cost(layers[name]) for name in ClipNetwork(encoder, "", "").list_targets("lora", targets))
 
 
 def _cost(layer: torch.nn.Module) -> int:
@@ -84,21 +107,33 @@ def hash_folder(folder: Path) -> str:
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if path.name not in {CARD, "README.md"} and path.suffix != ".png":
             digest.update(str(path.relative_to(folder)).encode())
-            with path.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+            digest.update(bytes.fromhex(hash_file(path)))
     return digest.hexdigest()
 
 
-def _config(folder: Path, part: str) -> dict[str, object]:
-    return _read(folder / part / "config.json")
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> dict[str, object]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path.parent.name}/{path.name} cannot be read: no folder in diffusers' layout") from error
-    return dict(content)
+def _build_unet(folder: Path) -> Any:
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(read_config(folder, "unet/config.json"))
+
+
+def _latent_factor(folder: Path) -> int:
+    config = AutoencoderKL.load_config(folder, subfolder="vae")
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def _build_text_encoders(folder: Path) -> list[torch.nn.Module]:
+    parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]
+    with torch.device("meta"):
+        return [CLIPTextModel(CLIPTextConfig(**read_config(folder, f"{part}/config.json"))) for part in parts]
+
+
+def write_card(folder: Path, info: ModelInfo) -> None:
+    (folder / CARD).write_text(info.model_dump_json(indent=2) + "\n")
 
 
 def main() -> None:
@@ -118,7 +153,7 @@ def main() -> None:
         description=args.description,
         example_prompts=tuple(args.prompts),
     )
-    (args.folder / CARD).write_text(info.model_dump_json(indent=2) + "\n")
+    write_card(args.folder, info)
 
 
 if __name__ == "__main__":

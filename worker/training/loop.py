@@ -1,34 +1,42 @@
 """The training loop, to be read from top to bottom.
 
-A frozen base, a fresh adapter on its denoiser, cached latents and captions, and one optimizer. The run is
-a pure function of (plan, runtime, pictures): every draw is keyed by (seed, step, stream), so a run that was
-stopped at any step and resumed from its checkpoint ends in the same bytes.
+A frozen base, a fresh adapter on it, cached latents and captions, and one optimizer. The run is a pure function
+of (plan, runtime, pictures): every draw is keyed by (seed, step, stream), so a run that was stopped at any step
+and resumed from its checkpoint ends in the same bytes.
 """
 
-import hashlib
 import math
 import time
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from core.domain.artifacts import AdapterFormat
+from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
-from worker.training.adapters import attach, count_parameters, detach, read_modules
-from worker.training.checkpoint import State, load_checkpoint, save_checkpoint
-from worker.training.data import BatchOrder, Cache, fill_cache, pick_batch
-from worker.training.device import Runtime, be_deterministic, open_accelerator, peak_memory_bytes, reset_peak
+from worker.training.adapters import attach_all, count_parameters, detach, read_modules, silenced
+from worker.training.checkpoint import load_checkpoint, save_checkpoint
+from worker.training.continuation import start_from
+from worker.training.data import BatchOrder, Cache, fill_cache, frame, pick_batch
+from worker.training.device import Runtime, open_accelerator, peak_memory_bytes, set_checkpointing
+from worker.training.draws import seed_torch
 from worker.training.errors import BaseChanged, NanLoss
-from worker.training.families.protocol import Base
-from worker.training.formats import export
-from worker.training.objective import Draw, compute_loss
-from worker.training.observer import Observer, Picture, StepReport, Stop, Stopped
-from worker.training.optim import open_optimizer, open_schedule
-from worker.training.sampling import draw_grid, draw_samples
+from worker.training.families.protocol import Base, Conditioning
+from worker.training.formats import describe_for_kohya, export, hash_weights, to_kohya
+from worker.training.objective import Draw, compute_loss, compute_prior_loss
+from worker.training.observer import Observer, StepReport, Stop, Stopped
+from worker.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
+from worker.training.prior import Prior, draw_prior
+from worker.training.proof.pictures import layers_of, prove_files
+from worker.training.sampling import Gallery
+from worker.training.scores import measure_scores
+from worker.training.state import State
+from worker.training.validation import HeldOut
 
 LOSS_SMOOTHING = 0.98
 SECONDS_BETWEEN_CHECKPOINTS = 300.0
@@ -36,13 +44,8 @@ SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The files of a finished run, and what it measured of itself."""
-
-    files: Mapping[str, Path]  # format -> adapter
-    num_parameters: int
-    final_loss: float
-    seconds_per_step: float
-    peak_memory_bytes: int
+    files: Mapping[AdapterFormat, Path]
+    outcome: Outcome
 
 
 def train(
@@ -53,32 +56,41 @@ def train(
     observer: Observer,
     workdir: Path,
     resume_from: Path | None = None,
+    cache_folder: Path | None = None,
+    shared_cache: Path | None = None,
 ) -> TrainResult:
-    """Trains one adapter. ``files`` maps an image's sha256 to its local PNG.
+    """Trains one adapter. ``files`` maps the sha256 of an image, and of the adapter to begin with, to its local file;
+    ``cache_folder`` keeps what later attempts may use (default: in ``workdir``), ``shared_cache`` what other jobs may.
 
     Raises Stopped when the observer asks for it, and TrainingError where the run cannot end well. The base
     is left as it came.
     """
-    be_deterministic(runtime)
     accelerator = open_accelerator(runtime)
-    reset_peak(accelerator.device)
-    before = hash_weights(base)
+    refuse_unavailable(plan, accelerator.device)
+    before = hash_weights(base.denoiser)
     observer.phase(Phase.CACHING)
-    cache = fill_cache(base, plan, files, make_folder(workdir / "cache"), observer)
+    own_cache = cache_folder or workdir / "cache"
+    cache = fill_cache(base, plan, files, own_cache, observer)
     try:
-        run = Run(plan, runtime, base, cache, accelerator, observer, workdir)
+        with runtime.autocast():
+            prior = draw_prior(base, plan, runtime, cache.conditioning, shared_cache or own_cache, observer)
+        begin_with = plan.init_adapter if resume_from is None else None
+        layers = layers_of(base, plan.family) if begin_with else None
+        run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
         if resume_from is not None:
             load_checkpoint(run.state, plan, resume_from)
+        elif begin_with and layers:
+            start_from(files[begin_with.sha256], layers, run.networks, run.state.params, plan)
         run.draw_base_samples()
         run.steps()
-        observer.phase(Phase.EXPORTING)
-        exported = export(base, plan, read_modules(base, plan), runtime.precision, workdir)
-        result = run.conclude(exported)
+        result = run.conclude()
     finally:
-        detach(base)
-    if hash_weights(base) != before:
+        detach(base.denoiser)
+    with runtime.autocast():
+        proofs = prove_files(base, plan, result.files)
+    if hash_weights(base.denoiser) != before:
         raise BaseChanged("The base's weights changed during training")
-    return result
+    return TrainResult(result.files, result.outcome.model_copy(update={"proofs": proofs}))
 
 
 @dataclass
@@ -89,49 +101,55 @@ class Run:
     runtime: Runtime
     base: Base
     cache: Cache
+    prior: Prior
     accelerator: Accelerator
     observer: Observer
     workdir: Path
-    state: State = field(init=False)
     pace: list[float] = field(default_factory=list)
+    promoted: int | None = None  # the step, at the end
 
     def __post_init__(self) -> None:
-        params = attach(self.base, self.plan)
-        optimizer = self.accelerator.prepare_optimizer(open_optimizer(self.plan, params.values()))
-        self.state = State(params, optimizer, open_schedule(self.plan, optimizer.optimizer), self.accelerator)
-        self.order = BatchOrder(self.plan)
+        plan, self.device = self.plan, self.accelerator.device
+        attached = attach_all(self.base, plan)
+        self.networks, self.encoders = attached.networks, attached.encoders
+        optimizer = self.accelerator.prepare_optimizer(open_optimizer(plan, attached.groups, self.device))
+        self.state = State(attached.params, optimizer, open_schedule(plan, optimizer.optimizer), self.accelerator)
+        self.order = BatchOrder(plan)
+        self.held_out = HeldOut(self.base, plan, self.cache)
+        self.gallery = Gallery(self.base, plan, self.cache, self.workdir / "samples", self.observer)
         self.last_saved = time.monotonic()
-        if self.runtime.gradient_checkpointing:
-            self.base.denoiser.enable_gradient_checkpointing()
-        else:
-            self.base.denoiser.disable_gradient_checkpointing()
+        set_checkpointing(self.base.denoiser.module, self.runtime)
 
     def steps(self) -> None:
-        if self.state.step in self.plan.sample_steps:  # resumed right here: the grid may not have been drawn
-            self.draw_step_samples()
-        self.observer.phase(Phase.TRAINING)
-        while self.state.step < self.plan.steps:
+        self.look_again()
+        while not self.is_over():
             started = time.perf_counter()
             loss = self.one_step()
             self.report(loss, time.perf_counter() - started)
             self.obey()
+            self.look()
             if self.checkpoint_is_due():
                 self.save()
-            if self.state.step in self.plan.sample_steps:
-                self.draw_step_samples()
+
+    def is_over(self) -> bool:
+        """After all steps, or when the held-out loss has not fallen for as long as the plan is patient."""
+        return self.state.step >= self.plan.steps or self.is_exhausted()
+
+    def is_exhausted(self) -> bool:
+        return self.plan.patience is not None and self.state.count_idle(self.plan.min_delta) >= self.plan.patience
 
     def one_step(self) -> float:
         """One optimizer step over ``gradient_accumulation`` micro-batches; returns their mean loss."""
         plan, state, total = self.plan, self.state, 0.0
-        self.base.denoiser.train()
+        for network in self.networks:
+            network.module.train()
         for micro in range(plan.gradient_accumulation):
             number = state.step * plan.gradient_accumulation + micro
-            posteriors, conditioning = pick_batch(self.cache, plan, self.order, number)
-            draw = Draw(plan, self.base.process, number, posteriors)
-            with self.autocast():
-                loss = compute_loss(self.base, plan, draw, conditioning, self.accelerator.device)
-            self.accelerator.backward(loss / plan.gradient_accumulation)
-            total += loss.item() / plan.gradient_accumulation
+            seed_torch(plan.seed, number)  # dropout's masks are the only draws that torch itself makes
+            loss = self.learn(number)
+            if self.prior.examples:
+                loss += plan.prior_weight * self.keep(number)
+            total += loss / plan.gradient_accumulation
         if not math.isfinite(total):
             raise NanLoss(state.step + 1, state.schedule.get_last_lr()[0])
         self.accelerator.clip_grad_norm_(list(state.params.values()), plan.max_grad_norm)
@@ -139,7 +157,46 @@ class Run:
         state.optimizer.zero_grad()
         state.schedule.step()
         state.step += 1
+        if plan.ema is not None:
+            state.update_average(plan.ema)
         return total
+
+    def learn(self, number: int) -> float:
+        """Adds the gradient of micro-batch ``number``; returns its loss."""
+        examples, texts = pick_batch(self.cache, self.plan, self.order, number)
+        draw, total = Draw(self.plan, self.base.process, number, examples), 0.0
+        for part in self.runtime.split(len(texts)):
+            with self.runtime.autocast():
+                told = frame(self.encode(texts[part]), examples[part])
+                loss = compute_loss(self.base, self.plan, draw.take(part), told, self.device)
+            total += self.descend(loss, len(told) / len(texts))
+        return total
+
+    def keep(self, number: int) -> float:
+        """Adds the gradient of prior preservation; returns its loss, not yet weighted."""
+        examples, texts = self.prior.pick(self.plan, number)
+        draw, total = Draw(self.plan, self.base.process, number, examples, stream="prior-"), 0.0
+        for part in self.runtime.split(len(texts)):
+            drawn = draw.take(part)
+            with self.runtime.autocast():
+                with torch.no_grad(), silenced(self.networks):
+                    known = [self.cache.conditioning[text] for text in texts[part]]
+                    taught = drawn.ask(self.base, frame(known, examples[part]), self.device)
+                told = frame(self.encode(texts[part]), examples[part])
+                loss = compute_prior_loss(self.base, self.plan, drawn, told, taught, self.device)
+            total += self.descend(loss, len(told) / len(texts), self.plan.prior_weight)
+        return total
+
+    def descend(self, loss: torch.Tensor, share: float, weight: float = 1.0) -> float:
+        """Adds the gradient of a pass with that share of a micro-batch; returns its part of the loss."""
+        self.accelerator.backward(loss * share * weight / self.plan.gradient_accumulation)
+        return loss.item() * share
+
+    def encode(self, texts: list[str]) -> list[Conditioning]:
+        """From the cache, or by the text encoders as they stand where they are trained too."""
+        if self.encoders is None:
+            return [self.cache.conditioning[text] for text in texts]
+        return self.encoders.encode(texts)
 
     def report(self, loss: float, seconds: float) -> None:
         """Clients see a smoothed loss: single steps' losses depend mostly on their timesteps."""
@@ -147,7 +204,7 @@ class Run:
         weight = min(LOSS_SMOOTHING, 1 - 1 / state.step)
         state.loss = weight * state.loss + (1 - weight) * loss
         self.pace.append(seconds)
-        self.observer.step(StepReport(state.step, state.loss, state.schedule.get_last_lr()[0], seconds))
+        self.observer.step(StepReport(state.step, state.loss, effective_rate(state.optimizer), seconds))
 
     def obey(self) -> None:
         if self.observer.should_stop() is not None:
@@ -155,78 +212,98 @@ class Run:
             raise Stopped
 
     def save_if_asked(self) -> None:
-        if self.observer.should_stop() is Stop.SAVE:
+        """Not once the weights are promoted: the last step's checkpoint is there, and those are not what it was."""
+        if self.observer.should_stop() is Stop.SAVE and not self.promoted:
             self.save()
 
+    # --- looking at what there is: held-out loss, samples ---
+
+    def look_again(self) -> None:
+        """At the first step of this attempt: it may have been stopped before that was looked at, or right in it. Then
+        the checkpoint does not know the held-out loss of its own step, and no later one takes the last one's place."""
+        known = len(self.state.curve)
+        self.look()
+        if self.state.step > 0 and len(self.state.curve) > known and self.checkpoint_is_due():
+            self.save()
+
+    def look(self) -> None:
+        step, seen = self.state.step, [step for step, _ in self.state.curve]
+        if (step == 0 or step in self.plan.validation_steps) and self.plan.held_out_images and step not in seen:
+            self.validate()
+        if step in self.plan.sample_steps:
+            self.draw_samples()
+        if not self.is_over():
+            self.observer.phase(Phase.TRAINING)
+
+    def validate(self) -> None:
+        with self.showing(), torch.no_grad():
+            told = self.encode(self.held_out.texts)
+            losses = self.held_out.measure(told, self.device, self.observer)
+        self.state.judge(losses)
+        self.observer.validated(*self.state.curve[-1])
+
+    def draw_base_samples(self) -> None:
+        """The base alone, which stands beside the adapter in every grid."""
+        if self.plan.sample_prompts:
+            self.observer.phase(Phase.SAMPLING)
+            with silenced(self.networks), self.runtime.autocast():
+                self.gallery.draw(0, [self.cache.conditioning[prompt] for prompt in self.plan.sample_prompts])
+
+    def draw_samples(self) -> None:
+        self.observer.phase(Phase.SAMPLING)
+        with self.showing(), torch.no_grad():
+            self.gallery.draw(self.state.step, self.encode(list(self.plan.sample_prompts)))
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Within it the networks answer with the weights that would be exported now. A stop leaves a checkpoint
+        of the weights that are trained."""
+        for network in self.networks:
+            network.module.eval()
+        try:
+            with self.state.showing(self.state.weights()), self.runtime.autocast():
+                yield
+        except Stopped:
+            self.save_if_asked()
+            raise
+
     def checkpoint_is_due(self) -> bool:
-        if self.state.step == self.plan.steps:
+        if self.is_over():
             return True
         late = time.monotonic() - self.last_saved > SECONDS_BETWEEN_CHECKPOINTS
         return late or self.state.step % self.plan.checkpoint_every == 0
 
     def save(self) -> None:
-        path = make_folder(self.workdir / "checkpoints") / f"step-{self.state.step:06d}.safetensors"
+        path = self.workdir / "checkpoints" / f"step-{self.state.step:06d}.safetensors"
         save_checkpoint(self.state, self.plan, path)
         self.last_saved = time.monotonic()
         self.observer.checkpoint(self.state.step, self.state.loss, path)
 
-    # --- samples: the base alone at step 0, the adapter later, side by side in every grid ---
+    # --- the end ---
 
-    def draw_base_samples(self) -> None:
-        if self.plan.sample_prompts:
-            self.observer.phase(Phase.SAMPLING)
-            self.base.denoiser.disable_adapters()
-            self.before = self.draw(0)
-            self.base.denoiser.enable_adapters()
-            self.show(0, [("base", self.before)])
-
-    def draw_step_samples(self) -> None:
-        self.observer.phase(Phase.SAMPLING)
-        step = self.state.step
-        try:
-            drawn = self.draw(step)
-        except Stopped:
-            self.save_if_asked()
-            raise
-        self.show(step, [("base", self.before), (f"step {step}", drawn)])
-        if step < self.plan.steps:
-            self.observer.phase(Phase.TRAINING)
-
-    def draw(self, step: int) -> list[Picture]:
-        self.base.denoiser.eval()
-        folder = make_folder(self.workdir / "samples")
-        with self.autocast():
-            return draw_samples(self.base, self.plan, self.cache, step, folder, self.observer)
-
-    def show(self, step: int, columns: list[tuple[str, list[Picture]]]) -> None:
-        grid = self.workdir / "samples" / f"grid-{step:06d}.png"
-        draw_grid(columns, grid)
-        self.observer.samples(step, columns[-1][1], grid)
-
-    def autocast(self) -> torch.autocast | nullcontext[None]:
-        if self.runtime.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.accelerator.device.type, self.runtime.dtype)
-
-    def conclude(self, exported: Mapping[str, Path]) -> TrainResult:
-        return TrainResult(
-            files=exported,
-            num_parameters=count_parameters(self.state.params),
-            final_loss=self.state.loss,
+    def conclude(self) -> TrainResult:
+        """Promotes the best weights, measures them, and writes their files."""
+        state, plan, num_steps = self.state, self.plan, self.state.step
+        self.promoted = promoted = state.promote()
+        if plan.sample_prompts and promoted not in plan.sample_steps:
+            self.draw_samples()
+        with self.showing():
+            scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.device, self.observer)
+            cover = self.gallery.draw_cover(self.encode)
+        self.observer.phase(Phase.EXPORTING)
+        modules = read_modules(self.networks)
+        described = describe_for_kohya(plan, to_kohya(modules), self.runtime.precision, promoted, cover)
+        outcome = Outcome(
+            step=promoted,
+            num_steps=num_steps,
+            stopped_early=num_steps < plan.steps,
+            final_loss=state.loss,
+            held_out_losses=tuple(state.curve),
+            scores=scores,
+            proofs={},  # made once the adapter is off the base
+            num_parameters=count_parameters(state.params),
             seconds_per_step=sorted(self.pace)[len(self.pace) // 2] if self.pace else 0.0,
-            peak_memory_bytes=peak_memory_bytes(self.accelerator.device),
+            seconds_per_picture=self.gallery.seconds_per_picture,
+            peak_memory_bytes=peak_memory_bytes(self.device),
         )
-
-
-def hash_weights(base: Base) -> str:
-    """SHA-256 over the denoiser's tensors, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in base.denoiser.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def make_folder(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+        return TrainResult(export(modules, described, self.workdir), outcome)

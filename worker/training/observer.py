@@ -40,6 +40,9 @@ class Observer(Protocol):
 
     def step(self, report: StepReport) -> None: ...
 
+    def validated(self, step: int, loss: float) -> None:
+        """The held-out loss; step 0 is the base's."""
+
     def checkpoint(self, step: int, loss: float, path: Path) -> None: ...
 
     def samples(self, step: int, pictures: list[Picture], grid: Path) -> None: ...
@@ -56,6 +59,7 @@ class RecordingObserver:
     phases: list[Phase] = field(default_factory=list)
     units: int = 0
     steps: list[StepReport] = field(default_factory=list)
+    validations: list[tuple[int, float]] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     grids: list[tuple[int, list[Picture], Path]] = field(default_factory=list)
 
@@ -68,6 +72,9 @@ class RecordingObserver:
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)
+
+    def validated(self, step: int, loss: float) -> None:
+        self.validations.append((step, loss))
 
     def checkpoint(self, step: int, loss: float, path: Path) -> None:
         self.checkpoints.append((step, path))

@@ -1,28 +1,43 @@
-"""Noise processes: how pictures become noise, and what the denoiser is to predict."""
+"""Noise processes: how pictures become noise, what the denoiser is to predict, and how it is drawn with."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+
+from worker.training.families.protocol import NoiseProcess
+from worker.training.families.recognition import find_prediction_type, read_config
+
+
+def open_process(folder: Path) -> NoiseProcess:
+    """Raises BadInput for a kind of prediction that is not known."""
+    config = read_config(folder, "scheduler/scheduler_config.json")
+    if find_prediction_type(folder) == "flow":
+        return FlowProcess(config)
+    return DiffusionProcess(DDPMScheduler.from_config(config))
+
+
+def make_flow_scheduler(shift: float) -> DPMSolverMultistepScheduler:
+    """Its first order is Euler's method on the flow. diffusers' FlowMatchEulerDiscreteScheduler takes the same steps,
+    but has not what the pipelines of SD 1.x to SDXL ask of a scheduler."""
+    return DPMSolverMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, solver_order=1, steps_offset=1
+    )
 
 
 class DiffusionProcess:
     """Discrete-time diffusion with epsilon or v prediction, by the base's own scheduler config."""
 
     def __init__(self, scheduler: DDPMScheduler) -> None:
-        self.config: Any = scheduler.config
+        self._config: Any = scheduler.config
         self._scheduler = scheduler
         self.num_timesteps: int = scheduler.config.num_train_timesteps
         self._predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
 
-    @classmethod
-    def from_folder(cls, folder: Path) -> "DiffusionProcess":
-        """Raises ValueError for a kind of prediction that is not known."""
-        scheduler = DDPMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-        if scheduler.config.prediction_type not in {"epsilon", "v_prediction"}:
-            raise ValueError(f"prediction_type {scheduler.config.prediction_type} is neither epsilon nor v_prediction")
-        return cls(scheduler)
+    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        return torch.randint(self.num_timesteps, (count,), generator=rng)
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         noisy: torch.Tensor = self._scheduler.add_noise(latents_BCHW, noise, timesteps_B)
@@ -44,3 +59,37 @@ class DiffusionProcess:
         clipped = snr.clamp(max=gamma)
         weights = clipped / (snr + 1) if self._predicts_v else torch.where(snr > 0, clipped / snr, 1.0)
         return weights.float()
+
+    def open_sampler(self) -> DDIMScheduler:
+        """DDIM (arXiv 2010.02502) with trailing timesteps (arXiv 2305.08891, section 3.3)."""
+        return DDIMScheduler.from_config(self._config, timestep_spacing="trailing", clip_sample=False)
+
+
+class FlowProcess:
+    """Rectified flow (arXiv 2209.03003): straight lines from pictures to noise, whose velocity is predicted.
+
+    A timestep is the share of noise, times 1000, and no whole number. Most are drawn from the middle, where the
+    velocity is hardest to tell: logit-normal, then shifted as the base was (arXiv 2403.03206, sections 3.1, 5.3.2).
+    """
+
+    num_timesteps = 1000
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+
+    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        share = torch.sigmoid(torch.randn(count, generator=rng))
+        return self.num_timesteps * self._shift * share / (1 + (self._shift - 1) * share)
+
+    def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+        share = (timesteps_B / self.num_timesteps).view(-1, 1, 1, 1)
+        return torch.lerp(latents_BCHW, noise, share.to(latents_BCHW.dtype))
+
+    def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+        return noise - latents_BCHW
+
+    def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor:
+        raise AssertionError("a plan for a flow base has no min_snr_gamma")
+
+    def open_sampler(self) -> DPMSolverMultistepScheduler:
+        return make_flow_scheduler(self._shift)

@@ -1,14 +1,16 @@
 """Sample pictures during a run, and the labelled grid that shows the base against the adapter."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from core.domain.plan import TrainPlan
 from worker.training.data import EMPTY, Cache
-from worker.training.families.protocol import Base
+from worker.training.families.protocol import Base, Conditioning, Framing, Sampling
 from worker.training.observer import Observer, Picture, Stopped
 
 PICTURES_AT_ONCE = 4
@@ -17,31 +19,64 @@ MIN_TILE, MARGIN, LABEL = 192, 12, 22
 INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
 
 
-def draw_samples(
-    base: Base, plan: TrainPlan, cache: Cache, step: int, folder: Path, observer: Observer
-) -> list[Picture]:
-    """One picture per prompt, each from its own seed, saved as PNG with its parameters. A unit is a few pictures."""
-    pictures: list[Picture] = []
-    prompts = list(enumerate(plan.sample_prompts))
-    for start in range(0, len(prompts), PICTURES_AT_ONCE):
-        chunk = prompts[start : start + PICTURES_AT_ONCE]
-        images = base.sample(
-            [cache.conditioning[prompt] for _, prompt in chunk],
-            cache.conditioning[EMPTY],
-            seeds=[plan.sample_seed + index for index, _ in chunk],
-            num_steps=plan.sample_num_steps,
-            guidance_scale=plan.sample_guidance_scale,
-            side=plan.resolution,
-        )
-        for (index, prompt), image in zip(chunk, images, strict=True):
-            path = folder / f"step-{step:06d}-{index:02d}.png"
-            seed = plan.sample_seed + index
-            image.save(path, pnginfo=_parameters(plan, prompt, seed, step))
-            pictures.append(Picture(prompt, seed, path))
-        observer.unit(len(pictures), len(prompts))
-        if observer.should_stop():
-            raise Stopped
-    return pictures
+class Gallery:
+    """Draws the plan's prompts again and again, and lays each step's pictures beside the base's."""
+
+    def __init__(self, base: Base, plan: TrainPlan, cache: Cache, folder: Path, observer: Observer) -> None:
+        self._base, self._plan, self._folder, self._observer = base, plan, folder, observer
+        self._empty = cache.conditioning[EMPTY]
+        self._before: list[Picture] = []
+        self.seconds_per_picture: float | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(self, step: int, told: Sequence[Conditioning]) -> None:
+        """Step 0 is the base's. A unit is a few pictures; may raise Stopped between two."""
+        pictures = self._draw_pictures(step, told)
+        if step == 0:
+            self._before, columns = pictures, [("base", pictures)]
+        else:
+            columns = [("base", self._before), (f"step {step}", pictures)]
+        grid = self._folder / f"grid-{step:06d}.png"
+        draw_grid(columns, grid)
+        self._observer.samples(step, pictures, grid)
+
+    @torch.no_grad()
+    def draw_cover(self, encode: Callable[[list[str]], list[Conditioning]]) -> Image.Image | None:
+        """The first prompt's picture, drawn alone: a run that resumed has not the files of earlier grids."""
+        if not self._plan.sample_prompts:
+            return None
+        told = encode([self._plan.sample_prompts[0]])[0]
+        latents_BCHW = self._base.sample([told], self._empty, [self._plan.sample_seed], plan_sampling(self._plan))
+        return self._base.decode(latents_BCHW)[0]
+
+    def _draw_pictures(self, step: int, told: Sequence[Conditioning]) -> list[Picture]:
+        pictures: list[Picture] = []
+        started = time.perf_counter()
+        prompts = list(enumerate(self._plan.sample_prompts))
+        for start in range(0, len(prompts), PICTURES_AT_ONCE):
+            chunk = prompts[start : start + PICTURES_AT_ONCE]
+            seeds = [self._plan.sample_seed + index for index, _ in chunk]
+            rows = told[start : start + len(chunk)]
+            latents_BCHW = self._base.sample(rows, self._empty, seeds, plan_sampling(self._plan))
+            for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
+                path = self._folder / f"step-{step:06d}-{index:02d}.png"
+                image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
+                pictures.append(Picture(prompt, seed, path))
+            self._observer.unit(len(pictures), len(prompts))
+            if self._observer.should_stop():
+                raise Stopped
+        self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
+        return pictures
+
+
+def plan_sampling(plan: TrainPlan) -> Sampling:
+    return Sampling(plan.sample_num_steps, plan.sample_guidance_scale, plan.resolution, plan.resolution)
+
+
+def plan_framing(base: Base, plan: TrainPlan) -> Conditioning:
+    """Of a picture that the base draws itself: whole, and never larger than it is."""
+    square = (plan.resolution, plan.resolution)
+    return base.describe_framing(Framing(square, (0, 0), square))
 
 
 def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
@@ -58,7 +93,7 @@ def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
 def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> None:
     """A row per prompt, with the prompt above it; a column per (label, pictures)."""
     prompts = [picture.prompt for picture in columns[0][1]]
-    with Image.open(columns[0][1][0].path) as first:
+    with Image.open(columns[0][1][0].path, formats=["PNG"]) as first:
         tile = max(MIN_TILE, first.width)
     row_height = LABEL + tile + MARGIN
     size = (MARGIN + len(columns) * (tile + MARGIN), MARGIN + LABEL + len(prompts) * row_height)
@@ -73,7 +108,7 @@ def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> N
                 pen.text(
                     (left, top + 3), _shorten(pen, picture.prompt, size[0] - 2 * MARGIN), font=_font(12), fill=FAINT
                 )
-            with Image.open(picture.path) as image:
+            with Image.open(picture.path, formats=["PNG"]) as image:
                 sheet.paste(image.resize((tile, tile), Image.Resampling.BICUBIC), (left, top + LABEL))
     sheet.save(path)
 

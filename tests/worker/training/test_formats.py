@@ -17,7 +17,7 @@ from tests.fixtures.bases import make_plan, write_pictures
 from worker.training.adapters import ADAPTER
 from worker.training.device import choose_runtime
 from worker.training.families import load_base
-from worker.training.families.sd1 import list_unet_targets
+from worker.training.families.unet import list_unet_targets
 from worker.training.formats import tensor_bytes, write_safetensors
 from worker.training.inspection import measure_adapters
 from worker.training.loop import train
@@ -117,6 +117,8 @@ def test_the_metadata_is_that_of_both_worlds(trained: dict[str, dict[str, Path]]
     assert json.loads(kohya["ss_bucket_info"])["buckets"]["0"] == {"count": 4, "resolution": [64, 64]}
     assert kohya["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert kohya["modelspec.trigger_phrase"] == "zap"
+    assert kohya["modelspec.prediction_type"] == "epsilon"
+    assert kohya["ss_new_sd_model_hash"].startswith(kohya["ss_sd_model_hash"])
     assert diffusers["format"] == "pt"
     assert json.loads(diffusers["lora_adapter_metadata"])["unet.lora_alpha"] == 10.0
 

@@ -1,4 +1,4 @@
-"""The noise process against the papers' formulas."""
+"""The noise process and the losses against the papers' formulas."""
 
 from pathlib import Path
 
@@ -8,9 +8,15 @@ from diffusers import DDPMScheduler
 
 from core.domain.model import ModelInfo
 from tests.fixtures.bases import make_plan, write_pictures
+from worker.training.adapters import attach_all, silenced
+from worker.training.data import Example, fill_cache
+from worker.training.device import choose_runtime
+from worker.training.families import load_base
 from worker.training.families.protocol import Posterior
-from worker.training.objective import Draw
-from worker.training.process import DiffusionProcess
+from worker.training.objective import Draw, compare, compute_prior_loss
+from worker.training.observer import RecordingObserver
+from worker.training.prior import draw_prior
+from worker.training.process import DiffusionProcess, FlowProcess
 
 TIMESTEPS = torch.tensor([0, 100, 500, 999])
 
@@ -42,6 +48,35 @@ def test_a_zero_terminal_snr_gives_finite_weights(prediction_type: str) -> None:
     assert torch.isfinite(weights).all()
 
 
+def test_the_flow_leads_from_noise_to_the_picture() -> None:
+    """x0 = x_t - t v, on the straight line between them (arXiv 2209.03003)."""
+    flow = FlowProcess({})
+    latents, noise, timesteps = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0.0, 100, 512.5, 1000])
+    noisy, velocity = flow.add_noise(latents, noise, timesteps), flow.target(latents, noise, timesteps)
+    torch.testing.assert_close(noisy - (timesteps / 1000).view(-1, 1, 1, 1) * velocity, latents)
+    assert torch.equal(noisy[0], latents[0]) and torch.equal(noisy[3], noise[3])
+
+
+@pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
+def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, median: float) -> None:
+    drawn = FlowProcess({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    assert drawn.median() == pytest.approx(median, abs=10)
+    assert drawn.min() > 0 and drawn.max() < 1000 and (drawn < 250).float().mean() < 0.15
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_the_flow_sampler_takes_eulers_steps(shift: float) -> None:
+    """A velocity that is the same everywhere is integrated without error; the start is a thousandth short of noise."""
+    latents, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
+    sampler, now = FlowProcess({"shift": shift}).open_sampler(), noise
+    sampler.set_timesteps(10)
+    for timestep in sampler.timesteps:
+        now = sampler.step(noise - latents, timestep, now).prev_sample
+    torch.testing.assert_close(now, latents, atol=1e-2, rtol=0)
+    share = sampler.timesteps[5] / 1000  # halfway
+    assert float(share) == pytest.approx(shift * 0.5 / (1 + (shift - 1) * 0.5), abs=0.01)
+
+
 def test_v_is_what_undoes_the_noise() -> None:
     """x0 = sqrt(a) x_t - sqrt(1 - a) v (arXiv 2202.00512, appendix D)."""
     v = process("v_prediction")
@@ -54,11 +89,11 @@ def test_v_is_what_undoes_the_noise() -> None:
 
 def test_a_draw_depends_on_seed_and_step_alone(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
     manifest, _ = write_pictures(tmp_path, [(64, 64)] * 2)
-    posteriors = [Posterior(torch.zeros(4, 16, 16), torch.ones(4, 16, 16))] * 2
+    examples = [Example(Posterior(torch.zeros(4, 16, 16), torch.ones(4, 16, 16)), {})] * 2
     epsilon = process("epsilon")
 
     def draw(step: int, **spec: object) -> Draw:
-        return Draw(make_plan(manifest, random_base[1], **spec), epsilon, step, posteriors)
+        return Draw(make_plan(manifest, random_base[1], **spec), epsilon, step, examples)
 
     first, again = draw(3), draw(3)
     assert torch.equal(first.noise, again.noise)
@@ -69,3 +104,64 @@ def test_a_draw_depends_on_seed_and_step_alone(random_base: tuple[Path, ModelInf
     offset = draw(3, loss={"noise_offset": 0.5}).noise - first.noise
     torch.testing.assert_close(offset, offset.mean(dim=(2, 3), keepdim=True).expand_as(offset))
     assert offset.abs().max() > 0.01
+
+
+def test_huber_is_square_near_zero_and_linear_far_from_it(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+    manifest, _ = write_pictures(tmp_path, [(64, 64)])
+    plan = make_plan(manifest, random_base[1], loss={"type": "huber", "huber_c": 0.1})
+    zero = torch.zeros(1, 1, 1, 1)
+    near, far = (compare(plan, torch.full_like(zero, x), zero, None).item() for x in (1e-3, 10.0))
+    assert near == pytest.approx(1e-6, rel=0.01)
+    assert far == pytest.approx(2 * 0.1 * 10, rel=0.02)
+
+
+def test_a_mask_counts_only_what_it_shows_however_small(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+    manifest, _ = write_pictures(tmp_path, [(64, 64)])
+    plan = make_plan(manifest, random_base[1])
+    target = torch.zeros(2, 4, 8, 8)
+    predicted = target.clone()
+    predicted[:, :, 0, 0] = 3.0
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[0, :, 0, 0] = 1.0
+    masks[1, :, 4:, 4:] = 0.5
+    assert compare(plan, predicted, target, masks).tolist() == [9.0, 0.0]
+
+
+def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
+    random_base: tuple[Path, ModelInfo], tmp_path: Path
+) -> None:
+    manifest, files = write_pictures(tmp_path, [(64, 64), (64, 64)], masked=1)
+    plan = make_plan(manifest, random_base[1], flip=True)
+    base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
+    cache = fill_cache(base, plan, files, tmp_path / "cache", RecordingObserver())
+    mask, mirrored = cache.examples[0, False].mask, cache.examples[0, True].mask
+    assert mask is not None and mirrored is not None
+    assert mask.shape == (1, *cache.examples[0, False].posterior.mean.shape[1:])
+    assert (mask[0, :, 0] == 1).all() and (mask[0, :, -1] == 0).all()
+    torch.testing.assert_close(mirrored, mask.flip(-1))
+    assert cache.examples[1, False].mask is None
+    draw = Draw(plan, base.process, 0, [cache.examples[0, False], cache.examples[1, False]])
+    assert draw.masks is not None
+    assert (draw.masks[1] == 1).all()
+
+
+def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+    manifest, _ = write_pictures(tmp_path, [(64, 64)])
+    prior = {"prior_preservation": {"class_prompt": "a thing", "num_images": 3}}
+    plan = make_plan(manifest, random_base[1], loss=prior, precision="fp32")
+    base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
+    told = {"a thing": base.open_text_encoders().encode(["a thing"])[0], "": base.open_text_encoders().encode([""])[0]}
+    runtime = choose_runtime(plan, torch.device("cpu"), 1, 1)
+    drawn = draw_prior(base, plan, runtime, told, tmp_path, RecordingObserver())
+    again = draw_prior(base, plan, runtime, told, tmp_path, RecordingObserver())
+    assert len(drawn.examples) == 3 and len(list(tmp_path.glob("*.prior"))) == 1
+    assert all(
+        torch.equal(a.posterior.mean, b.posterior.mean) for a, b in zip(drawn.examples, again.examples, strict=True)
+    )
+    examples, texts = drawn.pick(plan, 0)
+    draw = Draw(plan, base.process, 0, examples, stream="prior-")
+    rows = [told[text] for text in texts]
+    attach_all(base, plan)
+    with silenced([base.denoiser]):
+        taught = draw.ask(base, rows, torch.device("cpu"))
+    assert compute_prior_loss(base, plan, draw, rows, taught, torch.device("cpu")).item() == 0.0

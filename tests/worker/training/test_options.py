@@ -16,7 +16,7 @@ from core.domain.spec import TrainingSpec
 from tests.fixtures.bases import make_plan, write_pictures
 from worker.training.device import Runtime, choose_runtime
 from worker.training.families import load_base
-from worker.training.loop import train
+from worker.training.loop import TrainResult, train
 from worker.training.observer import RecordingObserver
 
 BASELINE: dict[str, Any] = {
@@ -25,16 +25,17 @@ BASELINE: dict[str, Any] = {
     "samples": {"prompts": []},
     "captions": {"dropout": 0.0},
     "schedule": {"name": "constant", "warmup_steps": 0},
+    "validation": {"fraction": 0},
+    "evaluation": "off",
 }
 
 
 class Outcome:
     """What a run left, for a row's check to look at."""
 
-    def __init__(
-        self, plan: TrainPlan, runtime: Runtime, tensors: dict[str, torch.Tensor], seen: RecordingObserver
-    ) -> None:
-        self.plan, self.runtime, self.tensors, self.seen = plan, runtime, tensors, seen
+    def __init__(self, plan: TrainPlan, runtime: Runtime, result: TrainResult, seen: RecordingObserver) -> None:
+        self.plan, self.runtime, self.result, self.seen = plan, runtime, result, seen
+        self.tensors = load_file(result.files["kohya"])
 
 
 def weights(a: Outcome, b: Outcome) -> bool:
@@ -80,11 +81,23 @@ def runtimes(a: Outcome, b: Outcome) -> bool:
     return a.runtime != b.runtime
 
 
+def evaluations(a: Outcome, b: Outcome) -> bool:
+    return [step for step, _ in a.seen.validations] != [step for step, _ in b.seen.validations]
+
+
+def scores(a: Outcome, b: Outcome) -> bool:
+    return a.result.outcome.scores.retention is None and b.result.outcome.scores.retention is not None
+
+
 def plans(a: Outcome, b: Outcome) -> bool:
     return a.plan != b.plan
 
 
 SHOWN: dict[str, Any] = {"samples": {"prompts": ["a cat"]}}
+HELD: dict[str, Any] = {"validation": {"fraction": 0.5, "every": 1}, "steps": 6}
+PATIENT: dict[str, Any] = {**HELD["validation"], "early_stopping": {"patience": 2, "min_delta": 0.9}}
+PRIOR: dict[str, Any] = {"prior_preservation": {"class_prompt": "a thing", "num_images": 4}}
+TEXT: dict[str, Any] = {"text_encoder": {"train": True}}
 SHUFFLED: dict[str, Any] = {"captions": {"dropout": 0.0, "shuffle": True}}
 
 Check = Callable[[Outcome, Outcome], bool]
@@ -94,6 +107,13 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("trigger", {}, {"trigger": "bip"}, weights),
     ("preset", {"steps": None}, {"preset": "quick"}, steps),
     ("adapter.type", {}, {"adapter": {"type": "locon"}}, layers),
+    ("adapter.type", {}, {"adapter": {"type": "dora"}}, layers),
+    ("adapter.rslora", {}, {"adapter": {"rslora": True}}, alphas),
+    ("adapter.dropout", {}, {"adapter": {"dropout": 0.5}}, weights),
+    ("adapter.ema", {}, {"adapter": {"ema": 0.9}}, weights),
+    ("text_encoder.train", {}, TEXT, layers),
+    ("text_encoder.rank", TEXT, {"text_encoder": {"train": True, "rank": 2}}, shapes),
+    ("text_encoder.learning_rate", TEXT, {"text_encoder": {"train": True, "learning_rate": 0.1}}, weights),
     ("adapter.rank", {}, {"adapter": {"rank": 2}}, shapes),
     ("adapter.alpha", {}, {"adapter": {"alpha": 1}}, alphas),
     ("adapter.targets", {}, {"adapter": {"targets": "all"}}, layers),
@@ -104,20 +124,58 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("resolution", {}, {"resolution": 96}, weights),
     ("bucketing", {}, {"bucketing": False}, weights),
     ("flip", {}, {"flip": True}, weights),
+    ("masks", {}, {"masks": False}, weights),
     ("precision", {}, {"precision": "bf16"}, weights),
     ("gradient_checkpointing", {}, {"gradient_checkpointing": True}, runtimes),
     ("seed", {}, {"seed": 1}, weights),
+    ("optimizer.name", {}, {"optimizer": {"name": "adafactor"}}, weights),
+    ("optimizer.name", {}, {"optimizer": {"name": "prodigy"}}, weights),
+    ("optimizer.name", {}, {"optimizer": {"name": "lion"}}, weights),
     ("optimizer.learning_rate", {}, {"optimizer": {"learning_rate": 1e-2}}, weights),
     ("optimizer.weight_decay", {}, {"optimizer": {"weight_decay": 0.9}}, weights),
     ("optimizer.betas", {}, {"optimizer": {"betas": [0.5, 0.9]}}, weights),
     ("schedule.name", {}, {"schedule": {"name": "cosine", "warmup_steps": 0}}, rates),
+    ("schedule.name", {}, {"schedule": {"name": "linear", "warmup_steps": 0}}, rates),
+    ("schedule.name", {}, {"schedule": {"name": "polynomial", "warmup_steps": 0}}, rates),
+    ("schedule.name", {}, {"schedule": {"name": "cosine_with_restarts", "warmup_steps": 0}}, rates),
+    (
+        "schedule.num_cycles",
+        {"schedule": {"name": "cosine_with_restarts", "warmup_steps": 0}},
+        {"schedule": {"name": "cosine_with_restarts", "warmup_steps": 0, "num_cycles": 2}},
+        rates,
+    ),
     ("schedule.warmup_steps", {}, {"schedule": {"name": "constant", "warmup_steps": 3}}, rates),
+    ("loss.type", {}, {"loss": {"type": "huber"}}, weights),
+    ("loss.huber_c", {"loss": {"type": "huber"}}, {"loss": {"type": "huber", "huber_c": 1}}, weights),
+    ("loss.prior_preservation.num_images", {}, {"loss": PRIOR}, weights),
+    (
+        "loss.prior_preservation.class_prompt",
+        {"loss": PRIOR},
+        {"loss": {"prior_preservation": {**PRIOR["prior_preservation"], "class_prompt": "other"}}},
+        weights,
+    ),
+    (
+        "loss.prior_preservation.weight",
+        {"loss": PRIOR},
+        {"loss": {"prior_preservation": {**PRIOR["prior_preservation"], "weight": 9}}},
+        weights,
+    ),
     ("loss.min_snr_gamma", {}, {"loss": {"min_snr_gamma": 1}}, weights),
     ("loss.noise_offset", {}, {"loss": {"noise_offset": 0.2}}, weights),
     ("captions.template", {}, {"captions": {"dropout": 0.0, "template": "a photo of {trigger}"}}, weights),
     ("captions.dropout", {}, {"captions": {"dropout": 0.9}}, weights),
     ("captions.shuffle", {}, SHUFFLED, weights),
     ("captions.keep_tokens", SHUFFLED, {"captions": {**SHUFFLED["captions"], "keep_tokens": 3}}, weights),
+    ("validation.fraction", {}, {"validation": {"fraction": 0.5}}, evaluations),
+    ("validation.every", HELD, {"validation": {"fraction": 0.5, "every": 2}}, evaluations),
+    ("validation.early_stopping.patience", HELD, {"validation": PATIENT}, steps),
+    (
+        "validation.early_stopping.min_delta",
+        {**HELD, "validation": PATIENT},
+        {"validation": {**PATIENT, "early_stopping": {"patience": 2}}},
+        steps,
+    ),
+    ("evaluation", {}, {"evaluation": "on"}, scores),
     ("checkpoints.every", {}, {"checkpoints": {"every": 1}}, checkpoints),
     ("checkpoints.keep", {}, {"checkpoints": {"keep": 5}}, plans),
     ("samples.prompts", {}, SHOWN, grids),
@@ -129,8 +187,9 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
 ]
 
 ELSEWHERE = {
-    "optimizer.name",  # one value so far
+    "init_adapter",  # test_loading.py, tests/worker/test_init_adapter.py
     "priority",  # orders the queue: tests/core/db
+    "webhook",  # tests/worker/webhooks
     "metadata",  # given back as it came: tests/app
 }
 
@@ -153,7 +212,7 @@ def run(
     random_base: tuple[Path, ModelInfo], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[dict[str, Any]], Outcome]:
     folder, info = random_base
-    manifest, files = write_pictures(tmp_path_factory.mktemp("pictures"), [(64, 64)] * 3 + [(96, 64)])
+    manifest, files = write_pictures(tmp_path_factory.mktemp("pictures"), [(64, 64)] * 3 + [(96, 64)], masked=2)
     made: dict[str, Outcome] = {}
 
     def run_once(spec: dict[str, Any]) -> Outcome:
@@ -164,7 +223,7 @@ def run(
             base = load_base("sd1", folder, torch.device("cpu"), runtime.dtype)
             seen = RecordingObserver()
             result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"))
-            made[key] = Outcome(plan, runtime, load_file(result.files["kohya"]), seen)
+            made[key] = Outcome(plan, runtime, result, seen)
         return made[key]
 
     return run_once

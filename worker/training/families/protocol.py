@@ -5,13 +5,14 @@ Shapes: B batch, C latent channels, H and W latent height and width. Pictures ar
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from PIL import Image
 
 Conditioning = Mapping[str, torch.Tensor]
-"""What the denoiser is told of one prompt: named tensors without a batch dimension, float32 on the CPU."""
+"""What the denoiser is told of one sample: named tensors without a batch dimension, float32."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +23,73 @@ class Posterior:
     std: torch.Tensor
 
 
+@dataclass(frozen=True)
+class Framing:
+    """How a picture came to its training size, in pixels: families that are told of it (SDXL, arXiv 2307.01952,
+    section 2.2) learn not to draw cropped or enlarged pictures."""
+
+    original: tuple[int, int]  # height, width
+    crop: tuple[int, int]  # top, left
+    target: tuple[int, int]  # height, width
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How pictures are drawn from a base: ``width`` and ``height`` in pixels."""
+
+    num_steps: int
+    guidance_scale: float
+    width: int
+    height: int
+
+
+class Network(Protocol):
+    """A network that adapters may change, and what other tools call it and its layers."""
+
+    @property
+    def module(self) -> Any:
+        """A torch module; diffusers' and transformers' have no stubs for what peft adds to them."""
+
+    @property
+    def kohya_prefix(self) -> str:
+        """Such as ``lora_unet`` or ``lora_te1``."""
+
+    @property
+    def diffusers_prefix(self) -> str:
+        """Such as ``unet`` or ``text_encoder_2``."""
+
+    def list_targets(self, adapter_type: str, targets: str) -> list[str]:
+        """Full names of the layers that an adapter of this kind changes."""
+
+    def kohya_path(self, layer: str) -> str:
+        """The dotted path behind a layer's name in kohya's files, whose dots become underscores there."""
+
+    def diffusers_path(self, layer: str) -> str:
+        """The layer's path in diffusers' files."""
+
+
+class Denoiser(Network, Protocol):
+    @property
+    def feature_layer(self) -> Any:
+        """The module whose output (B, D, height, width) describes what a picture shows, place by place."""
+
+
+class TextEncoders(Protocol):
+    """A family's tokenizers and text encoders, in memory while this object lives."""
+
+    networks: Sequence[Network]
+
+    def encode(self, texts: Sequence[str]) -> list[Conditioning]:
+        """On the encoders' device. Gradients flow into whatever asks for them."""
+
+
 class NoiseProcess(Protocol):
     """How pictures become noise, and what the denoiser is to predict."""
 
     num_timesteps: int
+
+    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
+        """(B,), 0..num_timesteps: on the CPU, as often as training is to see each."""
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
@@ -33,39 +97,40 @@ class NoiseProcess(Protocol):
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
 
+    def open_sampler(self) -> Any:
+        """A scheduler of diffusers, with which sample pictures are drawn."""
+
 
 class Base(Protocol):
     """A loaded base. The denoiser stays in memory between jobs; encoders are opened when needed and dropped."""
 
-    denoiser: Any
-    """A diffusers ModelMixin with PEFT's adapter methods; they have no stubs."""
+    denoiser: Denoiser
     process: NoiseProcess
-    kohya_prefix: str
-    """Of the denoiser's keys in kohya's files, such as ``lora_unet``."""
-    diffusers_prefix: str
-    """Of the denoiser's keys in diffusers' files, such as ``unet``."""
 
-    def list_targets(self, adapter_type: str, targets: str) -> list[str]:
-        """Full names of the denoiser's layers that an adapter of this kind changes."""
-
-    def encode_texts(self, texts: Sequence[str]) -> Iterator[Conditioning]:
-        """One at a time; the text encoder is gone from memory when the iterator ends."""
+    def open_text_encoders(self) -> TextEncoders:
+        """Read anew from the base's files each time, frozen, in fp32: whatever is done to them is gone with them."""
 
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
         """(3, height, width) each, of any size that the latents' factor divides; the encoder is gone at the end."""
+
+    def describe_framing(self, framing: Framing) -> Conditioning:
+        """What this family's denoiser is told of a picture's size and crop; empty where it is told nothing."""
 
     def predict(
         self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
     ) -> torch.Tensor: ...
 
     def sample(
-        self,
-        prompts: Sequence[Conditioning],
-        empty: Conditioning,
-        *,
-        seeds: Sequence[int],
-        num_steps: int,
-        guidance_scale: float,
-        side: int,
-    ) -> list[Image.Image]:
-        """One square picture per prompt, ``side`` pixels wide, each from a CPU generator of its own seed."""
+        self, prompts: Sequence[Conditioning], negative: Conditioning, seeds: Sequence[int], how: Sampling
+    ) -> torch.Tensor:
+        """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator of its own seed, scaled as in training."""
+
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
+        """The pictures of such latents; the decoder is gone at the end."""
+
+    def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
+        """As whoever downloads the file would: diffusers' loader reads it, and its pipeline draws. The base is left
+        without it."""
+
+    def free(self) -> None:
+        """Gives back what opened encoders held on the device."""

@@ -1,0 +1,193 @@
+"""Files made elsewhere: read, refused with the reason, or written anew so that both formats say the same."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from core.domain.adoption import Adopted, Adoption
+from core.domain.model import Family
+from tests.fixtures.bases import write_random_base
+from worker.training.adoption import adopt, build_networks
+from worker.training.families.protocol import Network
+from worker.training.formats import LoraModule, Tensors, describe_for_diffusers, to_diffusers, to_kohya
+from worker.training.proof.adapters import AdapterModule, read_adapter
+from worker.training.proof.layers import list_layers
+
+FAMILIES: tuple[Family, ...] = ("sd1", "sd2", "sdxl")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[Family, Path]:
+    home = tmp_path_factory.mktemp("models")
+    for family in FAMILIES:
+        write_random_base(home / family, family=family)
+    return {family: home / family for family in FAMILIES}
+
+
+def draw(networks: list[Network], kind: str = "lora", *, rank: int = 4, alpha: float = 2.0) -> list[LoraModule]:
+    """Seeded halves on all targets; a LoCon's convolutions have half the rank and alpha, as LyCORIS' often do."""
+    rng = torch.Generator().manual_seed(5)
+    made = []
+    for network in networks:
+        for path in network.list_targets(kind, "all"):
+            outputs, inputs, *kernel = network.module.get_submodule(path).weight.shape
+            ones, own = [1] * len(kernel), rank // 2 if max(kernel, default=1) > 1 else rank
+            down = torch.randn(own, inputs, *kernel, generator=rng)
+            up = torch.randn(outputs, own, *ones, generator=rng) / 10
+            magnitude = torch.rand(*([1] if kernel else []), outputs, *ones, generator=rng) if kind == "dora" else None
+            made.append(LoraModule(network, path, down, up, alpha * own / rank, magnitude))
+    return made
+
+
+def run(
+    tmp_path: Path, folders: dict[Family, Path], family: Family, tensors: Tensors | None = None, **said: str
+) -> Adopted:
+    folder = tmp_path / "written"
+    folder.mkdir(exist_ok=True)
+    if tensors is not None:
+        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / "a.safetensors", said)
+    return adopt(Adoption(family=family, model_folder=folders[family], file=tmp_path / "a.safetensors", folder=folder))
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="pt") as file:
+        return dict(file.metadata())
+
+
+def update_of(module: AdapterModule) -> torch.Tensor:
+    rank = module.down.shape[0]
+    return module.alpha / rank * module.up.flatten(1) @ module.down.flatten(1)
+
+
+def check_both(adopted: Adopted, made: list[LoraModule], networks: list[Network], family: Family) -> None:
+    """Both files hold every module's update, at the layer that it was made for."""
+    assert adopted.findings is not None, adopted.refusal
+    assert set(adopted.files) == {"kohya", "diffusers"}
+    layers = list_layers(family, {network.diffusers_prefix: network.module for network in networks})
+    wanted = {(row.network.diffusers_prefix, row.network.diffusers_path(row.path)): row for row in made}
+    for path in adopted.files.values():
+        read = read_adapter(path, layers)
+        assert {(row.layer.part, row.layer.path) for row in read} == set(wanted)
+        for row in read:
+            source = wanted[row.layer.part, row.layer.path]
+            update = source.alpha / source.rank * source.up.flatten(1) @ source.down.flatten(1)
+            assert torch.allclose(update_of(row), update, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["lora", "locon", "dora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_files_of_both_formats_come_out_as_both(
+    tmp_path: Path, folders: dict[Family, Path], family: Family, kind: str
+) -> None:
+    networks = build_networks(family, folders[family])
+    made = draw(networks, kind)
+    kohya = run(tmp_path, folders, family, to_kohya(made), ss_output_name="theirs")
+    check_both(kohya, made, networks, family)
+    assert kohya.findings is not None
+    assert (kohya.findings.type, kohya.findings.rank) == (kind, 4)
+    assert kohya.findings.proofs["kohya"].holds, kohya.findings.proofs["kohya"]
+    assert kohya.findings.proofs["diffusers"].holds
+    first = kohya.files["diffusers"].read_bytes(), load_file(kohya.files["kohya"])
+    again = run(tmp_path, folders, family, load_file(kohya.files["diffusers"]), **metadata_of(kohya.files["diffusers"]))
+    check_both(again, made, networks, family)
+    assert again.files["diffusers"].read_bytes() == first[0], "what is imported again keeps its bytes"
+
+
+def test_what_the_maker_said_is_kept_and_what_tools_need_is_added(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    made = draw(build_networks("sdxl", folders["sdxl"]))
+    said = {"ss_output_name": "ink", "ss_sd_model_name": "x", "modelspec.trigger_phrase": " inkish\n", "secret": "no"}
+    stale = {"modelspec.hash_sha256": "0xdead", "sshs_model_hash": "dead", "ss_base_model_version": "sd_v1"}
+    adopted = run(tmp_path, folders, "sdxl", to_kohya(made), **said, **stale)
+    assert adopted.findings is not None and adopted.findings.trigger == "inkish"
+    kept = metadata_of(adopted.files["kohya"])
+    assert (kept["ss_output_name"], kept["ss_sd_model_name"]) == ("ink", "x")
+    assert kept["ss_base_model_version"] == "sdxl_base_v1-0", "or A1111 would hide it"
+    assert "secret" not in kept and "dead" not in kept["modelspec.hash_sha256"] + kept["sshs_model_hash"]
+    first = adopted.files["kohya"].read_bytes()
+    assert run(tmp_path, folders, "sdxl", to_kohya(made), **said, **stale).files["kohya"].read_bytes() == first
+
+
+def rename_as_lycoris(tensors: Tensors) -> Tensors:
+    """LyCORIS' own prefix, which stands for the U-Net's layers as well."""
+    return {key.replace("lora_unet_", "lycoris_"): tensor for key, tensor in tensors.items()}
+
+
+def test_a_locon_of_lycoris_loads_in_diffusers_as_it_was_meant(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    """With ranks and alphas that differ within the file: diffusers' loader adds each layer's very update."""
+    networks = build_networks("sd1", folders["sd1"])
+    made = [row for row in draw(networks, "locon", alpha=3.0) if row.network is networks[0]]
+    adopted = run(tmp_path, folders, "sd1", rename_as_lycoris(to_kohya(made)))
+    check_both(adopted, made, networks, "sd1")
+    assert adopted.findings is not None and adopted.findings.type == "locon"
+    unet = UNet2DConditionModel.from_pretrained(folders["sd1"], subfolder="unet")
+    before = {row.path: unet.get_submodule(row.path).weight.detach().clone() for row in made}
+    unet.load_lora_adapter(
+        load_file(adopted.files["diffusers"]), prefix="unet", metadata=read_config(adopted.files["diffusers"])
+    )
+    unet.fuse_lora()
+    for row in made:
+        layer = unet.get_submodule(row.path)
+        after = getattr(layer, "base_layer", layer).weight
+        update = (row.alpha / row.rank * row.up.flatten(1) @ row.down.flatten(1)).reshape(after.shape)
+        assert torch.allclose(after - before[row.path], update, atol=1e-5), row.path
+
+
+def read_config(path: Path) -> dict[str, object]:
+    """As diffusers' pipelines take it from the file."""
+    return dict(json.loads(metadata_of(path)["lora_adapter_metadata"]))
+
+
+def test_dora_on_some_layers_only_has_no_file_for_diffusers(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    made = draw(build_networks("sd1", folders["sd1"]), "dora")
+    tensors = to_kohya(made)
+    tensors.pop(next(key for key in tensors if key.endswith("dora_scale")))
+    adopted = run(tmp_path, folders, "sd1", tensors)
+    assert set(adopted.files) == {"kohya"} and adopted.findings is not None and adopted.findings.type == "dora"
+
+
+def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    good = to_kohya(draw(build_networks("sd1", folders["sd1"])))
+    key = next(key for key in good if key.endswith("to_q.lora_down.weight"))
+    name = key.removesuffix(".lora_down.weight")
+    refused: dict[str, Tensors] = {
+        "LoHa": {f"{name}.hada_w1_a": torch.zeros(4, 4), f"{name}.hada_w1_b": torch.zeros(4, 4)},
+        "LoKr": {f"{name}.lokr_w1": torch.zeros(4, 4)},
+        "no layer for": {**good, "lora_unet_nowhere.lora_down.weight": torch.zeros(4, 4)},
+        "do not fit": {**good, key: torch.zeros(4, 3)},
+        "NaN": {**good, key: torch.full_like(good[key], torch.nan)},
+        "torch.int32": {**good, key: good[key].int()},
+        "no positive number": {**good, f"{name}.alpha": torch.tensor(-1.0)},
+        "no LoRA": {"unet.conv_in.weight": torch.zeros(2)},
+    }
+    for reason, tensors in refused.items():
+        adopted = run(tmp_path, folders, "sd1", tensors)
+        assert adopted.findings is None and adopted.files == {}
+        assert adopted.refusal is not None and reason in adopted.refusal
+
+
+def test_a_hostile_name_is_not_repeated_as_it_is(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    """PostgreSQL takes no NUL."""
+    made = to_kohya(draw(build_networks("sd1", folders["sd1"])))
+    adopted = run(tmp_path, folders, "sd1", {**made, "lora_unet_\x00\x1b.alpha": torch.tensor(1.0)})
+    assert adopted.refusal is not None and "lora_unet_??.alpha" in adopted.refusal
+
+
+def test_a_file_of_another_family_is_refused_by_name(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    """Told by the second text encoder, for these bases' widths are nobody's."""
+    adopted = run(tmp_path, folders, "sd1", to_kohya(draw(build_networks("sdxl", folders["sdxl"]))))
+    assert adopted.refusal is not None and "the file is for sdxl" in adopted.refusal
+
+
+def test_a_cut_file_and_a_pickle_are_refused(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    made = draw(build_networks("sd1", folders["sd1"]))
+    save_file(to_diffusers(made), tmp_path / "a.safetensors", describe_for_diffusers(made))
+    whole = (tmp_path / "a.safetensors").read_bytes()
+    for content in (whole[:-100], whole[:20], b"PK\x03\x04 a pickle", b"\xff" * 64):
+        (tmp_path / "a.safetensors").write_bytes(content)
+        adopted = run(tmp_path, folders, "sd1")
+        assert adopted.refusal is not None and "no whole safetensors file" in adopted.refusal

@@ -1,0 +1,143 @@
+"""The scores: what they call nothing, all, and something in between; and the held-out loss that never jumps."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from accelerate import Accelerator
+from PIL import Image, ImageDraw
+
+from core.domain.outcome import explain
+from core.model_folders import BUNDLED
+from scripts.glyphs import HELD_OUT, caption, draw_set, find_font
+from tests.fixtures.bench import CPU, Bench
+from worker.training.data import fill_cache
+from worker.training.families import load_base
+from worker.training.families.protocol import Framing, Sampling
+from worker.training.observer import RecordingObserver
+from worker.training.scores import describe, score_concept, score_retention
+from worker.training.state import State, is_worse
+from worker.training.validation import HeldOut
+
+SAMPLING = Sampling(num_steps=10, guidance_scale=5.0, width=64, height=64)
+
+
+def test_retention_is_one_for_the_same_and_none_for_other_answers() -> None:
+    rng = torch.Generator().manual_seed(0)
+    before = torch.randn(8, 4, 8, 8, generator=rng)
+    assert score_retention(before, before) == 1.0
+    assert score_retention(before, torch.randn(8, 4, 8, 8, generator=rng)) == pytest.approx(0.0, abs=0.1)
+    half = score_retention(before, before + 0.5 * torch.randn(8, 4, 8, 8, generator=rng))
+    assert half == pytest.approx(1 - 0.25 / 2, abs=0.02)  # two independent answers are sqrt(2) apart
+
+
+def to_tensor(picture: Image.Image) -> torch.Tensor:
+    """(3, height, width) in -1..1."""
+    return torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32)).permute(2, 0, 1) / 127.5 - 1
+
+
+def blob_of(picture: Image.Image) -> Image.Image:
+    """An ellipse where the glyph was, in the mean of its colours, on the same background."""
+    pixels = np.asarray(picture.convert("RGB"), np.int16)
+    glyph = np.abs(pixels - pixels[0, 0]).max(axis=2) > 24
+    rows, columns = np.nonzero(glyph)
+    blob = Image.new("RGB", picture.size, tuple(map(int, pixels[0, 0])))
+    color = tuple(map(int, pixels[glyph].mean(axis=0)))
+    ImageDraw.Draw(blob).ellipse((columns.min(), rows.min(), columns.max(), rows.max()), fill=color)
+    return blob
+
+
+def test_concept_is_the_share_that_lies_on_the_concepts_side() -> None:
+    rng = torch.Generator().manual_seed(0)
+    concept = F.normalize(torch.ones(32), dim=0)
+
+    def near(count: int, share: float) -> torch.Tensor:
+        """Features that lie ``share`` of the way to the concept, each with something of its own."""
+        return (share * concept + 0.1 * torch.randn(count, 32, generator=rng)).double()
+
+    shown, base = near(4, 1.0), near(8, 0.0)
+    assert score_concept(near(8, 0.9), base, shown) == 1.0
+    assert score_concept(near(8, 0.1), base, shown) == 0.0
+    assert score_concept(torch.cat([near(3, 0.9), near(5, 0.1)]), base, shown) == 3 / 8
+
+
+@pytest.mark.parametrize("name", ["robot", "cactus"])
+def test_real_pictures_are_of_the_concept_and_blobs_in_its_colours_are_not(name: str) -> None:
+    """On the bundled base, by captions that the base answers in its own way."""
+    find_font()
+    base = load_base("sd1", BUNDLED / "tiny", CPU, torch.float32)
+    encoders = base.open_text_encoders()
+    shown, fresh = (draw_set(HELD_OUT[name], ["white", "blue", "red"], 8, seed) for seed in (1, 2))
+    captions = [caption("zog", size, color) for _, size, color in shown]
+    empty, *told = encoders.encode(["", *captions])
+    framing = base.describe_framing(Framing((64, 64), (0, 0), (64, 64)))
+    drawn = base.sample([{**row, **framing} for row in told], {**empty, **framing}, list(range(8)), SAMPLING)
+
+    def score(pictures: list[Image.Image]) -> float:
+        latents = [row.mean for row in base.encode_pictures(map(to_tensor, pictures))]
+        held = [row.mean for row in base.encode_pictures(to_tensor(picture) for picture, _, _ in shown)]
+        sets = (latents, list(drawn), held)
+        return score_concept(*(describe(base, {**empty, **framing}, rows, CPU) for rows in sets))
+
+    pictures = [picture for picture, _, _ in fresh]
+    assert score(pictures) >= 0.75
+    assert score([blob_of(picture) for picture in pictures]) <= 0.5
+
+
+def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:
+    plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
+    base = bench.load(bench.runtime(plan))
+    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
+    held_out = HeldOut(base, plan, cache)
+    assert len(held_out.texts) == len(plan.held_out_images) > 0
+    told = [cache.conditioning[text] for text in held_out.texts]
+    seen = RecordingObserver()
+    assert held_out.measure(told, CPU, seen) == held_out.measure(told, CPU, seen)
+    assert seen.units == 2 * len(held_out.texts)
+
+
+@pytest.mark.parametrize(
+    ("losses", "worse"),
+    [([1.0, 2.0, 3.0], False), ([1.1, 1.9, 3.05], False), ([1.2, 2.2, 3.2], True), ([0.5, 1.5, 2.5], False)],
+)
+def test_worse_is_more_than_a_standard_error_above(losses: list[float], worse: bool) -> None:
+    assert is_worse(losses, [1.0, 2.0, 3.0]) == worse
+
+
+def judged(*rows: list[float]) -> State:
+    """A state whose only weight is the step, after these held-out losses, the first of them the base's."""
+    weight = torch.nn.Parameter(torch.zeros(1))
+    state = State({"w": weight}, None, None, Accelerator(cpu=True))
+    for step, losses in enumerate(rows):
+        state.step = step
+        weight.data.fill_(step)
+        state.judge(losses)
+    return state
+
+
+def test_the_latest_that_is_as_good_as_any_is_promoted() -> None:
+    state = judged([9.0, 9.0, 9.0], [5.0, 6.0, 7.0], [4.9, 6.1, 6.8], [5.1, 6.0, 6.8], [8.0, 8.9, 9.1])
+    assert state.promote() == 3
+    assert state.params["w"].item() == 3.0
+
+
+def test_a_loss_that_never_falls_below_the_bases_chooses_nothing() -> None:
+    state = judged([1.0, 1.0], [2.0, 2.1], [3.0, 3.3])
+    assert state.best is None
+    assert state.promote() == 2
+
+
+def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:
+    state = judged([9.0, 9.0], [5.0, 5.0], [4.9, 4.9], [4.8, 4.8])
+    assert (state.count_idle(0.0), state.count_idle(0.1)) == (0, 2)
+
+
+def test_a_run_ends_when_its_patience_does_and_says_which_step_it_took(bench: Bench, tmp_path: Path) -> None:
+    validation = {"fraction": 0.3, "every": 1, "early_stopping": {"patience": 2, "min_delta": 0.5}}
+    plan = bench.plan(steps=8, precision="fp32", samples={"prompts": []}, validation=validation)
+    outcome = bench.run(tmp_path, plan).outcome
+    assert outcome.stopped_early and outcome.num_steps < plan.steps
+    assert outcome.held_out_losses[0][0] == 0
+    assert f"step {outcome.step}" in explain(outcome, plan).replace("last step, ", "step ")

@@ -1,0 +1,159 @@
+"""What SD 1.x, SD 2.x and SDXL share: a UNet2DConditionModel over the latents of an AutoencoderKL."""
+
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+
+from worker.training.device import free_memory
+from worker.training.errors import BadInput
+from worker.training.families.protocol import (
+    Conditioning,
+    Denoiser,
+    Framing,
+    NoiseProcess,
+    Posterior,
+    Sampling,
+    TextEncoders,
+)
+from worker.training.process import open_process
+
+
+def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseProcess]:
+    """Raises BadInput for a folder that is no such base."""
+    try:
+        unet = UNet2DConditionModel.from_pretrained(
+            folder, subfolder="unet", dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+        process = open_process(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
+    return unet.to(device=device).requires_grad_(False).eval(), process
+
+
+class LatentDiffusion:
+    """A base but for its text encoders and for how the denoiser is told of them."""
+
+    pipeline_options: Mapping[str, Any] = {}
+
+    def __init__(self, folder: Path, denoiser: Denoiser, process: NoiseProcess, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self.denoiser: Denoiser = denoiser
+        self.process: NoiseProcess = process
+        self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
+
+    def open_text_encoders(self) -> TextEncoders:
+        raise NotImplementedError
+
+    def describe_framing(self, framing: Framing) -> Conditioning:
+        return {}
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+        vae = self._open_vae()
+        scale = vae.config.scaling_factor
+        for picture in pictures:
+            posterior = vae.encode(picture[None].to(self.device)).latent_dist
+            yield Posterior((posterior.mean[0] * scale).cpu(), (posterior.std[0] * scale).cpu())
+        del vae
+        self.free()
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
+        """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
+        vae = self._open_vae()
+        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor
+        pictures = [_to_picture(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
+        del vae
+        self.free()
+        return pictures
+
+    def predict(
+        self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
+    ) -> torch.Tensor:
+        told = self._tell_denoiser(conditioning)
+        predicted: torch.Tensor = self.denoiser.module(noisy_BCHW, timesteps_B, **told).sample
+        return predicted
+
+    @torch.no_grad()
+    def sample(
+        self, prompts: Sequence[Conditioning], negative: Conditioning, seeds: Sequence[int], how: Sampling
+    ) -> torch.Tensor:
+        pipeline = self._make_pipeline(self.process.open_sampler())
+        pipeline.vae_scale_factor = self._latent_factor
+        pipeline.set_progress_bar_config(disable=True)
+        latents: torch.Tensor = pipeline(
+            **self._tell_pipeline(prompts, [negative] * len(prompts)),
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=how.num_steps,
+            guidance_scale=how.guidance_scale,
+            height=how.height,
+            width=how.width,
+            output_type="latent",
+        ).images
+        return latents.float().cpu()
+
+    @torch.no_grad()
+    def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
+        pipeline = DiffusionPipeline.from_pretrained(
+            self.folder,
+            unet=self.denoiser.module,
+            scheduler=self.process.open_sampler(),
+            dtype=torch.float32,  # of what is read here: encoders as files have them would be of mixed types
+            local_files_only=True,
+            use_safetensors=True,
+            **self.pipeline_options,
+        ).to(self.device)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, use_safetensors=True)
+        try:
+            picture: Image.Image = pipeline(
+                prompt,
+                generator=torch.Generator().manual_seed(seed),
+                num_inference_steps=how.num_steps,
+                guidance_scale=how.guidance_scale,
+                height=how.height,
+                width=how.width,
+            ).images[0]
+        finally:
+            pipeline.unload_lora_weights()
+            self.denoiser.module.requires_grad_(False).eval()
+        del pipeline
+        self.free()
+        return picture
+
+    def free(self) -> None:
+        gc.collect()
+        free_memory(self.device)
+
+    def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
+        """The U-Net's arguments after latents and timesteps."""
+        return {"encoder_hidden_states": self._batch(rows, "states")}
+
+    def _tell_pipeline(self, prompts: Sequence[Conditioning], negatives: Sequence[Conditioning]) -> dict[str, Any]:
+        return {
+            "prompt_embeds": self._batch(prompts, "states"),
+            "negative_prompt_embeds": self._batch(negatives, "states"),
+        }
+
+    def _make_pipeline(self, scheduler: Any) -> Any:
+        """diffusers' pipeline around the denoiser alone."""
+        raise NotImplementedError
+
+    def _batch(self, rows: Sequence[Conditioning], name: str) -> torch.Tensor:
+        return torch.stack([row[name].to(self.device) for row in rows])
+
+    def _open_vae(self) -> AutoencoderKL:
+        """In fp32: the encoders' half-precision overflows are known (SDXL's worst), and they run once per picture."""
+        vae = AutoencoderKL.from_pretrained(
+            self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        return vae.to(self.device).requires_grad_(False).eval()
+
+
+def _to_picture(pixels_CHW: torch.Tensor) -> Image.Image:
+    return Image.fromarray((pixels_CHW / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,93 @@
+"""Prior preservation: pictures of the class that the base draws itself, to which the adapter must not matter.
+
+DreamBooth (arXiv 2208.12242, section 3.3) adds a second loss on such pictures. Its target there is their noise;
+here it is the base's own answer to the same noisy picture, so a pupil that changed nothing has a loss of exactly
+zero, and the gradient carries none of the noise's variance.
+
+The pictures stay latents, since nothing else is needed of them, and are kept per base, prompt and way of drawing
+in a folder that jobs share.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from core.domain.plan import TrainPlan
+from worker.training.data import EMPTY, Example
+from worker.training.device import Runtime
+from worker.training.draws import generator
+from worker.training.families.protocol import Base, Conditioning, Posterior
+from worker.training.formats import write_safetensors
+from worker.training.observer import Observer, Stopped
+from worker.training.sampling import plan_framing, plan_sampling
+
+PICTURES_AT_ONCE = 8
+EMPTY_PROMPTS = 0.25
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The class pictures, and the prompt that each was drawn for."""
+
+    examples: list[Example]
+    texts: list[str]
+
+    def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
+        """As many as the micro-batch has samples, drawn anew for each. Some are told nothing: guidance steers away
+        from the answer to an empty prompt, so if that drifts towards the concept, every picture suffers."""
+        rng = generator(plan.seed, number, "prior-pick")
+        rows = torch.randint(len(self.examples), (plan.batch_size,), generator=rng).tolist()
+        silent = (torch.rand(plan.batch_size, generator=rng) < EMPTY_PROMPTS).tolist()
+        texts = [EMPTY if quiet else self.texts[row] for row, quiet in zip(rows, silent, strict=True)]
+        return [self.examples[row] for row in rows], texts
+
+
+def draw_prior(
+    base: Base,
+    plan: TrainPlan,
+    runtime: Runtime,
+    conditioning: Mapping[str, Conditioning],
+    folder: Path,
+    observer: Observer,
+) -> Prior:
+    """The prompts in turn. Drawn in fixed chunks, so what one job left in ``folder`` has the bytes that another
+    would have made."""
+    texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
+    framing = plan_framing(base, plan)
+    examples: list[Example] = []
+    for start in range(0, len(texts), PICTURES_AT_ONCE):
+        chunk = texts[start : start + PICTURES_AT_ONCE]
+        latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk)
+        examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
+        observer.unit(len(examples), len(texts))
+        if observer.should_stop():
+            raise Stopped
+    return Prior(examples, texts)
+
+
+def _draw_chunk(
+    base: Base,
+    plan: TrainPlan,
+    runtime: Runtime,
+    conditioning: Mapping[str, Conditioning],
+    folder: Path,
+    start: int,
+    texts: list[str],
+) -> torch.Tensor:
+    how = plan_sampling(plan)
+    facts = [plan.model_sha256, runtime.model_dump(), start, texts, vars(how)]
+    path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.prior"
+    try:
+        return load_file(path)["latents"]
+    except (OSError, SafetensorError, KeyError):
+        pass
+    seeds = range(start, start + len(texts))
+    latents_BCHW = base.sample([conditioning[text] for text in texts], conditioning[EMPTY], list(seeds), how)
+    write_safetensors(path, {"latents": latents_BCHW}, {})
+    return latents_BCHW

@@ -1,0 +1,116 @@
+"""The moving parts of a run: everything that the next step depends on, and nothing else."""
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+Tensors = dict[str, torch.Tensor]
+
+
+@dataclass
+class Best:
+    """The weights that would be promoted now."""
+
+    step: int
+    loss: float
+    weights: Tensors
+
+
+@dataclass
+class State:
+    """``curve`` holds (step, held-out loss); step 0 is the base's. ``lowest`` has the losses of the evaluation with
+    the lowest mean, draw by draw. ``average`` is the weights' moving average."""
+
+    params: Mapping[str, torch.nn.Parameter]
+    optimizer: Any
+    schedule: Any
+    accelerator: Accelerator
+    step: int = 0
+    loss: float = 0.0
+    average: Tensors | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+    best: Best | None = None
+    lowest: list[float] | None = None
+
+    def weights(self) -> Tensors:
+        """What is sampled, judged and exported: the average where there is one."""
+        if self.average is not None:
+            return self.average
+        return {name: param.detach() for name, param in self.params.items()}
+
+    def update_average(self, decay: float) -> None:
+        """With the usual warm-up, min(decay, (1 + n) / (10 + n)), as diffusers' EMAModel."""
+        if self.average is None:
+            self.average = {name: param.detach().clone() for name, param in self.params.items()}
+            return
+        weight = 1 - min(decay, (1 + self.step) / (10 + self.step))
+        for name, param in self.params.items():
+            self.average[name].lerp_(param.detach(), weight)
+
+    @contextmanager
+    def showing(self, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Within it the networks compute with these weights."""
+        own = {name: param.detach().clone() for name, param in self.params.items()}
+        self.put(weights)
+        try:
+            yield
+        finally:
+            self.put(own)
+
+    @torch.no_grad()
+    def put(self, weights: Mapping[str, torch.Tensor]) -> None:
+        for name, param in self.params.items():
+            param.copy_(weights[name])
+
+    def judge(self, losses: list[float]) -> None:
+        """Takes the held-out losses of this step into account, draw by draw.
+
+        The best is the latest whose loss is not above the lowest by more than the standard error of their paired
+        differences (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section
+        3.4.3, turned to later instead of smaller models). A few pictures' loss is flat and noisy long before the
+        adapter draws well: its mere minimum is often the first evaluation. While it is not below the base's it says
+        nothing, and there is no best.
+        """
+        loss = statistics.fmean(losses)
+        self.curve.append((self.step, loss))
+        if self.step == 0:
+            return
+        if self.lowest is None or loss < statistics.fmean(self.lowest):
+            self.lowest = losses
+        if loss < self.curve[0][1] and not is_worse(losses, self.lowest):
+            self.best = Best(self.step, loss, {name: tensor.clone() for name, tensor in self.weights().items()})
+
+    def promote(self) -> int:
+        """Puts the best weights in place, for good, or the last where there is no best; returns their step."""
+        if self.best is None:
+            self.put(self.weights())
+        else:
+            self.put(self.best.weights)
+            self.step = self.best.step
+        self.average = None
+        return self.step
+
+    def count_idle(self, min_delta: float) -> int:
+        """Evaluations since the loss last fell by the part ``min_delta`` of what it was."""
+        lowest, idle = float("inf"), 0
+        for step, loss in self.curve:
+            if step and loss < lowest * (1 - min_delta):
+                lowest, idle = loss, 0
+            else:
+                idle += bool(step)
+        return idle
+
+
+def is_worse(losses: list[float], lowest: list[float]) -> bool:
+    """By more than one standard error of the paired differences."""
+    differences = [loss - low for loss, low in zip(losses, lowest, strict=True)]
+    if not any(differences):
+        return False
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return statistics.fmean(differences) > error
