@@ -20,7 +20,7 @@ def list_model_folders(settings: Settings) -> dict[str, Path]:
     """Model id -> folder. An operator's model hides a bundled one of the same id."""
     found: dict[str, Path] = {}
     for root in (BUNDLED, settings.models_path):
-        for card in sorted(root.glob(f"*/{CARD}")):
+        for card in sorted(root.glob(f"[!.]*/{CARD}")):  # those with a dot are being made, or done with
             try:
                 found[read_card(card.parent).id] = card.parent
             except ModelRejected as error:  # it must not hide the others

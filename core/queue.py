@@ -10,12 +10,14 @@ TRAIN_QUEUE = "train"
 CPU_QUEUE = "cpu"
 TRAIN_TASK = "atelier.train"
 VALIDATE_TASK = "atelier.validate"
+DELIVER_TASK = "atelier.deliver"
 
-Bell = Literal["train", "validate"]
+Bell = Literal["train", "validate", "deliver"]
 
 TASK_OF: dict[Bell, tuple[str, str]] = {
     "train": (TRAIN_TASK, TRAIN_QUEUE),
     "validate": (VALIDATE_TASK, CPU_QUEUE),
+    "deliver": (DELIVER_TASK, CPU_QUEUE),
 }
 """Bell -> (task name, queue name)."""
 

@@ -1,7 +1,8 @@
 """Runs the revisions over DATABASE_OWNER_URL, or DATABASE_URL where one role does everything.
 
 A session lock lets one migration run at a time. Where the owner is not the service's role, that role is
-granted the use of the tables afterwards, and the ownership of none.
+granted the use of the tables afterwards, and the ownership of none. So is the role of DATABASE_API_URL, which alone
+stays within row-level security: without it the API uses the workers' role, and only its queries keep tenants apart.
 """
 
 import logging
@@ -25,12 +26,19 @@ def find_url() -> str:
 
 
 def find_service_role() -> str | None:
-    """The role that uses the tables without owning them, if there is one."""
+    """The workers' role; the owner where one role does everything."""
     given = context.config.attributes
-    if given.get("url") or "DATABASE_OWNER_URL" not in os.environ:
-        return given.get("service_role")
-    role = make_url(os.environ.get("DATABASE_URL", "postgresql://")).username
-    return role if role != make_url(find_url()).username else None
+    if given.get("url"):
+        return given.get("service_role") or make_url(given["url"]).username
+    return make_url(os.environ.get("DATABASE_URL") or find_url()).username
+
+
+def find_api_role() -> str | None:
+    """The API's own role, if it has one."""
+    given = context.config.attributes
+    if given.get("url"):
+        return given.get("api_role")
+    return make_url(os.environ.get("DATABASE_API_URL") or "postgresql://").username
 
 
 def grant_use(connection: sa.Connection, role: str) -> None:
@@ -44,6 +52,33 @@ def grant_use(connection: sa.Connection, role: str) -> None:
         connection.execute(sa.text(statement))
 
 
+# Tables that were secured since the last time, and those where the policy still names another role.
+UNOPENED = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relrowsecurity AND NOT EXISTS (
+    SELECT FROM pg_policies WHERE schemaname = 'public' AND tablename = relname AND policyname = 'every_tenant'
+    AND roles = ARRAY[:role]::name[])
+ORDER BY relname
+"""
+
+
+def open_every_tenant(connection: sa.Connection, role: str) -> None:
+    """Workers train, check and send for all tenants: row-level security lets their role see every row."""
+    quote = connection.dialect.identifier_preparer.quote
+    for table in connection.execute(sa.text(UNOPENED), {"role": role}).scalars().all():
+        connection.execute(sa.text(f"DROP POLICY IF EXISTS every_tenant ON {quote(table)}"))
+        policy = f"CREATE POLICY every_tenant ON {quote(table)} TO {quote(role)} USING (true) WITH CHECK (true)"
+        connection.execute(sa.text(policy))
+
+
+def set_rights(connection: sa.Connection) -> None:
+    service, api, owner = find_service_role(), find_api_role(), make_url(find_url()).username
+    for role in {service, api} - {None, owner}:
+        assert role is not None
+        grant_use(connection, role)
+    if service is not None:
+        open_every_tenant(connection, service)
+
+
 def run_online() -> None:
     engine = sa.create_engine(driver_url(find_url()), poolclass=sa.NullPool)
     with engine.connect() as connection:
@@ -53,8 +88,7 @@ def run_online() -> None:
         context.configure(connection=connection, target_metadata=Base.metadata, compare_server_default=True)
         with context.begin_transaction():
             context.run_migrations()
-            if role := find_service_role():
-                grant_use(connection, role)
+            set_rights(connection)
     engine.dispose()
 
 

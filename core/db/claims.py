@@ -10,19 +10,46 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, literal_column, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.db.adapters import insert_of_job
 from core.db.events import append_event
-from core.db.tables import Job, JobArtifact, JobCheckpoint, JobMetric, JobSample, Worker
+from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample, Turn, Worker
 from core.domain.artifacts import Artifact
 from core.domain.events import EventType
-from core.domain.states import HELD, JobStatus, Phase, TerminationReason, advice_of, may_follow, title_of
+from core.domain.states import HELD, TERMINAL, JobStatus, Phase, TerminationReason, advice_of, title_of
 
 MAX_FAILURES = 5
 MAX_DEATHS_WITHOUT_PROGRESS = 3
 BACKOFF_SECONDS = 5.0
+
+
+CHOICE_LOCK = 0x41746C6965720002
+CHOICE_SECONDS = 5
+
+# With 10,000 queued jobs of 4 tenants the server takes 0.2 ms for this, and 0.2 ms to take the job. The whole claim
+# with its event was 50 ms on two cores with six times their load.
+TURNS = """
+SELECT tenant.id
+FROM tenants AS tenant
+LEFT JOIN turns AS turn ON turn.tenant_id = tenant.id
+LEFT JOIN quotas AS quota ON quota.tenant_id = tenant.id AND NOT quota.is_default
+LEFT JOIN (
+    SELECT tenant_id, count(*) AS jobs FROM jobs WHERE status IN ('running', 'pausing', 'canceling') GROUP BY tenant_id
+) AS held ON held.tenant_id = tenant.id
+WHERE EXISTS (
+    SELECT FROM jobs WHERE tenant_id = tenant.id AND status = 'queued' AND run_after <= clock_timestamp()
+)
+AND coalesce(
+    coalesce(held.jobs, 0)
+    < CASE WHEN quota.tenant_id IS NULL THEN CAST(:running_limit AS bigint) ELSE quota.running_jobs END,
+    true
+)
+ORDER BY coalesce(held.jobs, 0), turn.taken_at NULLS FIRST, tenant.id
+"""
+"""Tenants below their running quota with a due job, in the order in which they are served."""
 
 
 class LostLease(Exception):
@@ -37,14 +64,31 @@ class Claim:
     attempt: int
 
 
-def claim_next(session: Session, *, slot: str, lease_seconds: float) -> Job | None:
-    """Takes the first due job for this device slot, or None. One holder per slot, by a unique index."""
+def claim_next(session: Session, *, slot: str, lease_seconds: float, running_limit: int | None = None) -> Job | None:
+    """Takes the job whose turn it is for this device slot, or None. One holder per slot, by a unique index.
+
+    Among tenants with due jobs, the one with the fewest running, then the one served longest ago. ``running_limit``
+    is that of tenants without a quota of their own.
+    """
     held = select(Job.id).where(Job.slot == slot, Job.status.in_(HELD))
     if session.execute(held).first() is not None:
         return None
+    _wait_to_choose(session)
+    for tenant_id in session.execute(text(TURNS), {"running_limit": running_limit}).scalars():
+        if (job := claim_of(session, tenant_id, slot=slot, lease_seconds=lease_seconds)) is not None:
+            return job
+    return None
+
+
+def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: float) -> Job | None:
+    """Takes a tenant's first due job that nobody holds locked."""
     due = (
         select(Job.id)
-        .where(Job.status == JobStatus.QUEUED, Job.run_after <= func.clock_timestamp())
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.status == literal_column(f"'{JobStatus.QUEUED}'"),  # as the index has it
+            Job.run_after <= func.clock_timestamp(),
+        )
         .order_by(Job.priority.desc(), Job.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -65,6 +109,7 @@ def claim_next(session: Session, *, slot: str, lease_seconds: float) -> Job | No
     )
     job = session.execute(claim).scalar_one_or_none()
     if job is not None:
+        _note_turn(session, tenant_id)
         append_event(session, job.id, EventType.RUNNING, job.attempt, {"attempt": job.attempt, "slot": slot})
     return job
 
@@ -106,6 +151,13 @@ def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]
         session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
 
 
+def add_validation(session: Session, claim: Claim, *, step: int, loss: float) -> None:
+    """The held-out loss of a step whose metrics are written."""
+    _hold(session, claim)
+    row = update(JobMetric).where(JobMetric.job_id == claim.job_id, JobMetric.step == step)
+    session.execute(row.values(validation_loss=loss))
+
+
 def add_checkpoint(
     session: Session, claim: Claim, *, step: int, loss: float, artifact: Artifact, keep: int
 ) -> list[str]:
@@ -144,30 +196,51 @@ def add_sample(
     append_event(session, claim.job_id, EventType.SAMPLES, claim.attempt, {"step": step})
 
 
-def succeed(session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]) -> None:
-    """The commit: artifacts, state and event in the caller's one transaction."""
-    _end(session, claim, JobStatus.SUCCEEDED, result=dict(result))
+def succeed(
+    session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
+) -> JobStatus:
+    """The commit: artifacts, adapter, state and event in the caller's one transaction. Canceled, if that was asked
+    first."""
+    job = _hold(session, claim)
+    if job.status == JobStatus.CANCELING:
+        return _release(session, job, reason="asked")
+    result = {**result, "adapter_id": insert_of_job(session, job, result, artifacts)}
+    _end(session, job, JobStatus.SUCCEEDED, result=result)
     for kind, artifact in artifacts.items():
         session.merge(JobArtifact(job_id=claim.job_id, kind=kind, **artifact.model_dump()))
-    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, dict(result))
+    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, result)
+    return JobStatus.SUCCEEDED
 
 
-def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str) -> None:
-    """A failure that no further attempt can mend."""
-    _end(session, claim, JobStatus.FAILED, error=_error_of(reason, detail))
+def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str) -> JobStatus:
+    """A failure that no further attempt can mend. Canceled, if that was asked first."""
+    job = _hold(session, claim)
+    if job.status == JobStatus.CANCELING:
+        return _release(session, job, reason="asked")
+    _end(session, job, JobStatus.FAILED, error=_error_of(reason, detail))
     append_event(session, claim.job_id, EventType.FAILED, claim.attempt, {"reason": reason})
+    return JobStatus.FAILED
 
 
 def confirm_stop(session: Session, claim: Claim) -> JobStatus:
     """The worker stopped as asked: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
     job = _hold(session, claim)
-    return _release(session, job, reason="the worker was shut down")
+    return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "asked")
 
 
 def give_back(session: Session, claim: Claim, detail: str) -> JobStatus:
     """An attempt that failed for no fault of the job's: tried again, up to MAX_FAILURES."""
     job = _hold(session, claim)
     return _retry(session, job, detail)
+
+
+def retry_lighter(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
+    """The device ran out of memory: once more, by a runtime that needs less. No failure is counted."""
+    job = _hold(session, claim)
+    if job.status == JobStatus.RUNNING:
+        session.execute(update(Job).where(Job.id == job.id).values(runtime=dict(runtime)))
+        append_event(session, job.id, EventType.NOTICE, job.attempt, {"message": message})
+    return _release(session, job, reason="out of memory" if job.status == JobStatus.RUNNING else "asked")
 
 
 def expire_leases(session: Session) -> list[Job]:
@@ -192,6 +265,24 @@ def newest_checkpoints(session: Session, job_id: str) -> Sequence[JobCheckpoint]
     return session.execute(query).scalars().all()
 
 
+def count_seconds_worked(session: Session, job_id: str) -> float:
+    """What earlier attempts took, without the time in which the job was paused or waited in the queue."""
+    bounds = (EventType.RUNNING, EventType.PAUSED, EventType.QUEUED)
+    query = select(JobEvent.type, JobEvent.created_at).where(JobEvent.job_id == job_id, JobEvent.type.in_(bounds))
+    seconds, since = 0.0, None
+    for kind, moment in session.execute(query.order_by(JobEvent.seq)):
+        if since is not None:
+            seconds += (moment - since).total_seconds()
+        since = moment if kind == EventType.RUNNING else None
+    return seconds
+
+
+def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
+    """Those of the jobs that may run again, or do."""
+    query = select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))
+    return set(session.execute(query).scalars())
+
+
 def see_worker(
     session: Session, *, worker_id: str, device: str, device_name: str, job_id: str | None, warm_model: str | None
 ) -> None:
@@ -207,6 +298,19 @@ def see_worker(
 
 
 # --- below: the parts ----------------------------------------------------------------------------------
+
+
+def _wait_to_choose(session: Session) -> None:
+    """One worker chooses at a time, until it commits: two at once would count the same running jobs and both take of
+    one tenant, past its quota. A worker that is frozen just then is cut off by the server, and the next one chooses.
+    """
+    session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{CHOICE_SECONDS}s'"))
+    session.execute(select(func.pg_advisory_xact_lock(CHOICE_LOCK)))
+
+
+def _note_turn(session: Session, tenant_id: str) -> None:
+    turn = insert(Turn).values(tenant_id=tenant_id, taken_at=func.clock_timestamp())
+    session.execute(turn.on_conflict_do_update(index_elements=["tenant_id"], set_={"taken_at": turn.excluded.taken_at}))
 
 
 def _from_now(seconds: float) -> Any:
@@ -232,19 +336,9 @@ def _hold(session: Session, claim: Claim) -> Job:
     return job
 
 
-def _end(session: Session, claim: Claim, status: JobStatus, **values: Any) -> None:
-    before = frozenset(state for state in HELD if may_follow(state, status))
-    _touch(
-        session,
-        claim,
-        before,
-        status=status,
-        phase=None,
-        lease_until=None,
-        slot=None,
-        finished_at=func.clock_timestamp(),
-        **values,
-    )
+def _end(session: Session, job: Job, status: JobStatus, **values: Any) -> None:
+    left = {"phase": None, "lease_until": None, "slot": None, "finished_at": func.clock_timestamp()}
+    session.execute(update(Job).where(Job.id == job.id).values(status=status, **left, **values))
 
 
 def _let_go(session: Session, job: Job, status: JobStatus, *, delay_seconds: float = 0.0) -> None:

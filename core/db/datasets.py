@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
+from core.db import audit
+from core.db.paging import read_page
 from core.db.tables import Dataset, DatasetFile, Job
+from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
 from core.domain.states import DatasetStatus
 
@@ -36,12 +39,18 @@ def insert_dataset(
     session.add(dataset)
     session.flush()
     session.refresh(dataset)
+    audit.record(session, Action.DATASET_CREATED, dataset_id)
     return dataset
 
 
-def get_dataset(session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False) -> Dataset:
-    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends."""
+def get_dataset(
+    session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False, whole: bool = False
+) -> Dataset:
+    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends; ``whole`` reads
+    the manifest along, which may be gone with the row by the time of a second read."""
     query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
+    if whole:
+        query = query.options(undefer(Dataset.manifest))
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
     dataset = session.execute(query).scalar_one_or_none()
@@ -57,10 +66,7 @@ def list_datasets(
     query = select(Dataset).where(Dataset.tenant_id == tenant_id)
     if status is not None:
         query = query.where(Dataset.status == status)
-    if after is not None:
-        query = query.where(Dataset.id < after)
-    datasets = list(session.execute(query.order_by(Dataset.id.desc()).limit(limit + 1)).scalars())
-    return datasets[:limit], len(datasets) > limit
+    return read_page(session, query, Dataset.id, after, limit)
 
 
 def lock_open_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
@@ -118,7 +124,9 @@ def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str,
 def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> None:
     """Rows only; the caller then deletes the dataset's prefix in storage. Raises NotFound, WrongState."""
     get_dataset(session, tenant_id, dataset_id, lock=True)
-    user = session.execute(select(Job.id).where(Job.dataset_id == dataset_id).limit(1)).scalar_one_or_none()
+    users = select(Job.id).where(Job.dataset_id == dataset_id, Job.tenant_id == tenant_id)
+    user = session.execute(users.limit(1)).scalar_one_or_none()
     if user is not None:
         raise WrongState(f"Dataset {dataset_id} is used by {user}: delete its jobs first.")
-    session.execute(delete(Dataset).where(Dataset.id == dataset_id))
+    session.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id))
+    audit.record(session, Action.DATASET_DELETED, dataset_id)

@@ -7,16 +7,22 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.db.tables import JobEvent
+from core.db.webhooks import enqueue_delivery
 from core.domain.events import EventType
 from core.domain.ids import new_id
 
 
 def append_event(session: Session, job_id: str, type_: EventType, attempt: int, data: Mapping[str, Any]) -> None:
-    """Takes the job's next ``seq``. The caller holds the job's row locked, so no two take the same."""
+    """Takes the job's next ``seq``, and leaves it for the job's receiver if it has one for such events.
+
+    The caller holds the job's row locked, so no two take the same; it has changed the row before.
+    """
     last = select(func.coalesce(func.max(JobEvent.seq), 0)).where(JobEvent.job_id == job_id)
     seq = session.execute(last).scalar_one() + 1
-    session.add(JobEvent(id=new_id("evt"), job_id=job_id, seq=seq, type=type_, attempt=attempt, data=dict(data)))
+    event = JobEvent(id=new_id("evt"), job_id=job_id, seq=seq, type=type_, attempt=attempt, data=dict(data))
+    session.add(event)
     session.flush()
+    enqueue_delivery(session, event)
 
 
 def list_events(session: Session, job_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[JobEvent]:

@@ -23,6 +23,13 @@ def page_metrics(session: Session, job_id: str, *, after_step: int, limit: int) 
     return rows[:limit], len(rows) > limit
 
 
+def list_validations(session: Session, job_id: str) -> list[tuple[int, float]]:
+    """(step, held-out loss), in the order of the steps."""
+    query = select(JobMetric.step, JobMetric.validation_loss).where(JobMetric.job_id == job_id)
+    rows = session.execute(query.where(JobMetric.validation_loss.is_not(None)).order_by(JobMetric.step))
+    return [(step, loss) for step, loss in rows if loss is not None]
+
+
 def get_checkpoint(session: Session, job_id: str, step: int) -> JobCheckpoint:
     """Raises NotFound; only the newest checkpoints of a job are kept."""
     checkpoint = session.get(JobCheckpoint, (job_id, step))

@@ -6,7 +6,11 @@ from typing import Any
 from sqlalchemy import Float, delete, func, select
 from sqlalchemy.orm import Session
 
+from core.db import audit, usage
+from core.db.adapters import find_of_job, refuse_if_needed
 from core.db.events import append_event
+from core.db.paging import read_page
+from core.db.session import read_clock
 from core.db.tables import (
     IdempotencyRecord,
     Job,
@@ -15,14 +19,18 @@ from core.db.tables import (
     JobMetric,
     JobSample,
 )
+from core.db.webhooks import insert_webhook
+from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
+from core.domain.estimate import Estimate, Measured
 from core.domain.events import EventType
 from core.domain.ids import new_id
-from core.domain.plan import Estimate, Measured, TrainPlan
+from core.domain.plan import TrainPlan
 from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, JobStatus, may_follow
 
 MEASURED_JOBS = 10
+MEANS = ("seconds_per_sample", "seconds_per_picture", "start_seconds")
 
 
 def insert_job(
@@ -41,7 +49,7 @@ def insert_job(
         model_id=model_id,
         dataset_id=dataset_id,
         status=JobStatus.QUEUED,
-        spec=spec.model_dump(mode="json", exclude_unset=True),
+        spec=spec.model_dump(mode="json", exclude_unset=True, exclude={"webhook": {"secret"}}),
         plan=plan.model_dump(mode="json"),
         estimate=estimate.model_dump(mode="json"),
         priority=spec.priority,
@@ -49,7 +57,10 @@ def insert_job(
     session.add(job)
     session.flush()
     session.refresh(job)
+    if spec.webhook is not None:
+        insert_webhook(session, job.id, spec.webhook)
     append_event(session, job.id, EventType.QUEUED, 0, {"reason": "accepted"})
+    audit.record(session, Action.JOB_CREATED, job.id)
     return job
 
 
@@ -84,38 +95,36 @@ def list_jobs(
         query = query.where(Job.status == status)
     if model is not None:
         query = query.where(Job.model_id == model)
-    if after is not None:
-        query = query.where(Job.id < after)
-    jobs = list(session.execute(query.order_by(Job.id.desc()).limit(limit + 1)).scalars())
-    return jobs[:limit], len(jobs) > limit
+    return read_page(session, query, Job.id, after, limit)
 
 
 def cancel_job(session: Session, tenant_id: str, job_id: str) -> Job:
     """Queued and paused jobs end at once; a held one is asked, and its worker ends it. Asking twice is no error."""
 
     def choose(status: JobStatus) -> tuple[JobStatus, EventType]:
-        if status in {JobStatus.QUEUED, JobStatus.PAUSED}:
+        if status in {JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.CANCELED}:
             return JobStatus.CANCELED, EventType.CANCELED
         return JobStatus.CANCELING, EventType.CANCELING
 
-    return _move(session, tenant_id, job_id, "canceled", choose)
+    return _move(session, tenant_id, job_id, "canceled", Action.JOB_CANCELED, choose)
 
 
 def pause_job(session: Session, tenant_id: str, job_id: str) -> Job:
     def choose(status: JobStatus) -> tuple[JobStatus, EventType]:
-        if status is JobStatus.QUEUED:
+        if status in {JobStatus.QUEUED, JobStatus.PAUSED}:
             return JobStatus.PAUSED, EventType.PAUSED
         return JobStatus.PAUSING, EventType.PAUSING
 
-    return _move(session, tenant_id, job_id, "paused", choose)
+    return _move(session, tenant_id, job_id, "paused", Action.JOB_PAUSED, choose)
 
 
 def resume_job(session: Session, tenant_id: str, job_id: str) -> Job:
     job = _lock_job(session, tenant_id, job_id)
     if job.status != JobStatus.PAUSED:
         raise WrongState(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
-    job.status, job.run_after = JobStatus.QUEUED, session.execute(select(func.clock_timestamp())).scalar_one()
+    job.status, job.run_after = JobStatus.QUEUED, read_clock(session)
     append_event(session, job_id, EventType.QUEUED, job.attempt, {"reason": "resumed"})
+    audit.record(session, Action.JOB_RESUMED, job_id)
     return job
 
 
@@ -124,6 +133,7 @@ def _move(
     tenant_id: str,
     job_id: str,
     wish: str,
+    action: Action,
     choose: Callable[[JobStatus], tuple[JobStatus, EventType]],
 ) -> Job:
     job = _lock_job(session, tenant_id, job_id)
@@ -135,17 +145,23 @@ def _move(
         raise WrongState(f"Job {job_id} is {current} and can no longer be {wish}.")
     job.status = following
     if following in TERMINAL:
-        job.finished_at = session.execute(select(func.clock_timestamp())).scalar_one()
+        job.finished_at = read_clock(session)
+    if following is JobStatus.CANCELED and job.started_at is None:
+        usage.give_back_steps(session, job)
     append_event(session, job_id, event, job.attempt, {"reason": "asked"})
+    audit.record(session, action, job_id)
     return job
 
 
 def delete_job(session: Session, tenant_id: str, job_id: str) -> None:
-    """Rows only; the caller then deletes the job's prefix in storage."""
+    """Rows only, its adapter's too; the caller then deletes the job's prefix in storage."""
     job = _lock_job(session, tenant_id, job_id)
     if JobStatus(job.status) not in TERMINAL:
         raise WrongState(f"Job {job_id} is {job.status}: cancel it before you delete it.")
-    session.execute(delete(Job).where(Job.id == job_id))
+    if (adapter := find_of_job(session, job_id)) is not None:
+        refuse_if_needed(session, adapter)
+    session.execute(delete(Job).where(Job.id == job_id, Job.tenant_id == tenant_id))
+    audit.record(session, Action.JOB_DELETED, job_id)
 
 
 def list_metrics(session: Session, job_id: str) -> Sequence[JobMetric]:
@@ -190,11 +206,16 @@ def record_idempotent(session: Session, tenant_id: str, route: str, key: str, bo
     session.flush()
 
 
-def measure_model(session: Session, model_id: str) -> Measured | None:
-    """Means over the newest succeeded jobs on this base; None when there is none."""
+def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:
+    """Means over the tenant's newest undisturbed jobs on this base; None when there is none."""
     newest = (
-        select(Job.result["measured"].label("measured"), Job.plan)
-        .where(Job.model_id == model_id, Job.status == JobStatus.SUCCEEDED, Job.result.has_key("measured"))
+        select(Job.result["measured"].label("measured"), Job.plan["resolution"].astext.cast(Float).label("resolution"))
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.model_id == model_id,
+            Job.status == JobStatus.SUCCEEDED,
+            Job.result["measured"].has_key("start_seconds"),
+        )
         .order_by(Job.id.desc())
         .limit(MEASURED_JOBS)
         .subquery()
@@ -202,11 +223,17 @@ def measure_model(session: Session, model_id: str) -> Measured | None:
     row = session.execute(
         select(
             func.count(),
-            func.avg(newest.c.measured["seconds_per_sample"].astext.cast(Float)),
+            *(func.avg(newest.c.measured[name].astext.cast(Float)) for name in MEANS),
             func.max(newest.c.measured["peak_memory_bytes"].astext.cast(Float)),
-            func.max(newest.c.plan["resolution"].astext.cast(Float)),
+            func.max(newest.c.resolution),
         )
     ).one()
-    if row[0] == 0 or row[1] is None or row[2] is None:
+    num_jobs, *means, memory, resolution = row
+    if num_jobs == 0:
         return None
-    return Measured(num_jobs=row[0], seconds_per_sample=row[1], peak_memory_bytes=int(row[2]), resolution=int(row[3]))
+    return Measured(
+        num_jobs=num_jobs,
+        **dict(zip(MEANS, means, strict=True)),
+        peak_memory_bytes=int(memory),
+        resolution=int(resolution),
+    )

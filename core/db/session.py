@@ -1,6 +1,8 @@
 """Engines and session factories: synchronous for workers, asynchronous for the API."""
 
-from sqlalchemy import Engine, create_engine
+from datetime import datetime
+
+from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -26,6 +28,7 @@ def open_engine(url: str, *, pool_size: int = 4) -> Engine:
         pool_pre_ping=True,
         pool_size=pool_size,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        hide_parameters=True,  # secrets are among them, and errors are logged
         connect_args=_CONNECT_ARGS,
     )
 
@@ -37,6 +40,7 @@ def open_async_engine(url: str, *, pool_size: int = 10) -> AsyncEngine:
         pool_size=pool_size,
         max_overflow=10,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        hide_parameters=True,
         connect_args=_CONNECT_ARGS,
     )
 
@@ -47,3 +51,9 @@ def make_sessions(engine: Engine) -> sessionmaker[Session]:
 
 def make_async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
     return async_sessionmaker(engine, expire_on_commit=False)
+
+
+def read_clock(session: Session) -> datetime:
+    """The database's, which all that is compared with it goes by."""
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment

@@ -3,6 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core.db.setbacks import waits
 from core.db.tables import Dataset, Job
 from core.domain.states import DatasetStatus, JobStatus
 
@@ -21,5 +22,5 @@ def count_due_jobs(session: Session) -> int:
 
 
 def count_waiting_datasets(session: Session) -> int:
-    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, Dataset.lease_until.is_(None))
+    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, waits(Dataset))
     return session.execute(waiting).scalar_one()

@@ -12,6 +12,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.db.session import read_clock
+from core.db.setbacks import put_off, waits
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import AtelierError
@@ -49,7 +51,7 @@ def claim_validation(session: Session, *, lease_seconds: float) -> ValidationCla
     """Takes the oldest dataset that waits, or None. One that killed workers comes after those that did not."""
     waiting = (
         select(Dataset.id)
-        .where(Dataset.status == DatasetStatus.VALIDATING, Dataset.lease_until.is_(None))
+        .where(Dataset.status == DatasetStatus.VALIDATING, waits(Dataset))
         .order_by(Dataset.attempt, Dataset.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -90,12 +92,14 @@ def commit_rejected(session: Session, claim: ValidationClaim, error: AtelierErro
     )
 
 
-def give_back_validation(session: Session, claim: ValidationClaim) -> bool:
-    """For a worker that stops, or cannot go on for no fault of the dataset's: the attempt is not counted.
+def give_back_validation(session: Session, claim: ValidationClaim, setback: str | None = None) -> bool:
+    """For a worker that stops, or cannot go on for no fault of the dataset's, ``setback`` saying why: the attempt is
+    not counted.
 
     The number may be given out again, since nobody else ever held it and this holder writes no more.
     """
-    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1)
+    pause = {} if setback is None else put_off(Dataset, setback)
+    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **pause)
 
 
 def expire_validations(session: Session) -> list[Dataset]:
@@ -112,7 +116,7 @@ def expire_validations(session: Session) -> list[Dataset]:
         if dataset.attempt >= MAX_DEATHS:
             dataset.status = DatasetStatus.REJECTED
             dataset.error = dict(_GIVEN_UP)
-            dataset.validated_at = session.execute(select(func.clock_timestamp())).scalar_one()
+            dataset.validated_at = read_clock(session)
     session.flush()
     return datasets
 
@@ -127,7 +131,8 @@ def _list_files(session: Session, dataset_id: str) -> tuple[ReceivedFile, ...]:
 
 
 def _end(session: Session, claim: ValidationClaim, status: DatasetStatus, **values: Any) -> bool:
-    return _write(session, claim, status=status, lease_until=None, validated_at=func.clock_timestamp(), **values)
+    ended = {"status": status, "lease_until": None, "setback": None, "validated_at": func.clock_timestamp()}
+    return _write(session, claim, **ended, **values)
 
 
 def _write(session: Session, claim: ValidationClaim, **values: Any) -> bool:

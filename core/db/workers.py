@@ -1,22 +1,40 @@
 """Who is on, and whether the database itself is."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.tables import DEFAULT_TENANT, Tenant, Worker
+from core.db.access import act_for
+from core.db.tables import DEFAULT_TENANT, Job, Tenant, Worker
 
 FRESH_SECONDS = 60
 
 
-def list_workers(session: Session) -> Sequence[Worker]:
+@dataclass(frozen=True)
+class SeenWorker:
+    """A worker as one tenant sees it: of another's job it does not say which one it is."""
+
+    id: str
+    device: str
+    device_name: str
+    job_id: str | None
+    warm_model: str | None
+    seen_at: datetime
+
+
+def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
     """Those that were heard of within FRESH_SECONDS."""
     fresh = Worker.seen_at > func.clock_timestamp() - timedelta(seconds=FRESH_SECONDS)
-    return session.execute(select(Worker).where(fresh).order_by(Worker.id)).scalars().all()
+    own = (Job.id == Worker.job_id) & (Job.tenant_id == tenant_id)
+    columns = (Worker.id, Worker.device, Worker.device_name, Job.id, Worker.warm_model, Worker.seen_at)
+    rows = session.execute(select(*columns).outerjoin(Job, own).where(fresh).order_by(Worker.id))
+    return [SeenWorker(*row) for row in rows]
 
 
 def is_migrated(session: Session) -> bool:
     """Whether the schema and its first rows are there. Raises sqlalchemy.exc.SQLAlchemyError when they are not."""
+    act_for(session, DEFAULT_TENANT)
     return session.get(Tenant, DEFAULT_TENANT) is not None

@@ -4,6 +4,7 @@ A ready dataset never changes: its manifest lists every image with its hash, and
 """
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -15,16 +16,20 @@ from pydantic import BaseModel, ConfigDict
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIX = ".txt"
+MASK_SUFFIX = ".mask"
 METADATA_NAME = "metadata.jsonl"
 MAX_CAPTION_CHARS = 2000
+MAX_METADATA_LINE_CHARS = 64 << 10
+MAX_METADATA_PROBLEMS = 100
 MIN_SIDE = 16
 FEW_IMAGES = 5
 BLURRY_BELOW = 12.0
 NEAR_DUPLICATE_BITS = 5
 
 WarningCode = Literal[
-    "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "unused-captions", "left-out"
-]
+    "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
+    "unused-captions", "left-out",
+]  # fmt: skip
 
 
 class Part(BaseModel):
@@ -32,7 +37,8 @@ class Part(BaseModel):
 
 
 class ManifestImage(Part):
-    """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata, RGB."""
+    """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA where
+    it is ``masked`` and alpha says how much each pixel counts."""
 
     name: str
     key: str
@@ -43,6 +49,7 @@ class ManifestImage(Part):
     caption: str | None
     dhash: str
     sharpness: float
+    masked: bool = False
 
 
 class LeftOut(Part):
@@ -85,6 +92,24 @@ def is_image_name(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def is_mask_name(name: str) -> bool:
+    """``x.mask.png`` says which parts of ``x.png`` or ``x.jpg`` count."""
+    return is_image_name(name) and PurePosixPath(name).stem.lower().endswith(MASK_SUFFIX)
+
+
+def pair_masks(images: Iterable[str], masks: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """Image name -> its mask's, and the masks that belong to no image."""
+    stems = {stem_of(name): name for name in images}
+    paired, alone = {}, []
+    for mask in masks:
+        image = stems.get(stem_of(mask)[: -len(MASK_SUFFIX)])
+        if image is None:
+            alone.append(mask)
+        else:
+            paired[image] = mask
+    return paired, alone
+
+
 def is_archive_name(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
@@ -97,25 +122,32 @@ def stem_of(name: str) -> str:
 def clean_caption(text: str) -> str | None:
     """One line, at most MAX_CAPTION_CHARS; None when nothing is left."""
     line = " ".join(text.replace("\x00", " ").split())
-    return line[:MAX_CAPTION_CHARS] or None
+    return line[:MAX_CAPTION_CHARS].rstrip() or None
 
 
 def read_metadata(text: str) -> tuple[dict[str, str], list[str]]:
-    """Hugging Face imagefolder's metadata.jsonl: file_name -> caption, and what is wrong with which line."""
+    """Hugging Face imagefolder's metadata.jsonl: file_name -> caption, and what is wrong with which line.
+
+    After MAX_METADATA_PROBLEMS wrong lines the rest is not read: 16 MiB of them would take a gigabyte, and a while.
+    """
     captions: dict[str, str] = {}
     problems: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         if not line.strip():
             continue
         row = _parse_row(line)
-        if row is None:
-            problems.append(f"line {number} is not a JSON object with the strings file_name and text")
-        else:
+        if row is not None:
             captions[row[0]] = row[1]
+            continue
+        problems.append(f"line {number} is not a JSON object with the strings file_name and text")
+        if len(problems) == MAX_METADATA_PROBLEMS:
+            break
     return captions, problems
 
 
 def _parse_row(line: str) -> tuple[str, str] | None:
+    if len(line) > MAX_METADATA_LINE_CHARS:
+        return None
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError):
@@ -185,7 +217,8 @@ def write_report(
     checks: list[tuple[WarningCode, str, tuple[str, ...]]] = [
         (
             "few-images",
-            f"{len(images)} images are few to learn from: {FEW_IMAGES} or more give better results.",
+            f"{len(images)} image{'s are' if len(images) > 1 else ' is'} few to learn from: {FEW_IMAGES} or more give "
+            "better results.",
             tuple(i.name for i in images) if len(images) < FEW_IMAGES else (),
         ),
         (
@@ -203,6 +236,11 @@ def write_report(
             "missing-captions",
             "These have no caption: the job's trigger phrase stands in for it.",
             tuple(i.name for i in images if i.caption is None),
+        ),
+        (
+            "long-captions",
+            f"These captions are longer than {MAX_CAPTION_CHARS:,} characters: what is beyond was cut off.",
+            tuple(i.name for i in images if i.caption is not None and len(i.caption) >= MAX_CAPTION_CHARS),
         ),
         ("unused-captions", "These caption files belong to no image.", tuple(unused_captions)),
         ("left-out", "These files were left out; left_out says why.", tuple(item.file for item in out)),

@@ -3,11 +3,15 @@
 AtelierError
 ├── UserError                     the caller can mend it
 │   ├── InvalidSpec               invalid-spec: a training spec out of bounds, or with unknown fields
+│   ├── UrlForbidden              url-forbidden: an address that the service does not call
 │   ├── InvalidRequest            invalid-request: any other malformed request
 │   ├── ArchiveRejected           archive-rejected: an archive that is broken or hostile
 │   ├── ImageRejected             image-rejected: a file that is no usable picture
 │   ├── DatasetRejected           dataset-rejected: nothing in the set can be learned from
 │   ├── ModelRejected             model-rejected: a folder or file that is no usable base
+│   ├── AdapterRejected           adapter-rejected: a file that is no usable adapter of this base
+│   ├── WeightsRejected           weights-rejected: a .safetensors file with a broken or hostile header
+│   ├── UnsupportedWeights        unsupported-weights: weights in any other format
 │   ├── TooLarge                  too-large: a body or a set over its limit
 │   ├── UnsupportedMedia          unsupported-media: a kind of file that is not taken
 │   ├── NotFound                  not-found: no such thing, or not yours
@@ -15,6 +19,7 @@ AtelierError
 │   ├── IdempotencyMismatch       idempotency-mismatch: the same key with another body
 │   ├── Unauthenticated           unauthenticated: no key, or not a valid one
 │   ├── Forbidden                 forbidden: a valid key that may not do this
+│   ├── QuotaExceeded             quota-exceeded: more, or faster, than the tenant or the key may
 │   └── CrossSite                 csrf: a request to the dashboard from another site
 └── Unavailable                   unavailable: a part of the service does not answer; try again
 
@@ -44,6 +49,10 @@ class InvalidSpec(UserError):
     slug, title = "invalid-spec", "The training spec is not valid"
 
 
+class UrlForbidden(UserError):
+    slug, title = "url-forbidden", "The service does not call this address"
+
+
 class InvalidRequest(UserError):
     slug, title = "invalid-request", "The request is not valid"
 
@@ -62,6 +71,18 @@ class DatasetRejected(UserError):
 
 class ModelRejected(UserError):
     slug, title = "model-rejected", "The base model cannot be taken"
+
+
+class AdapterRejected(UserError):
+    slug, title = "adapter-rejected", "The adapter cannot be taken"
+
+
+class WeightsRejected(UserError):
+    slug, title = "weights-rejected", "The file of weights cannot be taken"
+
+
+class UnsupportedWeights(UserError):
+    slug, title = "unsupported-weights", "Weights are taken as .safetensors alone"
 
 
 class TooLarge(UserError):
@@ -90,6 +111,22 @@ class Unauthenticated(UserError):
 
 class Forbidden(UserError):
     slug, title = "forbidden", "This key may not do that"
+
+
+class QuotaExceeded(UserError):
+    """``retry_after_seconds``: when the same request may succeed, where time alone helps."""
+
+    slug, title = "quota-exceeded", "A limit is reached"
+
+    def __init__(
+        self,
+        detail: str,
+        errors: Mapping[str, Sequence[str]] | None = None,
+        *,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(detail, errors)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class CrossSite(UserError):

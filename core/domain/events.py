@@ -18,4 +18,14 @@ class EventType(StrEnum):
     FAILED = "job.failed"  # data.reason
 
 
+STATUS_EVENTS = (
+    EventType.QUEUED,
+    EventType.RUNNING,
+    EventType.PAUSING,
+    EventType.PAUSED,
+    EventType.CANCELING,
+    EventType.CANCELED,
+    EventType.SUCCEEDED,
+    EventType.FAILED,
+)
 FINAL_EVENTS = frozenset({EventType.SUCCEEDED, EventType.FAILED, EventType.CANCELED})

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Literal
 
-Prefix = Literal["ds", "job", "ad", "gen", "evt", "key", "ten"]
+Prefix = Literal["ds", "job", "ad", "gen", "evt", "key", "ten", "aud"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 ID_LENGTH = 26

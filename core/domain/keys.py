@@ -1,4 +1,4 @@
-"""API keys: how one looks, and what of it may be stored.
+"""API keys: how one looks, what of it may be stored, and what one may do.
 
 ``atl_`` + 32 random bytes in URL-safe base64 + a checksum of 6 characters. The prefix lets secret scanners
 find a leaked key; the checksum lets them, and us, tell a key from a typing error without asking a database.
@@ -10,10 +10,19 @@ import re
 import secrets
 import string
 import zlib
+from typing import Literal, get_args
+
+Scope = Literal["read", "jobs", "admin"]
+"""`read` looks, `jobs` changes what trainings are made of and come to, `admin` does everything of its tenant."""
+
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 
 PREFIX = "atl_"
 SECRET_BYTES = 32
 CHECKSUM_LENGTH = 6  # 62**6 > 2**32
+
+SHOWN_CHARACTERS = len(PREFIX) + 4
+"""By which its owner knows a key again: 24 of its 256 random bits."""
 
 _DIGITS = string.digits + string.ascii_letters
 _SHAPE = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}[A-Za-z0-9]{{{CHECKSUM_LENGTH}}}")

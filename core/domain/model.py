@@ -4,9 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.domain.spec import AdapterType, Targets
+from core.domain.spec import AdapterType, ScheduleName, Targets
 
-Family = Literal["sd1"]
+Family = Literal["sd1", "sd2", "sdxl"]
+PredictionType = Literal["epsilon", "v_prediction", "flow"]
 ModelStatus = Literal["ready", "checking", "rejected"]
 
 
@@ -19,7 +20,7 @@ class Defaults(BaseModel):
     rank: int
     targets: Targets
     learning_rate: float
-    schedule: Literal["constant", "cosine"]
+    schedule: ScheduleName
     batch_size: int
     steps_per_image: float
     min_steps: int
@@ -27,24 +28,32 @@ class Defaults(BaseModel):
     min_snr_gamma: float | None
     sample_num_steps: int
     sample_guidance_scale: float
+    ema: float | None = None
+    prior_num_images: int = 0
+    prior_weight: float = 1.0
 
+
+# Near what diffusers' train_text_to_image_lora.py and kohya's guides use for 10 to 50 pictures.
+_SD1 = Defaults(
+    adapter_type="lora",
+    rank=16,
+    targets="attention",
+    learning_rate=1e-4,
+    schedule="cosine",
+    batch_size=1,
+    steps_per_image=80,
+    min_steps=800,
+    max_steps=3000,
+    min_snr_gamma=5.0,
+    sample_num_steps=25,
+    sample_guidance_scale=7.5,
+)
 
 FAMILY_DEFAULTS: dict[Family, Defaults] = {
-    # Near what diffusers' train_text_to_image_lora.py and kohya's guides use for 10 to 50 pictures.
-    "sd1": Defaults(
-        adapter_type="lora",
-        rank=16,
-        targets="attention",
-        learning_rate=1e-4,
-        schedule="cosine",
-        batch_size=1,
-        steps_per_image=80,
-        min_steps=800,
-        max_steps=3000,
-        min_snr_gamma=5.0,
-        sample_num_steps=25,
-        sample_guidance_scale=7.5,
-    ),
+    "sd1": _SD1,
+    "sd2": _SD1,
+    # The scale that diffusers' and Stability's own examples for SDXL draw with.
+    "sdxl": _SD1.model_copy(update={"sample_guidance_scale": 5.0}),
 }
 
 
@@ -62,6 +71,18 @@ class Calibration(BaseModel):
     memory_bytes_per_sample: int
 
 
+NEUTRAL_PROMPTS = (
+    "a photo of a dog in a park",
+    "a portrait of an old man with a beard",
+    "a bowl of fruit on a wooden table",
+    "a city street at night in the rain",
+    "a mountain lake at sunrise",
+    "a red car in front of a house",
+    "a watercolor painting of a sailing ship",
+    "a cup of coffee next to a book",
+)
+
+
 class ModelInfo(BaseModel):
     """A registered base. ``num_parameters`` counts the denoiser's.
 
@@ -73,6 +94,7 @@ class ModelInfo(BaseModel):
 
     id: str
     family: Family
+    prediction_type: PredictionType = "epsilon"
     resolution: int
     resolution_step: int
     sha256: str
@@ -80,5 +102,10 @@ class ModelInfo(BaseModel):
     adapter_dims: dict[str, int]
     defaults: Defaults
     calibration: Calibration | None = None
+    file_sha256: str | None = Field(None, description="Of the single file it was converted from: its name elsewhere.")
     description: str = ""
     example_prompts: tuple[str, ...] = ()
+    class_prompts: tuple[str, ...] = Field((), description="What prior preservation draws where no class is given.")
+    neutral_prompts: tuple[str, ...] = Field(
+        NEUTRAL_PROMPTS, description="What the retention score asks the base; none of them should be a class prompt."
+    )

@@ -4,21 +4,39 @@ The plan alone decides what the adapter's bytes are (with the device and the lib
 trainer reads nothing else of the job.
 """
 
+import hashlib
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from core.domain.dataset import Bucket, DatasetManifest, choose_bucket
+from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
-from core.domain.model import Defaults, Family, ModelInfo
-from core.domain.spec import AdapterType, Precision, Preset, Targets, TrainingSpec
+from core.domain.model import Defaults, Family, ModelInfo, PredictionType
+from core.domain.spec import (
+    MAX_RESOLUTION,
+    MIN_RESOLUTION,
+    AdapterType,
+    LossType,
+    OptimizerName,
+    Precision,
+    Preset,
+    ScheduleName,
+    Targets,
+    TrainingSpec,
+)
 
 MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
 PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, "quick": 0.4}
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
-BYTES_PER_WEIGHT = 2
+VALIDATIONS_PER_JOB = 10
+MIN_IMAGES_TO_HOLD_OUT = 12
+AUTO_HELD_OUT = 0.15
+MAX_AUTO_HELD_OUT = 16
+BETAS: dict[OptimizerName, tuple[float, float]] = {"lion": (0.9, 0.99)}
+RATE_SCALE: dict[OptimizerName, float] = {"lion": 1 / 3}  # arXiv 2302.06675, section 5: 3 to 10 times lower
 
 
 class Part(BaseModel):
@@ -32,6 +50,16 @@ class PlannedImage(Part):
     sha256: str
     bucket: Bucket
     caption: str
+    masked: bool = False
+    held_out: bool = False
+
+
+class InitAdapter(Part):
+    """The adapter to train on from: its file in storage, in either format."""
+
+    id: str
+    key: str
+    sha256: str
 
 
 class TrainPlan(Part):
@@ -39,37 +67,57 @@ class TrainPlan(Part):
     trigger: str
     model: str
     model_sha256: str
+    model_file_sha256: str | None  # of the single file that the base was converted from
     family: Family
+    prediction_type: PredictionType
     dataset_sha256: str
     images: tuple[PlannedImage, ...]
 
+    init_adapter: InitAdapter | None
     adapter_type: AdapterType
     rank: int
     alpha: float
+    rslora: bool
     targets: Targets
+    adapter_dropout: float
+    ema: float | None
+    text_encoder_rank: int | None  # None: the text encoders are not trained
+    text_encoder_learning_rate: float | None
     steps: int
     batch_size: int
     gradient_accumulation: int
     resolution: int
     flip: bool
+    masks: bool
     precision: Precision
     gradient_checkpointing: Literal["auto"] | bool
     seed: int
 
-    optimizer: Literal["adamw"]
+    optimizer: OptimizerName
     learning_rate: float
     weight_decay: float
-    betas: tuple[float, float]
-    schedule: Literal["constant", "cosine"]
+    betas: tuple[float, float] | None
+    schedule: ScheduleName
     warmup_steps: int
+    num_cycles: int
     max_grad_norm: float
 
+    loss_type: LossType
+    huber_c: float
     min_snr_gamma: float | None
     noise_offset: float
+    prior_prompts: tuple[str, ...]
+    prior_num_images: int
+    prior_weight: float
     caption_dropout: float
     caption_shuffle: bool
     caption_keep_tokens: int
 
+    validation_every: int
+    patience: int | None
+    min_delta: float
+    evaluation: bool
+    neutral_prompts: tuple[str, ...]
     checkpoint_every: int
     checkpoint_keep: int
     sample_prompts: tuple[str, ...]
@@ -80,6 +128,21 @@ class TrainPlan(Part):
     max_duration_seconds: int | None
 
     @property
+    def training_images(self) -> tuple[PlannedImage, ...]:
+        return tuple(image for image in self.images if not image.held_out)
+
+    @property
+    def held_out_images(self) -> tuple[PlannedImage, ...]:
+        return tuple(image for image in self.images if image.held_out)
+
+    @property
+    def validation_steps(self) -> tuple[int, ...]:
+        """The steps after which the held-out loss is taken: every ``validation_every``, and the last."""
+        if not self.held_out_images:
+            return ()
+        return tuple(sorted({*range(self.validation_every, self.steps + 1, self.validation_every), self.steps}))
+
+    @property
     def sample_steps(self) -> tuple[int, ...]:
         """The steps after which a grid is drawn: every ``sample_every``, and the last."""
         if not self.sample_prompts:
@@ -87,67 +150,77 @@ class TrainPlan(Part):
         return tuple(sorted({*range(self.sample_every, self.steps + 1, self.sample_every), self.steps}))
 
 
-class Estimate(Part):
-    """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
-
-    steps: int
-    seconds: float | None
-    peak_memory_bytes: int | None
-    adapter_bytes: int
-    basis: str
-
-
-class Measured(Part):
-    """Means over earlier jobs on the same base."""
-
-    num_jobs: int
-    seconds_per_sample: float
-    resolution: int
-    peak_memory_bytes: int
-
-
-def resolve(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo) -> TrainPlan:
-    """Raises InvalidSpec where the spec does not fit this base or this set."""
+def resolve(
+    spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo, init: InitAdapter | None = None
+) -> TrainPlan:
+    """``init``: what ``spec.init_adapter`` names. Raises InvalidSpec where the spec does not fit this base or this
+    set."""
+    assert (init is None) == (spec.init_adapter is None)
     defaults = model.defaults
     resolution = _resolve_resolution(spec, model)
-    batch_size = spec.batch_size or min(defaults.batch_size, max(1, len(manifest.images)))
-    steps = _resolve_steps(spec, len(manifest.images), batch_size, defaults)
+    images = _plan_images(spec, manifest, resolution, model.resolution_step)
+    num_training = sum(not image.held_out for image in images)
+    batch_size = spec.batch_size or min(defaults.batch_size, max(1, num_training))
+    steps = _resolve_steps(spec, len(images), num_training, batch_size, defaults)
     rank = spec.adapter.rank or defaults.rank
     trigger = spec.trigger or ""
+    rate = _resolve_rate(spec, defaults)
+    prior = spec.loss.prior_preservation
+    prior_num_images = defaults.prior_num_images if prior.num_images is None else prior.num_images
+    prior_prompts = (prior.class_prompt,) if prior.class_prompt else model.class_prompts
+    trains_text = spec.text_encoder.train
     plan = TrainPlan(
         name=spec.name or spec.trigger or "adapter",
         trigger=trigger,
         model=model.id,
         model_sha256=model.sha256,
+        model_file_sha256=model.file_sha256,
         family=model.family,
+        prediction_type=model.prediction_type,
         dataset_sha256=manifest.content_hash(),
-        images=_plan_images(spec, manifest, resolution, model.resolution_step),
+        images=images,
+        init_adapter=init,
         adapter_type=spec.adapter.type or defaults.adapter_type,
         rank=rank,
         alpha=spec.adapter.alpha or float(rank),
+        rslora=spec.adapter.rslora,
         targets=spec.adapter.targets or ("all" if spec.preset == "style" else defaults.targets),
+        adapter_dropout=spec.adapter.dropout,
+        ema=spec.adapter.ema or defaults.ema,
+        text_encoder_rank=(spec.text_encoder.rank or rank) if trains_text else None,
+        text_encoder_learning_rate=_resolve_text_rate(spec, rate) if trains_text else None,
         steps=steps,
         batch_size=batch_size,
         gradient_accumulation=spec.gradient_accumulation,
         resolution=resolution,
         flip=spec.flip,
+        masks=spec.masks and any(image.masked for image in images),
         precision=spec.precision,
         gradient_checkpointing=spec.gradient_checkpointing,
         seed=spec.seed,
         optimizer=spec.optimizer.name,
-        learning_rate=spec.optimizer.learning_rate or defaults.learning_rate,
+        learning_rate=rate,
         weight_decay=spec.optimizer.weight_decay,
-        betas=spec.optimizer.betas,
+        betas=_resolve_betas(spec),
         schedule=spec.schedule.name or defaults.schedule,
         warmup_steps=min(steps // 10, 100) if spec.schedule.warmup_steps is None else spec.schedule.warmup_steps,
+        num_cycles=spec.schedule.num_cycles,
         max_grad_norm=1.0,
-        min_snr_gamma=spec.loss.min_snr_gamma
-        if "min_snr_gamma" in spec.loss.model_fields_set
-        else defaults.min_snr_gamma,
+        loss_type=spec.loss.type,
+        huber_c=spec.loss.huber_c,
+        min_snr_gamma=_resolve_min_snr_gamma(spec, model),
         noise_offset=spec.loss.noise_offset,
+        prior_prompts=prior_prompts if prior_num_images else (),
+        prior_num_images=prior_num_images if prior_prompts else 0,
+        prior_weight=prior.weight or defaults.prior_weight,
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
         caption_keep_tokens=spec.captions.keep_tokens,
+        validation_every=spec.validation.every or max(1, math.ceil(steps / VALIDATIONS_PER_JOB)),
+        patience=spec.validation.early_stopping.patience,
+        min_delta=spec.validation.early_stopping.min_delta,
+        evaluation=spec.evaluation == "on",
+        neutral_prompts=model.neutral_prompts if spec.evaluation == "on" else (),
         checkpoint_every=spec.checkpoints.every or max(25, math.ceil(steps / CHECKPOINTS_PER_JOB)),
         checkpoint_keep=spec.checkpoints.keep,
         sample_prompts=_resolve_prompts(spec, model, trigger),
@@ -158,12 +231,52 @@ def resolve(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo) -> 
         max_duration_seconds=spec.max_duration_seconds,
     )
     _check_work(plan)
+    _check_prior(spec, plan)
     return plan
+
+
+def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
+    """Prodigy (arXiv 2306.06101) finds its own rate, of which ``learning_rate`` is a factor."""
+    if spec.optimizer.learning_rate is not None:
+        return spec.optimizer.learning_rate
+    if spec.optimizer.name == "prodigy":
+        return 1.0
+    return defaults.learning_rate * RATE_SCALE.get(spec.optimizer.name, 1.0)
+
+
+def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:
+    """Raises InvalidSpec on a flow base, whose timesteps are drawn by their worth instead."""
+    wanted, flows = spec.loss.min_snr_gamma, model.prediction_type == "flow"
+    if wanted is not None and flows:
+        raise InvalidSpec(
+            f"The model {model.id} is trained by flow matching, which has no min_snr_gamma: leave it out.",
+            {"/loss/min_snr_gamma": ["not for this model"]},
+        )
+    return wanted if flows or "min_snr_gamma" in spec.loss.model_fields_set else model.defaults.min_snr_gamma
+
+
+def _resolve_text_rate(spec: TrainingSpec, rate: float) -> float:
+    """Raises InvalidSpec for a rate of its own under Prodigy, which finds one for all."""
+    wanted = spec.text_encoder.learning_rate
+    if spec.optimizer.name != "prodigy":
+        return wanted or rate / 2
+    if wanted not in (None, rate):
+        raise InvalidSpec(
+            "prodigy finds one learning rate for everything: leave text_encoder.learning_rate out.",
+            {"/text_encoder/learning_rate": ["prodigy takes none"]},
+        )
+    return rate
+
+
+def _resolve_betas(spec: TrainingSpec) -> tuple[float, float] | None:
+    if spec.optimizer.name == "adafactor":
+        return None
+    return spec.optimizer.betas or BETAS.get(spec.optimizer.name, (0.9, 0.999))
 
 
 def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
     resolution = spec.resolution or model.resolution
-    low, high = model.resolution // 2, model.resolution * 2
+    low, high = max(model.resolution // 2, MIN_RESOLUTION), min(model.resolution * 2, MAX_RESOLUTION)
     if resolution % model.resolution_step or not low <= resolution <= high:
         raise InvalidSpec(
             f"resolution {resolution} does not fit the model {model.id}: give a multiple of {model.resolution_step} "
@@ -173,11 +286,12 @@ def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
     return resolution
 
 
-def _resolve_steps(spec: TrainingSpec, num_images: int, batch_size: int, defaults: Defaults) -> int:
+def _resolve_steps(spec: TrainingSpec, num_images: int, num_training: int, batch_size: int, defaults: Defaults) -> int:
+    """An epoch is what is trained on; the presets count the pictures that came."""
     if spec.steps is not None:
         return spec.steps
     if spec.epochs is not None:
-        return spec.epochs * math.ceil(num_images / (batch_size * spec.gradient_accumulation))
+        return spec.epochs * math.ceil(num_training / (batch_size * spec.gradient_accumulation))
     wanted = round(num_images * defaults.steps_per_image * PRESET_STEPS[spec.preset] / 10) * 10
     low, high = (round(bound * PRESET_STEPS[spec.preset]) for bound in (defaults.min_steps, defaults.max_steps))
     return max(low, min(high, wanted))
@@ -185,15 +299,33 @@ def _resolve_steps(spec: TrainingSpec, num_images: int, batch_size: int, default
 
 def _plan_images(spec: TrainingSpec, manifest: DatasetManifest, resolution: int, step: int) -> tuple[PlannedImage, ...]:
     square = Bucket(width=resolution, height=resolution)
+    held_out = _hold_out(spec, manifest.images)
     return tuple(
         PlannedImage(
             key=image.key,
             sha256=image.sha256,
             bucket=choose_bucket(image.width, image.height, resolution, step) if spec.bucketing else square,
             caption=teach(spec, image.caption),
+            masked=image.masked and spec.masks,
+            held_out=image.sha256 in held_out,
         )
         for image in manifest.images
     )
+
+
+def _hold_out(spec: TrainingSpec, images: Sequence[ManifestImage]) -> set[str]:
+    """The pictures' hashes that validation takes: by a draw that depends on the seed and the pictures alone.
+
+    A picture that is there twice is held out or trained on as a whole.
+    """
+    fraction, hashes = spec.validation.fraction, sorted({image.sha256 for image in images})
+    if fraction == "auto":
+        enough = len(images) >= MIN_IMAGES_TO_HOLD_OUT
+        count = min(MAX_AUTO_HELD_OUT, round(AUTO_HELD_OUT * len(hashes))) if enough else 0
+    else:
+        count = min(len(hashes) - 1, math.ceil(fraction * len(hashes)))
+    drawn = sorted(hashes, key=lambda sha256: hashlib.sha256(f"{spec.seed}:held-out:{sha256}".encode()).digest())
+    return set(drawn[:count])
 
 
 def teach(spec: TrainingSpec, caption: str | None) -> str:
@@ -233,30 +365,10 @@ def _check_work(plan: TrainPlan) -> None:
         )
 
 
-def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
-    """Scales what earlier jobs on this base took; else the model's calibration; else says that it cannot know."""
-    adapter_bytes = plan.rank * model.adapter_dims[f"{plan.adapter_type}/{plan.targets}"] * BYTES_PER_WEIGHT
-    samples = plan.steps * plan.batch_size * plan.gradient_accumulation
-    calibration = model.calibration
-    pictures = (len(plan.sample_steps) + 1) * len(plan.sample_prompts)
-    seconds: float | None = None
-    memory: int | None = None
-    rest, basis = 0.0, "nothing was measured on this base yet"
-    if calibration is not None:
-        scale = (plan.resolution / calibration.resolution) ** 2
-        rest = calibration.start_seconds + pictures * calibration.seconds_per_picture * scale
-        seconds = rest + samples * calibration.seconds_per_sample * scale
-        memory = round(calibration.base_memory_bytes + plan.batch_size * scale * calibration.memory_bytes_per_sample)
-        basis = f"the model's calibration on {calibration.device}"
-    if measured is not None:
-        scale = (plan.resolution / measured.resolution) ** 2
-        seconds = rest + samples * measured.seconds_per_sample * scale
-        memory = max(memory or 0, measured.peak_memory_bytes)
-        basis = f"{measured.num_jobs} earlier jobs on this base"
-    return Estimate(
-        steps=plan.steps,
-        seconds=None if seconds is None else round(seconds, 1),
-        peak_memory_bytes=memory,
-        adapter_bytes=adapter_bytes,
-        basis=basis,
-    )
+def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
+    asked = spec.loss.prior_preservation
+    if asked.num_images and not plan.prior_num_images:
+        raise InvalidSpec(
+            f"Prior preservation needs a class_prompt: the model {plan.model} has no prompts of its own for it.",
+            {"/loss/prior_preservation/class_prompt": ["needed for this model"]},
+        )

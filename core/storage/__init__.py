@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from core.settings import Settings
 from core.storage.directory import DirectoryStorage
 from core.storage.memory import MemoryStorage
 from core.storage.protocol import (
@@ -36,9 +37,19 @@ __all__ = [
     "StorageUnavailable",
     "StoredObject",
     "open_storage",
+    "open_store_of",
 ]
 
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.*")
+
+
+def open_store_of(settings: Settings) -> Storage:
+    """The store that a service was given. Raises ValueError, and StorageError for a directory that cannot be used."""
+    return open_storage(
+        settings.storage_location,
+        s3_endpoint_url=settings.s3_endpoint_url,
+        s3_public_endpoint_url=settings.s3_public_endpoint_url,
+    )
 
 
 def open_storage(

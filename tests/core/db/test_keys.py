@@ -52,24 +52,24 @@ def test_unknown_and_revoked_keys_are_not_found(session: Session) -> None:
 
 
 def test_a_token_stands_for_its_key_until_it_runs_out(session: Session) -> None:
-    keys.add_token(session, sha256="t" * 64, kind="session", key_id=find(session).id, lifetime_seconds=60)
+    keys.add_token(session, sha256="t" * 64, kind="session", key=find(session), lifetime_seconds=60)
     assert keys.find_token(session, "t" * 64, "session") is find(session)
     assert keys.find_token(session, "t" * 64, "login") is None
     session.execute(sa.update(DashboardToken).values(expires_at=sa.func.clock_timestamp()))
     assert keys.find_token(session, "t" * 64, "session") is None
-    keys.add_token(session, sha256="u" * 64, kind="session", key_id=find(session).id, lifetime_seconds=60)
+    keys.add_token(session, sha256="u" * 64, kind="session", key=find(session), lifetime_seconds=60)
     assert session.scalars(sa.select(DashboardToken.sha256)).all() == ["u" * 64]
 
 
 def test_a_revoked_key_takes_its_tokens_along(session: Session) -> None:
-    keys.add_token(session, sha256="t" * 64, kind="session", key_id=find(session).id, lifetime_seconds=60)
+    keys.add_token(session, sha256="t" * 64, kind="session", key=find(session), lifetime_seconds=60)
     revoke(session)
     assert keys.find_token(session, "t" * 64, "session") is None
     assert keys.take_token(session, "t" * 64, "session") is None
 
 
 def test_a_dropped_token_is_gone(session: Session) -> None:
-    keys.add_token(session, sha256="t" * 64, kind="session", key_id=find(session).id, lifetime_seconds=60)
+    keys.add_token(session, sha256="t" * 64, kind="session", key=find(session), lifetime_seconds=60)
     keys.drop_token(session, "t" * 64)
     assert keys.find_token(session, "t" * 64, "session") is None
 
@@ -77,7 +77,7 @@ def test_a_dropped_token_is_gone(session: Session) -> None:
 def test_a_taken_token_is_used_up_by_one_of_many(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         keys.ensure_admin_key(session, sha256="a" * 64, prefix="atl_1234")
-        keys.add_token(session, sha256="t" * 64, kind="login", key_id=find(session).id, lifetime_seconds=60)
+        keys.add_token(session, sha256="t" * 64, kind="login", key=find(session), lifetime_seconds=60)
 
     def take(_: int) -> bool:
         with sessions.begin() as session:

@@ -5,8 +5,9 @@ from pydantic import ValidationError
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
+from core.domain.estimate import Measured, estimate
 from core.domain.model import Calibration, Defaults, ModelInfo
-from core.domain.plan import Measured, TrainPlan, estimate, resolve
+from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 
 DEFAULTS = Defaults(
@@ -30,7 +31,7 @@ MODEL = ModelInfo(
     resolution_step=8,
     sha256="0" * 64,
     num_parameters=1000,
-    adapter_dims={"lora/attention": 1000, "lora/all": 3000},
+    adapter_dims={"lora/attention": 1000, "lora/all": 3000, "text_encoder/attention": 500},
     defaults=DEFAULTS,
     example_prompts=("a {trigger}", "a cat"),
 )
@@ -67,8 +68,69 @@ def test_steps_grow_with_the_set_within_the_presets_bounds(images: int, preset: 
 
 
 def test_epochs_count_full_batches() -> None:
-    assert plan(12, epochs=3, batch_size=5).steps == 9
-    assert plan(12, epochs=3, batch_size=5, gradient_accumulation=2).steps == 6
+    whole = {"validation": {"fraction": 0}}
+    assert plan(12, epochs=3, batch_size=5, **whole).steps == 9
+    assert plan(12, epochs=3, batch_size=5, gradient_accumulation=2, **whole).steps == 6
+    assert plan(12, epochs=3, batch_size=5).steps == 6  # two of the twelve are held out
+
+
+@pytest.mark.parametrize(
+    ("images", "fraction", "held_out"),
+    [(11, "auto", 0), (12, "auto", 2), (40, "auto", 6), (500, "auto", 16), (4, 0.5, 2), (3, 0.1, 1), (1, 0.5, 0)],
+)
+def test_pictures_are_held_out_by_number(images: int, fraction: str | float, held_out: int) -> None:
+    made = plan(images, validation={"fraction": fraction})
+    assert len(made.held_out_images) == held_out
+    assert len(made.training_images) == images - held_out
+    assert bool(made.validation_steps) == bool(held_out)
+
+
+def test_what_is_held_out_depends_on_the_seed_and_the_pictures_alone() -> None:
+    first, again, other = (plan(40, seed=seed, steps=10 + seed) for seed in (0, 0, 1))
+    assert first.held_out_images == again.held_out_images
+    assert first.held_out_images != other.held_out_images
+
+
+def test_a_picture_that_came_twice_is_on_one_side_only() -> None:
+    twice = DatasetManifest(images=(*manifest(12).images, *manifest(12).images))
+    made = resolve(TrainingSpec(), twice, MODEL)
+    assert not {row.sha256 for row in made.held_out_images} & {row.sha256 for row in made.training_images}
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "betas"),
+    [
+        ("adamw", 1e-3, (0.9, 0.999)),
+        ("lion", 1e-3 / 3, (0.9, 0.99)),
+        ("prodigy", 1.0, (0.9, 0.999)),
+        ("adafactor", 1e-3, None),
+    ],
+)
+def test_an_optimizer_brings_its_own_rate_and_betas(name: str, rate: float, betas: object) -> None:
+    made = plan(optimizer={"name": name})
+    assert (made.learning_rate, made.betas) == (pytest.approx(rate), betas)
+    assert plan(optimizer={"name": name, "learning_rate": 0.5}).learning_rate == 0.5
+
+
+def test_the_text_encoder_has_a_rate_and_a_rank_of_its_own() -> None:
+    assert plan().text_encoder_rank is None
+    made = plan(text_encoder={"train": True})
+    assert (made.text_encoder_rank, made.text_encoder_learning_rate) == (8, 5e-4)
+    with pytest.raises(InvalidSpec, match="prodigy"):
+        plan(text_encoder={"train": True, "learning_rate": 0.1}, optimizer={"name": "prodigy"})
+
+
+def test_prior_preservation_needs_a_prompt_from_the_spec_or_the_model() -> None:
+    assert plan().prior_num_images == 0
+    with pytest.raises(InvalidSpec, match="class_prompt"):
+        plan(loss={"prior_preservation": {"num_images": 8}})
+    made = plan(loss={"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}})
+    assert (made.prior_num_images, made.prior_prompts) == (8, ("a toy",))
+    assert plan(loss={"prior_preservation": {"num_images": 0, "class_prompt": "a toy"}}).prior_prompts == ()
+
+
+def test_null_is_the_same_as_absent_at_every_level() -> None:
+    assert plan(loss={"prior_preservation": None, "type": None}, seed=None) == plan()
 
 
 def test_the_model_gives_what_the_spec_leaves_open() -> None:
@@ -180,11 +242,31 @@ def test_an_estimate_says_what_it_rests_on() -> None:
         }
     )  # fmt: skip
     first = estimate(made, calibrated, None)
-    assert first.seconds == 5 + 4 * 1 + 400 * 0.1
+    pictures = 2 * 2 + 1 + 2 * (8 + 8) + 2  # grids, cover, scores, proof
+    samples = 400 + 11 * 2 * 8 / 3  # ten evaluations and the base's, of two held-out pictures
+    assert first.seconds == pytest.approx(5 + pictures * 1 + samples * 0.1, abs=0.1)
     assert first.peak_memory_bytes == 1040
     assert "cpu x2" in first.basis
-    measured = Measured(num_jobs=3, seconds_per_sample=0.2, resolution=64, peak_memory_bytes=5000)
+    measured = Measured(
+        num_jobs=3, seconds_per_sample=0.2, seconds_per_picture=0.5, start_seconds=9, resolution=64,
+        peak_memory_bytes=5000,
+    )  # fmt: skip
     later = estimate(made, calibrated, measured)
-    assert later.seconds == 5 + 4 * 1 + 400 * 0.2
+    assert later.seconds == pytest.approx(9 + pictures * 0.5 + samples * 0.2, abs=0.1)
     assert later.peak_memory_bytes == 5000
     assert "3 earlier jobs" in later.basis
+
+
+def test_an_estimate_counts_text_encoders_and_takes_dora_for_lora() -> None:
+    sizes = {name: estimate(plan(**spec), MODEL, None).adapter_bytes for name, spec in {
+        "lora": {}, "dora": {"adapter": {"type": "dora"}}, "text": {"text_encoder": {"train": True, "rank": 2}},
+    }.items()}  # fmt: skip
+    assert sizes == {"lora": 16_000, "dora": 16_000, "text": 18_000}
+
+
+def test_min_snr_is_not_for_a_base_that_flows() -> None:
+    flowing = MODEL.model_copy(update={"prediction_type": "flow"})
+    assert resolve(TrainingSpec(trigger="blip"), manifest(), flowing).min_snr_gamma is None
+    with pytest.raises(InvalidSpec, match="flow matching") as refusal:
+        resolve(TrainingSpec.model_validate({"trigger": "blip", "loss": {"min_snr_gamma": 5}}), manifest(), flowing)
+    assert list(refusal.value.errors) == ["/loss/min_snr_gamma"]

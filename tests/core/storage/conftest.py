@@ -1,61 +1,18 @@
-"""The three stores, each fresh for every test; S3 is moto's HTTP server on a free port."""
+"""Stores of every kind, and sources, processes and servers that misbehave."""
 
 import io
 import subprocess
 import sys
 import threading
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from core.storage import Storage, open_storage
 from tests.core.storage.scripted import ScriptedStore
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(scope="session")
-def aws_environment() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "atelier-test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "atelier-test-secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        patch.delenv("AWS_PROFILE", raising=False)
-        yield
-
-
-@pytest.fixture(scope="session")
-def s3_endpoint(aws_environment: None) -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture(scope="session")
-def s3_client(s3_endpoint: str):
-    return boto3.session.Session().client("s3", endpoint_url=s3_endpoint)
-
-
-@pytest.fixture
-def bucket(s3_client) -> str:
-    name = f"atelier-{uuid.uuid4().hex}"
-    s3_client.create_bucket(Bucket=name)
-    return name
-
-
-@pytest.fixture
-def location(kind: str, request: pytest.FixtureRequest) -> tuple[str, str | None]:
-    """Where a store of the asked kind is: its location and, for S3, the endpoint."""
-    if kind == "s3":
-        return f"s3://{request.getfixturevalue('bucket')}/some/prefix", request.getfixturevalue("s3_endpoint")
-    if kind == "memory":
-        return "memory://", None
-    return str(request.getfixturevalue("tmp_path") / "store"), None
 
 
 @pytest.fixture

@@ -1,113 +1,27 @@
-"""The tables. ``migrations/`` makes them; the two are compared by a test."""
+"""Jobs, what they leave, and who works on them."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Float, ForeignKey, Index, MetaData, String, UniqueConstraint, func, text
+from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, UniqueConstraint, func, literal, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, column_property, mapped_column
 
-DEFAULT_TENANT = "ten_default"
-
-_NAMES = {
-    "ix": "ix_%(column_0_label)s",
-    "uq": "uq_%(table_name)s_%(column_0_name)s",
-    "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
-    "pk": "pk_%(table_name)s",
-}
+from core.db.tables.base import Base, now
 
 
-class Base(DeclarativeBase):
-    metadata = MetaData(naming_convention=_NAMES)
-    type_annotation_map: ClassVar = {
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[Any]: JSONB,
-        int: BigInteger,
-        float: Float(53),
-    }
-
-
-def _now() -> Mapped[datetime]:
-    return mapped_column(server_default=func.clock_timestamp())
-
-
-class Tenant(Base):
-    __tablename__ = "tenants"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str]
-    created_at: Mapped[datetime] = _now()
-
-
-class ApiKey(Base):
-    __tablename__ = "api_keys"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    name: Mapped[str]
-    prefix: Mapped[str]
-    sha256: Mapped[str] = mapped_column(unique=True)
-    created_at: Mapped[datetime] = _now()
-    revoked_at: Mapped[datetime | None]
-
-
-class DashboardToken(Base):
-    """A one-time login link, or the session that it was exchanged for; only the hash is kept."""
-
-    __tablename__ = "dashboard_tokens"
-
-    sha256: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str]
-    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
-    expires_at: Mapped[datetime]
-
-
-class Model(Base):
-    __tablename__ = "models"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    status: Mapped[str]
-    location: Mapped[str]
-    info: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = _now()
-
-
-class Dataset(Base):
-    __tablename__ = "datasets"
-    __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
-    name: Mapped[str | None]
-    status: Mapped[str]
-    manifest: Mapped[dict[str, Any] | None]
-    manifest_sha256: Mapped[str | None]
-    report: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]
-    attempt: Mapped[int] = mapped_column(server_default="0")
-    lease_until: Mapped[datetime | None]
-    created_at: Mapped[datetime] = _now()
-    validated_at: Mapped[datetime | None]
-
-
-class DatasetFile(Base):
-    """A file as it was received; one row per name and dataset."""
-
-    __tablename__ = "dataset_files"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
-    filename: Mapped[str]
-    key: Mapped[str]
-    sha256: Mapped[str]
-    size: Mapped[int]
-    created_at: Mapped[datetime] = _now()
-
-    __table_args__ = (UniqueConstraint("dataset_id", "filename"),)
+def _outline_of(plan: Any) -> ColumnElement[Any]:
+    """Made by the database, so that the images do not travel."""
+    count = func.jsonb_build_object("num_images", func.jsonb_array_length(plan.column["images"]))
+    without_images: ColumnElement[Any] = plan.column.op("-", return_type=JSONB())(literal("images", String))
+    return without_images.op("||", return_type=JSONB())(count)
 
 
 class Job(Base):
+    """``plan`` lists every image: it is loaded when it is asked for, within its session. ``outline`` is always there:
+    the plan with ``num_images`` in place of ``images``.
+    """
+
     __tablename__ = "jobs"
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -117,7 +31,9 @@ class Job(Base):
     status: Mapped[str]
     phase: Mapped[str | None]
     spec: Mapped[dict[str, Any]]
-    plan: Mapped[dict[str, Any]]
+    plan: Mapped[dict[str, Any]] = mapped_column(JSONB, deferred=True)
+    # A plan never changes, so a change of the rest need not have it read again.
+    outline: Mapped[dict[str, Any]] = column_property(_outline_of(plan), expire_on_flush=False)
     estimate: Mapped[dict[str, Any]]
     runtime: Mapped[dict[str, Any] | None]
     progress: Mapped[dict[str, Any] | None]
@@ -128,14 +44,26 @@ class Job(Base):
     failures: Mapped[int] = mapped_column(server_default="0")
     slot: Mapped[str | None]
     lease_until: Mapped[datetime | None]
-    run_after: Mapped[datetime] = _now()
-    created_at: Mapped[datetime] = _now()
+    run_after: Mapped[datetime] = now()
+    created_at: Mapped[datetime] = now()
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
     __table_args__ = (
         Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
-        Index("ix_jobs_queue", text("priority DESC"), "created_at", postgresql_where=text("status = 'queued'")),
+        Index(
+            "ix_jobs_queue",
+            "tenant_id",
+            text("priority DESC"),
+            "created_at",
+            postgresql_where=text("status = 'queued'"),
+        ),
+        Index(
+            "ix_jobs_unfinished",
+            "tenant_id",
+            "status",
+            postgresql_where=text("status IN ('queued', 'paused', 'running', 'pausing', 'canceling')"),
+        ),
         Index(
             "uq_jobs_one_holder_per_slot",
             "slot",
@@ -156,7 +84,7 @@ class JobEvent(Base):
     type: Mapped[str]
     attempt: Mapped[int]
     data: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = now()
 
     __table_args__ = (UniqueConstraint("job_id", "seq"),)
 
@@ -168,6 +96,7 @@ class JobMetric(Base):
     step: Mapped[int] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     loss: Mapped[float]
+    validation_loss: Mapped[float | None]
     learning_rate: Mapped[float]
     seconds_per_step: Mapped[float]
 
@@ -182,7 +111,7 @@ class JobCheckpoint(Base):
     key: Mapped[str]
     sha256: Mapped[str]
     size: Mapped[int]
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = now()
 
 
 class JobSample(Base):
@@ -195,7 +124,11 @@ class JobSample(Base):
     attempt: Mapped[int]
     images: Mapped[list[Any]]
     grid: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = _now()
+    picture_bytes: Mapped[int | None] = mapped_column(
+        Computed("total_sizes(images) + COALESCE((grid ->> 'size'::text)::bigint, 0::bigint)", persisted=True),
+        deferred=True,
+    )
+    created_at: Mapped[datetime] = now()
 
 
 class JobArtifact(Base):
@@ -216,7 +149,7 @@ class IdempotencyRecord(Base):
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str]
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
-    created_at: Mapped[datetime] = _now()
+    created_at: Mapped[datetime] = now()
 
 
 class Worker(Base):
@@ -229,4 +162,4 @@ class Worker(Base):
     device_name: Mapped[str]
     job_id: Mapped[str | None]
     warm_model: Mapped[str | None]
-    seen_at: Mapped[datetime] = _now()
+    seen_at: Mapped[datetime] = now()

@@ -1,0 +1,54 @@
+"""In whose name a transaction runs: row-level security lets it see and write the rows of that tenant alone.
+
+These are settings of the transaction and end with it, so that a pooled connection carries nothing over. Without any,
+the API's role sees nothing. The workers' role sees every tenant's rows, and needs none (migrations/env.py).
+
+- ``atelier.tenant`` opens what is a tenant's.
+- ``atelier.presented`` is the hash of a key or token: it opens the one row that it names, while no tenant is known yet.
+- ``atelier.operator`` opens the list of tenants.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+_ACTOR = "actor"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who asks, for the audit log. ``address``: the client's."""
+
+    tenant_id: str
+    key_id: str
+    address: str
+    is_operator: bool = False
+
+
+def act_as(session: Session, actor: Actor) -> None:
+    """For the rest of the transaction; what it does is written down under this name."""
+    session.info[_ACTOR] = actor
+    act_for(session, actor.tenant_id)
+    if actor.is_operator:
+        _set(session, "atelier.operator", "on")
+
+
+def act_for(session: Session, tenant_id: str) -> None:
+    """Changes the tenant, and leaves the actor: for what the service itself does, and the operator."""
+    _set(session, "atelier.tenant", tenant_id)
+
+
+def present(session: Session, sha256: str) -> None:
+    """Shows the hash of a secret, which opens the row that has it."""
+    _set(session, "atelier.presented", sha256)
+
+
+def find_actor(session: Session) -> Actor | None:
+    """None for workers and for what the service does by itself."""
+    actor: Actor | None = session.info.get(_ACTOR)
+    return actor
+
+
+def _set(session: Session, name: str, value: str) -> None:
+    session.execute(select(func.set_config(name, value, True)))

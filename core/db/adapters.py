@@ -1,0 +1,172 @@
+"""Adapters as their owners see them: made by jobs or imported, found, changed and deleted. The checks of imports are
+in adoption.py."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from core.db import audit
+from core.db.paging import read_page
+from core.db.tables import Adapter, Job
+from core.domain.artifacts import Artifact
+from core.domain.audit import Action
+from core.domain.errors import NotFound, WrongState
+from core.domain.ids import new_id
+from core.domain.model import ModelInfo
+from core.domain.states import TERMINAL
+
+ARTIFACT_PREFIX = "adapter-"
+"""How the kinds of those artifacts of a job begin that are its adapter; the format follows."""
+
+
+def insert_of_job(
+    session: Session, job: Job, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
+) -> str | None:
+    """The finished job's adapter, within the transaction of its end; its id, or None where there is no file."""
+    files = {
+        kind.removeprefix(ARTIFACT_PREFIX): artifact.model_dump()
+        for kind, artifact in artifacts.items()
+        if kind.startswith(ARTIFACT_PREFIX)
+    }
+    if not files:
+        return None
+    plan = job.outline
+    taken = {
+        "name": plan["name"],
+        "trigger": plan["trigger"],
+        "model_sha256": plan["model_sha256"],
+        "family": plan["family"],
+        "type": plan["adapter_type"],
+        "rank": plan["rank"],
+    }
+    adapter = Adapter(
+        id=new_id("ad"),
+        tenant_id=job.tenant_id,
+        job_id=job.id,
+        source="job",
+        status="ready",
+        model_id=job.model_id,
+        files=files,
+        metrics=result.get("metrics"),
+        proofs=result.get("proofs", {}),
+        **taken,
+    )
+    session.add(adapter)
+    session.flush()
+    return adapter.id
+
+
+def insert_import(
+    session: Session,
+    *,
+    adapter_id: str,
+    tenant_id: str,
+    model: ModelInfo,
+    upload: Artifact,
+    name: str,
+    trigger: str,
+    tags: Sequence[str],
+) -> Adapter:
+    """To be checked by a worker. Takes its id from outside, because the file is stored under it before."""
+    adapter = Adapter(
+        id=adapter_id,
+        tenant_id=tenant_id,
+        source="import",
+        status="checking",
+        name=name,
+        trigger=trigger,
+        tags=list(tags),
+        model_id=model.id,
+        model_sha256=model.sha256,
+        family=model.family,
+        upload=upload.model_dump(),
+    )
+    session.add(adapter)
+    session.flush()
+    session.refresh(adapter)
+    audit.record(session, Action.ADAPTER_IMPORTED, adapter_id)
+    return adapter
+
+
+def get_adapter(session: Session, tenant_id: str, adapter_id: str, *, lock: bool = False) -> Adapter:
+    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends."""
+    query = select(Adapter).where(Adapter.id == adapter_id, Adapter.tenant_id == tenant_id)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    adapter = session.execute(query).scalar_one_or_none()
+    if adapter is None:
+        raise NotFound(f"There is no adapter {adapter_id}.")
+    return adapter
+
+
+def list_adapters(
+    session: Session,
+    tenant_id: str,
+    *,
+    model: str | None = None,
+    trigger: str | None = None,
+    tag: str | None = None,
+    words: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> tuple[list[Adapter], bool]:
+    """Newest first, by id; and whether there are more. ``words`` stand in the name, the description or the trigger,
+    in whatever case."""
+    query = select(Adapter).where(Adapter.tenant_id == tenant_id)
+    if model is not None:
+        query = query.where(Adapter.model_id == model)
+    if trigger is not None:
+        query = query.where(Adapter.trigger == trigger)
+    if tag is not None:
+        query = query.where(Adapter.tags.contains([tag]))
+    if words is not None:
+        texts = (Adapter.name, Adapter.description, Adapter.trigger)
+        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in texts)))
+    return read_page(session, query, Adapter.id, after, limit)
+
+
+def change_adapter(session: Session, tenant_id: str, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
+    """``changes``: of name, description and tags."""
+    adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
+    for name, value in changes.items():
+        setattr(adapter, name, value)
+    session.flush()
+    audit.record(session, Action.ADAPTER_CHANGED, adapter_id)
+    return adapter
+
+
+def delete_adapter(session: Session, tenant_id: str, adapter_id: str) -> None:
+    """An import's row; the caller then deletes its prefix in storage. Raises NotFound, WrongState."""
+    adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
+    if adapter.job_id is not None:
+        raise WrongState(f"Adapter {adapter_id} belongs to {adapter.job_id}: delete the job.")
+    refuse_if_needed(session, adapter)
+    session.delete(adapter)
+    audit.record(session, Action.ADAPTER_DELETED, adapter_id)
+
+
+def find_of_job(session: Session, job_id: str) -> Adapter | None:
+    """Locked until the transaction ends."""
+    query = select(Adapter).where(Adapter.job_id == job_id).with_for_update()
+    return session.execute(query).scalar_one_or_none()
+
+
+def refuse_if_needed(session: Session, adapter: Adapter) -> None:
+    """Raises WrongState while a job that has not ended starts from it. The caller holds its row."""
+    unfinished = (Job.tenant_id == adapter.tenant_id, Job.status.not_in(TERMINAL))
+    users = select(Job.id).where(*unfinished, Job.spec["init_adapter"].astext == adapter.id)
+    user = session.execute(users.limit(1)).scalar_one_or_none()
+    if user is not None:
+        raise WrongState(f"Adapter {adapter.id} is what {user} starts from: wait for its end, or cancel it.")
+
+
+def keep_for_job(session: Session, tenant_id: str, adapter_id: str) -> None:
+    """Keeps an adapter from being deleted until the transaction, in which a job starts from it, ends.
+
+    Raises NotFound.
+    """
+    query = select(Adapter.id).where(Adapter.id == adapter_id, Adapter.tenant_id == tenant_id)
+    if session.execute(query.with_for_update(read=True)).first() is None:
+        raise NotFound(f"There is no adapter {adapter_id}.")

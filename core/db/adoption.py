@@ -1,0 +1,136 @@
+"""The workers' side of imported adapters: claim one that waits for its check, hold it, and commit what was found.
+
+The fence is the attempt number together with the lease, as for datasets (validation.py): ``False`` means that this
+attempt does not hold the row any more: stop, write nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import case, func, null, select, update
+from sqlalchemy.orm import Session
+
+from core.db.session import read_clock
+from core.db.setbacks import put_off, waits
+from core.db.tables import Adapter
+from core.domain.adoption import Findings
+from core.domain.artifacts import AdapterFormat, Artifact
+from core.domain.errors import AdapterRejected
+from core.domain.model import Family
+
+MAX_DEATHS = 5
+_GIVEN_UP = (
+    f"Its check was begun {MAX_DEATHS} times, and each time the worker died. Ask the operator to read the worker's log."
+)
+
+
+@dataclass(frozen=True)
+class AdoptionClaim:
+    """What a worker holds: the adapter under one attempt."""
+
+    adapter_id: str
+    attempt: int
+    model_id: str
+    family: Family
+    upload: Artifact
+
+
+def claim_adoption(session: Session, *, lease_seconds: float) -> AdoptionClaim | None:
+    """Takes the oldest import that waits, or None. One that killed workers comes after those that did not."""
+    waiting = (
+        select(Adapter.id)
+        .where(Adapter.status == "checking", waits(Adapter))
+        .order_by(Adapter.attempt, Adapter.created_at)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+    claim = (
+        update(Adapter)
+        .where(Adapter.id == waiting)
+        .values(attempt=Adapter.attempt + 1, lease_until=_from_now(lease_seconds))
+        .returning(Adapter.id, Adapter.attempt, Adapter.model_id, Adapter.family, Adapter.upload)
+    )
+    row = session.execute(claim).first()
+    return None if row is None else AdoptionClaim(row[0], row[1], row[2], row[3], Artifact.model_validate(row[4]))
+
+
+def renew_adoption(session: Session, claim: AdoptionClaim, *, lease_seconds: float) -> bool:
+    return _write(session, claim, lease_until=_from_now(lease_seconds))
+
+
+def commit_adoption(
+    session: Session, claim: AdoptionClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
+) -> bool:
+    """The trigger that the file tells of is taken where its owner gave none."""
+    found = findings.model_dump(mode="json")
+    found["trigger"] = case((Adapter.trigger == "", findings.trigger), else_=Adapter.trigger)
+    kept = {name: file.model_dump() for name, file in files.items()}
+    return _end(session, claim, "ready", files=kept, **found)
+
+
+def reject_adoption(session: Session, claim: AdoptionClaim, detail: str) -> bool:
+    return _end(session, claim, "rejected", error=_error_of(detail))
+
+
+def give_back_adoption(session: Session, claim: AdoptionClaim, setback: str | None = None) -> bool:
+    """For a worker that stops, or cannot go on for no fault of the file's, ``setback`` saying why: the attempt is
+    not counted.
+
+    The number may be given out again, since nobody else ever held it and this holder writes no more.
+    """
+    pause = {} if setback is None else put_off(Adapter, setback)
+    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **pause)
+
+
+def expire_adoptions(session: Session) -> list[Adapter]:
+    """Takes back every import whose worker fell silent; rejects one at its last death. For the steward."""
+    expired = (
+        select(Adapter)
+        .where(Adapter.status == "checking", Adapter.lease_until < func.clock_timestamp())
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    adapters = list(session.execute(expired).scalars())
+    for adapter in adapters:
+        adapter.lease_until = None
+        if adapter.attempt >= MAX_DEATHS:
+            adapter.status, adapter.error = "rejected", _error_of(_GIVEN_UP)
+            adapter.checked_at = read_clock(session)
+    session.flush()
+    return adapters
+
+
+def count_waiting_adoptions(session: Session) -> int:
+    waiting = select(func.count()).where(Adapter.status == "checking", waits(Adapter))
+    return session.execute(waiting).scalar_one()
+
+
+def is_adapter_gone(session: Session, adapter_id: str) -> bool:
+    return session.execute(select(Adapter.id).where(Adapter.id == adapter_id)).first() is None
+
+
+def _end(session: Session, claim: AdoptionClaim, status: str, **values: Any) -> bool:
+    ended: dict[str, Any] = {"status": status, "lease_until": None, "upload": null(), "setback": None}
+    ended["checked_at"] = func.clock_timestamp()
+    return _write(session, claim, **ended, **values)
+
+
+def _write(session: Session, claim: AdoptionClaim, **values: Any) -> bool:
+    held = (
+        Adapter.id == claim.adapter_id,
+        Adapter.attempt == claim.attempt,
+        Adapter.status == "checking",
+        Adapter.lease_until.is_not(None),
+    )
+    return session.execute(update(Adapter).where(*held).values(**values).returning(Adapter.id)).first() is not None
+
+
+def _error_of(detail: str) -> dict[str, str]:
+    return {"type": f"/problems/{AdapterRejected.slug}", "title": AdapterRejected.title, "detail": detail}
+
+
+def _from_now(seconds: float) -> Any:
+    return func.clock_timestamp() + timedelta(seconds=seconds)

@@ -1,0 +1,36 @@
+"""Who did what: append-only, written in the transaction of the act itself. ``record`` is the one place that writes."""
+
+from sqlalchemy import func, insert, select
+from sqlalchemy.orm import Session
+
+from core.db.access import find_actor
+from core.db.paging import read_page
+from core.db.tables import AuditEntry
+from core.domain.audit import Action
+from core.domain.ids import new_id
+
+
+def record(session: Session, action: Action, target_id: str) -> None:
+    """Under the tenant that the transaction acts for. Workers are no actors: what they do, jobs' events tell."""
+    actor = find_actor(session)
+    if actor is None:
+        return
+    entry = insert(AuditEntry).values(
+        id=new_id("aud"),
+        tenant_id=func.current_setting("atelier.tenant"),
+        key_id=actor.key_id,
+        action=action,
+        target_id=target_id,
+        address=actor.address,
+    )
+    session.execute(entry)
+
+
+def list_entries(
+    session: Session, tenant_id: str, *, action: Action | None = None, after: str | None = None, limit: int = 20
+) -> tuple[list[AuditEntry], bool]:
+    """Newest first, by id; and whether there are more."""
+    query = select(AuditEntry).where(AuditEntry.tenant_id == tenant_id)
+    if action is not None:
+        query = query.where(AuditEntry.action == action)
+    return read_page(session, query, AuditEntry.id, after, limit)

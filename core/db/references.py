@@ -1,0 +1,51 @@
+"""Which objects in storage are still named by a row. Whoever adds a column that names keys adds it here."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, Job, JobArtifact, JobCheckpoint, JobSample, Tenant
+from core.domain.states import TERMINAL, DatasetStatus
+
+
+def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
+    """The keys that a job's rows name: none if there is no such job, None while it may still write files."""
+    status = session.execute(select(Job.status).where(Job.id == job_id)).scalar_one_or_none()
+    if status is not None and status not in TERMINAL:
+        return None
+    keys = set(session.execute(select(JobArtifact.key).where(JobArtifact.job_id == job_id)).scalars())
+    keys |= set(session.execute(select(JobCheckpoint.key).where(JobCheckpoint.job_id == job_id)).scalars())
+    for sample in session.execute(select(JobSample).where(JobSample.job_id == job_id)).scalars():
+        keys |= _keys_of([sample.grid, *sample.images])
+    return frozenset(keys)
+
+
+def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str] | None:
+    """The keys of a ready dataset's images: uploads are not needed any more. As ``list_job_references``."""
+    found = select(Dataset.status, Dataset.manifest).where(Dataset.id == dataset_id)
+    row = session.execute(found).one_or_none()
+    if row is None:
+        return frozenset()
+    if row[0] in {DatasetStatus.OPEN, DatasetStatus.VALIDATING}:
+        return None
+    return frozenset(_keys_of((row[1] or {}).get("images", [])))
+
+
+def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str] | None:
+    """The keys of an import: its upload is not needed once it was checked. As ``list_job_references``."""
+    row = session.execute(select(Adapter.status, Adapter.files).where(Adapter.id == adapter_id)).one_or_none()
+    if row is None:
+        return frozenset()
+    return None if row[0] == "checking" else frozenset(_keys_of(row[1].values()))
+
+
+def identify_database(session: Session) -> str:
+    """Tells this database from any other, also after it was dumped and restored: when its schema was made."""
+    made_at: datetime = session.get_one(Tenant, DEFAULT_TENANT).created_at
+    return made_at.isoformat()
+
+
+def _keys_of(files: Iterable[dict[str, str]]) -> set[str]:
+    return {file["key"] for file in files}

@@ -1,0 +1,103 @@
+"""What trainings are made of and come to: bases, datasets, adapters."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Computed, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from core.db.tables.base import Base, now
+
+
+class Model(Base):
+    """``info`` is the card; ``source`` what is to be prepared while there is none, or a new one is asked for."""
+
+    __tablename__ = "models"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    status: Mapped[str]
+    location: Mapped[str]
+    info: Mapped[dict[str, Any] | None]
+    source: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = now()
+
+
+class Dataset(Base):
+    """``manifest`` may list thousands of images: it is loaded when it is asked for, within its session."""
+
+    __tablename__ = "datasets"
+    __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    name: Mapped[str | None]
+    status: Mapped[str]
+    manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
+    manifest_sha256: Mapped[str | None]
+    # What its images take in storage, counted by the database, so that a tenant's use is a sum over short rows.
+    image_bytes: Mapped[int | None] = mapped_column(
+        Computed("total_sizes(manifest -> 'images'::text)", persisted=True), deferred=True
+    )
+    report: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    lease_until: Mapped[datetime | None]
+    setbacks: Mapped[int] = mapped_column(server_default="0")
+    setback: Mapped[str | None]
+    due_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = now()
+    validated_at: Mapped[datetime | None]
+
+
+class DatasetFile(Base):
+    """A file as it was received; one row per name and dataset."""
+
+    __tablename__ = "dataset_files"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"))
+    filename: Mapped[str]
+    key: Mapped[str]
+    sha256: Mapped[str]
+    size: Mapped[int]
+    created_at: Mapped[datetime] = now()
+
+    __table_args__ = (UniqueConstraint("dataset_id", "filename"),)
+
+
+class Adapter(Base):
+    """A job's, which goes with its job; or an imported file, of which little is known while it is `checking`.
+
+    ``files``: format -> {key, sha256, size}. ``upload``: the received file of an import, until it was checked.
+    """
+
+    __tablename__ = "adapters"
+    __table_args__ = (Index("ix_adapters_tenant_id_id", "tenant_id", "id"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    source: Mapped[str]
+    status: Mapped[str]
+    name: Mapped[str]
+    trigger: Mapped[str] = mapped_column(server_default="")
+    description: Mapped[str] = mapped_column(server_default="")
+    tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
+    model_sha256: Mapped[str]
+    family: Mapped[str]
+    type: Mapped[str | None]
+    rank: Mapped[int | None]
+    upload: Mapped[dict[str, Any] | None]
+    files: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    metrics: Mapped[dict[str, Any] | None]
+    proofs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    error: Mapped[dict[str, Any] | None]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    lease_until: Mapped[datetime | None]
+    setbacks: Mapped[int] = mapped_column(server_default="0")
+    setback: Mapped[str | None]
+    due_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = now()
+    checked_at: Mapped[datetime | None]

@@ -1,0 +1,100 @@
+"""What a tenant uses, counted from the rows themselves: a count that is kept apart would drift from them."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Date, Integer, cast, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from core.db.tables import Job, UsageDay
+
+
+@dataclass(frozen=True)
+class JobCounts:
+    """``running``: held by workers. ``waiting``: queued, and paused, for those may be queued again at any time."""
+
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True)
+class Usage:
+    running_jobs: int
+    queued_jobs: int
+    stored_bytes: int
+    steps_today: int
+
+
+STORED_BYTES = """
+SELECT
+    (SELECT coalesce(sum(image_bytes), 0) FROM datasets WHERE tenant_id = :tenant_id AND status = 'ready')
+  + (SELECT coalesce(sum(size), 0) FROM dataset_files WHERE dataset_id IN (
+        SELECT id FROM datasets WHERE tenant_id = :tenant_id AND status IN ('open', 'validating')))
+  + (SELECT coalesce(sum(size), 0) FROM job_checkpoints WHERE job_id IN (
+        SELECT id FROM jobs WHERE tenant_id = :tenant_id))
+  + (SELECT coalesce(sum(picture_bytes), 0) FROM job_samples WHERE job_id IN (
+        SELECT id FROM jobs WHERE tenant_id = :tenant_id))
+  + (SELECT coalesce(sum(size), 0) FROM job_artifacts WHERE job_id IN (
+        SELECT id FROM jobs WHERE tenant_id = :tenant_id))
+  + (SELECT coalesce(sum((file.value ->> 'size')::bigint), 0)
+     FROM adapters CROSS JOIN LATERAL (
+        SELECT value FROM jsonb_each(files) UNION ALL SELECT upload WHERE upload IS NOT NULL
+     ) AS file
+     WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
+"""
+"""What rows name. A ready dataset's images, not the files they came in, for those are gone by then; an adapter of a job
+is among the job's artifacts."""
+
+
+def measure_usage(session: Session, tenant_id: str) -> Usage:
+    counts = count_jobs(session, tenant_id)
+    return Usage(
+        running_jobs=counts.running,
+        queued_jobs=counts.waiting,
+        stored_bytes=sum_stored_bytes(session, tenant_id),
+        steps_today=count_steps(session, tenant_id),
+    )
+
+
+def count_jobs(session: Session, tenant_id: str) -> JobCounts:
+    waiting = text("status IN ('queued', 'paused')")
+    # The states are written out as in the index, which a generic plan could not use for parameters.
+    unfinished = text("status IN ('queued', 'paused', 'running', 'pausing', 'canceling')")
+    query = select(func.count(), func.count().filter(waiting)).select_from(Job)
+    total, num_waiting = session.execute(query.where(Job.tenant_id == tenant_id, unfinished)).one()
+    return JobCounts(running=total - num_waiting, waiting=num_waiting)
+
+
+def sum_stored_bytes(session: Session, tenant_id: str) -> int:
+    return int(session.execute(text(STORED_BYTES), {"tenant_id": tenant_id}).scalar_one())
+
+
+def count_steps(session: Session, tenant_id: str) -> int:
+    """Of the jobs accepted today."""
+    query = select(UsageDay.steps).where(UsageDay.tenant_id == tenant_id, UsageDay.day == _today())
+    return session.execute(query).scalar_one_or_none() or 0
+
+
+def add_steps(session: Session, tenant_id: str, steps: int) -> None:
+    row = insert(UsageDay).values(tenant_id=tenant_id, day=_today(), steps=steps)
+    more = {"steps": UsageDay.steps + row.excluded.steps}
+    session.execute(row.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
+
+
+def give_back_steps(session: Session, job: Job) -> None:
+    """For a job that was canceled before any worker began it."""
+    left = func.greatest(UsageDay.steps - job.outline.get("steps", 0), 0)
+    day = UsageDay.day == job.created_at.date()
+    session.execute(update(UsageDay).where(UsageDay.tenant_id == job.tenant_id, day).values(steps=left))
+
+
+def count_seconds_of_day_left(session: Session) -> int:
+    """Until midnight UTC, at least 1."""
+    midnight = func.date_trunc("day", func.clock_timestamp()) + text("interval '1 day'")
+    left = cast(func.extract("epoch", midnight - func.clock_timestamp()), Integer)
+    return max(1, int(session.execute(select(left)).scalar_one()))
+
+
+def _today() -> object:
+    """The sessions' time zone is UTC."""
+    return cast(func.clock_timestamp(), Date)

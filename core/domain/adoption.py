@@ -1,0 +1,44 @@
+"""Adapters made elsewhere: what is asked of the program that checks one, and what it answers."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from core.domain.artifacts import AdapterFormat
+from core.domain.model import Family
+from core.domain.proof import LoadProof
+from core.domain.spec import AdapterType
+
+AdapterStatus = Literal["checking", "ready", "rejected"]
+AdapterSource = Literal["job", "import"]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Adoption(Part):
+    """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``."""
+
+    family: Family
+    model_folder: Path
+    file: Path
+    folder: Path
+
+
+class Findings(Part):
+    """What is known of an adapter once its file was read. ``trigger`` is what the file itself says, or empty."""
+
+    type: AdapterType
+    rank: int
+    trigger: str
+    proofs: dict[AdapterFormat, LoadProof]
+
+
+class Adopted(Part):
+    """The answer: either ``findings`` with the written ``files``, or the reason of the refusal."""
+
+    findings: Findings | None = None
+    files: dict[AdapterFormat, Path] = {}
+    refusal: str | None = None

@@ -1,0 +1,82 @@
+"""What a job will take, said before it runs."""
+
+from core.domain.model import ModelInfo
+from core.domain.plan import Part, TrainPlan
+
+BYTES_PER_WEIGHT = 2
+NUM_CONCEPT_PICTURES = 8
+"""Drawn with the adapter, and without it, for the concept score."""
+NUM_VALIDATION_TIMESTEPS = 8
+"""At which each held-out picture's loss is taken."""
+FORWARD_SHARE = 1 / 3
+"""Of a training sample's time: the backward pass takes about twice as long as the forward pass."""
+NUM_PROOF_PICTURES = 2
+
+
+class Estimate(Part):
+    """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
+
+    steps: int
+    seconds: float | None
+    peak_memory_bytes: int | None
+    adapter_bytes: int
+    basis: str
+
+
+class Measured(Part):
+    """Means over earlier undisturbed jobs on the same base."""
+
+    num_jobs: int
+    seconds_per_sample: float
+    seconds_per_picture: float
+    start_seconds: float
+    resolution: int
+    peak_memory_bytes: int
+
+
+def count_samples(plan: TrainPlan) -> float:
+    """Pictures that go forward and back through the network, those that only go forward being a part of one."""
+    trained = plan.steps * plan.batch_size * plan.gradient_accumulation
+    looks = len(plan.validation_steps) + 1 if plan.held_out_images else 0
+    return trained + looks * len(plan.held_out_images) * NUM_VALIDATION_TIMESTEPS * FORWARD_SHARE
+
+
+def count_pictures(plan: TrainPlan) -> int:
+    """Those of the grids, of the cover, of the scores, of prior preservation (which may be there already), and of the
+    load proof."""
+    grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
+    scores = 2 * (NUM_CONCEPT_PICTURES + len(plan.neutral_prompts)) if plan.evaluation else 0
+    return grids + scores + plan.prior_num_images + NUM_PROOF_PICTURES
+
+
+def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
+    """Scales what earlier jobs on this base took; else the model's calibration; else says that it cannot know."""
+    seconds: float | None = None
+    memory: int | None = None
+    basis, calibration = "nothing was measured on this base yet", model.calibration
+    known = measured or calibration
+    if known is not None:
+        scale = (plan.resolution / known.resolution) ** 2
+        work = count_samples(plan) * known.seconds_per_sample + count_pictures(plan) * known.seconds_per_picture
+        seconds = round(known.start_seconds + work * scale, 1)
+    if calibration is not None:
+        scale = (plan.resolution / calibration.resolution) ** 2
+        memory = round(calibration.base_memory_bytes + plan.batch_size * scale * calibration.memory_bytes_per_sample)
+        basis = f"the model's calibration on {calibration.device}"
+    if measured is not None:
+        memory = max(memory or 0, measured.peak_memory_bytes)
+        basis = f"{measured.num_jobs} earlier jobs on this base"
+    return Estimate(
+        steps=plan.steps,
+        seconds=seconds,
+        peak_memory_bytes=memory,
+        adapter_bytes=_count_parameters(plan, model) * BYTES_PER_WEIGHT,
+        basis=basis,
+    )
+
+
+def _count_parameters(plan: TrainPlan, model: ModelInfo) -> int:
+    """DoRA's magnitudes, one per output, are left out: they are less than a hundredth."""
+    kind = "locon" if plan.adapter_type == "locon" else "lora"
+    text = (plan.text_encoder_rank or 0) * model.adapter_dims.get(f"text_encoder/{plan.targets}", 0)
+    return plan.rank * model.adapter_dims[f"{kind}/{plan.targets}"] + text

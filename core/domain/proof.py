@@ -1,0 +1,53 @@
+"""What is known of an adapter's file: which tools read it whole, and the reason for each key that one drops."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from core.domain.artifacts import AdapterFormat
+
+Tool = Literal["diffusers", "sd-scripts", "a1111", "comfyui"]
+
+
+MAX_DROPPED = 20
+"""So many dropped keys are told of each tool; ``num_keys - num_resolved`` counts all."""
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DroppedKey(Part):
+    key: str
+    reason: str
+
+
+class ToolProof(Part):
+    """``loads``: every key lands on a layer that it fits. ``required``: this kind of file is promised to load here.
+    ``offered``: the tool shows the file in its list for such a base (A1111 hides by metadata)."""
+
+    tool: Tool
+    required: bool
+    loads: bool
+    offered: bool = True
+    num_keys: int
+    num_resolved: int
+    dropped: tuple[DroppedKey, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class LoadProof(Part):
+    """Of one file with one base. ``images_match``: the picture drawn with this file equals the one drawn with the
+    other format's; None while nobody has looked. ``max_pixel_difference`` is in steps of 0..255."""
+
+    format: AdapterFormat
+    family: str
+    tools: tuple[ToolProof, ...]
+    images_match: bool | None = None
+    max_pixel_difference: int | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Every tool that is promised reads the file whole and offers it, and no picture says otherwise."""
+        promised = [tool for tool in self.tools if tool.required]
+        return self.images_match is not False and all(tool.loads and tool.offered for tool in promised)

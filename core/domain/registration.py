@@ -1,0 +1,44 @@
+"""What an operator asks for when registering a base that has no card yet."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.domain.model import ModelInfo, PredictionType
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
+HUB_ID_PATTERN = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
+
+
+class ModelSource(BaseModel):
+    """A file or folder below the models directory, or a Hub id: exactly one of the two."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str | None = None
+    hub_id: Annotated[str | None, Field(pattern=HUB_ID_PATTERN)] = None
+    prediction_type: PredictionType | None = None
+    resolution: Annotated[int | None, Field(ge=64, le=2048, multiple_of=64)] = None
+    description: str = ""
+
+
+class Preparation(BaseModel):
+    """The order to the program that prepares a base. ``vocabulary_roots`` are looked through after the models."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model_id: Annotated[str, Field(pattern=ID_PATTERN)]
+    source: ModelSource
+    models_path: Path
+    vocabulary_roots: tuple[Path, ...] = ()
+
+
+class Prepared(BaseModel):
+    """Its answer: the base's card and folder, or why there is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    info: ModelInfo | None = None
+    folder: Path | None = None
+    refusal: str | None = None

@@ -1,0 +1,168 @@
+"""Which files are weights: .safetensors, told by their contents, with a header that leaves nothing open.
+
+The library that opens these files takes headers of 100 MB, any number of tensors, and of two equal keys the last one.
+Where two readers can see two things in one file, the harmless one gets checked and the other one used; so here a header
+is read by narrower rules, before any library opens the file. Of the tensors nothing is read.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from core.domain.errors import UnsupportedWeights, WeightsRejected
+
+LENGTH_BYTES = 8
+MAX_HEADER_BYTES = 4 << 20
+HEAD_BYTES = LENGTH_BYTES + MAX_HEADER_BYTES
+"""So much of a file's start has all of its header, or it is refused."""
+MAX_TENSORS = 20_000
+MAX_DIMENSIONS = 8
+MAX_ELEMENTS = 1 << 48
+
+BITS_OF = {
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+    **{"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6},
+}
+
+_METADATA = "__metadata__"
+# A tensor has three: its own, its shape's, its offsets'. The rest is for those that stand within metadata. It bounds
+# what the parser makes of 4 MiB of brackets.
+_MAX_BRACKETS = 5 * MAX_TENSORS
+_AGAIN = "Write it anew with the safetensors library."
+_FOREIGN = {
+    b"PK": "a pickle in a ZIP archive, as torch.save writes",
+    b"\x80": "a pickle",
+    b"GGUF": "a quantised GGUF file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x93NUMPY": "a NumPy array",
+    b"version https://git-lfs": "the pointer that Git LFS leaves in place of a file",
+}
+
+
+@dataclass(frozen=True)
+class Header:
+    """By tensor name: ``dtypes`` in the format's words, ``shapes``. ``metadata`` is what the maker wrote."""
+
+    dtypes: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def read_header(start: bytes, file_bytes: int) -> Header:
+    """``start``: the first HEAD_BYTES of a file that has ``file_bytes``.
+
+    Raises UnsupportedWeights for another format, WeightsRejected for a header that is broken or made to deceive.
+    """
+    if not start:
+        raise WeightsRejected("The file is empty. Send it again, whole.")
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    fits = length <= min(MAX_HEADER_BYTES, file_bytes - LENGTH_BYTES)
+    kind = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
+    if start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or (kind and not fits):
+        raise UnsupportedWeights(
+            f"The file is {kind or 'of another format'}, whatever its name says. Weights are taken as .safetensors "
+            "alone: formats that can run code when they are opened are not read."
+        )
+    if length > MAX_HEADER_BYTES:
+        _reject(f"has a header of {length:,} bytes; {MAX_HEADER_BYTES:,} are the most")
+    if not fits:
+        raise WeightsRejected("The file is cut short: its header says that it is longer. Send it again, whole.")
+    content = _parse(start[LENGTH_BYTES : LENGTH_BYTES + length])
+    metadata = _read_metadata(content.pop(_METADATA, {}))
+    if len(content) > MAX_TENSORS:
+        _reject(f"has {len(content):,} tensors; {MAX_TENSORS:,} are the most")
+    tensors = [_read_tensor(name, entry) for name, entry in content.items()]
+    _check_layout(tensors, file_bytes - LENGTH_BYTES - length)
+    return Header({t.name: t.dtype for t in tensors}, {t.name: t.shape for t in tensors}, metadata)
+
+
+def _reject(fault: str) -> NoReturn:
+    raise WeightsRejected(f"The file {fault}. {_AGAIN}")
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    """Names and text that UTF-8 cannot say, which JSON's escapes can, are no text to anyone else."""
+    if text.count(b"{") + text.count(b"[") > _MAX_BRACKETS:
+        _reject(f"has more than {MAX_TENSORS:,} tensors, or a header that is no list of tensors")
+    try:
+        content = json.loads(text.decode(), object_pairs_hook=_take_pairs, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        _reject("has a header that is not the JSON of the format")
+    assert isinstance(content, dict), "it begins with a brace"
+    return content
+
+
+def _take_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _reject("says something twice in its header, so that one reader may take the first and another the last")
+    for name in found:
+        name.encode()
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _read_metadata(metadata: object) -> dict[str, str]:
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        _reject("has metadata that are no texts")
+    try:
+        return {key: value.encode().decode() for key, value in metadata.items()}
+    except UnicodeEncodeError:
+        _reject("has metadata that are no texts")
+
+
+def _read_tensor(name: str, entry: object) -> _Tensor:
+    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+        _reject(f"says of {_show(name)} other things than its type, shape and place")
+    dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in BITS_OF:
+        _reject(f"has {_show(name)} in a type that the format does not know")
+    if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS or math.prod(max(1, side) for side in shape) > MAX_ELEMENTS:
+        _reject(f"has {_show(name)} in a shape that no tensor has")
+    if not _is_sizes(place) or len(place) != 2:
+        _reject(f"gives {_show(name)} no place in the file")
+    if 8 * (place[1] - place[0]) != math.prod(shape) * BITS_OF[dtype]:
+        _reject(f"gives {_show(name)} a place that is not as large as its shape")
+    return _Tensor(name, dtype, tuple(shape), place[0], place[1])
+
+
+def _is_sizes(values: object) -> bool:
+    """JSON's true is an integer to Python."""
+    return isinstance(values, list) and all(type(value) is int and 0 <= value <= MAX_ELEMENTS for value in values)
+
+
+def _check_layout(tensors: Iterable[_Tensor], data_bytes: int) -> None:
+    """One after the other, to the end of the file: nothing is read twice, and nothing lies between or behind."""
+    end = 0
+    for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
+        if tensor.begin < end:
+            _reject(f"has {_show(tensor.name)} in the same place as another tensor")
+        if tensor.begin > end:
+            _reject(f"has bytes of no tensor before {_show(tensor.name)}")
+        end = tensor.end
+    if end > data_bytes:
+        raise WeightsRejected("The file is cut short: its header says that it is longer. Send it again, whole.")
+    if end < data_bytes:
+        _reject(f"has {data_bytes - end:,} bytes behind its last tensor")
+
+
+def _show(name: str) -> str:
+    """Hostile names stand in what is said of them."""
+    return '"' + "".join(char if char.isprintable() else "?" for char in name[:80]) + '"'

@@ -1,0 +1,106 @@
+"""What the processes log: one JSON object a line on stderr, with no secret in it.
+
+Each line has ``time`` (UTC), ``level``, ``role`` (which process), ``pid``, ``logger``, ``message``, ``exception`` where
+there is one, and whatever ``extra`` holds.
+"""
+
+import logging
+import re
+import sys
+import threading
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from types import TracebackType
+
+from pythonjsonlogger.json import JsonFormatter
+
+from core.settings import LogSettings, find_secrets
+
+REDACTED = "[redacted]"
+QUIET = ("httpx", "botocore")  # a line for each call says nothing
+OWN_HANDLERS = ("uvicorn", "uvicorn.error")
+
+MIN_SECRET_CHARACTERS = 6
+# Each repetition that may begin anywhere is bounded: what is logged may come from anybody, and must cost a time that
+# grows with its length alone.
+_SHAPES = (
+    (re.compile(r"atl(?:_|%5[fF])[\w-]{8,}"), REDACTED),
+    (re.compile(r"whsec(?:_|%5[fF])[0-9A-Za-z+/=_-]{8,}"), REDACTED),
+    (re.compile(r"(?i)\b(bearer|authorization\W{1,8}basic) {1,4}[0-9a-z._~+/=-]{6,}"), rf"\1 {REDACTED}"),
+    (re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}://[^\s:/@]{0,100}):[^\s/@]{1,500}@"), rf"\1:{REDACTED}@"),
+    (
+        re.compile(r"(?i)([?&](?:token|x-amz-[a-z-]{0,30}(?:signature|credential|token))=)[^&\s\"'\\]+"),
+        rf"\1{REDACTED}",
+    ),
+    (re.compile(r"(?i)\b((?:__host-[a-z0-9_-]{1,50}|atelier-\d{1,5})=)[^;\s\"'\\]+"), rf"\1{REDACTED}"),
+)
+
+
+class Redactor:
+    """Takes out what looks like a secret of ours, and the very secrets that this process was given."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = sorted({text for text in secrets if len(text) >= MIN_SECRET_CHARACTERS}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def redact(self, text: str) -> str:
+        for shape, instead in _SHAPES:
+            text = shape.sub(instead, text)
+        return text if self._known is None else self._known.sub(REDACTED, text)
+
+
+class RedactedText(logging.Formatter):
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._redactor = redactor
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.redact(super().format(record))
+
+
+class RedactedJson(JsonFormatter):
+    def __init__(self, redactor: Redactor, role: str) -> None:
+        names = {"levelname": "level", "name": "logger", "process": "pid", "exc_info": "exception"}
+        super().__init__(
+            ["levelname", "process", "name", "message"],
+            rename_fields=names,
+            rename_fields_keep_missing=False,
+            static_fields={"role": role},
+            json_ensure_ascii=False,
+        )
+        self._redactor = redactor
+
+    def add_fields(
+        self, log_data: dict[str, object], record: logging.LogRecord, message_dict: dict[str, object]
+    ) -> None:
+        log_data["time"] = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        super().add_fields(log_data, record, message_dict)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redactor.redact(super().format(record))
+
+
+def configure_logging(role: str) -> None:
+    """For a process of its own, before it does anything: all loggers, warnings and what nobody caught."""
+    settings = LogSettings()
+    redactor = Redactor(find_secrets())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactedJson(redactor, role) if settings.format == "json" else RedactedText(redactor))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in OWN_HANDLERS:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda told: _log_uncaught(told.exc_type, told.exc_value, told.exc_traceback)
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
+        return
+    logging.getLogger("atelier").critical("nobody caught a %s", kind.__name__, exc_info=(kind, error, trace))

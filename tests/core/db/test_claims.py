@@ -1,0 +1,149 @@
+"""The workers' side of jobs, on PostgreSQL: who ends a job, and what a claim brings along."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db import claims, events, jobs
+from core.db.claims import Claim, LostLease
+from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobEvent, Model
+from core.domain.artifacts import Artifact
+from core.domain.estimate import Measured
+from core.domain.events import EventType
+from core.domain.ids import new_id
+from core.domain.states import JobStatus, TerminationReason
+
+PLAN = {
+    "name": "zap", "trigger": "zap", "model_sha256": "0", "family": "sd1", "adapter_type": "lora", "rank": 4,
+    "steps": 7, "resolution": 64, "images": [{"key": "a"}, {"key": "b"}],
+}  # fmt: skip
+END = {
+    "success": lambda session, claim: claims.succeed(
+        session, claim, result={}, artifacts={"adapter-kohya": Artifact(key="k", sha256="0", size=1)}
+    ),
+    "failure": lambda session, claim: claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
+}
+
+
+@pytest.fixture
+def claim(sessions: sessionmaker[Session]) -> Claim:
+    with sessions.begin() as session:
+        session.add(Model(id="m", status="ready", location="", info={}))
+        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
+    return submit_and_claim(sessions)
+
+
+@pytest.mark.parametrize("end", END.values(), ids=END)
+def test_a_job_that_was_canceled_before_its_end_is_canceled_at_once(
+    sessions: sessionmaker[Session], claim: Claim, end: Callable[[Session, Claim], JobStatus]
+) -> None:
+    """Not only when its lease runs out."""
+    with sessions.begin() as session:
+        jobs.cancel_job(session, DEFAULT_TENANT, claim.job_id)
+    with sessions.begin() as session:
+        assert end(session, claim) == JobStatus.CANCELED
+    with sessions() as session:
+        job = jobs.get_job(session, DEFAULT_TENANT, claim.job_id)
+        last = events.list_events(session, claim.job_id)[-1]
+        assert jobs.get_artifact(session, claim.job_id, "adapter-kohya") is None
+    assert (job.status, job.slot, job.result, job.error) == (JobStatus.CANCELED, None, None, None)
+    assert job.finished_at is not None
+    assert (last.type, last.data) == (EventType.CANCELED, {"reason": "asked"})
+
+
+@pytest.mark.parametrize("end", END.values(), ids=END)
+def test_a_late_worker_ends_nothing(
+    sessions: sessionmaker[Session], claim: Claim, end: Callable[[Session, Claim], JobStatus]
+) -> None:
+    with sessions.begin() as session:
+        claims.give_back(session, claim, "away")
+    with pytest.raises(LostLease), sessions.begin() as session:
+        end(session, claim)
+
+
+def test_a_drained_job_says_why_it_is_back(sessions: sessionmaker[Session], claim: Claim) -> None:
+    with sessions.begin() as session:
+        assert claims.confirm_stop(session, claim) == JobStatus.QUEUED
+    with sessions() as session:
+        assert events.list_events(session, claim.job_id)[-1].data == {"reason": "the worker was shut down"}
+
+
+def test_pauses_and_waits_are_no_time_at_work(sessions: sessionmaker[Session], claim: Claim) -> None:
+    """Attempts of 100 and 20 seconds, an hour apart each."""
+    with sessions.begin() as session:
+        start = events.list_events(session, claim.job_id)[-1].created_at
+        moments = [
+            (EventType.PAUSED, 100),
+            (EventType.QUEUED, 3600),
+            (EventType.RUNNING, 7200),
+            (EventType.PHASE, 7210),
+            (EventType.QUEUED, 7220),
+            (EventType.RUNNING, 9999),
+        ]
+        for number, (kind, seconds) in enumerate(moments, start=2):
+            event = JobEvent(id=new_id("evt"), job_id=claim.job_id, seq=number, type=kind, attempt=1, data={})
+            event.created_at = start + timedelta(seconds=seconds)
+            session.add(event)
+    with sessions() as session:
+        assert claims.count_seconds_worked(session, claim.job_id) == 120.0
+
+
+def test_ended_and_unknown_jobs_are_not_unfinished(sessions: sessionmaker[Session], claim: Claim) -> None:
+    with sessions.begin() as session:
+        assert claims.list_unfinished(session, [claim.job_id, "job_none"]) == {claim.job_id}
+        claims.fail(session, claim, TerminationReason.NAN_LOSS, "")
+        assert claims.list_unfinished(session, [claim.job_id, "job_none"]) == set()
+
+
+def test_reading_jobs_leaves_their_images_in_the_database(sessions: sessionmaker[Session], claim: Claim) -> None:
+    with sessions() as session:
+        found, _ = jobs.list_jobs(session, DEFAULT_TENANT)
+        for job in (*found, jobs.get_job(session, DEFAULT_TENANT, claim.job_id)):
+            assert "plan" in inspect(job).unloaded
+            assert "images" not in job.outline
+            assert job.outline == {"num_images": 2} | {key: PLAN[key] for key in PLAN if key != "images"}
+        assert found[0].plan == PLAN
+
+
+def test_a_changed_job_can_be_shown_when_its_session_is_over(sessions: sessionmaker[Session], claim: Claim) -> None:
+    with sessions.begin() as session:
+        job = jobs.cancel_job(session, DEFAULT_TENANT, claim.job_id)
+    assert (job.status, job.outline["num_images"]) == (JobStatus.CANCELING, 2)
+
+
+def test_an_estimate_rests_on_undisturbed_jobs_alone(sessions: sessionmaker[Session], claim: Claim) -> None:
+    measured = {"seconds_per_sample": 0.2, "peak_memory_bytes": 5000}
+    assert succeed_with(sessions, claim, measured) is None
+    whole = {**measured, "seconds_per_picture": 0.5, "start_seconds": 9.0}
+    for seconds in (7.0, 11.0):
+        found = succeed_with(sessions, submit_and_claim(sessions), {**whole, "start_seconds": seconds})
+    assert found is not None and (found.num_jobs, found.start_seconds, found.seconds_per_picture) == (2, 9.0, 0.5)
+    assert (found.resolution, found.peak_memory_bytes) == (64, 5000)
+
+
+def succeed_with(sessions: sessionmaker[Session], claim: Claim, measured: dict[str, float]) -> Measured | None:
+    with sessions.begin() as session:
+        claims.succeed(
+            session,
+            claim,
+            result={"measured": measured},
+            artifacts={"adapter-kohya": Artifact(key="k", sha256="0", size=1)},
+        )
+    with sessions() as session:
+        return jobs.measure_model(session, DEFAULT_TENANT, "m")
+
+
+def submit_and_claim(sessions: sessionmaker[Session]) -> Claim:
+    with sessions.begin() as session:
+        job = Job(
+            id=new_id("job"), tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.QUEUED,
+            spec={}, plan=PLAN, estimate={},
+        )  # fmt: skip
+        session.add(job)
+    with sessions.begin() as session:
+        taken = claims.claim_next(session, slot="a/cpu/0", lease_seconds=60)
+        assert taken is not None
+        return Claim(taken.id, taken.attempt)
