@@ -5,27 +5,29 @@
 Uploads come first, then one fenced transaction makes them visible.
 """
 
-import hashlib
 import logging
 import shutil
 import statistics
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from core.db import claims
 from core.db.claims import Claim, LostLease
-from core.db.tables import Job
+from core.db.tables import Job, JobCheckpoint
 from core.domain.artifacts import Artifact, attempt_key
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus, TerminationReason
 from core.model_folders import find_model_folder
-from core.storage import ObjectNotFound, StorageError
+from core.storage import StorageError
+from worker.fetching import fetch_checkpoint, fetch_files
 from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
+from worker.results import describe_result
 from worker.slot import Worker
 from worker.trainer.handle import TrainerDied, TrainerHandle
 from worker.trainer.wire import (
@@ -42,7 +44,9 @@ from worker.trainer.wire import (
     StopNow,
     Train,
     UnitDone,
+    Validated,
 )
+from worker.workdirs import shared_cache_of, workdir_of
 
 POLL_SECONDS = 0.5
 PROGRESS_SECONDS = 1.0
@@ -53,22 +57,35 @@ UPLOAD_TRIES = 5
 log = logging.getLogger("atelier.attempt")
 
 
-class Attempt:
-    """One attempt at one job."""
+class StopAsked(Exception):
+    """The job is to stop, and the trainer does not have it yet."""
 
-    def __init__(self, worker: Worker, job: Job, model: ModelInfo, drain: threading.Event) -> None:
-        self.worker, self.job, self.model, self.drain = worker, job, model, drain
-        self.claim = Claim(job.id, job.attempt)
-        self.plan = TrainPlan.model_validate(job.plan)
+
+class Attempt:
+    """One attempt at one job. ``checkpoints`` (the newest first) and ``worked_seconds`` are of earlier ones."""
+
+    def __init__(
+        self,
+        worker: Worker,
+        job: Job,
+        plan: TrainPlan,
+        model: ModelInfo,
+        drain: threading.Event,
+        *,
+        checkpoints: Sequence[JobCheckpoint],
+        worked_seconds: float,
+    ) -> None:
+        self.worker, self.job, self.plan, self.model, self.drain = worker, job, plan, model, drain
+        self.claim, self.checkpoints = Claim(job.id, job.attempt), checkpoints
         self.outbox = Outbox(worker.sessions, worker.bell, self.claim)
-        self.workdir = (worker.settings.home / "work" / job.id).resolve()
+        self.workdir = workdir_of(worker.settings, job.id)
         self.metrics: list[dict[str, Any]] = []
         self.paces: list[float] = []
-        self.pace_unit = 0.0
         self.step, self.loss = 0, None if job.progress is None else job.progress.get("loss")
         self.unit: dict[str, int] | None = None
         self.asked_at: float | None = None
         self.progressed_at = self.told_at = time.monotonic()
+        self.counts_from = self.told_at - worked_seconds
 
     def run(self) -> None:
         settings = self.worker.settings
@@ -77,6 +94,7 @@ class Attempt:
             self.claim,
             beat_seconds=settings.heartbeat_seconds,
             lease_seconds=settings.lease_seconds,
+            also=lambda: self.worker.register(self.job.id),
         )
         log.info("job %s attempt %d begins", self.claim.job_id, self.claim.attempt)
         try:
@@ -94,8 +112,9 @@ class Attempt:
 
     def _run(self, heart: Heart) -> None:
         try:
-            last_word = self._train(heart)
-            self._settle(last_word)
+            self._settle(self._train(heart))
+        except StopAsked:
+            self._stop()
         except TrainerDied as error:
             self._after_death(heart, str(error))
         except ModelRejected as error:
@@ -103,13 +122,21 @@ class Attempt:
         except StorageError as error:
             self.worker.drop_trainer()
             self._end(claims.give_back, f"the storage failed ({error})")
+        except (LostLease, DatabaseGone):
+            raise
+        except Exception as error:
+            # Unforeseen, such as a full disk. The trainer may be at it still, and the next job must not hear of it.
+            log.exception("job %s attempt %d failed in the worker", *self._names())
+            self.worker.drop_trainer()
+            self._end(claims.give_back, f"the worker failed ({type(error).__name__})")
 
     # --- training ---
 
     def _train(self, heart: Heart) -> AnyReport:
         """Sends the command and hears the trainer out, to its last word."""
         trainer = self.worker.warm_trainer()
-        trainer.send(self._command())
+        trainer.send(self._command(heart))
+        self._note_progress()
         while True:
             report = trainer.receive(POLL_SECONDS)
             if heart.lost:
@@ -123,7 +150,7 @@ class Attempt:
             self._tell_progress()
             self.outbox.flush()
 
-    def _command(self) -> Train:
+    def _command(self, heart: Heart) -> Train:
         folder = find_model_folder(self.worker.settings, self.model.id)
         return Train(
             plan=self.plan,
@@ -132,38 +159,22 @@ class Attempt:
             model_parameters=self.model.num_parameters,
             device=self.worker.settings.device,
             cpu_threads=self.worker.settings.cpu_threads,
-            files=self._fetch_images(),
-            workdir=self.workdir,
+            files=fetch_files(self.worker.storage, self.plan, self.workdir, lambda: self._check_wishes(heart)),
+            # Its own: on one machine an attempt that lost its lease may still be writing beside this one.
+            workdir=self.workdir / f"a{self.claim.attempt}",
+            cache_folder=self.workdir / "cache",
+            shared_cache=shared_cache_of(self.worker.settings),
             resume_from=self._fetch_checkpoint(),
         )
 
-    def _fetch_images(self) -> dict[str, Path]:
-        """Image's sha256 -> local file. What an earlier attempt fetched is taken if it is whole."""
-        folder = self.workdir / "images"
-        folder.mkdir(parents=True, exist_ok=True)
-        files = {}
-        for image in self.plan.images:
-            path = folder / f"{image.sha256}.png"
-            if not path.exists() or _hash(path) != image.sha256:
-                self.worker.storage.fetch(image.key, path)
-            files[image.sha256] = path
-        return files
-
     def _fetch_checkpoint(self) -> Path | None:
-        """The newest that verifies."""
-        with self.worker.sessions() as session:
-            rows = claims.newest_checkpoints(session, self.job.id)
-        for row in rows:
-            path = self.workdir / "resume.safetensors"
-            try:
-                stored = self.worker.storage.fetch(row.key, path)
-            except ObjectNotFound:
-                continue
-            if stored.sha256 == row.sha256:
-                self.step = row.step
-                self.outbox.add(claims.notice, f"Goes on from the checkpoint at step {row.step}.")
-                return path
-        return None
+        path = self.workdir / "resume.safetensors"
+        row = fetch_checkpoint(self.worker.storage, self.checkpoints, path)
+        if row is None:
+            return None
+        self.step = row.step
+        self.outbox.add(claims.notice, f"Goes on from the checkpoint at step {row.step}.")
+        return path
 
     # --- what the trainer says ---
 
@@ -180,6 +191,8 @@ class Attempt:
                 self.unit = {"done": report.done, "total": report.total}
             case StepDone():
                 self._hear_step(report)
+            case Validated():
+                self._hear_validation(report)
             case CheckpointSaved():
                 self._keep_checkpoint(report)
             case SamplesDrawn():
@@ -188,9 +201,7 @@ class Attempt:
                 pass
 
     def _note_progress(self) -> None:
-        now = time.monotonic()
-        self.pace_unit = max(self.pace_unit * 0.9, now - self.progressed_at)
-        self.progressed_at = now
+        self.progressed_at = time.monotonic()
 
     def _hear_step(self, report: StepDone) -> None:
         self.step, self.loss, self.unit = report.step, report.loss, None
@@ -203,6 +214,12 @@ class Attempt:
                 "seconds_per_step": report.seconds,
             }
         )
+
+    def _hear_validation(self, report: Validated) -> None:
+        """The step itself may have been written already; step 0 is no step, and stands in the result alone."""
+        self._send_metrics()
+        if report.step > 0:
+            self.outbox.add(claims.add_validation, step=report.step, loss=report.loss)
 
     def _keep_checkpoint(self, report: CheckpointSaved) -> None:
         artifact = self._upload(f"checkpoints/{report.path.name}", report.path)
@@ -256,6 +273,13 @@ class Attempt:
         elif time.monotonic() - self.asked_at > STOP_GRACE_SECONDS:
             self.worker.drop_trainer()  # the next receive tells of its death
 
+    def _check_wishes(self, heart: Heart) -> None:
+        """Raises LostLease or StopAsked."""
+        if heart.lost:
+            raise LostLease(self.claim)
+        if self._wish(heart) is not None:
+            raise StopAsked
+
     def _wish(self, heart: Heart) -> JobStatus | None:
         """Why the trainer should stop, if it should."""
         if heart.wish in {JobStatus.CANCELING, JobStatus.PAUSING}:
@@ -265,8 +289,8 @@ class Attempt:
         return JobStatus.QUEUED if self.drain.is_set() else None
 
     def _is_over_time(self) -> bool:
-        limit, started = self.plan.max_duration_seconds, self.job.started_at
-        return limit is not None and started is not None and time.time() - started.timestamp() > limit
+        limit = self.plan.max_duration_seconds
+        return limit is not None and time.monotonic() - self.counts_from > limit
 
     def _watch_for_stall(self, trainer: TrainerHandle) -> None:
         """No unit of progress for long: the trainer hangs, and only its death frees the device."""
@@ -305,6 +329,9 @@ class Attempt:
             case Failed(reason=TerminationReason.INFRASTRUCTURE):
                 self.worker.drop_trainer()
                 self._end(claims.give_back, last_word.detail)
+            case Failed(lighter=dict() as lighter):
+                self.worker.drop_trainer()  # what it holds is in pieces
+                self._end(claims.retry_lighter, lighter, last_word.detail)
             case Failed():
                 self._end(claims.fail, last_word.reason, last_word.detail)
             case _:
@@ -314,16 +341,9 @@ class Attempt:
         """Uploads, then the one transaction that makes the result visible."""
         artifacts = {f"adapter-{name}": self._upload(path.name, path) for name, path in sorted(finished.files.items())}
         self._send_metrics()
-        samples_per_step = self.plan.batch_size * self.plan.gradient_accumulation
-        result = {
-            "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
-            "samples": self.plan.sample_steps[-1] if self.plan.sample_steps else None,
-            "metrics": {"loss": round(finished.final_loss, 6), "num_parameters": finished.num_parameters},
-            "measured": {
-                "seconds_per_sample": finished.seconds_per_step / samples_per_step,
-                "peak_memory_bytes": finished.peak_memory_bytes,
-            },
-        }
+        undisturbed = self.claim.attempt == 1 and not finished.outcome.stopped_early
+        seconds = time.monotonic() - self.counts_from if undisturbed else None
+        result = describe_result(self.plan, finished.outcome, artifacts, undisturbed_seconds=seconds)
         self._end(claims.succeed, result=result, artifacts=artifacts)
         if self.worker.trainer is not None:
             self.worker.trainer.warm_model = self.model.id
@@ -345,11 +365,6 @@ class Attempt:
     def _end(self, write: Any, *args: Any, **kwargs: Any) -> None:
         self.outbox.add(write, *args, **kwargs)
         self.outbox.drain()
-        if write is not claims.give_back:  # the next attempt may come here and find its latents
+        if write not in {claims.give_back, claims.retry_lighter}:  # the next attempt may come here and find its latents
             shutil.rmtree(self.workdir, ignore_errors=True)
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

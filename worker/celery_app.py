@@ -7,8 +7,10 @@ so that a bell is not rung in vain, and that the broker's troubles never touch a
 from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 from kombu import Queue
 
+from core.logs import configure_logging
 from core.queue import CPU_QUEUE, TASK_OF, TRAIN_QUEUE, VISIBILITY_TIMEOUT_SECONDS
 from core.settings import Settings, load_settings
 from worker.idle import IdleWatch
@@ -52,6 +54,12 @@ def configure(settings: Settings) -> dict[str, Any]:
     }
 
 
+def log_as_the_others_do(**_: Any) -> None:
+    """In place of Celery's own."""
+    configure_logging("worker")
+
+
+setup_logging.connect(log_as_the_others_do)
 app = Celery("atelier", include=["worker.tasks"], set_as_current=False)
 # Read when Celery first asks: importing this module needs no environment.
 app.add_defaults(lambda: configure(load_settings()))

@@ -9,11 +9,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import redis
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -23,6 +22,8 @@ from core.domain.states import JobStatus
 from core.queue import progress_channel
 
 GIVE_UP_SECONDS = 600.0
+SILENT_BROKER_SECONDS = 10.0
+"""How long nothing is published after a failure: waiting for a broker that hangs must not hold up a job."""
 
 log = logging.getLogger("atelier.reporter")
 
@@ -35,12 +36,21 @@ class DatabaseGone(Exception):
 
 
 class Heart:
-    """Renews the lease every few seconds from its own thread, and learns what the clients want."""
+    """Renews the lease every few seconds from its own thread, and learns what the clients want.
+
+    ``also`` is called after each beat, and may raise what the database raises.
+    """
 
     def __init__(
-        self, sessions: sessionmaker[Session], claim: Claim, *, beat_seconds: float, lease_seconds: float
+        self,
+        sessions: sessionmaker[Session],
+        claim: Claim,
+        *,
+        beat_seconds: float,
+        lease_seconds: float,
+        also: Callable[[], None],
     ) -> None:
-        self._sessions, self._claim = sessions, claim
+        self._sessions, self._claim, self._also = sessions, claim, also
         self._beat_seconds, self._lease_seconds = beat_seconds, lease_seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name=f"heart-{claim.job_id}")
@@ -60,6 +70,7 @@ class Heart:
             try:
                 with self._sessions.begin() as session:
                     self.wish = claims.beat(session, self._claim, lease_seconds=self._lease_seconds)
+                self._also()
             except LostLease:
                 self.lost = True
             except (DBAPIError, PoolTimeoutError):
@@ -73,6 +84,7 @@ class Outbox:
         self._sessions, self._bell, self._claim = sessions, bell, claim
         self._writes: deque[tuple[Write, Then | None]] = deque()
         self._failing_since: float | None = None
+        self._publish_again_at = 0.0
 
     def add(self, write: Callable[..., Any], *args: Any, then: Then | None = None, **kwargs: Any) -> None:
         """``write`` is a function of core.db.claims: called with a session and the claim first. ``then`` is called
@@ -80,12 +92,21 @@ class Outbox:
         self._writes.append((lambda session: write(session, self._claim, *args, **kwargs), then))
 
     def flush(self) -> bool:
-        """True when nothing is left. Raises LostLease, or DatabaseGone."""
-        while self._writes:
-            if not self._send(*self._writes[0]):
-                return False
-            self._writes.popleft()
-        return True
+        """True when nothing is left.
+
+        Raises LostLease, DatabaseGone, or the database's error for a write that it will never take; nothing is
+        left then either.
+        """
+        waiting = len(self._writes)
+        try:
+            while self._writes:
+                if not self._send(*self._writes[0]):
+                    return False
+                self._writes.popleft()
+            return True
+        finally:
+            if len(self._writes) < waiting:
+                self._publish()
 
     def drain(self) -> None:
         """Flushes until nothing is left."""
@@ -96,6 +117,9 @@ class Outbox:
         try:
             with self._sessions.begin() as session:
                 answer = write(session)
+        except (DataError, IntegrityError, ProgrammingError):
+            self._writes.clear()
+            raise
         except (DBAPIError, PoolTimeoutError) as error:
             now = time.monotonic()
             self._failing_since = self._failing_since or now
@@ -105,9 +129,16 @@ class Outbox:
         self._failing_since = None
         if then is not None:
             then(answer)
-        with suppress(redis.RedisError):
-            self._bell.publish(progress_channel(self._claim.job_id), "")
         return True
+
+    def _publish(self) -> None:
+        """Best effort: who waits for the job looks at the database now and then anyway."""
+        if time.monotonic() < self._publish_again_at:
+            return
+        try:
+            self._bell.publish(progress_channel(self._claim.job_id), "")
+        except redis.RedisError:
+            self._publish_again_at = time.monotonic() + SILENT_BROKER_SECONDS
 
 
 def describe_progress(

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import claims
 from core.db.session import make_sessions, open_engine
 from core.settings import Settings
-from core.storage import Storage, open_storage
+from core.storage import Storage, open_store_of
 from worker.trainer.handle import TrainerHandle
 
 
@@ -27,15 +29,12 @@ class Worker:
 
     @cached_property
     def bell(self) -> redis.Redis:
-        return redis.Redis.from_url(self.settings.redis_url, socket_timeout=2, socket_connect_timeout=2)
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis.from_url(self.settings.redis_url, socket_timeout=2, socket_connect_timeout=2, retry=once)
 
     @cached_property
     def storage(self) -> Storage:
-        return open_storage(
-            self.settings.storage_location,
-            s3_endpoint_url=self.settings.s3_endpoint_url,
-            s3_public_endpoint_url=self.settings.s3_public_endpoint_url,
-        )
+        return open_store_of(self.settings)
 
     @property
     def slot(self) -> str:
@@ -44,6 +43,7 @@ class Worker:
 
     def warm_trainer(self) -> TrainerHandle:
         if self.trainer is None or not self.trainer.is_alive():
+            self.drop_trainer()
             home, slot = self.settings.home, self.settings.slot
             log_file = home / "log" / f"trainer-{slot}.log"
             self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log=log_file)

@@ -1,4 +1,5 @@
-"""``python -m worker.steward``: sees to it that nothing waits for ever, whatever became of bells and workers.
+"""``python -m worker.steward``: sees to it that nothing waits for ever, whatever became of bells and workers, and
+that storage keeps nothing that nobody needs.
 
 A plain process beside Celery, for recovery must not ride on the consumers whose freezes it cures. Any number
 may run: one leads, by a lock that its database connection holds, and the others wait for it to fall.
@@ -8,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +19,17 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from core.db.adoption import count_waiting_adoptions, expire_adoptions
 from core.db.claims import expire_leases
+from core.db.deliveries import count_due_deliveries, expire_deliveries
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, count_waiting_datasets, try_to_lead
-from core.db.tables import Dataset, Job
+from core.db.tables import Adapter, Dataset, Job
 from core.db.validation import expire_validations
+from core.logs import configure_logging
 from core.queue import Bell, Doorbell
 from core.settings import Settings, load_settings
+from worker.collector import collect_for_ever
 from worker.doorbell import CeleryDoorbell
 from worker.parent import die_with_parent
 
@@ -56,6 +62,7 @@ class Steward:
         self._settings, self._doorbell = settings, doorbell
         self._engine = open_engine(settings.database_url, pool_size=1)
         self._stands_by = False
+        self.leads = threading.Event()
 
     def run(self) -> NoReturn:
         """Waits to lead, and leads; after a lost connection, from the beginning."""
@@ -63,9 +70,11 @@ class Steward:
             try:
                 with self._engine.connect() as connection:
                     if self._is_leader(connection):
+                        self.leads.set()
                         self._lead(connection)
             except SQLAlchemyError as error:
                 log.warning("the database is out of reach: %s", error)
+            self.leads.clear()
             time.sleep(self._settings.sweep_seconds)
 
     def _is_leader(self, connection: Connection) -> bool:
@@ -87,6 +96,7 @@ class Steward:
         settings, now = self._settings, time.monotonic()
         rounds = [
             Round(settings.sweep_seconds, now + settings.lease_seconds, self.take_back),
+            Round(settings.sweep_seconds, now, self.hand_out_deliveries),
             Round(settings.ring_seconds, now, self.ring_for_what_waits),
             Round(settings.ring_seconds * KEEPALIVE_ROUNDS, now + settings.ring_seconds, self.ring_all),
         ]
@@ -99,16 +109,27 @@ class Steward:
         """What silent workers hold goes back to the queue, and somebody else is woken for it."""
         jobs = self._ask(connection, expire_leases) or []
         datasets = self._ask(connection, expire_validations) or []
-        taken: list[Job | Dataset] = [*jobs, *datasets]
+        adapters = self._ask(connection, expire_adoptions) or []
+        taken: list[Job | Dataset | Adapter] = [*jobs, *datasets, *adapters]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
             self.ring_for_what_waits(connection)
+        for delivery in self._ask(connection, expire_deliveries) or []:
+            log.warning("delivery %s was taken back from its worker", delivery.event_id)
+
+    def hand_out_deliveries(self, connection: Connection) -> None:
+        """One bell is enough: who hears it sends until nothing is due."""
+        if self._ask(connection, count_due_deliveries):
+            self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
         counts: list[tuple[Bell, Callable[[Session], int]]] = [
             ("train", count_due_jobs),
             ("validate", count_waiting_datasets),
+            # Imports are checked where torch is: a CPU worker may lack it, and one that trains may be busy for hours.
+            ("train", count_waiting_adoptions),
+            ("validate", count_waiting_adoptions),
         ]
         for bell, count in counts:
             for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):
@@ -132,11 +153,15 @@ class Steward:
 
 
 def main() -> NoReturn:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure_logging("steward")
     die_with_parent(os.getppid())
     # At once, wherever it is: what is not committed is rolled back by the database.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    Steward(load_settings(), CeleryDoorbell()).run()
+    settings = load_settings()
+    steward = Steward(settings, CeleryDoorbell())
+    # Beside the steward, over a connection of its own: a large or slow store must not hold up what is urgent.
+    threading.Thread(target=collect_for_ever, args=(settings, steward.leads), name="collector", daemon=True).start()
+    steward.run()
 
 
 if __name__ == "__main__":

@@ -1,28 +1,46 @@
 """The Celery tasks: answer a bell by working until nothing is due."""
 
-from core.queue import TRAIN_TASK, VALIDATE_TASK
+from celery.signals import worker_process_shutdown
+
+from core.queue import DELIVER_TASK, TRAIN_TASK, VALIDATE_TASK
 from core.settings import load_settings
 from worker import runner
+from worker.adapters import service as adapters
+from worker.adapters.service import adopt_next
 from worker.celery_app import app
 from worker.datasets import service
 from worker.lifetime import tie_lives
+from worker.models import service as models
+from worker.models.service import prepare_next
+from worker.webhooks import service as webhooks
 
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train() -> None:
-    while runner.run_next(load_settings()):
+    settings = load_settings()
+    while prepare_next(settings) or adopt_next(settings) or runner.run_next(settings):
         pass
 
 
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
-    while service.validate_next(load_settings()):
+    settings = load_settings()
+    while service.validate_next(settings) or prepare_next(settings) or adopt_next(settings):
         pass
+
+
+@app.task(name=DELIVER_TASK)  # type: ignore[untyped-decorator]
+def deliver() -> None:
+    webhooks.wake(load_settings())
 
 
 def request_drain() -> None:
     runner.request_drain()
     service.request_drain()
+    models.request_drain()
+    adapters.request_drain()
+    webhooks.request_drain()
 
 
 tie_lives(on_drain=request_drain)
+worker_process_shutdown.connect(lambda **_: webhooks.finish(), weak=False)

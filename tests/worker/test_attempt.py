@@ -1,148 +1,25 @@
 """Jobs through a real PostgreSQL, a real store and a real trainer process: success, kills, wishes, failures."""
 
 import os
+import resource
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
 from sqlalchemy import update
-from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import claims, events, jobs
-from core.db.session import make_sessions, open_engine
-from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model, Worker
-from core.domain.dataset import DatasetManifest
-from core.domain.model import ModelInfo
-from core.domain.plan import Estimate, resolve
-from core.domain.spec import TrainingSpec
+from core.db.tables import Job, Model, Worker
 from core.domain.states import JobStatus
-from core.settings import Settings
-from core.storage import Storage, open_storage
-from tests.fixtures.bases import write_pictures, write_random_base
-from tests.fixtures.database import fresh_database, in_database
-from tests.fixtures.servers import PostgresHandle, wait_for
+from core.storage import StoredObject
+from tests.fixtures.house import LONG, House, house
+from tests.fixtures.servers import wait_for
 from worker import runner
 
-LONG = {"steps": 4000, "checkpoints": {"every": 40}, "samples": {"prompts": []}}
+__all__ = ["house"]
 
-
-@dataclass
-class House:
-    """Everything a worker needs, and a hand on the jobs."""
-
-    settings: Settings
-    sessions: sessionmaker[Session]
-    storage: Storage
-    manifest: DatasetManifest
-    info: ModelInfo
-
-    def submit(self, **spec: object) -> str:
-        parsed = TrainingSpec.model_validate({"trigger": "zap", "precision": "fp32", **spec})
-        plan = resolve(parsed, self.manifest, self.info)
-        with self.sessions.begin() as session:
-            return jobs.insert_job(
-                session,
-                tenant_id=DEFAULT_TENANT,
-                model_id=self.info.id,
-                dataset_id="ds_1",
-                spec=parsed,
-                plan=plan,
-                estimate=Estimate(steps=plan.steps, seconds=None, peak_memory_bytes=None, adapter_bytes=1, basis=""),
-            ).id
-
-    def job(self, job_id: str) -> Job:
-        with self.sessions() as session:
-            return jobs.get_job(session, DEFAULT_TENANT, job_id)
-
-    def ask(self, wish: Callable[[Session, str, str], Job], job_id: str) -> None:
-        with self.sessions.begin() as session:
-            wish(session, DEFAULT_TENANT, job_id)
-
-    def run(self) -> bool:
-        return runner.run_next(self.settings)
-
-    def running(self) -> "Running":
-        return Running(self)
-
-    def wait_for_step(self, job_id: str, step: int) -> None:
-        wait_for(lambda: ((self.job(job_id).progress or {}).get("step", 0)) >= step, 120)
-
-    def due_now(self, job_id: str) -> None:
-        """Takes the backoff away."""
-        with self.sessions.begin() as session:
-            session.execute(update(Job).where(Job.id == job_id).values(run_after=Job.created_at))
-
-    def adapters(self, job_id: str) -> dict[str, str]:
-        with self.sessions() as session:
-            found = {kind: jobs.get_artifact(session, job_id, f"adapter-{kind}") for kind in ("kohya", "diffusers")}
-        return {kind: artifact.sha256 for kind, artifact in found.items() if artifact is not None}
-
-    def history(self, job_id: str) -> list[tuple[str, object]]:
-        with self.sessions() as session:
-            return [(event.type, event.data) for event in events.list_events(session, job_id)]
-
-    def event_types(self, job_id: str) -> list[str]:
-        with self.sessions() as session:
-            return [event.type for event in events.list_events(session, job_id)]
-
-    @property
-    def trainer_pid(self) -> int:
-        trainer = runner.open_worker(self.settings).trainer
-        assert trainer is not None
-        return trainer.pid
-
-
-class Running:
-    """A worker that runs one job in a thread. The trainer is started from here: it dies with the thread that did."""
-
-    def __init__(self, house: House) -> None:
-        self._worker = runner.open_worker(house.settings)
-        self._thread = threading.Thread(target=house.run)
-
-    def __enter__(self) -> "Running":
-        self._worker.warm_trainer()
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join(timeout=120)
-        assert not self._thread.is_alive()
-
-
-@pytest.fixture(scope="module")
-def house(
-    postgres: PostgresHandle,
-    template_database: str,
-    valkey: object,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[House]:
-    home = tmp_path_factory.mktemp("home")
-    info = write_random_base(home / "models" / "random")
-    manifest, files = write_pictures(home / "pictures", [(64, 64)] * 4)
-    storage = open_storage(str(home / "storage"))
-    for image in manifest.images:
-        storage.put_file(image.key, files[image.sha256])
-    with fresh_database(postgres, template_database) as name:
-        settings = Settings(
-            home=home,
-            database_url=in_database(postgres.url_app, name),
-            redis_url=valkey.url,  # type: ignore[attr-defined]
-            cpu_threads=1,
-            heartbeat_seconds=0.3,
-            lease_seconds=10,
-        )
-        engine = open_engine(settings.database_url)
-        made = House(settings, make_sessions(engine), storage, manifest, info)
-        with made.sessions.begin() as session:
-            session.add(Model(id=info.id, status="ready", location="", info=info.model_dump(mode="json")))
-            session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
-        yield made
-        runner.open_worker(settings).drop_trainer()
-        engine.dispose()
-        runner.open_worker(settings).sessions.kw["bind"].dispose()
+SAMPLELESS = {"samples": {"prompts": []}}
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +38,10 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     assert job.phase is None and job.slot is None and job.lease_until is None
     assert job.progress is not None and job.progress["step"] == 6 and job.progress["percent"] == 100
     assert job.runtime is not None and job.runtime["precision"] == "fp32"
-    assert job.result is not None and job.result["measured"]["peak_memory_bytes"] > 10**7
+    assert job.result is not None
+    measured = job.result["measured"]
+    assert measured["peak_memory_bytes"] > 10**7
+    assert measured["start_seconds"] > 0 and measured["seconds_per_picture"] > 0
     with house.sessions() as session:
         assert [row.step for row in jobs.list_metrics(session, job_id)] == [1, 2, 3, 4, 5, 6]
         checkpoints = jobs.list_checkpoints(session, job_id)
@@ -303,10 +183,7 @@ def test_a_drain_puts_the_job_back_uncharged(house: House) -> None:
 
 def test_a_job_over_its_time_fails_saying_so(house: House) -> None:
     job_id = house.submit(**LONG, max_duration_seconds=60)
-    with house.sessions.begin() as session:
-        session.execute(
-            update(Job).where(Job.id == job_id).values(plan={**house.job(job_id).plan, "max_duration_seconds": 2})
-        )
+    house.change_plan(job_id, max_duration_seconds=2)
     assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED, house.history(job_id)
@@ -316,14 +193,58 @@ def test_a_job_over_its_time_fails_saying_so(house: House) -> None:
 
 def test_divergence_fails_with_what_to_do(house: House) -> None:
     job_id = house.submit(steps=50, samples={"prompts": []})
-    with house.sessions.begin() as session:
-        wild = {**house.job(job_id).plan, "learning_rate": 1e30, "max_grad_norm": 1e30}
-        session.execute(update(Job).where(Job.id == job_id).values(plan=wild))
+    house.change_plan(job_id, learning_rate=1e30, max_grad_norm=1e30)
     assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED
     assert job.error is not None and job.error["type"] == "/problems/nan-loss"
     assert "learning_rate" in job.error["detail"]
+
+
+def submit_too_large(house: House) -> str:
+    """Far more samples a pass than the room that ``starve`` leaves."""
+    job_id = house.submit(
+        steps=3, loss={"prior_preservation": {"class_prompt": "a cat", "num_images": 2}}, **SAMPLELESS
+    )
+    house.change_plan(job_id, batch_size=4000)
+    return job_id
+
+
+def starve(house: House) -> None:
+    """Leaves a trainer that did a job already 600 MB more of address space than it has."""
+    house.submit(steps=1, priority=10, **SAMPLELESS)
+    assert house.run()
+    trainer = psutil.Process(runner.open_worker(house.settings).warm_trainer().pid)
+    room = trainer.memory_info().vms + 600 * 1024**2
+    resource.prlimit(trainer.pid, resource.RLIMIT_AS, (room, room))
+
+
+def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House) -> None:
+    job_id = submit_too_large(house)
+    starve(house)
+    assert house.run()
+    job = house.job(job_id)
+    assert (job.status, job.failures) == (JobStatus.QUEUED, 0), house.history(job_id)
+    assert job.runtime is not None and job.runtime["lightened"] and job.runtime["gradient_checkpointing"]
+    told = [data for kind, data in house.history(job_id) if kind == "job.notice"]
+    assert told == [{"message": "The device ran out of memory: once more with gradient checkpointing."}]
+    starve(house)
+    assert house.run()
+    job = house.job(job_id)
+    assert job.status == JobStatus.FAILED, house.history(job_id)
+    assert job.error is not None and job.error["type"] == "/problems/out-of-memory"
+    assert "batch_size" in job.error["detail"]
+
+
+def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
+    job_id = house.submit(**LONG)
+    with house.sessions.begin() as session:
+        job = claims.claim_next(session, slot="a/cpu/9", lease_seconds=60)
+    assert job is not None and job.id == job_id
+    house.ask(jobs.cancel_job, job_id)
+    with house.sessions.begin() as session:
+        claims.retry_lighter(session, claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
+    assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
 def test_a_base_that_this_worker_lacks_fails_the_job(house: House) -> None:
@@ -336,3 +257,88 @@ def test_a_base_that_this_worker_lacks_fails_the_job(house: House) -> None:
     assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED and job.error is not None and "elsewhere" in job.error["detail"]
+
+
+def test_a_cancel_is_heard_before_the_trainer_has_the_job(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of pictures take minutes to fetch."""
+    job_id = house.submit(**LONG)
+    fetched: list[str] = []
+
+    def fetch_slowly(key: str, path: Path) -> StoredObject:
+        fetched.append(key)
+        if len(fetched) == 1:
+            house.ask(jobs.cancel_job, job_id)
+            wait_for(lambda: runner_heard(house, job_id), 60)
+        return type(house.storage).fetch(house.storage, key, path)
+
+    monkeypatch.setattr(runner.open_worker(house.settings).storage, "fetch", fetch_slowly)
+    with house.running():
+        pass
+    assert house.job(job_id).status == JobStatus.CANCELED
+    assert len(fetched) == 1
+    assert not (house.settings.home / "work" / job_id).exists()
+
+
+def runner_heard(house: House, job_id: str) -> bool:
+    """Two beats after the cancel the heart has heard of it."""
+    job = house.job(job_id)
+    before = job.lease_until
+    wait_for(lambda: house.job(job_id).lease_until != before, 60)
+    return job.status == JobStatus.CANCELING
+
+
+def test_a_full_disk_gives_the_job_back_and_the_next_one_a_fresh_trainer(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = house.submit(**{**LONG, "checkpoints": {"every": 5}})
+    worker = runner.open_worker(house.settings)
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(worker.storage, "put_file", fail)
+    with house.running():
+        pid = house.trainer_pid
+    job = house.job(job_id)
+    assert (job.status, job.failures) == (JobStatus.QUEUED, 1)
+    assert "OSError" in str(house.history(job_id)[-1])
+    assert not psutil.pid_exists(pid), "it would go on reporting, and the next job's worker would listen"
+    house.ask(jobs.cancel_job, job_id)
+
+
+def test_the_folder_of_a_job_that_ended_elsewhere_is_removed(house: House) -> None:
+    ended, waiting = house.submit(**LONG), house.submit(**LONG)
+    folders = {job_id: house.settings.home / "work" / job_id for job_id in (ended, waiting, "job_deleted")}
+    for folder in folders.values():
+        (folder / "images").mkdir(parents=True)
+    house.ask(jobs.cancel_job, ended)
+    house.ask(jobs.pause_job, waiting)
+    assert house.run() is False
+    assert {job_id for job_id, folder in folders.items() if folder.exists()} == {waiting}
+    house.ask(jobs.cancel_job, waiting)
+    house.run()
+
+
+def test_a_plan_of_another_version_is_given_back(house: House) -> None:
+    job_id = house.submit(**LONG)
+    house.change_plan(job_id, unheard_of=1)
+    assert house.run()
+    assert (house.job(job_id).status, house.job(job_id).failures) == (JobStatus.QUEUED, 1)
+    assert "another version" in str(house.history(job_id)[-1])
+    house.ask(jobs.cancel_job, job_id)
+
+
+def test_a_worker_is_seen_while_it_works(house: House) -> None:
+    job_id = house.submit(**LONG)
+
+    def seen() -> Worker:
+        with house.sessions() as session:
+            return session.get_one(Worker, runner.open_worker(house.settings).slot)
+
+    with house.running():
+        house.wait_for_step(job_id, 1)
+        first = seen()
+        wait_for(lambda: seen().seen_at > first.seen_at, 60)
+        assert first.job_id == job_id
+        house.ask(jobs.cancel_job, job_id)
+    assert seen().job_id is None

@@ -10,8 +10,8 @@ from cli.programs import train_worker_command
 from core.db.jobs import cancel_job
 from core.domain.states import JobStatus
 from core.queue import TRAIN_QUEUE, TRAIN_TASK
+from tests.fixtures.house import LONG, House, house
 from tests.worker.conftest import Running, wait_until
-from tests.worker.test_attempt import LONG, House, house
 from worker.celery_app import app, configure
 
 __all__ = ["house"]

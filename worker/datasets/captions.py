@@ -4,10 +4,12 @@ import codecs
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from core.domain.dataset import METADATA_NAME, read_metadata
+from core.domain.dataset import MAX_METADATA_PROBLEMS, METADATA_NAME, read_metadata
 
 MAX_CAPTION_BYTES = 64 << 10
 MAX_METADATA_BYTES = 16 << 20
+MAX_CAPTIONS_BYTES = 32 << 20
+"""Of all files of captions of a set, which are in memory at the same time."""
 MAX_PROBLEMS_SHOWN = 3
 
 
@@ -47,5 +49,7 @@ def replace_surrogates(text: str) -> str:
 
 
 def _summarize(problems: list[str]) -> str:
-    shown, more = problems[:MAX_PROBLEMS_SHOWN], len(problems) - MAX_PROBLEMS_SHOWN
-    return f"{'; '.join(shown)}{f'; and {more} more' if more > 0 else ''}."
+    shown, more = "; ".join(problems[:MAX_PROBLEMS_SHOWN]), len(problems) - MAX_PROBLEMS_SHOWN
+    if len(problems) == MAX_METADATA_PROBLEMS:
+        return f"{shown}; and {more} more, after which it was not read on."
+    return f"{shown}{f'; and {more} more' if more > 0 else ''}."

@@ -106,7 +106,9 @@ def _expand(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
 
 def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     allow_cpu(limits.picture_cpu_seconds)
-    picture = convert_picture(Path(request["source"]), Path(request["target"]), max_pixels=limits.max_pixels)
+    mask = Path(request["mask"]) if "mask" in request else None
+    source, target = Path(request["source"]), Path(request["target"])
+    picture = convert_picture(source, target, mask=mask, max_pixels=limits.max_pixels)
     return {"picture": asdict(picture)}
 
 

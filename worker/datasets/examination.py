@@ -13,9 +13,12 @@ from core.domain.dataset import (
     DatasetReport,
     LeftOut,
     ManifestImage,
+    clean_caption,
     is_archive_name,
     is_image_name,
+    is_mask_name,
     pair_captions,
+    pair_masks,
     write_report,
 )
 from core.domain.errors import ArchiveRejected, DatasetRejected
@@ -23,6 +26,7 @@ from core.storage import ObjectNotFound, Storage
 from worker.datasets.archives import NOT_USABLE, is_usable_name
 from worker.datasets.captions import (
     MAX_CAPTION_BYTES,
+    MAX_CAPTIONS_BYTES,
     MAX_METADATA_BYTES,
     decode_text,
     is_metadata,
@@ -35,6 +39,8 @@ from worker.datasets.sandbox import DecoderDied, Sandbox
 log = logging.getLogger(__name__)
 
 MAX_DECODER_DEATHS = 20
+MAX_FILES = 20_000
+"""Of a set, those in its archives counted."""
 MAX_REASONS_SHOWN = 3
 _WHAT_TO_DO = "Upload .png, .jpg or .webp images, loose or in a .zip or .tar archive."
 
@@ -76,16 +82,19 @@ class Examination:
         self._max_images, self._check = max_images, check
         self._num_paths = 0
         self._num_deaths = 0
+        self._num_unpacked_bytes = 0
 
     def run(self, received: Iterable[ReceivedFile]) -> None:
         """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
         files = self._collect(list(received))
-        images = sorted(name for name in files if is_image_name(name))
+        pictures = sorted(name for name in files if is_image_name(name))
+        images = [name for name in pictures if not is_mask_name(name)]
         self._check_number(images)
-        captions = self._read_captions(files, images)
+        masks = self._pair_masks(files, images, [name for name in pictures if is_mask_name(name)])
+        captions = self._read_captions(files, pictures, images)
         for name in images:
             self._check()
-            self._take_image(name, files[name], captions[name])
+            self._take_image(name, files[name], masks.get(name), captions[name])
         if not self.findings.images:
             self._reject_without_images()
 
@@ -142,21 +151,44 @@ class Examination:
         for entry in entries:
             if entry.problem:
                 self.findings.leave_out(prefix + entry.name, entry.problem)
-        return {prefix + entry.name: folder / entry.written_as for entry in entries if entry.written_as}
+        unpacked = {prefix + entry.name: folder / entry.written_as for entry in entries if entry.written_as}
+        self._check_totals(file.filename, unpacked.values())
+        return unpacked
+
+    def _check_totals(self, filename: str, unpacked: Iterable[Path]) -> None:
+        """What one archive may not hold, several may not hold together."""
+        self._num_unpacked_bytes += sum(path.stat().st_size for path in unpacked)
+        if self.findings.num_files > MAX_FILES:
+            raise ArchiveRejected(f"{filename}: With it the set has more than {MAX_FILES:,} files. Split the set.")
+        if self._num_unpacked_bytes > self._sandbox.max_total_bytes:
+            most = self._sandbox.max_total_bytes
+            raise ArchiveRejected(f"{filename}: With it the archives hold more than {most:,} bytes. Split the set.")
 
     # --- captions ------------------------------------------------------------------------------------------
 
-    def _read_captions(self, files: dict[str, Path], images: list[str]) -> dict[str, str | None]:
+    def _pair_masks(self, files: dict[str, Path], images: list[str], masks: list[str]) -> dict[str, Path]:
+        paired, alone = pair_masks(images, masks)
+        for name in alone:
+            self.findings.leave_out(name, "It is a mask by its name, and there is no image that it could belong to.")
+        return {image: files[mask] for image, mask in paired.items()}
+
+    def _read_captions(self, files: dict[str, Path], pictures: list[str], images: list[str]) -> dict[str, str | None]:
         texts: dict[str, str] = {}
         metadata: dict[str, bytes] = {}
-        for name in sorted(set(files) - set(images)):
+        room = MAX_CAPTIONS_BYTES
+        for name in sorted(set(files) - set(pictures)):
             max_bytes = MAX_METADATA_BYTES if is_metadata(name) else MAX_CAPTION_BYTES
-            if files[name].stat().st_size > max_bytes:
+            size = files[name].stat().st_size
+            if size > max_bytes:
                 self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
+                continue
+            room -= size
+            if room < 0:
+                self.findings.leave_out(name, f"All captions together are larger than {MAX_CAPTIONS_BYTES:,} bytes.")
             elif is_metadata(name):
                 metadata[name] = files[name].read_bytes()
             else:
-                texts[name] = decode_text(files[name].read_bytes())
+                texts[name] = clean_caption(decode_text(files[name].read_bytes())) or ""
         from_metadata, problems = read_metadata_files(metadata)
         for name, problem in problems.items():
             self.findings.leave_out(name, problem)
@@ -171,10 +203,10 @@ class Examination:
                 f"The set has {len(images):,} images, and {self._max_images:,} are the most. Remove some, or split it."
             )
 
-    def _take_image(self, name: str, source: Path, caption: str | None) -> None:
+    def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None) -> None:
         target = self._new_path()
         try:
-            picture = self._convert(source, target)
+            picture = self._convert(source, target, mask)
             self._refuse_duplicate(picture)
             self.findings.images.append(self._store(name, picture, target, caption))
         except Unusable as error:
@@ -183,10 +215,10 @@ class Examination:
             source.unlink()
             target.unlink(missing_ok=True)
 
-    def _convert(self, source: Path, target: Path) -> Picture:
+    def _convert(self, source: Path, target: Path, mask: Path | None) -> Picture:
         """Raises Unusable, or DatasetRejected when the decoder died too often."""
         try:
-            return self._sandbox.convert(source, target)
+            return self._sandbox.convert(source, target, mask)
         except DecoderDied as error:
             log.warning("%s: a picture killed the decoder: %s", self._dataset_id, error)
             self._num_deaths += 1
@@ -214,6 +246,7 @@ class Examination:
             caption=caption,
             dhash=picture.dhash,
             sharpness=picture.sharpness,
+            masked=picture.masked,
         )
 
     def _reject_without_images(self) -> NoReturn:

@@ -1,5 +1,8 @@
 """One picture: decoded, set upright, flattened to RGB, written anew without metadata, and described.
 
+What is transparent becomes white, and the alpha channel stays as the picture's mask, unless nothing in it is
+transparent; a mask file comes in its place.
+
 Runs in the decoder's process alone. A picture that moves (APNG, animated WebP) is left out, for nobody knows
 which of its frames was meant; of a phone's multi-picture JPEG (MPO) the first is the photograph.
 """
@@ -20,6 +23,7 @@ SHARPNESS_SIDE = 256
 DHASH_COLUMNS, DHASH_ROWS = 9, 8
 # A third of the default level's time for a few per cent of its size, and what is stored is read once or twice.
 PNG_COMPRESS_LEVEL = 3
+OPAQUE = 255
 
 
 class Unusable(Exception):
@@ -35,26 +39,51 @@ class Picture:
     height: int
     dhash: str
     sharpness: float
+    masked: bool
 
 
-def convert_picture(source: Path, target: Path, *, max_pixels: int) -> Picture:
-    """Raises Unusable."""
-    image = _decode(source, max_pixels)
-    image.save(target, format="PNG", compress_level=PNG_COMPRESS_LEVEL)
+def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max_pixels: int) -> Picture:
+    """``mask``: a picture whose light parts are what counts. Raises Unusable."""
+    image, alpha = _decode(source, max_pixels)
+    if mask is not None:
+        alpha = _decode_mask(mask, image.size, max_pixels)
+    if alpha is not None and not np.asarray(alpha).any():
+        raise Unusable("Nothing of it is to be seen: its mask or alpha channel hides all.")
+    masked = alpha is not None and bool(np.asarray(alpha).min() < OPAQUE)
+    written = image
+    if alpha is not None and masked:
+        written = image.copy()
+        written.putalpha(alpha)
+    written.save(target, format="PNG", compress_level=PNG_COMPRESS_LEVEL)
     with target.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return Picture(sha256, image.width, image.height, hash_differences(image), measure_sharpness(image))
+    return Picture(sha256, image.width, image.height, hash_differences(image), measure_sharpness(image), masked)
 
 
-def _decode(source: Path, max_pixels: int) -> Image.Image:
+def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:
+    """As light as the picture counts, of the picture's size."""
+    try:
+        mask, _ = _decode(source, max_pixels)
+    except Unusable as error:
+        raise Unusable(f"Its mask cannot be used: {error}") from error
+    if mask.width * size[1] != mask.height * size[0]:
+        raise Unusable(
+            f"Its mask has {mask.width} x {mask.height} pixels, another shape than its {size[0]} x {size[1]}."
+        )
+    return mask.convert("L").resize(size, Image.Resampling.BILINEAR)
+
+
+def _decode(source: Path, max_pixels: int) -> tuple[Image.Image, Image.Image | None]:
+    """RGB, and the alpha channel where there is one."""
     Image.MAX_IMAGE_PIXELS = None  # Pillow's own cap only warns up to twice its value; _check_size is ours
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as image:
             _check_size(image, max_pixels)
             _check_still(image)
-            flat = flatten(turn_upright(image))
+            upright = turn_upright(image)
+            flat = flatten(upright)
             flat.info.clear()  # or the PNG would get the colour profile, and whatever else Pillow knows how to write
-            return flat
+            return flat, upright.convert("RGBA").getchannel("A") if upright.has_transparency_data else None
     except Unusable:
         raise
     except UnidentifiedImageError:

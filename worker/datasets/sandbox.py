@@ -79,6 +79,11 @@ class Sandbox:
         self.close()
 
     @property
+    def max_total_bytes(self) -> int:
+        """That one archive may unpack to."""
+        return self._limits.decoder.max_total_bytes
+
+    @property
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
@@ -90,9 +95,11 @@ class Sandbox:
             raise ArchiveRejected(answer["refused"])
         return [Entry(**entry) for entry in answer["entries"]]
 
-    def convert(self, source: Path, target: Path) -> Picture:
+    def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
         """Writes a picture anew as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
         request = {"do": "convert", "source": str(source), "target": str(target)}
+        if mask is not None:
+            request["mask"] = str(mask)
         answer = self._ask(request, self._limits.picture_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])

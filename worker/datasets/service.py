@@ -16,15 +16,17 @@ from core.db.validation import (
     commit_rejected,
     give_back_validation,
     is_dataset_gone,
+    renew_validation,
 )
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
-from core.storage import Storage, StorageError, open_storage
+from core.storage import Storage, StorageError, open_store_of
 from worker.datasets.examination import Examination
-from worker.datasets.lease import Draining, Lease, LeaseLost
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
 from worker.datasets.scratch import open_scratch
+from worker.lease import Draining, Lease, LeaseLost
+from worker.setbacks import explain_setback
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +49,8 @@ def validate_next(settings: Settings) -> bool:
 @functools.cache
 def open_validator(settings: Settings) -> "Validator":
     """One per process: its connections live as long. Never opened before a fork."""
-    storage = open_storage(
-        settings.storage_location,
-        s3_endpoint_url=settings.s3_endpoint_url,
-        s3_public_endpoint_url=settings.s3_public_endpoint_url,
-    )
-    return Validator(settings, make_sessions(open_engine(settings.database_url, pool_size=2)), storage, _drain)
+    sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
+    return Validator(settings, sessions, open_store_of(settings), _drain)
 
 
 class Validator:
@@ -81,8 +79,11 @@ class Validator:
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
-        except (StorageError, ScratchFailed, SQLAlchemyError):
+        except SQLAlchemyError:
             self._give_back(claim)
+            raise
+        except (StorageError, ScratchFailed) as trouble:
+            self._give_back(claim, explain_setback(trouble))
             raise
         else:
             self._commit(claim, examination, error)
@@ -111,8 +112,8 @@ class Validator:
     def _hold(self, claim: ValidationClaim) -> Lease:
         return Lease(
             self._sessions,
-            claim,
-            lease_seconds=self._settings.lease_seconds,
+            claim.dataset_id,
+            lambda session: renew_validation(session, claim, lease_seconds=self._settings.lease_seconds),
             heartbeat_seconds=self._settings.heartbeat_seconds,
             drain=self._drain,
         )
@@ -141,7 +142,7 @@ class Validator:
         if gone:
             self._storage.delete_prefix(dataset_prefix(claim.dataset_id))
 
-    def _give_back(self, claim: ValidationClaim) -> None:
+    def _give_back(self, claim: ValidationClaim, setback: str | None = None) -> None:
         """If the database is away too, the lease runs out by itself."""
         with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
-            give_back_validation(session, claim)
+            give_back_validation(session, claim, setback)

@@ -1,5 +1,6 @@
 """The worker's end of a trainer: start it, command it, hear it, and kill it as a whole."""
 
+import logging
 import os
 import queue
 import signal
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import IO
 
 from worker.trainer.wire import REPORTS, AnyReport, Message, Ready
+
+log = logging.getLogger("atelier.trainer.handle")
 
 
 class TrainerDied(Exception):
@@ -92,6 +95,13 @@ class TrainerHandle:
         return None
 
     def _listen(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
-            self._reports.put(REPORTS.validate_json(line))
-        self._reports.put(None)
+        """A line that is no report is as good as a death: whoever talks so cannot be trusted with a device."""
+        try:
+            for line in pipe:
+                self._reports.put(REPORTS.validate_json(line))
+        except ValueError:
+            log.exception("the trainer %d talks nonsense and is killed", self.pid)
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+        finally:
+            self._reports.put(None)

@@ -32,6 +32,7 @@ from worker.trainer.wire import (
     StepDone,
     Train,
     UnitDone,
+    Validated,
 )
 
 # before torch is imported: cuBLAS reads it once, and nothing may be downloaded while a job runs
@@ -41,8 +42,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
 
+from core.domain.plan import TrainPlan
 from core.domain.states import Phase, TerminationReason
-from worker.training.device import Runtime, choose_runtime, free_memory, name_device
+from core.logs import configure_logging
+from worker.training.device import Runtime, choose_runtime, free_memory, is_out_of_memory, lighten, name_device
 from worker.training.errors import BadInput, NanLoss
 from worker.training.families import load_base
 from worker.training.families.protocol import Base
@@ -91,9 +94,13 @@ class PipeObserver:
 
     def __init__(self, lines: Lines, inbox: Inbox) -> None:
         self._lines, self._inbox = lines, inbox
+        self._phase: Phase | None = None
 
     def phase(self, phase: Phase) -> None:
-        self._lines.send(PhaseEntered(phase=phase))
+        """The loop says before each step that it trains: that is told once. Another sampling is told again."""
+        if (self._phase, phase) != (Phase.TRAINING, Phase.TRAINING):
+            self._lines.send(PhaseEntered(phase=phase))
+        self._phase = phase
 
     def unit(self, done: int, total: int) -> None:
         self._lines.send(UnitDone(done=done, total=total))
@@ -102,6 +109,9 @@ class PipeObserver:
         self._lines.send(
             StepDone(step=report.step, loss=report.loss, learning_rate=report.learning_rate, seconds=report.seconds)
         )
+
+    def validated(self, step: int, loss: float) -> None:
+        self._lines.send(Validated(step=step, loss=loss))
 
     def checkpoint(self, step: int, loss: float, path: Path) -> None:
         self._lines.send(CheckpointSaved(step=step, loss=loss, path=path))
@@ -123,31 +133,31 @@ class Trainer:
 
     def run(self, command: Train) -> Message:
         """The last word on a training."""
+        runtime = self._choose_runtime(command)
         try:
-            return self._train(command)
+            return self._train(command, runtime)
         except Stopped:
             return Halted()
         except NanLoss as error:
             return Failed(reason=TerminationReason.NAN_LOSS, detail=str(error))
         except BadInput as error:
             return Failed(reason=TerminationReason.BAD_INPUT, detail=str(error))
-        except (torch.OutOfMemoryError, MemoryError) as error:
-            self._cool()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             log.warning("out of memory", exc_info=error)
-            return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail="")
+        self._cool()
+        return _fail_for_memory(runtime, command.plan)
 
-    def _train(self, command: Train) -> Message:
-        runtime, plan = self._choose_runtime(command), command.plan
+    def _train(self, command: Train, runtime: Runtime) -> Message:
+        plan = command.plan
         observer = PipeObserver(self._lines, self._inbox)
         base = self._load(command, runtime)
-        result = train(plan, runtime, base, command.files, observer, command.workdir, command.resume_from)
-        return Finished(
-            files=dict(result.files),
-            num_parameters=result.num_parameters,
-            final_loss=result.final_loss,
-            seconds_per_step=result.seconds_per_step,
-            peak_memory_bytes=result.peak_memory_bytes,
-        )
+        result = train(
+            plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
+            command.cache_folder, command.shared_cache,
+        )  # fmt: skip
+        return Finished(files=dict(result.files), outcome=result.outcome)
 
     def _choose_runtime(self, command: Train) -> Runtime:
         if command.runtime is not None:
@@ -167,6 +177,13 @@ class Trainer:
     def _cool(self) -> None:
         self._warm = None
         free_memory(self._device)
+
+
+def _fail_for_memory(runtime: Runtime, plan: TrainPlan) -> Failed:
+    lighter = lighten(runtime, plan)
+    if lighter is None:
+        return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail="")
+    return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail=lighter[1], lighter=lighter[0].model_dump(mode="json"))
 
 
 def lock_device(home: Path, device: str, slot: int) -> IO[str]:
@@ -200,7 +217,7 @@ def main() -> None:
     parser.add_argument("--parent", type=int, required=True)
     args = parser.parse_args()
     die_with_parent(args.parent)
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    configure_logging("trainer")
     lines = Lines(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with reports
     device = torch.device(args.device)

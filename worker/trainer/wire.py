@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from core.domain.artifacts import AdapterFormat
+from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase, TerminationReason
 
@@ -29,6 +31,8 @@ class Train(Message):
     cpu_threads: int
     files: dict[str, Path]
     workdir: Path
+    cache_folder: Path
+    shared_cache: Path
     resume_from: Path | None
 
 
@@ -74,6 +78,14 @@ class StepDone(Message):
     seconds: float
 
 
+class Validated(Message):
+    """The held-out loss; step 0 is the base's."""
+
+    type: Literal["validated"] = "validated"
+    step: int
+    loss: float
+
+
 class CheckpointSaved(Message):
     type: Literal["checkpoint"] = "checkpoint"
     step: int
@@ -96,11 +108,8 @@ class SamplesDrawn(Message):
 
 class Finished(Message):
     type: Literal["finished"] = "finished"
-    files: dict[str, Path]
-    num_parameters: int
-    final_loss: float
-    seconds_per_step: float
-    peak_memory_bytes: int
+    files: dict[AdapterFormat, Path]
+    outcome: Outcome
 
 
 class Halted(Message):
@@ -113,6 +122,7 @@ class Failed(Message):
     type: Literal["failed"] = "failed"
     reason: TerminationReason
     detail: str
+    lighter: dict[str, Any] | None = None  # a runtime that may fit where this one did not
 
 
 Report = Annotated[
@@ -121,6 +131,7 @@ Report = Annotated[
     | PhaseEntered
     | UnitDone
     | StepDone
+    | Validated
     | CheckpointSaved
     | SamplesDrawn
     | Finished
@@ -134,6 +145,7 @@ AnyReport = (
     | PhaseEntered
     | UnitDone
     | StepDone
+    | Validated
     | CheckpointSaved
     | SamplesDrawn
     | Finished

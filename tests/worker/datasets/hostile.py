@@ -110,7 +110,7 @@ def name_cases() -> Iterator[Case]:
     for kind, make in (("zip", zip_of), ("tar", tar_of)):
         yield from _bad_names(kind, make)
         for first, second in _SAME:
-            data = make((first, PICTURE), (second, PICTURE))
+            data = make(("ok.png", PICTURE), (first, PICTURE), (second, PICTURE))
             yield Case(f"{kind}-same-{first!a}-{second!a}", f"set.{kind}", data, "only in case or Unicode form")
 
 
@@ -124,14 +124,19 @@ def _bad_names(kind: str, make: Callable[..., bytes]) -> Iterator[Case]:
 def nul_cases() -> Iterator[Case]:
     """A name that ends, for some readers, at a NUL."""
     for name in (b"a.png\0.exe", b"\0a.png", b"a\0/../b.png"):
-        data = raw_zip([(name, PICTURE, 0)], [(name, 0, 0, len(PICTURE), len(PICTURE))])
-        yield Case(f"zip-nul-{name!r}", "set.zip", data, "control")
-    yield Case("tar-no-name", "set.tar", tar_of(("", b"x")), "without a name")
-    yield Case("zip-no-name", "set.zip", raw_zip([(b"", PICTURE, 0)], [(b"", 0, 0, 9, 9)]), "without a name")
+        yield Case(f"zip-nul-{name!r}", "set.zip", _zip_with(name), "control")
+    yield Case("tar-no-name", "set.tar", tar_of(("ok.png", PICTURE), ("", b"x")), "without a name")
+    yield Case("zip-no-name", "set.zip", _zip_with(b""), "without a name")
     for path in ("a.png\0.exe", "a\0/../b.png"):
         member = tarfile.TarInfo("a.png")
         member.pax_headers = {"path": path}
         yield Case(f"tar-nul-{path!a}", "set.tar", tar_of((member, b"")), "control")
+
+
+def _zip_with(name: bytes) -> bytes:
+    """A good picture, and one of this name."""
+    names, size = (b"ok.png", name), len(PICTURE)
+    return raw_zip([(n, PICTURE, 0) for n in names], [(n, at, 0, size, size) for at, n in enumerate(names)])
 
 
 # --- kinds of entries -------------------------------------------------------------------------------------
@@ -176,7 +181,12 @@ def bomb_cases() -> Iterator[Case]:
     megabyte = bytes(900 << 10)
     yield Case("zip-total", "set.zip", zip_of(*((f"{i}.png", megabyte) for i in range(6)), method=0), "bytes. Split")
     yield Case("zip-ratio", "set.zip", zip_of(*((f"{i}.png", megabyte) for i in range(3))), "100 times")
-    yield Case("zip-many", "set.zip", zip_of(*((f"{i}.txt", b"") for i in range(10_001))), "more than 10,000")
+    yield Case(
+        "zip-many",
+        "set.zip",
+        zip_of(("a.png", PICTURE), *((f"{i}.txt", b"") for i in range(10_000))),
+        "more than 10,000",
+    )
     yield Case("zip-many-folders", "set.zip", zip_of(*((f"{i}/", b"") for i in range(10_001))), "more than 10,000")
     many = tar_of(*((f"{i}.txt", b"") for i in range(10_001)), kind=tarfile.USTAR_FORMAT)
     yield Case("tar-many", "set.tar", many, "more than 10,000")
@@ -189,6 +199,7 @@ def bomb_cases() -> Iterator[Case]:
         yield Case(f"{suffix}-ratio", f"set.{suffix}", pack(tar_of(("a.png", ZEROS))), "100 times")
         yield Case(f"{suffix}-zeros", f"set.{suffix}", pack(ZEROS), "100 times")
         yield Case(f"{suffix}-total", f"set.{suffix}", pack(_noise_tar()), "bytes. Split")
+        yield Case(f"{suffix}-twice", f"set.{suffix}", pack(pack(tar_of(("a.png", PICTURE)))), "damaged")
     yield Case("tar-total", "set.tar", _noise_tar(), "bytes. Split")
     yield Case("tar.xz-dictionary", "set.tar.xz", _huge_dictionary_xz(), "damaged")
     yield from overlap_cases()
@@ -243,7 +254,7 @@ def _quoted_overlap() -> bytes:
 
 def header_cases() -> Iterator[Case]:
     """Lengths that lie."""
-    for size in (-1, -512, -(1 << 40)):
+    for size in (-1, -512, -(1 << 40), 1 << 40, 1 << 70):
         member = tarfile.TarInfo("a.png")
         member.size = size
         header = member.tobuf(tarfile.GNU_FORMAT)
@@ -301,5 +312,11 @@ def _damage_second_header(tar: bytes) -> bytes:
 
 
 def all_cases() -> list[Case]:
-    makers = (name_cases, nul_cases, special_cases, bomb_cases, broken_cases)
-    return [case for make in makers for case in make()]
+    return [*BOMBS, *NAMES_AND_KINDS, *broken_cases()]
+
+
+_NAMES = list(name_cases())
+BOMBS = [*bomb_cases(), *(case for case in _NAMES if case.words == "another archive")]
+"""Too much in too little, entries over each other, and archives within."""
+NAMES_AND_KINDS = [*(case for case in _NAMES if case.words != "another archive"), *nul_cases(), *special_cases()]
+"""What leads out of the archive, is no plain file, or has a name that is another's."""

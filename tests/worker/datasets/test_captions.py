@@ -1,11 +1,12 @@
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain.dataset import clean_caption, pair_captions
-from worker.datasets.captions import decode_text, read_metadata_files
+from worker.datasets.captions import MAX_METADATA_BYTES, decode_text, read_metadata_files
 
 
 @pytest.mark.parametrize(
@@ -69,3 +70,32 @@ def test_problems_are_told_by_line_and_shortened() -> None:
     assert captions == {"a.png": "fine"}
     assert problems["metadata.jsonl"].startswith("line 1 is not a JSON object")
     assert problems["metadata.jsonl"].endswith("; and 1 more.")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (b"x\n", "line 1 is"),
+        (b"\r\n", ""),
+        (b"[" + b"{}," * (MAX_METADATA_BYTES // 3 - 10) + b"{}]", "line 1 is"),
+        (b'{"file_name":"a.png","text":"' + b"x" * (MAX_METADATA_BYTES - 40) + b'"}', "line 1 is"),
+        (b'{"a":' * 3_000_000, "line 1 is"),
+    ],
+    ids=["wrong lines", "empty lines", "a list", "a long text", "nested without end"],
+)
+def test_a_file_as_large_as_it_may_be_takes_little_memory(line: bytes, words: str) -> None:
+    """Sixteen mebibytes of wrong lines once took a gigabyte, and half a minute."""
+    data = (line * (MAX_METADATA_BYTES // len(line)))[:MAX_METADATA_BYTES]
+    tracemalloc.start()
+    captions, problems = read_metadata_files({"metadata.jsonl": data})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert captions == {} and problems.get("metadata.jsonl", "").startswith(words)
+    assert peak < 8 * MAX_METADATA_BYTES
+
+
+def test_after_a_hundred_wrong_lines_a_file_is_not_read_on() -> None:
+    captions, problems = read_metadata_files({"metadata.jsonl": b"nonsense\n" * 100 + row("a.png", "late")})
+
+    assert captions == {}
+    assert problems["metadata.jsonl"].endswith("; and 97 more, after which it was not read on.")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import validation
@@ -83,6 +83,20 @@ def test_others_are_not_claimed(sessions: Sessions, dataset_id: str, status: Dat
     assert claim(sessions) is None
 
 
+def test_each_setback_doubles_the_pause_up_to_five_minutes(sessions: Sessions, dataset_id: str) -> None:
+    pauses = []
+    for _ in range(9):
+        with sessions.begin() as session:
+            session.execute(update(Dataset).values(due_at=None))
+        held = must_claim(sessions)
+        with sessions.begin() as session:
+            assert validation.give_back_validation(session, held, "The disk is full.")
+            left = Dataset.due_at - func.clock_timestamp()
+            pauses.append(round(session.execute(select(func.extract("epoch", left))).scalar_one()))
+    assert claim(sessions) is None
+    assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
+
+
 Write = Callable[[Session, ValidationClaim], bool]
 WRITES: dict[str, Write] = {
     "renew": lambda session, held: validation.renew_validation(session, held, lease_seconds=60),
@@ -93,8 +107,9 @@ WRITES: dict[str, Write] = {
 
 
 def snapshot(sessions: Sessions, dataset_id: str) -> dict[str, object]:
-    row = read(sessions, dataset_id)
-    return {column.name: getattr(row, column.name) for column in Dataset.__table__.columns}
+    with sessions() as session:
+        row = session.execute(select(Dataset.__table__).where(Dataset.id == dataset_id)).mappings().one()
+    return dict(row)
 
 
 def attempt_write(sessions: Sessions, write: str, held: ValidationClaim) -> bool:

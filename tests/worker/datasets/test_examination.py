@@ -1,11 +1,15 @@
 """Every file is accounted for: in the manifest, or left out with a reason."""
 
 import hashlib
+import io
 import json
+import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from core.db.validation import ReceivedFile
 from core.domain.artifacts import image_key, upload_key
@@ -15,6 +19,7 @@ from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from worker.datasets import examination
 from worker.datasets.examination import Examination, Findings
+from worker.datasets.pictures import Picture
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
 Examine = Callable[..., Findings]
@@ -210,6 +215,36 @@ def test_a_changed_upload(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Pa
         examination.run(received)
 
 
+def test_archives_may_together_hold_no_more_than_one(examine: Examine) -> None:
+    """The tests' decoder unpacks 4 MiB."""
+    rng = random.Random(0)
+    files = {
+        f"{n}.zip": zip_of(*((f"{i}.png", rng.randbytes(900_000)) for i in range(3)), method=zipfile.ZIP_STORED)
+        for n in range(2)
+    }
+
+    assert refusal(examine, files, ArchiveRejected) == (
+        "1.zip: With it the archives hold more than 4,194,304 bytes. Split the set."
+    )
+
+
+def test_archives_may_together_have_so_many_files(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "MAX_FILES", 5)
+    files = {f"{n}.tar": tar_of(*((f"{i}.txt", b"x") for i in range(3))) for n in range(2)}
+
+    assert "more than 5 files" in refusal(examine, files, ArchiveRejected)
+
+
+def test_captions_may_together_have_so_many_bytes(examine: Examine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examination, "MAX_CAPTIONS_BYTES", 100)
+    findings = examine({"a.png": png(1), "a.txt": b"a" * 60, "b.png": png(2), "b.txt": b"b" * 60})
+
+    assert [image.caption for image in findings.images] == ["a" * 60, None]
+    assert [(item.file, item.reason) for item in findings.left_out] == [
+        ("b.txt", "All captions together are larger than 100 bytes.")
+    ]
+
+
 # --- the decoder's deaths ---------------------------------------------------------------------------------
 
 
@@ -219,10 +254,10 @@ class MortalSandbox(Sandbox):
     def __init__(self, real: Sandbox, deadly_bytes: int) -> None:
         self._real, self._deadly_bytes = real, deadly_bytes
 
-    def convert(self, source: Path, target: Path):
+    def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
         if source.stat().st_size == self._deadly_bytes:
             raise DecoderDied("it took too long")
-        return self._real.convert(source, target)
+        return self._real.convert(source, target, mask)
 
     def expand(self, archive: Path, filename: str, folder: Path):
         raise DecoderDied("it took too long")
@@ -262,3 +297,28 @@ def test_scratch_is_given_back_as_it_goes(examine: Examine, tmp_path: Path) -> N
     examine({"set.tar": tar_of(*((f"{number}.png", png(number)) for number in range(5))), "a.png": png(9)})
 
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
+
+
+def test_a_mask_file_becomes_its_images_alpha(examine: Examine, storage: MemoryStorage) -> None:
+    mask = Image.new("L", draw(1).size)
+    mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    findings = examine({"a.png": png(1), "a.mask.png": encode(mask), "b.png": png(2), "c.mask.png": encode(mask)})
+    masked, plain = findings.images
+    assert (masked.name, masked.masked, plain.name, plain.masked) == ("a.png", True, "b.png", False)
+    assert [item.file for item in findings.left_out] == ["c.mask.png"]
+    with Image.open(io.BytesIO(storage.read(masked.key))) as stored:
+        assert stored.mode == "RGBA"
+        assert (stored.getpixel((0, 0))[3], stored.getpixel((stored.width - 1, 0))[3]) == (255, 0)
+        assert stored.convert("RGB").tobytes() == draw(1).convert("RGB").tobytes()
+
+
+def test_a_mask_of_another_shape_leaves_its_image_out_with_the_reason(examine: Examine) -> None:
+    findings = examine({"a.png": png(1), "a.mask.png": encode(Image.new("L", (99, 20), 255)), "b.png": png(2)})
+    assert names(findings) == ["b.png"]
+    assert "mask has 99 x 20 pixels" in findings.left_out[0].reason
+
+
+def test_an_image_that_hides_all_of_itself_is_left_out(examine: Examine) -> None:
+    findings = examine({"a.png": encode(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "b.png": png(2)})
+    assert names(findings) == ["b.png"]
+    assert "hides all" in findings.left_out[0].reason

@@ -5,14 +5,16 @@ from pathlib import Path
 import pytest
 
 from core.domain.errors import ArchiveRejected
-from tests.worker.datasets.hostile import Case, all_cases
+from tests.worker.datasets.hostile import BOMBS, NAMES_AND_KINDS, Case, all_cases
 from worker.datasets.sandbox import Sandbox
 
 CASES = all_cases()
 
 
 def test_there_are_as_many_as_the_threat_model_asks_for() -> None:
-    assert len({case.id for case in CASES}) == len(CASES) >= 100
+    assert len({case.id for case in CASES}) == len(CASES) >= 200
+    assert len(BOMBS) >= 40
+    assert len(NAMES_AND_KINDS) >= 60
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

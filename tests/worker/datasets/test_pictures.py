@@ -93,12 +93,24 @@ MODES: dict[str, tuple[bytes, tuple[int, int, int], tuple[int, int, int]]] = {
 }
 
 
+MASKED = {
+    "grey with alpha",
+    "palette with alpha",
+    "colour key",
+    "transparent",
+    "half transparent",
+    "transparent WebP",
+}
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_becomes_rgb_on_white(mode: str, tmp_path: Path) -> None:
     data, left, right = MODES[mode]
-    _, image, _ = convert(data, tmp_path)
+    picture, written, _ = convert(data, tmp_path)
+    image = written.convert("RGB")
 
-    assert image.mode == "RGB"
+    assert written.mode == ("RGBA" if picture.masked else "RGB")
+    assert picture.masked == (mode in MASKED)
     assert np.abs(np.subtract(image.getpixel((0, 5)), left)).max() <= 2
     assert np.abs(np.subtract(image.getpixel((image.width - 1, 5)), right)).max() <= 2
 

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, func, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import validation
+from core.db.steward import count_waiting_datasets
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.dataset import DatasetManifest
 from core.domain.states import DatasetStatus
 from core.settings import Settings
-from core.storage import MemoryStorage, StorageUnavailable
+from core.storage import MemoryStorage, StorageFull, StorageUnavailable
 from tests.fixtures.datasets import read, upload
 from tests.fixtures.pictures import png
 from tests.worker.datasets.hostile import zip_of
@@ -251,6 +252,31 @@ def test_a_storage_out_of_reach_gives_it_back_uncharged(
 
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt, dataset.lease_until) == (DatasetStatus.VALIDATING, 0, None)
+
+
+def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_go_on(
+    validator: Validator, sessions: Sessions, storage: WatchedStorage
+) -> None:
+    late, other = upload(sessions, storage, GOOD), upload(sessions, storage, GOOD)
+
+    def fail() -> None:
+        raise StorageFull("/srv/atelier: no space left")
+
+    storage.on_put = fail
+    with pytest.raises(StorageFull):
+        validator.validate_next()
+    storage.on_put = lambda: None
+    assert [validator.validate_next(), validator.validate_next()] == [True, False]
+
+    assert read(sessions, other).status == DatasetStatus.READY
+    waiting = read(sessions, late)
+    assert (waiting.status, waiting.setbacks) == (DatasetStatus.VALIDATING, 1)
+    assert waiting.setback is not None and "storage is full" in waiting.setback and "/srv" not in waiting.setback
+    with sessions.begin() as session:
+        assert count_waiting_datasets(session) == 0
+        session.execute(update(Dataset).values(due_at=func.clock_timestamp()))
+    assert validator.validate_next()
+    assert (read(sessions, late).status, read(sessions, late).setback) == (DatasetStatus.READY, None)
 
 
 def test_a_fault_of_ours_is_charged_and_left_to_the_lease(

@@ -1,20 +1,19 @@
-"""Holds a dataset while it is examined: a thread renews the lease, the work asks now and then whether to go on."""
+"""Holds a dataset or an import while it is checked: a thread renews the lease, the work asks whether to go on."""
 
 import logging
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.validation import ValidationClaim, renew_validation
-
 log = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
-    """Another worker has the dataset, or it was deleted: write nothing."""
+    """Another worker has the thing, or it was deleted: write nothing."""
 
 
 class Draining(Exception):
@@ -22,21 +21,24 @@ class Draining(Exception):
 
 
 class Lease:
-    """A database out of reach is not a lost lease: the work goes on, and the commit will tell."""
+    """``renew`` says whether the claim still stands; ``name`` is for the log.
+
+    A database out of reach is not a lost lease: the work goes on, and the commit will tell.
+    """
 
     def __init__(
         self,
         sessions: sessionmaker[Session],
-        claim: ValidationClaim,
+        name: str,
+        renew: Callable[[Session], bool],
         *,
-        lease_seconds: float,
         heartbeat_seconds: float,
         drain: threading.Event,
     ) -> None:
-        self._sessions, self._claim, self._drain = sessions, claim, drain
-        self._lease_seconds, self._heartbeat_seconds = lease_seconds, heartbeat_seconds
+        self._sessions, self._name, self._ask, self._drain = sessions, name, renew, drain
+        self._heartbeat_seconds = heartbeat_seconds
         self._lost, self._over = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._renew, name=f"lease {claim.dataset_id}", daemon=True)
+        self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -52,17 +54,17 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost or Draining."""
         if self._lost.is_set():
-            raise LeaseLost(self._claim.dataset_id)
+            raise LeaseLost(self._name)
         if self._drain.is_set():
-            raise Draining(self._claim.dataset_id)
+            raise Draining(self._name)
 
     def _renew(self) -> None:
         while not self._over.wait(self._heartbeat_seconds):
             try:
                 with self._sessions.begin() as session:
-                    held = renew_validation(session, self._claim, lease_seconds=self._lease_seconds)
+                    held = self._ask(session)
             except SQLAlchemyError as error:
-                log.warning("the lease on %s could not be renewed: %s", self._claim.dataset_id, error)
+                log.warning("the lease on %s could not be renewed: %s", self._name, error)
                 continue
             if not held:
                 self._lost.set()

@@ -1,0 +1,206 @@
+"""Bases are prepared by the real program, on a real database."""
+
+import hashlib
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from safetensors.torch import save_file
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db import models as db
+from core.db.tables import Model
+from core.domain.model import ModelInfo
+from core.domain.registration import ModelSource
+from core.model_folders import CARD, find_model_folder
+from core.settings import Settings
+from tests.fixtures.bases import make_random_pipeline, write_random_base
+from tests.fixtures.single_files import name_tensors
+from worker import program
+from worker.models import service
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", database_url=database_url, redis_url="redis://nowhere")
+
+
+def ask(sessions: sessionmaker[Session], model_id: str, **source: object) -> None:
+    with sessions.begin() as session:
+        db.request_model(session, model_id, ModelSource.model_validate(source))
+
+
+def read(sessions: sessionmaker[Session], model_id: str) -> Model:
+    with sessions() as session:
+        return db.get_model(session, model_id)
+
+
+def test_a_folder_gets_its_card(settings: Settings, sessions: sessionmaker[Session]) -> None:
+    folder = settings.models_path / "some"
+    write_random_base(folder, family="sdxl")
+    (folder / CARD).unlink()
+    ask(sessions, "xl", path="some", description="Noise.")
+    assert service.prepare_next(settings)
+    row = read(sessions, "xl")
+    assert (row.status, row.location, row.error) == ("ready", str(folder), None)
+    info = db.read_card(row)
+    assert (info.id, info.family, info.resolution, info.description) == ("xl", "sdxl", 64, "Noise.")
+    assert ModelInfo.model_validate_json((folder / CARD).read_text()) == info
+    assert find_model_folder(settings, "xl") == folder
+    assert not service.prepare_next(settings)
+
+
+def test_a_file_of_the_wrong_kind_is_rejected_with_what_it_is(
+    settings: Settings, sessions: sessionmaker[Session], tmp_path: Path
+) -> None:
+    settings.models_path.mkdir(parents=True)
+    pipeline = make_random_pipeline(tmp_path / "words", "epsilon", "sd1")
+    save_file(name_tensors(pipeline, "sd1"), settings.models_path / "small.safetensors")
+    save_file(
+        {"lora_unet_x.lora_down.weight": pipeline.unet.conv_in.weight}, settings.models_path / "style.safetensors"
+    )
+    for name, detail in {
+        "small": "in other sizes",
+        "style": "is a LoRA",
+        "none": "There is no none.safetensors",
+    }.items():
+        ask(sessions, name, path=f"{name}.safetensors")
+        assert service.prepare_next(settings)
+        row = read(sessions, name)
+        assert row.status == "rejected" and row.error is not None
+        assert detail in row.error["detail"]
+        assert row.error["type"] == "/problems/model-rejected"
+    assert not service.prepare_next(settings)
+
+
+def test_a_worker_that_ends_leaves_the_model_to_the_next(
+    settings: Settings, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_random_base(settings.models_path / "some")
+    ask(sessions, "some", path="some")
+    monkeypatch.setattr(service, "_drain", threading.Event())
+    threading.Timer(program.POLL_SECONDS / 2, service.request_drain).start()
+    assert not service.prepare_next(settings)
+    assert read(sessions, "some").status == "checking"
+    monkeypatch.setattr(service, "_drain", threading.Event())
+    assert service.prepare_next(settings)
+    assert read(sessions, "some").status == "ready"
+
+
+def test_a_program_that_dies_rejects_the_model(
+    settings: Settings, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What it imports first is killed here, as by a system that runs out of memory: it ends and says nothing."""
+    (tmp_path / "worker").mkdir()
+    (tmp_path / "worker" / "__init__.py").write_text("import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(program, "ROOT", tmp_path)
+    ask(sessions, "some", path="some")
+    assert service.prepare_next(settings)
+    error = read(sessions, "some").error
+    assert error is not None and "ended with -9" in error["detail"]
+
+
+# --- the Hub ---
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """The parts of the Hub's interface that fetching a repository uses, over one folder as ``owner/name``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), HubRequest)
+        self.folder = folder
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class HubRequest(http.server.BaseHTTPRequestHandler):
+    server: Hub
+    commit = "0123456789abcdef0123456789abcdef01234567"
+
+    def do_GET(self) -> None:
+        self._answer(with_body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_body=False)
+
+    def _answer(self, *, with_body: bool) -> None:
+        path = unquote(self.path.partition("?")[0])
+        files = sorted(str(p.relative_to(self.server.folder)) for p in self.server.folder.rglob("*") if p.is_file())
+        if path.startswith("/api/models/owner/name/tree/"):
+            rows = [self._describe(name) for name in files]
+            self._send(200, json.dumps(rows).encode(), with_body)
+        elif path.startswith("/api/models/owner/name"):
+            body = {"id": "owner/name", "sha": self.commit, "siblings": [{"rfilename": name} for name in files]}
+            self._send(200, json.dumps(body).encode(), with_body)
+        elif path.startswith("/owner/name/resolve/") and (name := path.split("/", 5)[5]) in files:
+            self._send(
+                200, (self.server.folder / name).read_bytes(), with_body, etag=f'"{self._describe(name)["oid"]}"'
+            )
+        else:
+            self._send(404, b"{}", with_body, error="RepoNotFound" if "owner/name" not in path else "EntryNotFound")
+
+    def _describe(self, name: str) -> dict[str, object]:
+        content = (self.server.folder / name).read_bytes()
+        return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+
+    def _send(self, status: int, body: bytes, with_body: bool, *, etag: str = '"0"', error: str = "") -> None:
+        self.send_response(status)
+        headers = {"Content-Length": str(len(body)), "ETag": etag, "X-Repo-Commit": self.commit, "X-Error-Code": error}
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Not on the tests' screen."""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    write_random_base(tmp_path / "repository", family="sd2")
+    shutil.rmtree(tmp_path / "repository" / "words")
+    (tmp_path / "repository" / CARD).unlink()
+    with Hub(tmp_path / "repository") as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+        monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_a_repository_of_the_hub_is_fetched(
+    settings: Settings, sessions: sessionmaker[Session], hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(sessions, "mine", hub_id="owner/name")
+    assert service.prepare_next(settings)
+    row = read(sessions, "mine")
+    assert row.status == "ready", row.error
+    info = db.read_card(row)
+    assert (info.family, info.description) == ("sd2", "owner/name of the Hub")
+    folder = settings.models_path / "mine"
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    assert (folder / weights).read_bytes() == (hub.folder / weights).read_bytes()
+    assert [path.name for path in settings.models_path.iterdir()] == ["mine"]
+
+    ask(sessions, "other", hub_id="owner/none")
+    assert service.prepare_next(settings)
+    error = read(sessions, "other").error
+    assert error is not None and "owner/none could not be fetched" in error["detail"]
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    ask(sessions, "late", hub_id="owner/name")
+    assert service.prepare_next(settings)
+    error = read(sessions, "late").error
+    assert error is not None and "HF_HUB_OFFLINE is set" in error["detail"]
+    assert [path.name for path in settings.models_path.iterdir()] == ["mine"]

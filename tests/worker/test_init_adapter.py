@@ -1,0 +1,72 @@
+"""A job that starts from an adapter: its file is fetched, and its update is the new adapter's first."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load
+from sqlalchemy.orm import Session
+
+from core.db import adapters, jobs
+from core.db.tables import DEFAULT_TENANT, Adapter
+from core.domain.estimate import Estimate
+from core.domain.plan import InitAdapter, TrainPlan, resolve
+from core.domain.spec import TrainingSpec
+from core.domain.states import JobStatus
+from core.storage import StorageError
+from tests.fixtures.house import House, house
+from worker.fetching import fetch_files
+
+__all__ = ["house"]
+
+SPEC = {"trigger": "zap", "precision": "fp32", "steps": 3, "samples": {"prompts": []}, "evaluation": "off"}
+
+
+def finished_adapter(house: House, job_id: str) -> Adapter:
+    job = house.job(job_id)
+    assert job.status == JobStatus.SUCCEEDED and job.result is not None, job.error
+    with house.sessions() as session:
+        return adapters.get_adapter(session, DEFAULT_TENANT, job.result["adapter_id"])
+
+
+def plan_from(house: House, adapter: Adapter, **spec: object) -> tuple[TrainingSpec, TrainPlan]:
+    file = adapter.files["kohya"]
+    parsed = TrainingSpec.model_validate({**SPEC, "init_adapter": adapter.id, **spec})
+    init = InitAdapter(id=adapter.id, key=file["key"], sha256=file["sha256"])
+    return parsed, resolve(parsed, house.manifest, house.info, init)
+
+
+def submit(session: Session, house: House, spec: TrainingSpec, plan: TrainPlan) -> str:
+    estimate = Estimate(steps=plan.steps, seconds=None, peak_memory_bytes=None, adapter_bytes=1, basis="")
+    return jobs.insert_job(
+        session, tenant_id=DEFAULT_TENANT, model_id=house.info.id, dataset_id="ds_1", spec=spec, plan=plan,
+        estimate=estimate,
+    ).id  # fmt: skip
+
+
+def test_a_job_goes_on_from_the_adapter_of_another(house: House, tmp_path: Path) -> None:
+    """At a rate of next to nothing the adapter comes out as it went in."""
+    first_id = house.submit(**{**SPEC, "optimizer": {"learning_rate": 0.01}})
+    assert house.run()
+    first = finished_adapter(house, first_id)
+    spec, plan = plan_from(house, first, steps=1, optimizer={"learning_rate": 1e-12})
+    with house.sessions.begin() as session:
+        second_id = submit(session, house, spec, plan)
+    assert house.run()
+    second = finished_adapter(house, second_id)
+    before, after = (load(house.storage.read(row.files["kohya"]["key"])) for row in (first, second))
+    ups = [key for key in before if key.endswith("lora_up.weight")]
+    assert ups and before.keys() == after.keys()
+    assert any(before[key].abs().max() > 1e-3 for key in ups), "a fresh adapter's would all be zero"
+    assert all(torch.allclose(before[key].float(), after[key].float(), atol=1e-4) for key in before)
+
+    files = fetch_files(house.storage, plan, tmp_path, lambda: None)
+    path = files[first.files["kohya"]["sha256"]]
+    assert path.read_bytes() == house.storage.read(first.files["kohya"]["key"])
+    path.write_bytes(b"cut")
+    assert fetch_files(house.storage, plan, tmp_path, lambda: None)[first.files["kohya"]["sha256"]].stat().st_size > 3
+
+    house.storage.put(first.files["kohya"]["key"], b"another file")
+    path.unlink()
+    with pytest.raises(StorageError, match="was damaged"):
+        fetch_files(house.storage, plan, tmp_path, lambda: None)

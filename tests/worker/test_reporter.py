@@ -1,0 +1,91 @@
+"""What a job has to say, over a real PostgreSQL; a broker that is away costs nothing but the news."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy.exc import DataError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db import claims
+from core.db.claims import Claim
+from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
+from core.domain.states import JobStatus
+from core.queue import progress_channel
+from worker.reporter import Outbox
+
+CLAIM = Claim("job_1", 1)
+
+
+@pytest.fixture
+def held(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.add(Model(id="m", status="ready", location="", info={}))
+        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
+        session.flush()
+        job = Job(
+            id="job_1", tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.RUNNING,
+            attempt=1, slot="a/cpu/0", spec={}, plan={}, estimate={},
+        )  # fmt: skip
+        session.add(job)
+
+
+class CountingBroker(redis.Redis):
+    """Refuses every connection, and counts how often one was asked for."""
+
+    num_asked = 0
+
+    def publish(self, channel: Any, message: Any, **options: Any) -> Any:
+        self.num_asked += 1
+        return super().publish(channel, message, **options)
+
+
+@pytest.fixture
+def away() -> CountingBroker:
+    return CountingBroker(host="127.0.0.1", port=1)
+
+
+def progress(step: int) -> Mapping[str, Any]:
+    return {"lease_seconds": 60, "progress": {"step": step}}
+
+
+@pytest.mark.usefixtures("held")
+def test_a_flush_writes_in_order_and_tells_once(sessions: sessionmaker[Session], redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as broker, broker.pubsub() as ear:
+        ear.subscribe(progress_channel("job_1"))
+        ear.get_message(timeout=10)
+        outbox = Outbox(sessions, broker, CLAIM)
+        for step in (1, 2, 3):
+            outbox.add(claims.beat, **progress(step))
+        assert outbox.flush()
+        assert ear.get_message(timeout=10) is not None
+        broker.publish(progress_channel("job_1"), b"the last")
+        following = ear.get_message(timeout=10)
+    assert following is not None and following["data"] == b"the last"
+    with sessions() as session:
+        assert session.get_one(Job, "job_1").progress == {"step": 3}
+
+
+@pytest.mark.usefixtures("held")
+def test_a_broker_that_is_away_is_not_asked_at_every_write(
+    sessions: sessionmaker[Session], away: CountingBroker
+) -> None:
+    outbox = Outbox(sessions, away, CLAIM)
+    for step in range(1, 6):
+        outbox.add(claims.beat, **progress(step))
+        assert outbox.flush()
+    assert away.num_asked == 1
+
+
+@pytest.mark.usefixtures("held")
+def test_a_write_that_can_never_be_made_is_no_outage(sessions: sessionmaker[Session], away: CountingBroker) -> None:
+    """PostgreSQL's JSON knows no NaN: to wait for it to learn would be in vain."""
+    outbox = Outbox(sessions, away, CLAIM)
+    outbox.add(claims.beat, lease_seconds=60, progress={"loss": float("nan")})
+    with pytest.raises(DataError):
+        outbox.flush()
+    outbox.add(claims.give_back, "the worker failed")
+    assert outbox.flush(), "nothing stands in its way any more"
+    with sessions() as session:
+        assert session.get_one(Job, "job_1").status == JobStatus.QUEUED

@@ -1,0 +1,1 @@
+"""Checks imported adapters: the part that knows the database and the store, and nothing of tensors."""

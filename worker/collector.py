@@ -1,0 +1,106 @@
+"""Removes the objects in storage that no row names: what deletions that failed, late workers and lost attempts leave.
+
+Nothing is removed that anybody could still come to name. An object is collected only if it is older than a day, lies
+in the folder of a job, a dataset or an imported adapter, and that one is gone, or has ended and does not name it. And
+a store belongs to one database, which leaves its mark there: a service that was started with an empty or another
+database collects nothing.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import NoReturn
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db.references import (
+    identify_database,
+    list_adapter_references,
+    list_dataset_references,
+    list_job_references,
+)
+from core.db.session import make_sessions, open_engine
+from core.domain.artifacts import ADAPTERS, DATASETS, JOBS
+from core.settings import Settings
+from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
+
+MIN_AGE = timedelta(days=1)
+"""Far more than any upload takes, from its first object to the row that names it."""
+MARK = "service/database"
+
+References = Callable[[Session, str], frozenset[str] | None]
+# Folder -> how an owner's id begins there, and what the rows of one name.
+_OWNERS: dict[str, tuple[str, References]] = {
+    JOBS: ("job_", list_job_references),
+    DATASETS: ("ds_", list_dataset_references),
+    ADAPTERS: ("ad_", list_adapter_references),
+}
+
+log = logging.getLogger("atelier.collector")
+
+
+def collect_for_ever(settings: Settings, leads: threading.Event) -> NoReturn:
+    """While ``leads`` is set, every so often. In a thread: whatever fails is tried again the next time."""
+    sessions = make_sessions(open_engine(settings.database_url, pool_size=1))
+    while True:
+        leads.wait()
+        try:
+            Collector(sessions, open_store_of(settings)).collect(datetime.now(UTC) - MIN_AGE)
+        except (SQLAlchemyError, StorageError) as error:
+            log.warning("what nobody needs stays in storage until the next round: %s", error)
+        except Exception:
+            log.exception("collecting failed")
+        time.sleep(settings.collect_seconds)
+
+
+class Collector:
+    def __init__(self, sessions: sessionmaker[Session], storage: Storage) -> None:
+        self._sessions, self._storage = sessions, storage
+
+    def collect(self, written_before: datetime) -> int:
+        """How many were removed. Safe beside another collector, and at any moment of anybody's work."""
+        if not self._is_ours():
+            return 0
+        count = sum(self._collect_folder(folder, written_before) for folder in _OWNERS)
+        if count:
+            log.info("%d objects that nothing names were removed from storage", count)
+        return count
+
+    def _is_ours(self) -> bool:
+        """Whether the store is this database's. The first database that asks gets it."""
+        with self._sessions() as session:
+            identity = identify_database(session)
+        try:
+            owner = self._storage.read(MARK).decode()
+        except ObjectNotFound:
+            self._storage.put(MARK, identity.encode())
+            return True
+        if owner != identity:
+            log.error(
+                "the store belongs to another database: nothing is collected until its object %s is removed", MARK
+            )
+        return owner == identity
+
+    def _collect_folder(self, folder: str, written_before: datetime) -> int:
+        """Owner by owner, as the keys are listed in order."""
+        prefix, list_references = _OWNERS[folder]
+        count = 0
+        for owner_id, objects in groupby(self._storage.list(folder), key=lambda found: found.key.split("/")[1]):
+            old = [found.key for found in objects if found.modified < written_before]
+            if old and owner_id.startswith(prefix):  # a bucket may hold other things under such a name
+                count += self._collect_owner(owner_id, old, list_references)
+        return count
+
+    def _collect_owner(self, owner_id: str, old: Sequence[str], list_references: References) -> int:
+        with self._sessions() as session:
+            references = list_references(session, owner_id)
+        if references is None:
+            return 0
+        unneeded = [key for key in old if key not in references]
+        for key in unneeded:
+            self._storage.delete(key)
+        return len(unneeded)

@@ -1,0 +1,1 @@
+"""Prepares registered bases: the part that knows the database, and nothing of tensors."""

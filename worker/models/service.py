@@ -1,0 +1,99 @@
+"""Prepares bases that have no card yet, one at a time: claim, have it made by a program, commit what it says."""
+
+import functools
+import logging
+import threading
+
+from pydantic import ValidationError
+from sqlalchemy import Connection, Engine
+from sqlalchemy.orm import Session
+
+from core.db import models
+from core.db.models import CheckClaim
+from core.db.session import open_engine
+from core.domain.registration import Preparation, Prepared
+from core.model_folders import BUNDLED
+from core.settings import Settings
+from worker.lease import Draining
+from worker.program import has_torch, run_program
+
+PROGRAM = "worker.training.registration"
+
+log = logging.getLogger("atelier.models")
+
+_drain = threading.Event()
+
+
+def request_drain() -> None:
+    """Ends the preparation that is running, and any that would follow. Safe in a signal handler."""
+    _drain.set()
+
+
+def prepare_next(settings: Settings) -> bool:
+    """Prepares the base that has waited longest; False when none waits, or this worker cannot or must not.
+
+    Raises SQLAlchemyError: the lock goes with the connection, and the model waits for the next bell.
+    """
+    if _drain.is_set() or not has_torch():
+        return False
+    with _open(settings).connect() as connection:
+        with Session(connection) as session, session.begin():
+            claim = models.claim_check(session)
+        if claim is None:
+            return False
+        try:
+            _prepare(settings, connection, claim)
+        except Draining:
+            return False
+        finally:
+            _release(connection, claim)
+    return True
+
+
+@functools.cache
+def _open(settings: Settings) -> Engine:
+    """One per process; never opened before a fork."""
+    return open_engine(settings.database_url, pool_size=1)
+
+
+def _prepare(settings: Settings, connection: Connection, claim: CheckClaim) -> None:
+    log.info("the model %s is prepared from %s", claim.model_id, claim.source.path or claim.source.hub_id)
+    outcome = prepare(_order(settings, claim), _drain)
+    with Session(connection) as session, session.begin():
+        if outcome.info is not None:
+            models.commit_check(session, claim, outcome.info, location=str(outcome.folder))
+        else:
+            models.reject_check(session, claim, outcome.refusal or "")
+    log.info("the model %s is %s", claim.model_id, outcome.refusal or "ready")
+
+
+def _order(settings: Settings, claim: CheckClaim) -> Preparation:
+    return Preparation(
+        model_id=claim.model_id,
+        source=claim.source,
+        models_path=settings.models_path.resolve(),
+        vocabulary_roots=(BUNDLED,),
+    )
+
+
+def _release(connection: Connection, claim: CheckClaim) -> None:
+    if not connection.invalidated:
+        with Session(connection) as session, session.begin():
+            models.release_check(session, claim)
+
+
+def prepare(order: Preparation, drain: threading.Event) -> Prepared:
+    """Raises Draining. A program that dies has refused: the base would kill the next one too."""
+
+    def check() -> None:
+        if drain.is_set():
+            raise Draining(order.model_id)
+
+    ending = run_program(PROGRAM, order.model_dump_json().encode(), check)
+    try:
+        return Prepared.model_validate_json(ending.answer)
+    except ValidationError:
+        return Prepared(
+            refusal=f"The program that prepares bases ended with {ending.exit_code}, and did not say why; the "
+            "worker's log has more. -9 means that it was killed, which the system does when memory runs out."
+        )

@@ -1,0 +1,52 @@
+"""Runs a program that needs torch, for a process that must not have it: an order in, an answer out, both JSON."""
+
+import functools
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import worker
+
+POLL_SECONDS = 0.5
+ROOT = Path(worker.__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What a program said by its end. An exit code below 0 is the signal that killed it."""
+
+    answer: bytes
+    exit_code: int
+
+
+@functools.cache
+def has_torch() -> bool:
+    """The CPU worker's image has no torch, and leaves such work to those that train."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
+    """``check`` is called now and then; what it raises ends the program and is raised on."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", module, str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
+        start_new_session=True,
+    )
+    unsent: bytes | None = order
+    while True:
+        try:
+            return Ending(process.communicate(unsent, timeout=POLL_SECONDS)[0], process.returncode)
+        except subprocess.TimeoutExpired:
+            unsent = None  # a second call goes on with what the first had left
+        try:
+            check()
+        except BaseException:
+            process.kill()
+            process.communicate()
+            raise

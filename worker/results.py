@@ -1,0 +1,50 @@
+"""What a job says of itself once it has succeeded, from what the training said."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.domain.artifacts import Artifact
+from core.domain.estimate import count_pictures, count_samples
+from core.domain.outcome import Outcome, explain
+from core.domain.plan import TrainPlan
+
+
+def describe_result(
+    plan: TrainPlan, outcome: Outcome, artifacts: Mapping[str, Artifact], *, undisturbed_seconds: float | None
+) -> dict[str, Any]:
+    """``undisturbed_seconds``: what the job took from its claim on; None where it was interrupted or ended early."""
+    return {
+        "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
+        "samples": outcome.step if plan.sample_prompts else None,
+        "metrics": _describe_training(outcome),
+        "proofs": {name: proof.model_dump(mode="json") for name, proof in outcome.proofs.items()},
+        "note": explain(outcome, plan),
+        "measured": _measure(plan, outcome, undisturbed_seconds),
+    }
+
+
+def _describe_training(outcome: Outcome) -> dict[str, Any]:
+    losses = {
+        "validation_loss": outcome.validation_loss(outcome.step),
+        "base_validation_loss": outcome.validation_loss(0),
+    }
+    return {
+        "loss": round(outcome.final_loss, 6),
+        **{name: None if loss is None else round(loss, 6) for name, loss in losses.items()},
+        "step": outcome.step,
+        "num_steps": outcome.num_steps,
+        "stopped_early": outcome.stopped_early,
+        "num_parameters": outcome.num_parameters,
+        **outcome.scores.model_dump(),
+    }
+
+
+def _measure(plan: TrainPlan, outcome: Outcome, undisturbed_seconds: float | None) -> dict[str, Any]:
+    """What later estimates are made from: the time around steps and pictures is known of an undisturbed job alone."""
+    per_sample = outcome.seconds_per_step / (plan.batch_size * plan.gradient_accumulation)
+    measured = {"seconds_per_sample": per_sample, "peak_memory_bytes": outcome.peak_memory_bytes}
+    per_picture = outcome.seconds_per_picture
+    if undisturbed_seconds is None or per_picture is None:
+        return measured
+    work = count_samples(plan) * per_sample + count_pictures(plan) * per_picture
+    return {**measured, "seconds_per_picture": per_picture, "start_seconds": max(0.0, undisturbed_seconds - work)}
