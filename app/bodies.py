@@ -1,53 +1,72 @@
 """Bounds on every body: bytes counted as they come, and time.
 
-The limits hold whatever Content-Length says; a length that is too large is refused before a byte is read.
+The limits hold whatever Content-Length says; a length that is too large is refused before a byte is read. The gate
+stands before this, so nobody without a key has a body read.
 """
 
 import asyncio
 import re
+from contextlib import nullcontext
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.auth.service import Caller
 from app.services import Services
-from core.domain.errors import TooLarge, UserError
+from core.domain.errors import InvalidRequest, TooLarge, UserError
+from core.settings import Settings
 
 MAX_JSON_BYTES = 1 << 20
-IDLE_SECONDS = 30.0
 JSON_SECONDS = 60.0
 UPLOAD_SECONDS = 2 * 3600.0
 
 _FILE_PATH = re.compile(r"/datasets/[^/]+/files/.+")
 
 
-class RequestTimeout(UserError):
-    slug, title = "request-timeout", "The body came too slowly"
+class TooSlow(UserError):
+    slug, title = "too-slow", "The body came too slowly"
 
 
 class BodyGuard:
-    """Raises TooLarge or RequestTimeout from where the body is read."""
+    """Raises TooLarge or TooSlow from where the body is read, and QuotaExceeded for too many uploads at once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            max_bytes, max_seconds = find_limits(scope, headers)
-            if int(headers.get("content-length") or 0) > max_bytes:
-                raise too_large(max_bytes)
-            receive = GuardedBody(receive, max_bytes, max_seconds)
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        services: Services = scope["app"].state.services
+        headers = Headers(scope=scope)
+        max_bytes, max_seconds = find_limits(scope["path"], headers, services.settings)
+        if read_length(headers) > max_bytes:
+            raise too_large(max_bytes)
+        caller: Caller | None = scope.get("state", {}).get("caller")
+        is_upload = max_seconds == UPLOAD_SECONDS and caller is not None
+        body = GuardedBody(receive, max_bytes, max_seconds, services.settings)
+        with services.upload_places.take(caller.tenant_id) if is_upload and caller else nullcontext():
+            await self.app(scope, body, send)
 
 
-def find_limits(scope: Scope, headers: Headers) -> tuple[int, float]:
+def find_limits(path: str, headers: Headers, settings: Settings) -> tuple[int, float]:
     """Bytes and seconds."""
-    services: Services = scope["app"].state.services
-    if scope["path"] == "/datasets" and headers.get("content-type", "").startswith("multipart/"):
-        return services.settings.max_upload_bytes, UPLOAD_SECONDS
-    if _FILE_PATH.fullmatch(scope["path"]):
-        return services.settings.max_file_bytes, UPLOAD_SECONDS
+    if headers.get("content-type", "").startswith("multipart/"):
+        if path == "/datasets":
+            return settings.max_upload_bytes, UPLOAD_SECONDS
+        if path == "/adapters":
+            return settings.max_adapter_bytes + MAX_JSON_BYTES, UPLOAD_SECONDS
+    if _FILE_PATH.fullmatch(path):
+        return settings.max_file_bytes, UPLOAD_SECONDS
     return MAX_JSON_BYTES, JSON_SECONDS
+
+
+def read_length(headers: Headers) -> int:
+    """Raises InvalidRequest for a length that is none; the server itself lets some pass."""
+    length = headers.get("content-length") or "0"
+    if not (length.isascii() and length.isdigit()):
+        raise InvalidRequest("The header Content-Length is no number.")
+    return int(length[:20])
 
 
 def too_large(max_bytes: int) -> TooLarge:
@@ -55,13 +74,17 @@ def too_large(max_bytes: int) -> TooLarge:
 
 
 class GuardedBody:
-    """A ``receive`` that counts bytes and seconds until the body has ended."""
+    """A ``receive`` that counts bytes, and the seconds in which it waited for them, until the body has ended.
 
-    def __init__(self, receive: Receive, max_bytes: int, max_seconds: float) -> None:
+    Who sends nothing for ``body_seconds``, or is behind ``body_bytes_per_second`` by more than those, is too slow.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int, max_seconds: float, settings: Settings) -> None:
         self._receive = receive
         self._max_bytes = max_bytes
-        self._deadline = asyncio.get_running_loop().time() + max_seconds
-        self._num_bytes = 0
+        self._max_waited = max_seconds
+        self._idle_seconds, self._bytes_per_second = settings.body_seconds, settings.body_bytes_per_second
+        self._num_bytes, self._waited = 0, 0.0
         self._ended = False
 
     async def __call__(self) -> Message:
@@ -75,8 +98,14 @@ class GuardedBody:
         return message
 
     async def _receive_in_time(self) -> Message:
+        """What the service itself takes for a chunk, such as a slow store, is not the client's time."""
+        clock = asyncio.get_running_loop().time
+        begun, patience = clock(), self._idle_seconds + self._num_bytes / self._bytes_per_second
+        allowed = min(self._idle_seconds, min(patience, self._max_waited) - self._waited)
         try:
-            async with asyncio.timeout_at(min(self._deadline, asyncio.get_running_loop().time() + IDLE_SECONDS)):
+            async with asyncio.timeout(max(0.0, allowed)):
                 return await self._receive()
         except TimeoutError:
-            raise RequestTimeout("The body came too slowly, or not whole. Send it again over a better line.") from None
+            raise TooSlow("The body came too slowly, or not whole. Send it again over a better line.") from None
+        finally:
+            self._waited += clock() - begun

@@ -1,17 +1,25 @@
-"""One transaction per call: ``await database.run(query, …)`` opens it, runs a synchronous query in it, commits."""
+"""One transaction per call: ``await database.run(query, …)`` opens it, runs a synchronous query in it, commits.
+
+It acts for the tenant of the request that it belongs to; outside of requests it sees no tenant's things.
+"""
 
 import asyncio
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
+from core.db.access import Actor, act_as
 from core.db.session import make_async_sessions, open_async_engine
 from core.domain.errors import Unavailable
 
 TIMEOUT_SECONDS = 15.0
+
+acting: ContextVar[Actor | None] = ContextVar("acting", default=None)
+"""Whose request this is. The gate sets it, and so does the dashboard; nothing else does."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +40,7 @@ class Database:
         Commits unless it raises. Raises Unavailable when the database does not answer.
         """
         # A task of its own: a client that hangs up in the middle does not leave the outcome open.
-        task = asyncio.create_task(self._run(lambda session: work(session, *args, **kwargs)))
+        task = asyncio.create_task(self._run(acting.get(), lambda session: work(session, *args, **kwargs)))
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         done, _ = await asyncio.wait({task}, timeout=self.timeout_seconds)
@@ -41,9 +49,11 @@ class Database:
             raise Unavailable("The database did not answer in time. Try again in a few seconds.")
         return task.result()
 
-    async def _run(self, work: Callable[[Session], T]) -> T:
+    async def _run(self, actor: Actor | None, work: Callable[[Session], T]) -> T:
         try:
             async with self._sessions() as session, session.begin():
+                if actor is not None:
+                    await session.run_sync(act_as, actor)
                 return await session.run_sync(work)
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise Unavailable("The database does not answer. Try again in a few seconds.") from error

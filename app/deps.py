@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import HTTPBearer
 
-from app.auth.service import Caller, require_admin
+from app.auth.service import Caller
 from app.database import Database
 from app.services import Services
 from core.queue import Doorbell
@@ -29,12 +29,6 @@ def get_services(request: Request) -> Services:
 
 def get_caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
-    return caller
-
-
-def get_admin(caller: Annotated[Caller, Depends(get_caller)]) -> Caller:
-    """Raises Forbidden."""
-    require_admin(caller)
     return caller
 
 
@@ -66,3 +60,6 @@ needs_key = Security(bearer)
 Id = Annotated[str, Path(max_length=100, pattern=PLAIN)]
 After = Annotated[str | None, Query(max_length=100, pattern=PLAIN, description="Continue after this id.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+TenantOf = Annotated[
+    str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default one's own.")
+]

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from app.adapters.endpoints import router as adapters_router
+from app.audit.endpoints import router as audit_router
 from app.auth.gate import Gate
 from app.bodies import BodyGuard
 from app.dashboard.endpoints import router as dashboard_router
@@ -15,6 +17,8 @@ from app.datasets.endpoints import router as datasets_router
 from app.headers import SecurityHeaders
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
+from app.keys.endpoints import router as keys_router
+from app.limits.rates import RateLimits
 from app.models.endpoints import router as models_router
 from app.openapi import DESCRIPTION, install_openapi, name_operation
 from app.operations.docs import router as docs_router
@@ -22,6 +26,10 @@ from app.operations.endpoints import router as operations_router
 from app.problems import ProblemMiddleware, install_handlers
 from app.services import open_services
 from app.startup import prepare, prepare_later
+from app.tenants.endpoints import router as tenants_router
+from app.usage.endpoints import router as usage_router
+from app.webhooks.endpoints import router as webhooks_router
+from core.logs import configure_logging
 from core.settings import Settings, load_settings
 
 ROUTERS = (
@@ -29,6 +37,12 @@ ROUTERS = (
     models_router,
     jobs_router,
     downloads_router,
+    webhooks_router,
+    adapters_router,
+    usage_router,
+    keys_router,
+    tenants_router,
+    audit_router,
     operations_router,
     docs_router,
     dashboard_router,
@@ -40,6 +54,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if settings is None:
+            configure_logging("api")
         async with open_services(settings or load_settings()) as services:
             app.state.services = services
             later = None if await prepare(services) else asyncio.create_task(prepare_later(services))
@@ -56,8 +72,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         docs_url=None,
+        redirect_slashes=False,  # the address would be made from the Host header, which anybody writes
         generate_unique_id_function=name_operation,
-        middleware=[Middleware(layer) for layer in (SecurityHeaders, ProblemMiddleware, Gate, BodyGuard)],
+        middleware=[Middleware(layer) for layer in (SecurityHeaders, RateLimits, ProblemMiddleware, Gate, BodyGuard)],
     )
     install_handlers(app, ROUTERS)
     install_openapi(app)

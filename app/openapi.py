@@ -14,25 +14,35 @@ from core.domain.errors import AtelierError
 
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
-Send the API key as `Authorization: Bearer atl_…`. Errors are `application/problem+json` (RFC 9457): `errors` maps
-JSON pointers into the body to what is wrong there, and `detail` says what to do.
+Send the API key as `Authorization: Bearer atl_…`. A key with the scope `read` looks, one with `jobs` changes things,
+one with `admin` does both and makes keys; tenants and models are made with the operator's. Errors are
+`application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
+says what to do.
 """
 
 _DETAILS = {
     "unauthenticated": "Send your API key in the header: Authorization: Bearer atl_…",
-    "forbidden": "This needs the operator's key; it lies in the file admin.key of the service's home.",
+    "forbidden": "This needs a key with the scope jobs; yours has: read. Ask an admin of yours for one.",
     "not-found": "There is no job job_01j9z0000000000000000000000.",
     "wrong-state": "Job job_01j9z0000000000000000000000 is succeeded and can no longer be canceled.",
     "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
-    "request-timeout": "The body came too slowly, or not whole. Send it again over a better line.",
+    "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",
     "invalid-request": "/limit should be at most 100.",
     "invalid-spec": "/adapter/rank should be less than or equal to 256.",
+    "url-forbidden": "/webhook/url: 10.1.2.3 is a private address. Name a receiver on the public internet, or ask the "
+    "operator to admit this one (ATELIER_WEBHOOK_ALLOW).",
     "idempotency-mismatch": "This Idempotency-Key made job_01j9z0000000000000000000000 from another body.",
     "archive-rejected": "photos.zip is no zip archive, or is damaged.",
     "dataset-rejected": "There is no image among the files; send PNG, JPEG or WebP.",
     "image-rejected": "cat.png is no PNG, JPEG or WebP picture, whatever its name says.",
     "model-rejected": "mine has no atelier.json.",
+    "adapter-rejected": "The file is a LoHa, which is not taken.",
+    "weights-rejected": "The file is empty. Send it again, whole.",
+    "unsupported-weights": "The file is a pickle, whatever its name says. Weights are taken as .safetensors alone: "
+    "formats that can run code when they are opened are not read.",
+    "quota-exceeded": "5 of 5 jobs that may wait at once do. Wait until one begins, cancel one, or ask the operator "
+    "for a larger quota.",
     "unavailable": "The database does not answer. Try again in a few seconds.",
 }
 
@@ -40,7 +50,7 @@ _DETAILS = {
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """For ``responses=`` of a route: it may answer with these, and with what every route may answer with."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    for slug in ("unauthenticated", "unavailable", *slugs):
+    for slug in ("unauthenticated", "forbidden", "quota-exceeded", "unavailable", *slugs):
         content = by_status.setdefault(STATUS_OF[slug], _start_response(STATUS_OF[slug]))["content"][MEDIA_TYPE]
         content["examples"][slug] = {"value": _example_of(slug)}
     return by_status

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.validation import error_of_validation
-from core.domain.errors import AtelierError, InvalidRequest, NotFound, TooLarge, Unavailable, UserError
+from core.domain.errors import AtelierError, InvalidRequest, NotFound, QuotaExceeded, TooLarge, Unavailable, UserError
 from core.storage import ObjectNotFound, StorageFull, StorageUnavailable
 
 RETRY_AFTER_SECONDS = 5
@@ -24,23 +24,30 @@ MEDIA_TYPE = "application/problem+json"
 STATUS_OF: dict[str, int] = {
     "invalid-request": 422,
     "invalid-spec": 422,
+    "url-forbidden": 422,
     "archive-rejected": 422,
     "image-rejected": 422,
     "dataset-rejected": 422,
     "model-rejected": 422,
+    "adapter-rejected": 422,
+    "weights-rejected": 422,
     "idempotency-mismatch": 422,
     "unauthenticated": 401,
     "forbidden": 403,
     "csrf": 403,
     "not-found": 404,
     "method-not-allowed": 405,
-    "request-timeout": 408,
+    "too-slow": 408,
     "wrong-state": 409,
     "too-large": 413,
     "unsupported-media": 415,
+    "unsupported-weights": 415,
+    "quota-exceeded": 429,
     "internal": 500,
     "unavailable": 503,
 }
+
+_BODY_LEFT_UNREAD = {"too-slow", "too-large"}
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +91,12 @@ def render(error: AtelierError, path: str, headers: Mapping[str, str] | None = N
 def _headers_of(error: AtelierError) -> dict[str, str]:
     if error.slug == "unauthenticated":
         return {"WWW-Authenticate": 'Bearer realm="atelier"'}
-    return {"Retry-After": str(RETRY_AFTER_SECONDS)} if error.slug == "unavailable" else {}
+    if error.slug in _BODY_LEFT_UNREAD:
+        return {"Connection": "close"}  # the rest of the body is not waited for
+    seconds = RETRY_AFTER_SECONDS if error.slug == "unavailable" else None
+    if isinstance(error, QuotaExceeded):
+        seconds = error.retry_after_seconds
+    return {} if seconds is None else {"Retry-After": str(seconds)}
 
 
 def translate(error: Exception) -> AtelierError:

@@ -9,10 +9,12 @@ from anyio import CapacityLimiter
 
 from app.database import Database
 from app.doorbell import CeleryDoorbell
+from app.limits.buckets import Buckets
+from app.limits.uploads import UploadPlaces
 from app.progress import ProgressHub
 from core.queue import Doorbell
 from core.settings import Settings
-from core.storage import Storage, open_storage
+from core.storage import Storage, open_store_of
 
 MAX_UPLOADS = 32
 """Bodies that are stored at the same time. Each holds a thread for as long as its client sends; more wait."""
@@ -25,24 +27,23 @@ class Services:
     storage: Storage
     doorbell: Doorbell
     progress: ProgressHub
+    buckets: Buckets
+    upload_places: UploadPlaces
     upload_slots: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_UPLOADS))
 
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
     """Connects to nothing yet but a directory store. Raises StorageError when that cannot be used."""
-    storage = await asyncio.to_thread(
-        open_storage,
-        settings.storage_location,
-        s3_endpoint_url=settings.s3_endpoint_url,
-        s3_public_endpoint_url=settings.s3_public_endpoint_url,
-    )
+    storage = await asyncio.to_thread(open_store_of, settings)
     database, progress = Database(settings.database_url), ProgressHub(settings.redis_url)
     doorbell = CeleryDoorbell(settings.redis_url)
+    buckets, places = Buckets(settings.redis_url), UploadPlaces(settings.uploads_per_tenant)
     progress.start()
     try:
-        yield Services(settings, database, storage, doorbell, progress)
+        yield Services(settings, database, storage, doorbell, progress, buckets, places)
     finally:
         await asyncio.to_thread(doorbell.close)
         await progress.close()
+        await buckets.close()
         await database.close()

@@ -3,24 +3,33 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.auth.scopes import find_need, require
 from app.auth.service import Caller, authenticate
+from app.database import acting
 from app.services import Services
 from core.domain.errors import Unauthenticated
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/ui"})
-OPEN_BELOW = "/ui/"
-"""The dashboard asks for its own cookie."""
+OPEN_BELOW = ("/ui/", "/docs/")
+"""The dashboard asks for its own cookie; the docs' scripts are nobody's."""
 
 
 class Gate:
-    """Leaves the Caller in ``request.state.caller``. Raises Unauthenticated."""
+    """Leaves the Caller in ``request.state.caller``, and the database acts for its tenant from then on.
+
+    Raises Unauthenticated or Forbidden.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not is_open(scope["path"]):
-            scope.setdefault("state", {})["caller"] = await find_caller(scope)
+        if scope["type"] == "http":
+            acting.set(None)  # a server may handle one connection's requests in one context
+            if not is_open(scope["path"]):
+                caller = await find_caller(scope)
+                require(caller, find_need(scope["method"], scope["path"]))
+                scope.setdefault("state", {})["caller"] = caller
         await self.app(scope, receive, send)
 
 
@@ -29,8 +38,23 @@ def is_open(path: str) -> bool:
 
 
 async def find_caller(scope: Scope) -> Caller:
+    """The database acts for the caller's tenant from then on. Raises Unauthenticated."""
     services: Services = scope["app"].state.services
-    scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+    caller = await services.database.run(authenticate, services.settings, read_key(Headers(scope=scope)))
+    acting.set(caller.as_actor(address_of(scope)))
+    return caller
+
+
+def read_key(headers: Headers) -> str:
+    """Raises Unauthenticated. Of two headers a proxy may have checked the other one: neither is taken."""
+    given = headers.getlist("authorization")
+    scheme, _, key = (given[0] if len(given) == 1 else "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
-        raise Unauthenticated("Send your API key in the header: Authorization: Bearer atl_…")
-    return await services.database.run(authenticate, services.settings, key.strip())
+        raise Unauthenticated("Send your API key in the header, once: Authorization: Bearer atl_…")
+    return key.strip()
+
+
+def address_of(scope: Scope) -> str:
+    """The client's; behind a proxy what that says, if the server trusts it."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""

@@ -6,45 +6,64 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from core.db import keys
+from core.db.access import Actor
 from core.db.tables import ApiKey
-from core.domain.errors import Forbidden, Unauthenticated
-from core.domain.keys import PREFIX, check_api_key_format, hash_api_key
+from core.domain.errors import Unauthenticated
+from core.domain.keys import SCOPES, SHOWN_CHARACTERS, Scope, check_api_key_format, hash_api_key
 from core.settings import Settings
-
-SHOWN_CHARACTERS = len(PREFIX) + 4
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. The tenant stands in every query."""
+    """Who sent a request. The tenant stands in every query.
+
+    The operator is who holds ATELIER_API_KEY: with every scope, and the one who makes tenants and registers models.
+    """
 
     key_id: str
     tenant_id: str
-    is_admin: bool
+    scopes: frozenset[Scope]
+    is_operator: bool = False
+
+    def as_actor(self, address: str) -> Actor:
+        return Actor(self.tenant_id, self.key_id, address, is_operator=self.is_operator)
 
 
 def authenticate(session: Session, settings: Settings, key: str) -> Caller:
-    """Raises Unauthenticated for a key that is malformed, unknown or revoked."""
+    """Notes the key's use. Raises Unauthenticated for one that is malformed, unknown, revoked or expired."""
+    row = find_valid_key(session, key)
+    keys.note_use(session, row)
+    return caller_of(row, settings)
+
+
+def find_valid_key(session: Session, key: str) -> ApiKey:
+    """Raises Unauthenticated."""
     if not check_api_key_format(key):
         raise Unauthenticated("This is no API key: it begins with atl_ and has 53 characters. Copy it again.")
     sha256 = hash_api_key(key)
     row = keys.find_key(session, sha256)
     # The index has found it by the hash, which tells nothing of other keys; compared once more in constant time.
     if row is None or not hmac.compare_digest(row.sha256, sha256):
-        raise Unauthenticated("This API key is not known here, or was revoked. Ask the operator for another.")
-    return caller_of(row, settings)
+        raise Unauthenticated("This API key is not known here, was revoked or has expired. Ask for another.")
+    return row
+
+
+def check_still_valid(session: Session, caller: Caller) -> None:
+    """For streams and waits, which outlive the moment that the gate let them in. Raises Unauthenticated."""
+    if not keys.is_valid(session, caller.key_id):
+        raise Unauthenticated("This API key was revoked or has expired meanwhile. Ask for another.")
 
 
 def caller_of(row: ApiKey, settings: Settings) -> Caller:
-    """The operator's own key, ATELIER_API_KEY, is the admin's."""
-    admin = hash_api_key(settings.api_key.get_secret_value()) if settings.api_key else ""
-    return Caller(key_id=row.id, tenant_id=row.tenant_id, is_admin=hmac.compare_digest(row.sha256, admin))
+    if is_operators(row, settings):
+        return Caller(row.id, row.tenant_id, frozenset(SCOPES), is_operator=True)
+    return Caller(row.id, row.tenant_id, frozenset(row.scopes))
 
 
-def require_admin(caller: Caller) -> None:
-    """Raises Forbidden."""
-    if not caller.is_admin:
-        raise Forbidden("This needs the operator's key; it lies in the file admin.key of the service's home.")
+def is_operators(row: ApiKey, settings: Settings) -> bool:
+    """Whether the key is ATELIER_API_KEY."""
+    own = hash_api_key(settings.api_key.get_secret_value()) if settings.api_key else ""
+    return hmac.compare_digest(row.sha256, own)
 
 
 def add_admin_key(session: Session, settings: Settings) -> None:

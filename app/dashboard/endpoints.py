@@ -6,23 +6,26 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Form, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
+from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
-from app.auth.gate import find_caller
+from app.auth.gate import address_of, find_caller
+from app.auth.scopes import LOOKING, allows, require
 from app.dashboard import sessions
 from app.dashboard.live import Cursor, read_news, stream_news
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.sessions import Visit
 from app.dashboard.views import DatasetView, JobView, describe_plan
+from app.database import acting
+from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
 from app.services import Services
 from core.db import datasets, jobs
-from core.db.tables import Dataset
 from core.domain.artifacts import AdapterFormat
-from core.domain.dataset import DatasetManifest
 from core.domain.errors import NotFound, Unauthenticated, WrongState
+from core.domain.states import DatasetStatus
 
 PAGE_SIZE = 25
 KEY_LENGTH = 200
@@ -34,9 +37,15 @@ router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
 async def get_visit(request: Request, services: ServicesDep) -> Visit:
-    """Raises LoginNeeded."""
+    """The database acts for the visitor's tenant from then on. What changes things asks for its scope itself.
+
+    Raises LoginNeeded, and Forbidden for a look without the scope `read`.
+    """
     token = sessions.read_cookie(request)
-    return await services.database.run(sessions.find_visit, services.settings, token)
+    visit = await services.database.run(sessions.find_visit, services.settings, token)
+    require(visit.caller, "read" if request.method in LOOKING else None)
+    acting.set(visit.caller.as_actor(address_of(request.scope)))
+    return visit
 
 
 VisitDep = Annotated[Visit, Depends(get_visit)]
@@ -74,11 +83,12 @@ async def log_in(
     api_key: Token = "",
     next_path: Annotated[str, Form(alias="next", max_length=500)] = "",
 ) -> Response:
+    address = address_of(request.scope)
     try:
         if token:
-            opened = await services.database.run(sessions.log_in_by_link, token)
+            opened = await services.database.run(sessions.log_in_by_link, services.settings, token, address)
         else:
-            opened = await services.database.run(sessions.log_in_by_key, services.settings, api_key.strip())
+            opened = await services.database.run(sessions.log_in_by_key, services.settings, api_key.strip(), address)
     except Unauthenticated as error:
         return render("login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
     response = go_to(safe_next(next_path))
@@ -89,7 +99,7 @@ async def log_in(
 @router.post("/logout", dependencies=[SameSite])
 async def log_out(request: Request, services: ServicesDep, visit: VisitDep, csrf: Token = "") -> Response:
     sessions.check_csrf(visit, csrf)
-    await services.database.run(sessions.log_out, sessions.read_cookie(request) or "")
+    await services.database.run(sessions.log_out, visit, sessions.read_cookie(request) or "")
     response = go_to("/ui/login")
     sessions.clear_cookie(request, response)
     return response
@@ -121,8 +131,9 @@ async def show_job(job_id: Id, services: ServicesDep, visit: VisitDep) -> Respon
         "job.html",
         section="jobs",
         csrf=visit.csrf,
+        may_change=allows(visit.caller.scopes, "jobs"),
         job=JobView.of(job),
-        plan=describe_plan(job.plan),
+        plan=describe_plan(job.outline),
         result=job.result,
     )
 
@@ -136,7 +147,7 @@ async def stream_job(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
     cursor = Cursor.parse(last_event_id or after)
-    await services.database.run(read_news, visit.caller.tenant_id, job_id, cursor)  # NotFound before the stream begins
+    await services.database.run(read_news, visit.caller, job_id, cursor)  # NotFound before the stream begins
     return EventSourceResponse(stream_news(services, visit.caller, job_id, cursor), ping=15)
 
 
@@ -150,6 +161,7 @@ async def change_job(
 ) -> Response:
     """A change that has become impossible meanwhile is no error: the page shows what the job is now."""
     sessions.check_csrf(visit, csrf)
+    require(visit.caller, "jobs")
     change = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}[action]
     try:
         await services.database.run(change, visit.caller.tenant_id, job_id)
@@ -209,20 +221,23 @@ async def show_datasets(services: ServicesDep, visit: VisitDep, after: After = N
 
 @router.get("/datasets/{dataset_id}")
 async def show_dataset(dataset_id: Id, services: ServicesDep, visit: VisitDep) -> Response:
-    row = await services.database.run(datasets.get_dataset, visit.caller.tenant_id, dataset_id)
-    return render("dataset.html", section="datasets", csrf=visit.csrf, dataset=DatasetView.of(row))
+    shown = await services.database.run(read_dataset, visit.caller.tenant_id, dataset_id)
+    return render("dataset.html", section="datasets", csrf=visit.csrf, dataset=shown)
+
+
+def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
+    """Raises NotFound."""
+    row = datasets.get_dataset(session, tenant_id, dataset_id)
+    images = read_images(session, tenant_id, dataset_id) if row.status == DatasetStatus.READY else ()
+    return DatasetView.of(row, images)
 
 
 @router.get("/datasets/{dataset_id}/images/{sha256}.png")
 async def show_dataset_image(
     request: Request, dataset_id: Id, sha256: str, services: ServicesDep, visit: VisitDep
 ) -> Response:
-    row: Dataset = await services.database.run(datasets.get_dataset, visit.caller.tenant_id, dataset_id)
-    images = DatasetManifest.model_validate(row.manifest).images if row.manifest else ()
-    for image in images:
-        if image.sha256 == sha256:
-            return await send_picture(request, services, image.key, sha256)
-    raise NotFound("The dataset has no such image.")
+    image = await services.database.run(find_image, visit.caller.tenant_id, dataset_id, sha256)
+    return await send_picture(request, services, image.key, image.sha256)
 
 
 # --- files of the pages -----------------------------------------------------------------------------------

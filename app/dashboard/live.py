@@ -12,10 +12,11 @@ from typing import Self
 from sqlalchemy.orm import Session
 from sse_starlette import ServerSentEvent
 
-from app.auth.service import Caller
+from app.auth.service import Caller, check_still_valid
 from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
 from app.services import Services
 from core.db import events, history, jobs
+from core.domain.errors import NotFound, Unauthenticated
 
 MAX_EVENTS = 500
 MAX_METRICS = 2000
@@ -47,6 +48,8 @@ class News(View):
     job: JobView
     events: tuple[EventView, ...]
     metrics: tuple[MetricView, ...]
+    validations: tuple[tuple[int, float], ...]
+    """All of them: they are few, and a held-out loss may come later than its step."""
     samples: tuple[SampleView, ...]
     has_more: bool
 
@@ -58,9 +61,10 @@ class News(View):
         )
 
 
-def read_news(session: Session, tenant_id: str, job_id: str, cursor: Cursor) -> News:
-    """Raises NotFound. The job first: what came with its last state is then there to be read."""
-    job = JobView.of(jobs.get_job(session, tenant_id, job_id))
+def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> News:
+    """The job first: what came with its last state is then there to be read. Raises NotFound, Unauthenticated."""
+    check_still_valid(session, caller)
+    job = JobView.of(jobs.get_job(session, caller.tenant_id, job_id))
     new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
     metrics, more_metrics = history.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
@@ -68,6 +72,7 @@ def read_news(session: Session, tenant_id: str, job_id: str, cursor: Cursor) -> 
         job=job,
         events=tuple(map(EventView.of, new_events)),
         metrics=tuple(map(MetricView.of, metrics)),
+        validations=tuple(history.list_validations(session, job_id)),
         samples=tuple(map(SampleView.of, samples)),
         has_more=more_metrics or len(new_events) == MAX_EVENTS,
     )
@@ -76,15 +81,20 @@ def read_news(session: Session, tenant_id: str, job_id: str, cursor: Cursor) -> 
 async def stream_news(
     services: Services, caller: Caller, job_id: str, cursor: Cursor
 ) -> AsyncIterator[ServerSentEvent]:
-    """Ends with an ``end`` message once the job has ended and everything of it was sent."""
+    """Ends with an ``end`` message once the job has ended and everything of it was sent; without one when the job is
+    deleted, or the session's key is not valid any more."""
     clock = asyncio.get_running_loop().time
     deadline, shown = clock() + STREAM_SECONDS, None
+    judged: tuple[tuple[int, float], ...] = ()
     with services.progress.listen(job_id) as listener:
         while clock() < deadline:
-            news = await services.database.run(read_news, caller.tenant_id, job_id, cursor)
+            try:
+                news = await services.database.run(read_news, caller, job_id, cursor)
+            except (NotFound, Unauthenticated):
+                return
             following = news.advance(cursor)
-            if following != cursor or news.job != shown:
-                cursor, shown = following, news.job
+            if following != cursor or news.job != shown or news.validations != judged:
+                cursor, shown, judged = following, news.job, news.validations
                 yield ServerSentEvent(news.model_dump_json(), id=str(cursor), event="news")
             if news.has_more:
                 continue

@@ -14,8 +14,11 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
-from app.auth.service import Caller, authenticate, caller_of
-from core.db import keys
+from app.auth.service import Caller, caller_of, find_valid_key
+from core.db import audit, keys
+from core.db.access import act_as
+from core.db.tables import ApiKey
+from core.domain.audit import Action
 from core.domain.errors import CrossSite, Unauthenticated
 from core.settings import Settings
 
@@ -44,10 +47,11 @@ class Visit:
 
 def open_link(session: Session, caller: Caller) -> str:
     """A token that opens one session within LINK_SECONDS."""
-    return _add(session, "login", caller.key_id, LINK_SECONDS)
+    audit.record(session, Action.DASHBOARD_LINKED, caller.key_id)
+    return _add(session, "login", keys.get_key(session, caller.tenant_id, caller.key_id), LINK_SECONDS)
 
 
-def log_in_by_link(session: Session, token: str) -> str:
+def log_in_by_link(session: Session, settings: Settings, token: str, address: str) -> str:
     """Raises Unauthenticated. The token is used up."""
     key = keys.take_token(session, hash_token(token), "login")
     if key is None:
@@ -55,16 +59,23 @@ def log_in_by_link(session: Session, token: str) -> str:
             "This link was used before or is older than ten minutes. Start `atelier up` again for a new one, "
             "or paste your API key."
         )
-    return _add(session, "session", key.id, SESSION_SECONDS)
+    return _open_session(session, settings, key, address)
 
 
-def log_in_by_key(session: Session, settings: Settings, api_key: str) -> str:
+def log_in_by_key(session: Session, settings: Settings, api_key: str, address: str) -> str:
     """Raises Unauthenticated."""
-    return _add(session, "session", authenticate(session, settings, api_key).key_id, SESSION_SECONDS)
+    return _open_session(session, settings, find_valid_key(session, api_key), address)
 
 
-def log_out(session: Session, token: str) -> None:
+def _open_session(session: Session, settings: Settings, key: ApiKey, address: str) -> str:
+    act_as(session, caller_of(key, settings).as_actor(address))
+    audit.record(session, Action.DASHBOARD_OPENED, key.id)
+    return _add(session, "session", key, SESSION_SECONDS)
+
+
+def log_out(session: Session, visit: Visit, token: str) -> None:
     keys.drop_token(session, hash_token(token))
+    audit.record(session, Action.DASHBOARD_CLOSED, visit.caller.key_id)
 
 
 def find_visit(session: Session, settings: Settings, token: str | None) -> Visit:
@@ -75,9 +86,9 @@ def find_visit(session: Session, settings: Settings, token: str | None) -> Visit
     return Visit(caller_of(key, settings), csrf_of(token))
 
 
-def _add(session: Session, kind: keys.TokenKind, key_id: str, lifetime_seconds: float) -> str:
+def _add(session: Session, kind: keys.TokenKind, key: ApiKey, lifetime_seconds: float) -> str:
     token = secrets.token_urlsafe(32)
-    keys.add_token(session, sha256=hash_token(token), kind=kind, key_id=key_id, lifetime_seconds=lifetime_seconds)
+    keys.add_token(session, sha256=hash_token(token), kind=kind, key=key, lifetime_seconds=lifetime_seconds)
     return token
 
 

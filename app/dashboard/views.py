@@ -1,12 +1,13 @@
 """What the pages and their scripts are shown of jobs and datasets."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
-from core.domain.dataset import DatasetManifest, DatasetReport
+from core.domain.dataset import DatasetReport, ManifestImage
 from core.domain.events import EventType
 from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
 
@@ -55,16 +56,16 @@ class JobView(View):
         succeeded = status is JobStatus.SUCCEEDED
         return cls(
             id=job.id,
-            name=str(job.plan["name"]),
+            name=str(job.outline["name"]),
             status=status,
             phase=phase,
             label=phase or status,
             model=job.model_id,
             dataset=job.dataset_id,
-            trigger=str(job.plan["trigger"]),
+            trigger=str(job.outline["trigger"]),
             attempt=job.attempt,
             step=progress.get("step", 0),
-            num_steps=int(job.plan["steps"]),
+            num_steps=int(job.outline["steps"]),
             percent=100.0 if succeeded else progress.get("percent", 0.0),
             units_done=progress.get("units_done"),
             units_total=progress.get("units_total"),
@@ -136,7 +137,11 @@ class MetricView(View):
 
     @classmethod
     def of(cls, metric: JobMetric) -> Self:
-        return cls(step=metric.step, loss=metric.loss, learning_rate=metric.learning_rate)
+        return cls(
+            step=metric.step,
+            loss=metric.loss,
+            learning_rate=metric.learning_rate,
+        )
 
 
 class ImageView(View):
@@ -153,12 +158,12 @@ class DatasetView(View):
     status: str
     created_at: datetime
     error_detail: str | None
+    setback: str | None
     report: DatasetReport | None
     images: tuple[ImageView, ...]
 
     @classmethod
-    def of(cls, dataset: Dataset) -> Self:
-        manifest = DatasetManifest.model_validate(dataset.manifest) if dataset.manifest else None
+    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = ()) -> Self:
         fields = set(ImageView.model_fields)
         return cls(
             id=dataset.id,
@@ -166,11 +171,9 @@ class DatasetView(View):
             status=dataset.status,
             created_at=dataset.created_at,
             error_detail=(dataset.error or {}).get("detail"),
+            setback=dataset.setback,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
-            images=tuple(
-                ImageView.model_validate(image.model_dump(include=fields))
-                for image in (manifest.images if manifest else ())
-            ),
+            images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
         )
 
 
@@ -182,6 +185,11 @@ PLAN_ROWS = (
     ("schedule", "Schedule"),
     ("adapter_type", "Adapter"),
     ("rank", "Rank"),
+    ("optimizer", "Optimizer"),
+    ("text_encoder_rank", "Text encoders' rank"),
+    ("adapter_dropout", "Adapter dropout"),
+    ("ema", "EMA decay"),
+    ("prior_num_images", "Class pictures"),
     ("alpha", "Alpha"),
     ("targets", "Targets"),
     ("resolution", "Resolution"),
@@ -195,7 +203,7 @@ PLAN_ROWS = (
 
 def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of what a reader looks for first; what is off is left out."""
-    rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0.0)]
+    rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0)]
     return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
 
 
@@ -203,7 +211,12 @@ def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     """Label and value of what came of a job."""
     metrics, measured = result.get("metrics", {}), result.get("measured", {})
     rows = [
+        ("What was taken", result.get("note"), "{}"),
         ("Final loss", metrics.get("loss"), "{:.4f}"),
+        ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
+        ("Held-out loss of the base", metrics.get("base_validation_loss"), "{:.4f}"),
+        ("Retention", metrics.get("retention"), "{:.2f}"),
+        ("Concept", metrics.get("concept"), "{:.2f}"),
         ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
         ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
     ]

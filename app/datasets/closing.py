@@ -12,10 +12,11 @@ from app.datasets.receiving import max_bytes_of
 from app.datasets.schemas import Announced, UploadOut
 from app.datasets.service import Overview, check_totals
 from app.services import Services
-from core.db import datasets
+from core.db import audit, datasets, quotas
 from core.db.datasets import NewFile
 from core.db.tables import DatasetFile
 from core.domain.artifacts import dataset_prefix, upload_key
+from core.domain.audit import Action
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, WrongState
 from core.domain.states import DatasetStatus
 from core.settings import Settings
@@ -74,10 +75,13 @@ def _sign(storage: Storage, file: NewFile) -> PresignedUpload:
 
 def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: str, files: Sequence[NewFile]) -> None:
     """The object of a file that is replaced stays: its own upload may be on the way. It goes with the dataset."""
+    limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
     for file in files:
         datasets.put_file(session, dataset_id, file)
     check_totals(settings, datasets.total_files(session, dataset_id))
+    quotas.check_storage(session, tenant_id, limits)
+    audit.record(session, Action.DATASET_FILLED, dataset_id)
 
 
 async def finalize(services: Services, tenant_id: str, dataset_id: str) -> Overview:
@@ -124,4 +128,5 @@ def close(session: Session, tenant_id: str, dataset_id: str, checked: set[str]) 
     if {file.id for file in datasets.list_files(session, dataset_id)} != checked:
         raise WrongState(f"Files were added to {dataset_id} in this moment; finalize it again.")
     dataset.status = DatasetStatus.VALIDATING
+    audit.record(session, Action.DATASET_FINALIZED, dataset_id)
     return Overview(dataset, datasets.total_files(session, dataset_id))

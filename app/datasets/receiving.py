@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
-from app.datasets.multipart import PartData, PartEnd, PartStart, read_events
 from app.datasets.names import Kind, check_name, find_collision, kind_of
 from app.datasets.schemas import DatasetName
 from app.datasets.screening import Glimpse, judge
+from app.multipart import PartStart, data_of, read_events, read_field
 from app.services import Services
 from app.storing import Writer, storing
 from core.db.datasets import NewFile
@@ -79,19 +79,10 @@ async def receive_form(services: Services, dataset_id: str, body: AsyncIterator[
     async for event in events:
         assert isinstance(event, PartStart)
         if event.filename:
-            await _take_file(services, dataset_id, form, event.field, check_name(event.filename), _data_of(events))
+            await _take_file(services, dataset_id, form, event.field, check_name(event.filename), data_of(events))
         else:
-            await _take_field(form, event, _data_of(events))
+            await _take_field(form, event, data_of(events))
     return form
-
-
-async def _data_of(events: AsyncIterator[PartStart | PartData | PartEnd]) -> AsyncIterator[bytes]:
-    """The bytes of the part whose start was just read, to its end."""
-    async for event in events:
-        if isinstance(event, PartData):
-            yield event.data
-        else:
-            return
 
 
 async def _take_file(
@@ -105,11 +96,7 @@ async def _take_file(
 
 
 async def _take_field(form: Form, start: PartStart, chunks: AsyncIterator[bytes]) -> None:
-    value = b""
-    async for chunk in chunks:
-        value += chunk
-        if len(value) > MAX_FIELD_BYTES:
-            raise TooLarge(f"The field {start.field[:80]!r} is longer than {MAX_FIELD_BYTES} bytes.")
+    value = await read_field(start.field, chunks, MAX_FIELD_BYTES)
     if start.field == NAME_FIELD:
         form.name = _decode_name(value)
     elif start.field != FILES_FIELD or value:  # a browser's empty file input sends `files` without a name

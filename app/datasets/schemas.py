@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetReport, ManifestImage
+from core.domain.numbers import NumbersOfJson, Whole
 from core.domain.states import DatasetStatus
 
 _DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
@@ -64,6 +65,7 @@ class DatasetOut(BaseModel):
             "manifest_sha256": _SHA256,
             "report": {"num_files": 24, "num_images": 12, "left_out": [], "warnings": []},
             "error": None,
+            "setback": None,
             "urls": {"self": _URL, "images": f"{_URL}/images", "finalize": f"{_URL}/finalize"},
         }
     )
@@ -80,6 +82,7 @@ class DatasetOut(BaseModel):
     manifest_sha256: str | None
     report: DatasetReport | None
     error: Trouble | None
+    setback: str | None = Field(description="Why its validation is put off, for no fault of the dataset's.")
     urls: DatasetUrls
 
     @classmethod
@@ -98,6 +101,7 @@ class DatasetOut(BaseModel):
             manifest_sha256=dataset.manifest_sha256,
             report=report,
             error=Trouble.model_validate(dataset.error) if dataset.error else None,
+            setback=dataset.setback,
             urls=DatasetUrls(self=url, images=f"{url}/images", finalize=f"{url}/finalize"),
         )
 
@@ -151,13 +155,13 @@ class ImageOut(BaseModel):
         return cls(url=url, **image.model_dump(include=set(cls.model_fields)))
 
 
-class Announced(BaseModel):
+class Announced(NumbersOfJson):
     """A file that will be uploaded: ``size`` in bytes, ``sha256`` in hexadecimal."""
 
     model_config = ConfigDict(extra="forbid")
 
     filename: Annotated[str, Field(min_length=1, max_length=255)]
-    size: Annotated[int, Field(ge=1)]
+    size: Annotated[Whole, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

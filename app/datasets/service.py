@@ -9,10 +9,11 @@ from app.cleaning import remove_keys, remove_prefix
 from app.datasets.names import check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
-from core.db import datasets
+from core.db import audit, datasets, quotas
 from core.db.datasets import NewFile, Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
+from core.domain.audit import Action
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import NotFound, TooLarge, WrongState
 from core.domain.ids import new_id
@@ -36,23 +37,26 @@ def open_dataset(session: Session, tenant_id: str, name: str | None) -> Overview
 async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str) -> Overview:
     """One request, one dataset, on its way to be validated. What fails leaves nothing.
 
-    Raises InvalidRequest, TooLarge, or what is wrong with the files when none of them can be used.
+    Raises InvalidRequest, TooLarge, QuotaExceeded, or what is wrong with the files when none of them can be used.
     """
     dataset_id = new_id("ds")
     try:
+        await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
         form = await receive_form(services, dataset_id, body, content_type)
         check_form(form.files)
-        return await services.database.run(insert_upload, tenant_id, dataset_id, form)
+        return await services.database.run(insert_upload, services.settings, tenant_id, dataset_id, form)
     except BaseException:
         await remove_prefix(services.storage, dataset_prefix(dataset_id))
         raise
 
 
-def insert_upload(session: Session, tenant_id: str, dataset_id: str, form: Form) -> Overview:
+def insert_upload(session: Session, settings: Settings, tenant_id: str, dataset_id: str, form: Form) -> Overview:
+    limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     dataset = datasets.insert_dataset(
         session, dataset_id=dataset_id, tenant_id=tenant_id, name=form.name, status=DatasetStatus.VALIDATING
     )
     datasets.insert_files(session, dataset_id, [received.file for received in form.files])
+    quotas.check_storage(session, tenant_id, limits)
     return Overview(dataset, datasets.total_files(session, dataset_id))
 
 
@@ -61,10 +65,12 @@ async def put_file(
 ) -> DatasetFile:
     """Adds one file to an open dataset, or replaces the one of that name.
 
-    Raises NotFound, WrongState, InvalidRequest, UnsupportedMedia, TooLarge, or what is wrong with the file.
+    Raises NotFound, WrongState, InvalidRequest, UnsupportedMedia, TooLarge, QuotaExceeded, or what is wrong with the
+    file.
     """
     check_loose_kind(check_name(filename))
     await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
+    await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
     received = await receive_file(services, dataset_id, filename, body)
     try:
         if received.fault is not None:
@@ -81,9 +87,12 @@ def add_file(
     session: Session, settings: Settings, tenant_id: str, dataset_id: str, new: NewFile
 ) -> tuple[DatasetFile, str | None]:
     """The file's row, and the storage key of the file that it replaced."""
+    limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
     replaced = datasets.put_file(session, dataset_id, new)
     check_totals(settings, datasets.total_files(session, dataset_id))
+    quotas.check_storage(session, tenant_id, limits)
+    audit.record(session, Action.DATASET_FILLED, dataset_id)
     return datasets.get_file(session, new.id), replaced
 
 
@@ -110,7 +119,7 @@ def list_overviews(
 
 def read_images(session: Session, tenant_id: str, dataset_id: str) -> Sequence[ManifestImage]:
     """Raises NotFound, and WrongState before the dataset is ready."""
-    dataset = datasets.get_dataset(session, tenant_id, dataset_id)
+    dataset = datasets.get_dataset(session, tenant_id, dataset_id, whole=True)
     if dataset.status != DatasetStatus.READY:
         raise WrongState(f"Dataset {dataset_id} is {dataset.status}: its images are listed when it is ready.")
     return DatasetManifest.model_validate(dataset.manifest).images

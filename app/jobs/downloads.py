@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
-from app.deps import After, CallerDep, DatabaseDep, Id, ServicesDep, needs_key
+from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key
 from app.files import PNG, SAFETENSORS, StoredFile, file_responses, safe_filename, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
 from app.openapi import problems
@@ -14,7 +14,7 @@ from app.pages import Page
 from core.db import history, jobs
 from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
-from core.domain.errors import InvalidRequest, NotFound, WrongState
+from core.domain.errors import NotFound, WrongState
 from core.domain.spec import MAX_STEPS
 
 MAX_METRICS = 10_000
@@ -29,26 +29,18 @@ async def list_job_metrics(
     job_id: Id,
     caller: CallerDep,
     database: DatabaseDep,
-    after: After = None,
+    after: Annotated[int | None, Query(ge=0, le=MAX_STEPS, description="Continue after this step.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
 ) -> Page[MetricOut]:
-    """In the order of the steps; `after` is a step."""
+    """In the order of the steps."""
 
     def read(session: Session) -> tuple[list[MetricOut], bool]:
         jobs.get_job(session, caller.tenant_id, job_id)
-        rows, has_more = history.page_metrics(session, job_id, after_step=parse_step(after), limit=limit)
+        rows, has_more = history.page_metrics(session, job_id, after_step=-1 if after is None else after, limit=limit)
         return [MetricOut.of(row) for row in rows], has_more
 
     metrics, has_more = await database.run(read)
     return Page[MetricOut].of(metrics, lambda metric: str(metric.step), has_more=has_more)
-
-
-def parse_step(after: str | None) -> int:
-    if after is None:
-        return -1
-    if not (after.isascii() and after.isdigit() and int(after) <= MAX_STEPS):
-        raise InvalidRequest("after is the step to continue after, a number.", {"/query/after": ["is no step"]})
-    return int(after)
 
 
 @router.get("/checkpoints", responses=problems("not-found"))
@@ -160,4 +152,4 @@ def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: 
 
 
 def name_of(job: Job) -> str:
-    return str(job.plan["name"])
+    return str(job.outline["name"])

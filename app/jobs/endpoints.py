@@ -13,7 +13,6 @@ from app.deps import (
     After,
     CallerDep,
     DatabaseDep,
-    DoorbellDep,
     Id,
     Limit,
     ServicesDep,
@@ -24,6 +23,7 @@ from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
 from app.openapi import problems
 from app.pages import Page
+from app.webhooks.service import refuse_forbidden
 from core.db import jobs
 from core.db.events import list_events
 from core.domain.artifacts import job_prefix
@@ -56,25 +56,33 @@ EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses={
         200: {"model": DryRun, "description": "With `dry_run`: the plan and what it would take."},
         **problems(
-            "invalid-spec", "not-found", "wrong-state", "idempotency-mismatch", "too-large", "unsupported-media"
+            "invalid-spec",
+            "url-forbidden",
+            "not-found",
+            "wrong-state",
+            "idempotency-mismatch",
+            "too-large",
+            "unsupported-media",
         ),
     },
 )
 async def create_job(
     body: JobRequest,
     caller: CallerDep,
-    database: DatabaseDep,
-    doorbell: DoorbellDep,
+    services: ServicesDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Only say what the job would be and take.")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""
+    refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
-        draft = await service.draw_up(database, caller.tenant_id, body)
+        draft = await service.draw_up(services, caller.tenant_id, body)
         return JSONResponse(DryRun.of(draft.plan, draft.estimate).model_dump(mode="json"))
-    submitted = await service.submit(database, caller.tenant_id, body, idempotency_key)
-    doorbell.ring("train")
+    submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
+    services.doorbell.ring("train")
+    if body.webhook is not None:
+        services.doorbell.ring("deliver")
     response.headers["Location"] = f"/jobs/{submitted.job.id}"
     if submitted.replayed:
         response.headers["Idempotent-Replayed"] = "true"
@@ -106,7 +114,7 @@ async def get_job(
         float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another status.", allow_inf_nan=False)
     ] = 0,
 ) -> JobOut:
-    return JobOut.of(await service.wait_for_change(services, caller.tenant_id, job_id, wait))
+    return JobOut.of(await service.wait_for_change(services, caller, job_id, wait))
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems("not-found", "wrong-state"))
@@ -151,7 +159,7 @@ async def list_job_events(
     """What happened, oldest first. With `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
     if "text/event-stream" in request.headers.get("accept", ""):
-        messages = stream.follow(services, caller.tenant_id, job_id, place)
+        messages = stream.follow(services, caller, job_id, place)
         return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
     rows = await services.database.run(list_events, job_id, after_seq=place, limit=limit + 1)
     events = [EventOut.of(event) for event in rows[:limit]]

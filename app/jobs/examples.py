@@ -7,7 +7,13 @@ DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 TIME = "2026-01-31T12:00:00Z"
 
-REQUEST: dict[str, Any] = {"model": "tiny", "dataset": DATASET_ID, "trigger": "blip", "steps": 300}
+REQUEST: dict[str, Any] = {
+    "model": "tiny",
+    "dataset": DATASET_ID,
+    "trigger": "blip",
+    "steps": 300,
+    "webhook": {"url": "https://example.com/hooks/atelier", "events": ["job.succeeded", "job.failed", "job.canceled"]},
+}
 SPEC: dict[str, Any] = {"trigger": "blip", "steps": 300}
 ESTIMATE: dict[str, Any] = {
     "steps": 300,
@@ -60,8 +66,36 @@ JOB: dict[str, Any] = {
             "kohya": {"url": f"{_URL}/adapter?format=kohya", **_FILE},
             "diffusers": {"url": f"{_URL}/adapter?format=diffusers", **_FILE},
         },
+        "adapter_id": "ad_01j9z3k8m4x7v2q5w6e8r9t0yc",
         "samples": {"step": 300, "url": f"{_URL}/samples", "grid_url": f"{_URL}/samples/300/grid.png"},
-        "metrics": {"loss": 0.0713, "num_parameters": 655_360, "seconds_per_sample": 0.024},
+        "metrics": {
+            "loss": 0.0713,
+            "step": 270,
+            "num_steps": 300,
+            "stopped_early": False,
+            "validation_loss": 0.0698,
+            "base_validation_loss": 0.1127,
+            "retention": 0.97,
+            "concept": 0.88,
+            "concept_reference": "held-out pictures",
+            "num_parameters": 655_360,
+            "seconds_per_sample": 0.024,
+            "peak_memory_bytes": 1_234_567_890,
+        },
+        "proofs": {
+            "kohya": {
+                "format": "kohya",
+                "family": "sd1",
+                "tools": [
+                    {"tool": tool, "required": True, "loads": True, "num_keys": 576, "num_resolved": 576}
+                    for tool in ("diffusers", "sd-scripts", "a1111", "comfyui")
+                ],
+                "images_match": True,
+                "max_pixel_difference": 0,
+            }
+        },
+        "note": "Training ran all 300 steps; the adapter is that of step 270, the latest with a held-out "
+        "loss as low as any.",
     },
     "error": None,
     "metadata": {},

@@ -9,7 +9,9 @@ from app.deps import PLAIN
 from app.jobs import examples
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.artifacts import AdapterFormat
-from core.domain.plan import Estimate, TrainPlan
+from core.domain.estimate import Estimate
+from core.domain.plan import TrainPlan
+from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus, Phase
 
@@ -20,10 +22,16 @@ def example(value: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [value]})
 
 
+_BOTH_LENGTHS: dict[str, Any] = {
+    "required": ["steps", "epochs"],
+    "properties": {"steps": {"type": "integer"}, "epochs": {"type": "integer"}},
+}
+
+
 class JobRequest(TrainingSpec):
     """What to train on what; the rest is optional, over the preset."""
 
-    model_config = example(examples.REQUEST)
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.REQUEST], "not": _BOTH_LENGTHS})
 
     model: Name = Field(description="The id of a base, such as `tiny`.")
     dataset: Name = Field(description="The id of a ready dataset.")
@@ -80,10 +88,34 @@ class LastSamples(BaseModel):
     grid_url: str
 
 
+class ResultMetrics(BaseModel):
+    """What the training measured of itself. Scores go from 0 to 1; memory in bytes, times in seconds."""
+
+    loss: float
+    step: int | None = Field(None, description="The step whose weights the adapter has.")
+    num_steps: int | None = Field(None, description="How many steps were trained.")
+    stopped_early: bool = False
+    validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
+    base_validation_loss: float | None = Field(None, description="The same without the adapter.")
+    retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
+    concept: float | None = Field(None, description="How near the samples came to the images of the concept.")
+    concept_reference: str | None = Field(None, description="The images that the concept score is held against.")
+    num_parameters: int
+    seconds_per_sample: float | None = None
+    seconds_per_picture: float | None = None
+    start_seconds: float | None = Field(None, description="Loading, caching, exporting: all but steps and pictures.")
+    peak_memory_bytes: int | None = None
+
+
 class Result(BaseModel):
     adapter: dict[AdapterFormat, File]
-    samples: LastSamples | None = Field(description="The samples of the last step; null when none were asked for.")
-    metrics: dict[str, float]
+    adapter_id: str | None = Field(None, description="Of the adapter, as in GET /adapters/{id}.")
+    samples: LastSamples | None = Field(description="The samples of the adapter's step; null when none were asked for.")
+    metrics: ResultMetrics
+    proofs: dict[AdapterFormat, LoadProof] = Field(
+        default_factory=dict, description="Which tools read each file whole, found by their own naming rules."
+    )
+    note: str | None = Field(None, description="Which step was taken, and why training ended there.")
 
     @classmethod
     def of(cls, job: Job) -> Self | None:
@@ -94,8 +126,11 @@ class Result(BaseModel):
                 name: File(url=f"/jobs/{job.id}/adapter?format={name}", **file)
                 for name, file in _by_format(job.result["adapter"]).items()
             },
+            adapter_id=job.result.get("adapter_id"),
             samples=_last_samples(job.id, job.result.get("samples")),
-            metrics={**job.result.get("metrics", {}), **job.result.get("measured", {})},
+            metrics=ResultMetrics.model_validate({**job.result["metrics"], **job.result.get("measured", {})}),
+            proofs=job.result.get("proofs", {}),
+            note=job.result.get("note"),
         )
 
 
@@ -154,8 +189,8 @@ class JobOut(BaseModel):
             model=job.model_id,
             dataset=job.dataset_id,
             spec=job.spec,
-            plan=show_plan(job.plan),
-            progress=Progress.model_validate(job.progress or {"num_steps": job.plan["steps"]}),
+            plan=job.outline,
+            progress=Progress.model_validate(job.progress or {"num_steps": job.outline["steps"]}),
             estimate=Estimate.model_validate(job.estimate),
             attempt=job.attempt,
             result=Result.of(job),
@@ -177,11 +212,6 @@ def _urls_of(job_id: str) -> Urls:
     return Urls(self=url, cancel=f"{url}/cancel", events=f"{url}/events", adapter=f"{url}/adapter")
 
 
-def show_plan(plan: dict[str, Any]) -> dict[str, Any]:
-    """Without the list of images, which may have thousands and names storage keys."""
-    return {**{name: value for name, value in plan.items() if name != "images"}, "num_images": len(plan["images"])}
-
-
 class DryRun(BaseModel):
     """What a job would be and take. Nothing was queued."""
 
@@ -193,7 +223,9 @@ class DryRun(BaseModel):
 
     @classmethod
     def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
-        return cls(plan=show_plan(plan.model_dump(mode="json")), estimate=estimate)
+        """As a job shows it: its list of images may have thousands, and names storage keys."""
+        outline = {**plan.model_dump(mode="json", exclude={"images"}), "num_images": len(plan.images)}
+        return cls(plan=outline, estimate=estimate)
 
 
 class EventOut(BaseModel):
@@ -241,6 +273,7 @@ class MetricOut(BaseModel):
             step=metric.step,
             attempt=metric.attempt,
             loss=metric.loss,
+            validation_loss=metric.validation_loss,
             learning_rate=metric.learning_rate,
             seconds_per_step=metric.seconds_per_step,
         )

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.auth.service import Caller, check_still_valid
 from app.database import Database
+from app.jobs.caps import plan_within, refuse_large_set
 from app.jobs.schemas import JobRequest
 from app.services import Services
-from core.db import datasets, jobs, models
-from core.db.tables import Dataset, Job
+from core.db import adapters, datasets, jobs, models, quotas
+from core.db.tables import Adapter, Dataset, Job
 from core.domain.dataset import DatasetManifest
-from core.domain.errors import IdempotencyMismatch, NotFound, WrongState
+from core.domain.errors import IdempotencyMismatch, InvalidSpec, NotFound, WrongState
+from core.domain.estimate import Estimate, Measured, estimate
+from core.domain.limits import Limits
 from core.domain.model import ModelInfo
-from core.domain.plan import Estimate, Measured, TrainPlan, estimate, resolve
+from core.domain.plan import InitAdapter, TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, DatasetStatus, JobStatus
 
@@ -31,6 +35,8 @@ class Sources:
     model: ModelInfo
     manifest: DatasetManifest
     measured: Measured | None
+    init: Adapter | None
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -48,43 +54,92 @@ class Submitted:
     replayed: bool
 
 
-async def submit(database: Database, tenant_id: str, request: JobRequest, key: str | None) -> Submitted:
-    """Raises NotFound, WrongState, InvalidSpec or IdempotencyMismatch."""
+async def submit(services: Services, tenant_id: str, request: JobRequest, key: str | None) -> Submitted:
+    """Raises NotFound, WrongState, InvalidSpec, IdempotencyMismatch or QuotaExceeded."""
+    database, defaults = services.database, services.settings.default_limits
     body_sha256 = hash_request(request)
     if key is not None and (original := await database.run(find_original, tenant_id, key, body_sha256)):
         return Submitted(original, replayed=True)
-    draft = await draw_up(database, tenant_id, request)
+    draft = await draw_up(services, tenant_id, request)
     try:
-        job = await database.run(insert, tenant_id, request, draft, key, body_sha256)
+        return await database.run(insert, tenant_id, defaults, request, draft, key, body_sha256)
     except IntegrityError as error:
         return Submitted(await find_winner(database, tenant_id, key, body_sha256, error), replayed=True)
-    return Submitted(job, replayed=False)
 
 
-async def draw_up(database: Database, tenant_id: str, request: JobRequest) -> Draft:
+async def draw_up(services: Services, tenant_id: str, request: JobRequest) -> Draft:
     """Planning takes a while for thousands of images: not in a transaction, and not in the event loop."""
-    sources = await database.run(load_sources, tenant_id, request.model, request.dataset)
+    sources = await services.database.run(load_sources, tenant_id, services.settings.default_limits, request)
     return await asyncio.to_thread(plan_from, request.to_spec(), sources)
 
 
 def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
-    plan = resolve(spec, sources.manifest, sources.model)
+    refuse_large_set(len(sources.manifest.images), sources.limits)
+    init, file = sources.init, None
+    if init is not None:
+        file = InitAdapter(id=init.id, key=init.files["kohya"]["key"], sha256=init.files["kohya"]["sha256"])
+    wanted = spec if init is None else take_after(spec, init)
+    plan = plan_within(
+        lambda wanted: resolve(wanted, sources.manifest, sources.model, file), wanted, sources.model, sources.limits
+    )
+    if init is not None:
+        refuse_misfit(plan, init)
     return Draft(spec, plan, estimate(plan, sources.model, sources.measured))
 
 
-def load_sources(session: Session, tenant_id: str, model_id: str, dataset_id: str) -> Sources:
-    """Raises NotFound or WrongState, with the field that is to blame."""
+def take_after(spec: TrainingSpec, init: Adapter) -> TrainingSpec:
+    """The kind and rank of the adapter that is trained on, where the spec leaves them open."""
+    wanted = {"type": spec.adapter.type or init.type, "rank": spec.adapter.rank or init.rank}
+    return spec.model_copy(update={"adapter": spec.adapter.model_copy(update=wanted)})
+
+
+def refuse_misfit(plan: TrainPlan, init: Adapter) -> None:
+    """What the trainer would refuse only after the queue. Raises InvalidSpec."""
+    if init.rank is not None and plan.rank < init.rank:
+        told = f"must be {init.rank} or more, as {init.id} has"
+        raise InvalidSpec(f"adapter.rank {told}; it is {plan.rank}.", {"/adapter/rank": [told]})
+    if (plan.adapter_type == "dora") != (init.type == "dora"):
+        wanted = "dora" if init.type == "dora" else "lora or locon"
+        told = f"must be {wanted}, as {init.id} is"
+        raise InvalidSpec(f"adapter.type {told}.", {"/adapter/type": [told]})
+
+
+def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:
+    """Raises NotFound, WrongState or InvalidSpec, with the field that is to blame."""
     try:
-        model = models.get_model(session, model_id)
-    except NotFound as error:
-        raise NotFound(error.detail, {"/model": [error.detail]}) from None
-    manifest = read_manifest(find_dataset(session, tenant_id, dataset_id))
-    return Sources(ModelInfo.model_validate(model.info), manifest, jobs.measure_model(session, model_id))
+        info = models.read_card(models.get_model(session, request.model))
+    except (NotFound, WrongState) as error:
+        raise type(error)(error.detail, {"/model": [error.detail]}) from None
+    init = None if request.init_adapter is None else find_init(session, tenant_id, request.init_adapter, info)
+    manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
+    limits = quotas.get_limits(session, tenant_id, defaults)
+    return Sources(info, manifest, jobs.measure_model(session, tenant_id, request.model), init, limits)
+
+
+def find_init(session: Session, tenant_id: str, adapter_id: str, info: ModelInfo) -> Adapter:
+    """What a job starts from. Raises InvalidSpec."""
+    try:
+        adapter = adapters.get_adapter(session, tenant_id, adapter_id)
+    except NotFound:
+        raise refuse_init(f"There is no adapter {adapter_id[:80]}; GET /adapters lists them.") from None
+    if adapter.status != "ready":
+        advice = "wait until it is ready" if adapter.status == "checking" else "choose another"
+        raise refuse_init(f"Adapter {adapter_id} is {adapter.status}: {advice}.")
+    if adapter.family != info.family:
+        raise refuse_init(
+            f"Adapter {adapter_id} is for {adapter.family}, and the model {info.id} is {info.family}: choose an "
+            f"adapter of that family, or the model {adapter.model_id}."
+        )
+    return adapter
+
+
+def refuse_init(detail: str) -> InvalidSpec:
+    return InvalidSpec(detail, {"/init_adapter": [detail]})
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
     try:
-        return datasets.get_dataset(session, tenant_id, dataset_id)
+        return datasets.get_dataset(session, tenant_id, dataset_id, whole=True)
     except NotFound as error:
         raise NotFound(error.detail, {"/dataset": [error.detail]}) from None
 
@@ -102,9 +157,29 @@ def read_manifest(dataset: Dataset) -> DatasetManifest:
 
 
 def insert(
-    session: Session, tenant_id: str, request: JobRequest, draft: Draft, key: str | None, body_sha256: str
-) -> Job:
-    """Job, first event and idempotency record together. Raises IntegrityError when a racing repeat was first."""
+    session: Session,
+    tenant_id: str,
+    defaults: Limits,
+    request: JobRequest,
+    draft: Draft,
+    key: str | None,
+    body_sha256: str,
+) -> Submitted:
+    """Reservation, job, first event and idempotency record together.
+
+    Raises QuotaExceeded, InvalidSpec when what it starts from was deleted meanwhile, and IntegrityError when the
+    dataset was.
+    """
+    limits = quotas.lock_limits(session, tenant_id, defaults)
+    # A racing repeat may have been first: what it took of the quota is this one's too.
+    if key is not None and (original := find_original(session, tenant_id, key, body_sha256)):
+        return Submitted(original, replayed=True)
+    quotas.reserve_job(session, tenant_id, limits, steps=draft.plan.steps)
+    if draft.plan.init_adapter is not None:
+        try:
+            adapters.keep_for_job(session, tenant_id, draft.plan.init_adapter.id)
+        except NotFound as error:
+            raise refuse_init(error.detail) from None
     job = jobs.insert_job(
         session,
         tenant_id=tenant_id,
@@ -116,7 +191,7 @@ def insert(
     )
     if key is not None:
         jobs.record_idempotent(session, tenant_id, ROUTE, key, body_sha256, job.id)
-    return job
+    return Submitted(job, replayed=False)
 
 
 def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Job | None:
@@ -143,19 +218,27 @@ async def find_winner(
 
 def hash_request(request: JobRequest) -> str:
     """Over the parsed body, so that spaces and the order of fields do not count."""
-    body = json.dumps(request.model_dump(mode="json", exclude_unset=True), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(body.encode()).hexdigest()
+    body = request.model_dump(mode="json", exclude_unset=True)
+    if request.webhook is not None and request.webhook.secret is not None:
+        body["webhook"]["secret"] = request.webhook.secret.get_secret_value()  # a dump has it masked
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-async def wait_for_change(services: Services, tenant_id: str, job_id: str, seconds: float) -> Job:
+def read_job(session: Session, caller: Caller, job_id: str) -> Job:
+    """Raises NotFound, Unauthenticated."""
+    check_still_valid(session, caller)
+    return jobs.get_job(session, caller.tenant_id, job_id)
+
+
+async def wait_for_change(services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
     """The job once its status is another than now, or the seconds are up; at once when it has ended."""
     deadline = time.monotonic() + seconds
     with services.progress.listen(job_id) as listener:
-        job = first = await services.database.run(jobs.get_job, tenant_id, job_id)
+        job = first = await services.database.run(jobs.get_job, caller.tenant_id, job_id)
         while job.status == first.status and JobStatus(job.status) not in TERMINAL:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
             await listener.wait(left)
-            job = await services.database.run(jobs.get_job, tenant_id, job_id)
+            job = await services.database.run(read_job, caller, job_id)
     return job

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 from sse_starlette import ServerSentEvent
 
+from app.auth.service import Caller, check_still_valid
 from app.jobs.schemas import EventOut, JobOut
 from app.services import Services
 from core.db import history, jobs
 from core.db.events import list_events
 from core.db.tables import Job, JobEvent
-from core.domain.errors import NotFound, Unavailable
+from core.domain.errors import NotFound, Unauthenticated, Unavailable
 from core.domain.events import FINAL_EVENTS
 from core.domain.states import TERMINAL, JobStatus
 
@@ -40,23 +41,25 @@ def find_place(session: Session, tenant_id: str, job_id: str, after: str | None)
     return history.find_seq(session, job_id, after)
 
 
-def read_news(session: Session, tenant_id: str, job_id: str, after_seq: int) -> News:
-    """The job first: what has ended by then has left all its events."""
-    job = jobs.get_job(session, tenant_id, job_id)
+def read_news(session: Session, caller: Caller, job_id: str, after_seq: int) -> News:
+    """The job first: what has ended by then has left all its events. Raises NotFound, Unauthenticated."""
+    check_still_valid(session, caller)
+    job = jobs.get_job(session, caller.tenant_id, job_id)
     return News(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH))
 
 
-async def follow(services: Services, tenant_id: str, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
-    """Ends after the job's last event, or when the job is deleted. Lives through an outage of the database."""
+async def follow(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
+    """Ends after the job's last event, when the job is deleted, or with the caller's key. Lives through an outage of
+    the database."""
     shown: str | None = None
     with services.progress.listen(job_id) as listener:
         while True:
             try:
-                news = await services.database.run(read_news, tenant_id, job_id, after_seq)
+                news = await services.database.run(read_news, caller, job_id, after_seq)
             except Unavailable:
                 await listener.wait()
                 continue
-            except NotFound:
+            except (NotFound, Unauthenticated):
                 return
             for event in news.events:
                 after_seq = event.seq

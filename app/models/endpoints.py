@@ -2,9 +2,9 @@
 
 import asyncio
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 
-from app.deps import DatabaseDep, Id, SettingsDep, get_admin, needs_key
+from app.deps import DatabaseDep, Id, ServicesDep, needs_key
 from app.models import service
 from app.models.schemas import ModelOut, ModelRegistration
 from app.openapi import problems
@@ -29,14 +29,22 @@ async def get_model(model_id: Id, database: DatabaseDep) -> ModelOut:
 @router.post(
     "",
     status_code=201,
-    dependencies=[Depends(get_admin)],
     responses=problems("forbidden", "invalid-request", "model-rejected"),
 )
-async def register_model(
-    body: ModelRegistration, settings: SettingsDep, database: DatabaseDep, response: Response
-) -> ModelOut:
-    """Registers a folder of the operator's models directory as a base; a model of the same id is replaced."""
-    folder = await asyncio.to_thread(service.open_below, settings.models_path, body.path)
-    model = await database.run(service.register, folder)
+async def register_model(body: ModelRegistration, services: ServicesDep, response: Response) -> ModelOut:
+    """Registers a base; a model of the same id is replaced.
+
+    A folder that was prepared before is `ready` at once. A single file, a folder without a card and a repository of
+    the Hub are `checking` until a worker has prepared them: `GET /models/{id}` then says `ready`, or `rejected` with
+    the reason.
+    """
+    database, models_path = services.database, services.settings.models_path
+    folder = None if body.path is None else await asyncio.to_thread(service.open_below, models_path, body)
+    if folder is not None:
+        model = await database.run(service.register, folder)
+    else:
+        model = await database.run(service.request, service.choose_id(body), body.to_source())
+        services.doorbell.ring("train")
+        services.doorbell.ring("validate")
     response.headers["Location"] = f"/models/{model.id}"
     return ModelOut.of(model)

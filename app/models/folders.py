@@ -1,5 +1,6 @@
 """Which of the folders on this machine can be registered as bases, and what the others lack."""
 
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from core.domain.model import ModelInfo
 from core.model_folders import CARD, read_card
 
 INDEX = "model_index.json"
-PARTS_WITH_WEIGHTS = ("text_encoder", "unet", "vae")
-PARTS = ("scheduler", "tokenizer", *PARTS_WITH_WEIGHTS)
+PARTS_WITH_WEIGHTS = ("text_encoder", "text_encoder_2", "unet", "vae")
+PARTS = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def find_models(*roots: Path) -> list[ModelFolder]:
 def _list_folders(root: Path) -> Iterator[ModelFolder]:
     """One that cannot be used is passed over, so that it does not hide the others."""
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        if not path.is_dir():
+        if not path.is_dir() or path.name.startswith("."):  # a worker makes bases in folders with a dot
             continue
         try:
             yield open_model(path)
@@ -50,9 +51,24 @@ def open_model(path: Path) -> ModelFolder:
     return ModelFolder(path.resolve(), read_card(path))
 
 
+def has_card(path: Path) -> bool:
+    return (path / CARD).is_file()
+
+
 def _list_missing(path: Path) -> Iterator[str]:
     yield from (name for name in (INDEX, CARD) if not (path / name).is_file())
-    yield from (f"{part}/" for part in PARTS if not (path / part).is_dir())
+    parts = sorted({*PARTS, *_list_parts(path)})
+    yield from (f"{part}/" for part in parts if not (path / part).is_dir())
     for part in PARTS_WITH_WEIGHTS:
         if (path / part).is_dir() and not any((path / part).glob("*.safetensors")):
             yield f"{part}/*.safetensors"
+
+
+def _list_parts(path: Path) -> Iterator[str]:
+    """SDXL's second text encoder and tokenizer, where the index names them."""
+    try:
+        index = json.loads((path / INDEX).read_text())
+    except (OSError, ValueError):
+        return
+    if isinstance(index, dict):
+        yield from (part for part in ("text_encoder_2", "tokenizer_2") if index.get(part, [None])[0])

@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from app.deps import PLAIN
 from core.db.tables import Model
-from core.domain.model import Defaults, ModelInfo, ModelStatus
+from core.domain.model import Defaults, Family, ModelInfo, ModelStatus, PredictionType
+from core.domain.numbers import NumbersOfJson, Whole
+from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
 
 EXAMPLE: dict[str, JsonValue] = {
     "id": "tiny",
@@ -38,36 +40,89 @@ EXAMPLE: dict[str, JsonValue] = {
 }
 
 
+class Rejection(BaseModel):
+    """Why a model was rejected, and what to do."""
+
+    type: str
+    title: str
+    detail: str
+
+
 class ModelOut(BaseModel):
-    """A base model. ``resolution`` is what it was made at, in pixels."""
+    """A base model. ``resolution`` is what it was made at, in pixels.
+
+    While it is `checking`, or when it was `rejected` (``error`` says why), what was not found out yet is null.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     id: str
     object: Literal["model"] = "model"
-    family: str
-    resolution: int
-    resolution_step: int = Field(description="Training resolutions are multiples of it.")
-    num_parameters: int = Field(description="The denoiser's.")
-    sha256: str
     status: ModelStatus
-    description: str
-    example_prompts: tuple[str, ...]
-    defaults: Defaults = Field(description="What the preset `auto` starts from.")
+    family: Family | None = None
+    resolution: int | None = None
+    resolution_step: int | None = Field(None, description="Training resolutions are multiples of it.")
+    num_parameters: int | None = Field(None, description="The denoiser's.")
+    sha256: str | None = None
+    file_sha256: str | None = Field(None, description="Of the single file that it was converted from.")
+    description: str = ""
+    example_prompts: tuple[str, ...] = ()
+    defaults: Defaults | None = Field(None, description="What the preset `auto` starts from.")
+    error: Rejection | None = None
     created_at: datetime
 
     @classmethod
     def of(cls, row: Model) -> Self:
-        info = ModelInfo.model_validate(row.info)
-        shown = info.model_dump(include=set(cls.model_fields))
-        return cls.model_validate({**shown, "status": row.status, "created_at": row.created_at})
+        card = ModelInfo.model_validate(row.info).model_dump() if row.info else {}
+        shown = {name: value for name, value in card.items() if name in cls.model_fields}
+        own = {"id": row.id, "status": row.status, "error": row.error, "created_at": row.created_at}
+        return cls.model_validate({**shown, **own})
 
 
-class ModelRegistration(BaseModel):
-    """A folder below the operator's models directory, in diffusers' layout, with its ``atelier.json``."""
+class ModelRegistration(NumbersOfJson):
+    """A base of the operator's: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"path": "my-base"}]})
+    The path is a folder in diffusers' layout or a single-file .safetensors checkpoint. A folder that has its
+    ``atelier.json`` is registered at once, as it says; everything else is looked at by a worker.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"path": "my-base"},
+                {"path": "downloads/some-model.safetensors", "id": "some-model"},
+                {"hub_id": "stabilityai/stable-diffusion-xl-base-1.0", "id": "sdxl"},
+            ],
+            "oneOf": [
+                {"required": [source], "properties": {source: {"type": "string"}}} for source in ("path", "hub_id")
+            ],
+        },
+    )
 
     path: Annotated[
-        str, Field(min_length=1, max_length=500, pattern=PLAIN, description="Relative to the models directory.")
-    ]
+        str | None,
+        Field(min_length=1, max_length=500, pattern=PLAIN, description="Relative to the models directory."),
+    ] = None
+    hub_id: Annotated[
+        str | None, Field(max_length=200, pattern=HUB_ID_PATTERN, description="On the Hugging Face Hub.")
+    ] = None
+    id: Annotated[
+        str | None, Field(pattern=ID_PATTERN, description="By default from the name of the file, folder or repository.")
+    ] = None
+    prediction_type: PredictionType | None = Field(
+        None, description="For a single file that does not say it, as those of SD 2.x do not."
+    )
+    resolution: Annotated[
+        Whole | None, Field(ge=64, le=2048, multiple_of=64, description="Of a single file, in pixels, if unusual.")
+    ] = None
+    description: Annotated[str, Field(max_length=500, pattern=PLAIN)] = ""
+
+    @model_validator(mode="after")
+    def _needs_one_source(self) -> Self:
+        if (self.path is None) == (self.hub_id is None):
+            raise ValueError("give either path or hub_id")
+        return self
+
+    def to_source(self) -> ModelSource:
+        return ModelSource.model_validate(self.model_dump(exclude={"id"}))

@@ -1,33 +1,48 @@
-"""GET /docs: Swagger UI over /openapi.json, under a policy that admits its own script and the CDN it comes from."""
+"""GET /docs: Swagger UI over /openapi.json, from files of our own machine, under a policy that admits no others."""
 
 import base64
 import hashlib
 import re
+from importlib.resources import as_file, files
+from typing import Literal
 
 from fastapi import APIRouter
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
-CDN = "https://cdn.jsdelivr.net"
+Asset = Literal["swagger-ui-bundle.js", "swagger-ui.css"]
 
 router = APIRouter()
 
 
 @router.get("/docs", include_in_schema=False)
 async def show_docs() -> HTMLResponse:
-    page = get_swagger_ui_html(openapi_url="/openapi.json", title="Atelier", swagger_favicon_url="")
+    page = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Atelier",
+        swagger_js_url="/docs/swagger-ui-bundle.js",
+        swagger_css_url="/docs/swagger-ui.css",
+        swagger_favicon_url="data:,",
+    )
     scripts = re.findall(r"<script>(.*?)</script>", bytes(page.body).decode(), re.DOTALL)
     page.headers["Content-Security-Policy"] = "; ".join(
         [
             "default-src 'none'",
-            f"script-src {CDN} {' '.join(map(_hash_source, scripts))}",
-            f"style-src {CDN} 'unsafe-inline'",
-            "img-src data:",
+            f"script-src 'self' {' '.join(map(_hash_source, scripts))}",
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data:",
             "connect-src 'self'",
             "frame-ancestors 'none'",
         ]
     )
     return page
+
+
+@router.get("/docs/{name}", include_in_schema=False)
+async def show_asset(name: Asset) -> FileResponse:
+    """Of the package that carries Swagger UI for services without a network."""
+    with as_file(files("fastapi_offline") / "static" / name) as path:
+        return FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
 
 
 def _hash_source(script: str) -> str:

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Response
 from fastapi.responses import RedirectResponse
 
-from app.deps import DatabaseDep, ServicesDep, needs_key
+from app.deps import CallerDep, DatabaseDep, ServicesDep, needs_key
 from app.openapi import problems
 from app.operations import service
 from app.operations.schemas import Health, Readiness, WorkerOut
@@ -28,9 +28,9 @@ async def get_readiness(services: ServicesDep, response: Response) -> Readiness:
 
 
 @router.get("/workers", dependencies=[needs_key], responses=problems())
-async def list_workers(database: DatabaseDep) -> Page[WorkerOut]:
+async def list_workers(caller: CallerDep, database: DatabaseDep) -> Page[WorkerOut]:
     """Who is on, with which device and which base warm."""
-    rows = await database.run(workers.list_workers)
+    rows = await database.run(workers.list_workers, caller.tenant_id)
     return Page[WorkerOut].of([WorkerOut.of(row) for row in rows], lambda worker: worker.id)
 
 

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.db.tables import Worker
+from core.db.workers import SeenWorker
 
 PartName = Literal["database", "broker", "storage"]
 
@@ -52,12 +52,12 @@ class WorkerOut(BaseModel):
     object: Literal["worker"] = "worker"
     device: str
     device_name: str
-    job: str | None = Field(description="The job it runs.")
+    job: str | None = Field(description="The job it runs, if that is yours.")
     warm_model: str | None = Field(description="The base that it holds in memory.")
     seen_at: datetime
 
     @classmethod
-    def of(cls, row: Worker) -> Self:
+    def of(cls, row: SeenWorker) -> Self:
         return cls(
             id=row.id,
             device=row.device,

@@ -87,11 +87,11 @@ class ThreadedServer(uvicorn.Server):
 
 
 @contextmanager
-def serve(settings: Settings) -> Iterator[LiveApi]:
-    """With the operator's key, until the block ends."""
+def serve(settings: Settings, database_url: str) -> Iterator[LiveApi]:
+    """With the operator's key, until the block ends. ``sessions`` see every tenant, as the workers' do."""
     assert settings.api_key is not None
     app, key = create_app(settings), settings.api_key.get_secret_value()
-    engine = open_engine(settings.database_url)
+    engine = open_engine(database_url)
     broker = redis.Redis.from_url(settings.redis_url)
     with ThreadedServer(app) as server, open_client(server.url, key) as client, broker:
         yield LiveApi(
@@ -108,6 +108,12 @@ def serve(settings: Settings) -> Iterator[LiveApi]:
     engine.dispose()
 
 
+def workers_url(api: LiveApi) -> str:
+    """The address of its database for those who see every tenant."""
+    engine = api.sessions.kw["bind"]
+    return str(engine.url.render_as_string(hide_password=False))
+
+
 def open_client(url: str, key: str) -> httpx.Client:
     return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60)
 
@@ -122,6 +128,10 @@ def make_settings(database_url: str, redis_url: str, home: Path, /, **changes: o
         "api_key": make_api_key(),
         "s3_endpoint_url": None,
         "s3_public_endpoint_url": None,
+        # All tests come from one address, and hurry.
+        "rate_per_minute": 1_000_000,
+        "rate_burst": 1_000_000,
+        "failures_per_minute": 1_000_000,
     }
     return Settings.model_validate({**values, **changes})
 
@@ -132,8 +142,8 @@ def shared_api(
 ) -> Iterator[LiveApi]:
     home = tmp_path_factory.mktemp("shared-api")
     with fresh_database(postgres, template_database) as name:
-        database_url = in_database(postgres.url_app, name)
-        with serve(make_settings(database_url, valkey.url, home)) as api:
+        settings = make_settings(in_database(postgres.url_api, name), valkey.url, home)
+        with serve(settings, in_database(postgres.url_app, name)) as api:
             yield api
 
 
@@ -144,10 +154,33 @@ def as_tenant(api: LiveApi) -> Iterator[LiveApi]:
     with api.sessions.begin() as session:
         session.add(Tenant(id=tenant_id, name="of a test"))
         session.flush()
-        row = ApiKey(id=new_id("key"), tenant_id=tenant_id, name="k", prefix=key[:8], sha256=hash_api_key(key))
-        session.add(row)
+        add_key(session, tenant_id, key)
     with open_client(api.url, key) as client:
         yield replace(api, tenant_id=tenant_id, api_key=key, client=client)
+
+
+def add_key(session: Session, tenant_id: str, key: str, *scopes: str) -> None:
+    """With the default scopes, if none are named."""
+    given = {"scopes": list(scopes)} if scopes else {}
+    row = ApiKey(id=new_id("key"), tenant_id=tenant_id, name="k", prefix=key[:8], sha256=hash_api_key(key), **given)
+    session.add(row)
+
+
+@contextmanager
+def with_scopes(api: LiveApi, *scopes: str) -> Iterator[LiveApi]:
+    """The same tenant through a key of these scopes."""
+    key = make_api_key()
+    with api.sessions.begin() as session:
+        add_key(session, api.tenant_id, key, *scopes)
+    with open_client(api.url, key) as client:
+        yield replace(api, api_key=key, client=client)
+
+
+@pytest.fixture
+def admin(api: LiveApi) -> Iterator[LiveApi]:
+    """The tenant of ``api`` through a key that may do everything of it."""
+    with with_scopes(api, "admin") as admin:
+        yield admin
 
 
 @pytest.fixture
@@ -164,13 +197,15 @@ def other(shared_api: LiveApi) -> Iterator[LiveApi]:
 
 
 @pytest.fixture
-def start_api(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Callable[..., LiveApi]]:
+def start_api(
+    api_database_url: str, database_url: str, redis_url: str, tmp_path: Path
+) -> Iterator[Callable[..., LiveApi]]:
     """Starts an API over this test's own database, with the operator's key; keyword arguments change settings."""
     with ExitStack() as stack:
 
         def start(**changes: object) -> LiveApi:
-            settings = make_settings(database_url, redis_url, tmp_path, **changes)
-            return stack.enter_context(serve(settings))
+            settings = make_settings(api_database_url, redis_url, tmp_path, **changes)
+            return stack.enter_context(serve(settings, str(changes.get("database_url", database_url))))
 
         yield start
 

@@ -45,6 +45,8 @@ MODEL = ModelInfo(
     example_prompts=("a {trigger} on a blue background",),
 )
 
+MEASURED = {"seconds_per_sample": 0.02, "seconds_per_picture": 0.5, "start_seconds": 4.0}
+
 
 def draw_png(seed: int = 0, size: int = 64) -> bytes:
     """A picture of its own for each seed."""
@@ -111,10 +113,11 @@ class Worker:
         self.claim = Claim(job_id, self.write(self._claim).attempt)
 
     def _claim(self, session: Session) -> Job:
-        """Other tests' jobs wait in the same queue: this one goes first."""
-        session.get_one(Job, self.job_id).priority = 1_000_000
+        """Other tests' jobs wait in the same queue: this one goes first, whosoever turn it is."""
+        waiting = session.get_one(Job, self.job_id)
+        waiting.priority = 1_000_000
         session.flush()
-        job = claims.claim_next(session, slot=f"test:{self.job_id}", lease_seconds=LEASE_SECONDS)
+        job = claims.claim_of(session, waiting.tenant_id, slot=f"test:{self.job_id}", lease_seconds=LEASE_SECONDS)
         assert job is not None
         assert job.id == self.job_id
         return job
@@ -163,7 +166,12 @@ class Worker:
             "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
             "samples": 10,
             "metrics": {"loss": 0.05, "num_parameters": 64_000},
-            "measured": {"seconds_per_sample": 0.02, "peak_memory_bytes": 10**9},
+            "measured": {
+                "seconds_per_sample": 0.02,
+                "seconds_per_picture": 0.5,
+                "start_seconds": 4.0,
+                "peak_memory_bytes": 10**9,
+            },
         }
         self.write(claims.succeed, self.claim, result=result, artifacts=artifacts)
         return contents

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.models.folders import PARTS, PARTS_WITH_WEIGHTS, find_models
+from core.db import models as db
 from core.db.tables import Model
 from tests.app.conftest import LiveApi
-from tests.app.factory import MODEL
+from tests.app.factory import MODEL, add_dataset
 from tests.app.test_jobs import refuse
 
 
@@ -65,33 +66,104 @@ def test_an_unknown_model(api: LiveApi) -> None:
     refuse(api.client.get("/models/none"), 404, "not-found")
 
 
-def test_the_operator_registers_a_folder(own_api: LiveApi) -> None:
+def test_the_operator_registers_a_prepared_folder(own_api: LiveApi) -> None:
     models = own_api.settings.models_path
     write_base(models / "new", "newer")
     answer = own_api.client.post("/models", json={"path": "new"})
     assert (answer.status_code, answer.headers["location"]) == (201, "/models/newer")
+    assert answer.json()["status"] == "ready"
     assert answer.json() == own_api.client.get("/models/newer").json()
     assert own_api.client.post("/models", json={"path": "new"}).status_code == 201
-    assert own_api.client.post("/models", json={"path": str(models / "new")}).status_code == 201
+    assert own_api.client.post("/models", json={"path": str(models / "new"), "id": "newer"}).status_code == 201
 
 
-def test_what_is_no_base_is_refused_with_what_it_lacks(own_api: LiveApi, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("body", "model_id"),
+    [
+        ({"path": "bare"}, "bare"),
+        ({"path": "carded", "id": "other-name"}, "other-name"),
+        ({"path": "sub/Some Model (v2).safetensors"}, "some-model-v2"),
+        ({"path": "sub/Some Model (v2).safetensors", "id": "some", "prediction_type": "v_prediction"}, "some"),
+        ({"hub_id": "stabilityai/stable-diffusion-2-1", "resolution": 768}, "stable-diffusion-2-1"),
+    ],
+)
+def test_what_has_no_card_waits_for_a_worker(own_api: LiveApi, body: dict[str, object], model_id: str) -> None:
+    models = own_api.settings.models_path
+    write_base(models / "bare", without="atelier.json")
+    write_base(models / "carded")
+    (models / "sub").mkdir()
+    (models / "sub" / "Some Model (v2).safetensors").touch()
+    answer = own_api.client.post("/models", json=body)
+    assert (answer.status_code, answer.headers["location"]) == (201, f"/models/{model_id}")
+    shown = answer.json()
+    assert (shown["id"], shown["status"], shown["family"], shown["error"]) == (model_id, "checking", None, None)
+    assert shown in own_api.client.get("/models").json()["data"]
+    own_api.wait_for_ring("train")
+    own_api.wait_for_ring("cpu")
+    with own_api.sessions() as session:
+        source = session.get_one(Model, model_id).source
+    assert source is not None and {key: value for key, value in source.items() if key in body} == {
+        key: value for key, value in body.items() if key != "id"
+    }
+
+
+def test_jobs_wait_for_their_model(own_api: LiveApi) -> None:
+    (own_api.settings.models_path / "bare").mkdir(parents=True)
+    own_api.client.post("/models", json={"path": "bare"})
+    body = {"model": "bare", "dataset": add_dataset(own_api)}
+    problem = refuse(own_api.client.post("/jobs", json=body), 409, "wrong-state")
+    assert "is checking: wait until GET /models/bare says ready" in problem["detail"]
+    with own_api.sessions.begin() as session:
+        claim = db.claim_check(session)
+        assert claim is not None
+        db.reject_check(session, claim, "It is a teapot.")
+        db.release_check(session, claim)
+    shown = own_api.client.get("/models/bare").json()
+    assert (shown["status"], shown["error"]["detail"]) == ("rejected", "It is a teapot.")
+    problem = refuse(own_api.client.post("/jobs", json=body), 409, "wrong-state")
+    assert "is rejected: It is a teapot." in problem["detail"]
+
+
+def test_what_nobody_could_use_is_refused_at_once(own_api: LiveApi, tmp_path: Path) -> None:
     models = own_api.settings.models_path
     (tmp_path / "outside").mkdir()
     write_base(tmp_path / "outside")
     models.mkdir()
     (models / "link").symlink_to(tmp_path / "outside")
+    for name in ("old.ckpt", "weights.bin", "notes.txt"):
+        (models / name).touch()
+        problem = refuse(own_api.client.post("/models", json={"path": name}), 422, "model-rejected")
+        assert name in problem["detail"] and "can run code" in problem["detail"]
     for path in ("../outside", str(tmp_path / "outside"), "link", ".", "", "none", "/etc", "a\x00b"):
         answer = own_api.client.post("/models", json={"path": path})
         assert answer.status_code == 422, (path, answer.text)
         assert "/path" in answer.json()["errors"]
-    for number, missing in enumerate(
-        ("model_index.json", "atelier.json", "scheduler", "unet", "vae/model.safetensors")
-    ):
+    for number, missing in enumerate(("model_index.json", "scheduler", "unet", "vae/model.safetensors")):
         write_base(models / f"base{number}", without=missing)
         problem = refuse(own_api.client.post("/models", json={"path": f"base{number}"}), 422, "model-rejected")
         assert missing.split("/")[0] in problem["detail"]
     (write_base(models / "bad") / "atelier.json").write_text("{}")
     refuse(own_api.client.post("/models", json={"path": "bad"}), 422, "model-rejected")
-    for body in ({"hub_id": "a/b"}, {"file": "x.safetensors"}, {}, {"path": 5}):
+    for body in (
+        *(
+            {},
+            {"path": 5},
+            {"file": "x.safetensors"},
+            {"hub_id": "none"},
+            {"hub_id": "../b"},
+            {"path": "bad", "id": "A/b"},
+        ),
+        *(
+            {"path": "bad", "hub_id": "a/b"},
+            {"hub_id": "a/b", "resolution": 65},
+            {"hub_id": "a/b", "prediction_type": "x"},
+        ),
+    ):
         refuse(own_api.client.post("/models", json=body), 422, "invalid-request")
+
+
+def test_an_sdxl_needs_both_its_text_encoders(own_api: LiveApi) -> None:
+    folder = write_base(own_api.settings.models_path / "xl", without="text_encoder_2")
+    (folder / "model_index.json").write_text('{"text_encoder_2": ["transformers", "CLIPTextModelWithProjection"]}')
+    problem = refuse(own_api.client.post("/models", json={"path": "xl"}), 422, "model-rejected")
+    assert "text_encoder_2/" in problem["detail"]

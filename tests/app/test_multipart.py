@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.datasets.multipart import PartData, PartEnd, PartStart, read_events
+from app.multipart import PartData, PartEnd, PartStart, read_events
 from core.domain.errors import InvalidRequest
 
 CONTENT_TYPE = "multipart/form-data; boundary=frontier"

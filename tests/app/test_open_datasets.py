@@ -11,7 +11,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from core.domain.states import DatasetStatus
-from tests.app.conftest import LiveApi, as_tenant, make_settings, serve
+from tests.app.conftest import LiveApi, as_tenant, make_settings, serve, workers_url
 from tests.app.factory import add_dataset, draw_png, set_status, submit
 from tests.app.test_dataset_uploads import list_rows
 from tests.app.test_jobs import refuse
@@ -167,7 +167,7 @@ def shared_s3_api(shared_api: LiveApi, tmp_path_factory: pytest.TempPathFactory)
             patch.setenv(name, "test")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         boto3.session.Session().client("s3", endpoint_url=endpoint).create_bucket(Bucket="toys")
-        with serve(settings) as api:
+        with serve(settings, workers_url(shared_api)) as api:
             yield api
     server.stop()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import pydantic
 import pytest
 
 from app.main import create_app
@@ -22,9 +23,13 @@ POST /datasets · GET /datasets · GET /datasets/{} · DELETE /datasets/{} · PU
 POST /datasets/{}/uploads · POST /datasets/{}/finalize · GET /datasets/{}/images
 GET /models · GET /models/{} · POST /models
 POST /jobs · GET /jobs · GET /jobs/{} · DELETE /jobs/{} · POST /jobs/{}/cancel · POST /jobs/{}/pause
+GET /jobs/{}/deliveries · POST /jobs/{}/deliveries/{}/redeliver · GET /webhooks/secret · POST /webhooks/secret/rotate
 POST /jobs/{}/resume · GET /jobs/{}/events · GET /jobs/{}/metrics · GET /jobs/{}/checkpoints · GET /jobs/{}/samples
 GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
+GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}
+GET /adapters/{}/download
 GET /healthz · GET /readyz · GET /workers
+POST /keys · GET /keys · DELETE /keys/{} · POST /keys/{}/rotate · POST /tenants · GET /tenants · GET /audit
 """
 
 
@@ -99,7 +104,7 @@ def test_every_call_declares_its_problems() -> None:
 
 def test_no_internals_are_described() -> None:
     text = json.dumps(DOCUMENT)
-    for word in ("HTTPValidationError", "tenant", "lease_until", "storage_key"):
+    for word in ("HTTPValidationError", "lease_until", "storage_key"):
         assert word not in text
     assert not any(path.startswith("/ui") for path in DOCUMENT["paths"])
 
@@ -124,3 +129,40 @@ def test_the_example_of_a_job_request_makes_a_job(api: LiveApi) -> None:
 @pytest.mark.parametrize("name", ["JobOut", "DatasetOut", "ModelOut", "EventOut", "Problem"])
 def test_answers_are_described_in_full(name: str) -> None:
     assert DOCUMENT["components"]["schemas"][name]["properties"]
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("JobRequest", {"steps": 5, "epochs": None}, {"steps": 5, "epochs": 1}),
+        ("JobRequest", {"flip": None, "adapter": None}, {"flip": 1}),
+        ("JobRequest", {"validation": {"fraction": 0.5}}, {"validation": {"fraction": 0.6}}),
+        ("JobRequest", {"webhook": {"url": "https://a.example"}}, {"webhook": {"url": "ftp://a.example"}}),
+        ("JobRequest", {"captions": {"template": None}}, {"webhook": {"url": "https://a.example", "events": []}}),
+        ("ModelRegistration", {"path": "a", "hub_id": None}, {"path": "a", "hub_id": "a/b"}),
+        ("ModelRegistration", {"hub_id": "a/b"}, {}),
+    ],
+)
+def test_the_document_says_what_goes_together(name: str, good: dict[str, Any], bad: dict[str, Any]) -> None:
+    """As the service does, so that clients need not ask it."""
+    from app.jobs.schemas import JobRequest
+    from app.models.schemas import ModelRegistration
+
+    model = {"JobRequest": JobRequest, "ModelRegistration": ModelRegistration}[name]
+    needed = {"model": "tiny", "dataset": "ds_1"} if name == "JobRequest" else {}
+    schema = jsonschema.Draft202012Validator(
+        {"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]}
+    )
+    schema.validate({**needed, **good})
+    model.model_validate({**needed, **good})
+    assert not schema.is_valid({**needed, **bad})
+    with pytest.raises(pydantic.ValidationError):
+        model.model_validate({**needed, **bad})
+
+
+def test_metrics_continue_after_a_step(api: LiveApi) -> None:
+    parameters = {one["name"]: one for one in DOCUMENT["paths"]["/jobs/{job_id}/metrics"]["get"]["parameters"]}
+    assert parameters["after"]["schema"]["anyOf"][0]["type"] == "integer"
+    for after in ("", "x", "-1", "1.5", "100001"):
+        answer = api.client.get(f"/jobs/job_none/metrics?after={after}")
+        assert (answer.status_code, list(answer.json()["errors"])) == (422, ["/query/after"])

@@ -2,18 +2,16 @@
 
 import gc
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
-import psutil
 
 from core.db.claims import see_worker
 from core.db.tables import Worker
 from tests.app.conftest import LiveApi
 from tests.app.factory import submit
-from tests.fixtures.servers import PostgresHandle, ValkeyHandle, wait_for
+from tests.fixtures.servers import PostgresHandle, ValkeyHandle, frozen, wait_for
 
 
 def test_health_needs_no_key(api: LiveApi) -> None:
@@ -45,23 +43,9 @@ def test_readiness_before_the_migration(start_api: Callable[..., LiveApi], empty
     assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "not migrated")
 
 
-@contextmanager
-def frozen(server: PostgresHandle | ValkeyHandle) -> Iterator[None]:
-    """A frozen server takes connections and never answers."""
-    process = psutil.Process(server.pid)
-    processes = [process, *process.children()]
-    for process in processes:
-        process.suspend()
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.resume()
-
-
 def test_a_frozen_database_is_a_503_and_not_waited_for(own_api: LiveApi, postgres: PostgresHandle) -> None:
     own_api.services.database.timeout_seconds = 1.0
-    with frozen(postgres):
+    with frozen(postgres.pid):
         assert own_api.client.get("/jobs").status_code == 503
         answer = httpx.get(f"{own_api.url}/readyz")
         assert (answer.status_code, answer.json()["checks"]["database"]) == (503, "no answer")
@@ -107,7 +91,7 @@ def test_a_lost_broker_fails_no_request(start_api: Callable[..., LiveApi]) -> No
 
 def test_a_frozen_broker_holds_no_request_up(own_api: LiveApi, valkey: ValkeyHandle) -> None:
     """More jobs than the rings could be waited for within the client's patience."""
-    with frozen(valkey):
+    with frozen(valkey.pid):
         jobs = [submit(own_api) for _ in range(20)]
         assert own_api.client.post(f"/jobs/{jobs[0]['id']}/cancel").status_code == 202
         assert httpx.get(f"{own_api.url}/readyz").json()["checks"]["broker"] == "no answer"

@@ -3,6 +3,7 @@
 import logging
 import socket
 import time
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -74,8 +75,8 @@ def test_storage_that_fails_does_not_keep_a_job_from_being_deleted(
     assert own_api.client.delete(f"/jobs/{job['id']}").status_code == 204
 
 
-def test_a_body_that_does_not_come_is_given_up(api: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bodies, "IDLE_SECONDS", 0.3)
+def test_a_body_that_does_not_come_is_given_up(start_api: Callable[..., LiveApi]) -> None:
+    api = start_api(body_seconds=0.3)
     address = urlsplit(api.url)
     for path, content_type in (("/jobs", "application/json"), ("/datasets", "multipart/form-data; boundary=x")):
         head = (
@@ -88,7 +89,7 @@ def test_a_body_that_does_not_come_is_given_up(api: LiveApi, monkeypatch: pytest
             assert answer.startswith(b"HTTP/1.1 408"), answer
 
 
-def test_a_body_that_drips_is_given_up(api: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_takes_for_ever_is_given_up(api: LiveApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte in time, the whole never."""
     monkeypatch.setattr(bodies, "JSON_SECONDS", 0.5)
     address = urlsplit(api.url)

@@ -10,9 +10,10 @@ import zipfile
 import pytest
 
 from app.datasets.screening import GLIMPSE_BYTES, MAX_UNPACKED_BYTES, Glimpse, judge
-from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from tests.app.factory import draw_png
 from tests.app.test_dataset_uploads import pack_tar, pack_zip
+from tests.worker.datasets.hostile import Case, all_cases
 
 
 def see(content: bytes, chunk: int = 65536) -> Glimpse:
@@ -93,3 +94,61 @@ def test_damaged_archives_never_raise() -> None:
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             for name in ("a.zip", "a.tar.gz"):
                 judge(name, see(bytes(damaged)))
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
+def test_a_hostile_archive_is_refused_or_left_to_the_worker(case: Case) -> None:
+    """This runs in the API's process: it may neither raise nor dwell on it. The worker's tests say who refuses what."""
+    fault = judge(case.filename, see(case.data))
+    assert fault is None or isinstance(fault, UserError)
+
+
+def pack_pax(value: bytes, name: str = "a.txt") -> bytes:
+    """An entry behind an extended header."""
+    extended, entry = tarfile.TarInfo("pax"), tarfile.TarInfo(name)
+    extended.type, extended.size, entry.size = tarfile.XHDTYPE, len(value), 0
+    padding = bytes(-len(value) % 512)
+    return extended.tobuf() + value + padding + entry.tobuf() + bytes(1024)
+
+
+def test_a_header_that_costs_others_minutes_is_passed_over() -> None:
+    """CVE-2024-6232: endless digits, for an expression that backtracks over them. CVE-2025-8194: negative lengths."""
+    for value in (b"9" * (GLIMPSE_BYTES - 4096), b"-1 path=a.png\n" * 10_000, b"20 GNU.sparse.map=" + b"1," * 100_000):
+        assert judge("a.tar", see(pack_pax(value))) is None, "the true name is in the header: the worker reads it"
+        assert judge("a.tar", see(pack_pax(value, "a.png"))) is None
+
+
+def test_what_tar_programs_write_is_understood() -> None:
+    """Long and foreign names are in headers of their own, in three dialects."""
+    for dialect in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        for name in ("a.png", f"{'folder/' * 12}a.png"):
+            assert judge("a.tar", see(pack_dialect(dialect, "notes.txt", name))) is None
+        assert isinstance(judge("a.tar", see(pack_dialect(dialect, "notes.txt"))), DatasetRejected)
+        assert isinstance(judge("a.tar", see(pack_dialect(dialect))), ArchiveRejected)
+    for dialect in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        for name in (f"{'n' * 200}.png", "\N{CAT FACE}.png"):
+            assert judge("a.tar", see(pack_dialect(dialect, name))) is None
+
+
+def pack_dialect(dialect: int, *names: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=dialect) as archive:
+        for name in names:
+            archive.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
+
+
+def test_a_compressed_file_of_several_streams_is_left_to_the_worker() -> None:
+    content = pack_tar({"notes.txt": b"x" * 5000, "a.png": draw_png()})
+    parts = gzip.compress(content[:3000]) + gzip.compress(content[3000:])
+    assert judge("a.tar.gz", see(parts)) is None
+
+
+@pytest.mark.parametrize("name", ["../../a.png", "..\\a.png", "/etc/a.png", "inner.zip", "a/../b.jpg"])
+def test_hostile_names_alone_are_left_to_the_worker_who_names_the_fault(name: str) -> None:
+    assert judge("a.zip", see(pack_zip({name: b"x"}))) is None
+
+
+@pytest.mark.parametrize("name", ["._a.png", "__MACOSX/a.png", ".hidden/a.png"])
+def test_hidden_twins_are_no_images(name: str) -> None:
+    assert isinstance(judge("a.zip", see(pack_zip({name: b"x"}))), DatasetRejected)

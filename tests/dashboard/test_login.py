@@ -218,3 +218,16 @@ def test_only_the_pages_own_files_are_served(browsing: httpx.Client, running_api
     log_in(browsing, running_api)
     assert browsing.get(f"/ui/static/{name}").status_code in {303, 404}
     assert browsing.get("/ui/static/style.css").headers["content-type"].startswith("text/css")
+
+
+@pytest.mark.parametrize(("scope", "hidden"), [("read", True), ("jobs", False)])
+def test_only_who_may_change_a_job_is_offered_to(
+    browsing: httpx.Client, running_api: RunningApi, scope: str, hidden: bool
+) -> None:
+    job = ScriptedJob(running_api)
+    job.start()
+    with httpx.Client(base_url=running_api.url, headers={"Authorization": f"Bearer {running_api.api_key}"}) as admin:
+        made = admin.post("/keys", json={"name": "guest", "scopes": ["read", scope]}).raise_for_status().json()
+    browsing.post("/ui/login", data={"api_key": made["secret"]}, headers=HERE)
+    page = browsing.get(f"/ui/jobs/{job.id}").text
+    assert re.search(r'<div class="actions" *(hidden)?>\s*<form', page)[1] == ("hidden" if hidden else None)  # type: ignore[index]

@@ -1,11 +1,12 @@
-// The loss curve: each step faintly, and a running mean in front of it. Drawn with SVG, read with pointer or arrow keys.
+// The loss curve: each step faintly, a running mean in front of it, and the held-out loss as dots on a line of their
+// own. Drawn with SVG, read with pointer or arrow keys.
 
 const SPACE = { top: 12, right: 14, bottom: 26, left: 48 };
 const SVG = "http://www.w3.org/2000/svg";
 
 export class LossChart {
   constructor(svg, readout) {
-    Object.assign(this, { svg, readout, points: [], numSteps: 0, at: null, waiting: false, ended: false });
+    Object.assign(this, { svg, readout, points: [], held: [], numSteps: 0, at: null, waiting: false, ended: false });
     svg.addEventListener("pointermove", (event) => this.point(event.offsetX));
     svg.addEventListener("pointerleave", () => this.select(null));
     svg.addEventListener("keydown", (event) => this.press(event));
@@ -13,7 +14,8 @@ export class LossChart {
     new ResizeObserver(() => this.request()).observe(svg);
   }
 
-  add(metrics, numSteps) {
+  add(metrics, validations, numSteps) {
+    this.held = validations.map(([step, loss]) => ({ step, loss }));
     const last = this.points.at(-1)?.step ?? -1;
     this.points.push(...metrics.filter((metric) => metric.step > last));
     this.numSteps = numSteps;
@@ -50,15 +52,22 @@ export class LossChart {
     const mean = this.points.map((point, index) => [this.x(point.step), this.y(this.smooth[index])]);
     this.shape("polyline", { class: "raw", points: join(thin(raw, width)) });
     this.shape("polyline", { class: "smooth", points: join(thin(mean, width)) });
+    this.heldOut();
     if (this.at !== null) this.mark(height);
     const first = this.smooth[0].toFixed(4), last = this.smooth.at(-1).toFixed(4);
     this.svg.setAttribute("aria-label", `Training loss over ${this.points.length} steps, from ${first} to ${last}. Arrow keys read single steps.`);
   }
 
+  heldOut() {
+    const held = this.held.map((point) => [this.x(point.step), this.y(point.loss)]);
+    if (held.length > 1) this.shape("polyline", { class: "held", points: join(held) });
+    for (const [cx, cy] of held) this.shape("circle", { class: "held-dot", cx, cy, r: 3 });
+  }
+
   // The top leaves out the highest two in a hundred, which would flatten all the rest; they run out at the edge.
   scale(width, height) {
     const losses = this.points.map((point) => point.loss).sort((a, b) => a - b);
-    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth) * 1.04;
+    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth, ...this.held.map((point) => point.loss)) * 1.04;
     const bottom = Math.max(0, losses[0] - (top - losses[0]) * 0.06);
     const right = Math.max(this.numSteps, this.points.at(-1).step);
     const inner = { width: width - SPACE.left - SPACE.right, height: height - SPACE.top - SPACE.bottom };
@@ -109,7 +118,9 @@ export class LossChart {
   select(index) {
     this.at = index;
     const point = index === null ? null : this.points[index];
-    this.readout.textContent = point ? `Step ${point.step} · loss ${point.loss.toFixed(4)} · mean ${this.smooth[index].toFixed(4)}` : "";
+    const held = point && this.held.findLast((candidate) => candidate.step <= point.step);
+    const judged = held ? ` · held-out loss ${held.loss.toFixed(4)} at step ${held.step}` : "";
+    this.readout.textContent = point ? `Step ${point.step} · loss ${point.loss.toFixed(4)} · mean ${this.smooth[index].toFixed(4)}${judged}` : "";
     this.request();
   }
 

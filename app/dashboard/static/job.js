@@ -16,7 +16,8 @@ function showNews(news) {
   job = news.job;
   news.events.forEach(showEvent);
   showJob();
-  chart.add(news.metrics, job.num_steps);
+  chart.add(news.metrics, news.validations, job.num_steps);
+  find("held-hint").hidden = !news.validations.length;
   sheet.add(news.samples);
   if (!news.has_more) showAbsence();
 }

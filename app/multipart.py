@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from core.domain.errors import InvalidRequest
+from core.domain.errors import InvalidRequest, TooLarge
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,24 @@ async def read_events(body: AsyncIterator[bytes], content_type: str) -> AsyncIte
         raise InvalidRequest(f"The multipart body is malformed: {error}.") from error
     if not collector.ended:
         raise InvalidRequest("The multipart body ends before its last boundary; send it again, whole.")
+
+
+async def data_of(events: AsyncIterator[Event]) -> AsyncIterator[bytes]:
+    """The bytes of the part whose start was just read, to its end."""
+    async for event in events:
+        if not isinstance(event, PartData):
+            return
+        yield event.data
+
+
+async def read_field(name: str, chunks: AsyncIterator[bytes], max_bytes: int) -> bytes:
+    """A plain field's value. Raises TooLarge."""
+    value = b""
+    async for chunk in chunks:
+        value += chunk
+        if len(value) > max_bytes:
+            raise TooLarge(f"The field {name[:80]!r} is longer than {max_bytes} bytes.")
+    return value
 
 
 def _decode(value: bytes) -> str:

@@ -1,0 +1,131 @@
+"""/adapters: find, download, import, change, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.adapters import service
+from app.adapters.receiving import FILE_FIELD
+from app.adapters.schemas import AdapterChange, AdapterOut
+from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.files import SAFETENSORS, file_responses, send_file
+from app.openapi import problems
+from app.pages import Page
+from core.db import adapters
+from core.domain.artifacts import AdapterFormat
+from core.domain.errors import UnsupportedMedia
+
+router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
+
+Words = Annotated[str | None, Query(min_length=1, max_length=200, pattern=PLAIN)]
+
+FORM: dict[str, Any] = {
+    "type": "object",
+    "required": [FILE_FIELD, "model"],
+    "properties": {
+        FILE_FIELD: {"type": "string", "format": "binary", "description": "A .safetensors file of kohya or diffusers."},
+        "model": {"type": "string", "description": "The id of the base that it is for."},
+        "name": {"type": "string", "maxLength": 100, "description": "By default the file's."},
+        "trigger": {"type": "string", "maxLength": 100, "description": "By default what the file says."},
+        "tags": {"type": "string", "description": "Parted by commas."},
+    },
+}
+IMPORT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": FORM,
+                "example": {FILE_FIELD: "ink.safetensors", "model": "tiny", "tags": "style, ink"},
+                "encoding": {FILE_FIELD: {"contentType": "application/octet-stream"}},
+            }
+        },
+    }
+}
+
+
+@router.get("", responses=problems("invalid-request"))
+async def list_adapters(
+    caller: CallerDep,
+    database: DatabaseDep,
+    model: Words = None,
+    trigger: Words = None,
+    tag: Words = None,
+    text: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, pattern=PLAIN, description="In the name, description or trigger."),
+    ] = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[AdapterOut]:
+    """Newest first: what jobs made, and what was imported."""
+    rows, has_more = await database.run(
+        adapters.list_adapters,
+        caller.tenant_id,
+        model=model,
+        trigger=trigger,
+        tag=tag,
+        words=text,
+        after=after,
+        limit=limit,
+    )
+    return Page[AdapterOut].of([AdapterOut.of(row) for row in rows], lambda adapter: adapter.id, has_more=has_more)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=AdapterOut,
+    openapi_extra=IMPORT_BODY,
+    responses=problems(
+        *("invalid-request", "not-found", "wrong-state", "weights-rejected", "too-large"),
+        *("unsupported-media", "unsupported-weights"),
+    ),
+)
+async def import_adapter(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> AdapterOut:
+    """Takes a .safetensors that was made elsewhere, for one base. It is `checking` until a worker has read it:
+    `GET /adapters/{id}` then says `ready`, or `rejected` with the reason.
+    """
+    content_type = request.headers.get("content-type", "")
+    if not content_type.startswith("multipart/form-data"):
+        raise UnsupportedMedia(f"Send the file as multipart/form-data, in the field `{FILE_FIELD}`, and the `model`.")
+    adapter = await service.import_file(services, caller.tenant_id, request.stream(), content_type)
+    services.doorbell.ring("validate")
+    services.doorbell.ring("train")
+    response.headers["Location"] = f"/adapters/{adapter.id}"
+    return AdapterOut.of(adapter)
+
+
+@router.get("/{adapter_id}", responses=problems("not-found"))
+async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
+    return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
+
+
+@router.patch("/{adapter_id}", responses=problems("not-found", "invalid-request", "too-large", "unsupported-media"))
+async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
+    """Its files never change."""
+    changes = body.to_changes()
+    return AdapterOut.of(await database.run(adapters.change_adapter, caller.tenant_id, adapter_id, changes))
+
+
+@router.delete("/{adapter_id}", status_code=204, responses=problems("not-found", "wrong-state"))
+async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDep) -> None:
+    """Deletes an imported adapter that no unfinished job starts from, and its files. A job's goes with its job."""
+    await service.delete(services, caller.tenant_id, adapter_id)
+
+
+@router.get(
+    "/{adapter_id}/download",
+    response_class=Response,
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "invalid-request")},
+)
+async def download_adapter_file(
+    adapter_id: Id,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
+) -> Response:
+    """The .safetensors: `kohya` for A1111, Forge, ComfyUI and sd-scripts, or `diffusers`."""
+    file = await services.database.run(service.find_file, caller.tenant_id, adapter_id, adapter_format)
+    return await send_file(request, services.storage, file)

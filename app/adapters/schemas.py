@@ -1,0 +1,152 @@
+"""Adapters as the API shows and takes them."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.deps import PLAIN
+from app.jobs.schemas import File, example
+from core.db.tables import Adapter
+from core.domain.adoption import AdapterSource, AdapterStatus
+from core.domain.artifacts import AdapterFormat
+from core.domain.model import Family
+from core.domain.proof import LoadProof
+from core.domain.spec import AdapterType
+
+FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
+MAX_TAGS = 20
+
+_ID = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
+_URL = f"/adapters/{_ID}"
+_FILE = {"sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "size": 1_313_096}
+EXAMPLE: dict[str, Any] = {
+    "id": _ID,
+    "object": "adapter",
+    "status": "ready",
+    "source": "job",
+    "name": "blip",
+    "trigger": "blip",
+    "description": "",
+    "tags": ["mascot"],
+    "model": "tiny",
+    "model_sha256": _FILE["sha256"],
+    "family": "sd1",
+    "type": "locon",
+    "rank": 8,
+    "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
+    "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in FORMATS},
+    "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97, "concept": 0.88},
+    "proofs": {},
+    "error": None,
+    "setback": None,
+    "created_at": "2026-01-31T12:01:14Z",
+    "urls": {"self": _URL, "download": f"{_URL}/download"},
+}
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN)]
+Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50, pattern=PLAIN)]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)]
+Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
+
+
+class AdapterImport(BaseModel):
+    """The fields beside an imported file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Line
+    name: Line | None = None
+    trigger: Line | None = None
+    tags: Tags = ()
+
+
+class AdapterChange(BaseModel):
+    """What is given is changed."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Blip", "tags": ["mascot"]}]})
+
+    name: Line | None = None
+    description: Text | None = None
+    tags: Tags | None = None
+
+    def to_changes(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude_none=True)
+
+
+class Refusal(BaseModel):
+    """Why an import was rejected, and what to do."""
+
+    type: str
+    title: str
+    detail: str
+
+
+class AdapterMetrics(BaseModel):
+    """What the training measured. Scores go from 0 to 1."""
+
+    loss: float | None = None
+    step: int | None = Field(None, description="The step whose weights the adapter has.")
+    num_steps: int | None = Field(None, description="How many steps were trained.")
+    validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
+    base_validation_loss: float | None = Field(None, description="The same without the adapter.")
+    retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
+    concept: float | None = Field(None, description="How near the samples came to the images of the concept.")
+    concept_reference: str | None = Field(None, description="The images that the concept score is held against.")
+
+
+class AdapterUrls(BaseModel):
+    self: str
+    download: str
+
+
+class AdapterOut(BaseModel):
+    """An adapter of a job, or an imported one: `checking` until a worker has read its file, then `ready`, or
+    `rejected` with the reason in ``error``.
+    """
+
+    model_config = example(EXAMPLE)
+
+    id: str
+    object: Literal["adapter"] = "adapter"
+    status: AdapterStatus
+    source: AdapterSource
+    name: str
+    trigger: str = Field(description="The phrase that calls the concept in prompts; may be empty.")
+    description: str
+    tags: list[str]
+    model: str = Field(description="The base that it was trained on, or was checked against.")
+    model_sha256: str
+    family: Family
+    type: AdapterType | None = Field(description="Null before an import was checked.")
+    rank: int | None = Field(description="The highest of its layers.")
+    job: str | None = Field(description="The job that made it, with which it goes.")
+    files: dict[AdapterFormat, File]
+    metrics: AdapterMetrics | None = Field(description="Null for imports.")
+    proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools read each file whole.")
+    error: Refusal | None
+    setback: str | None = Field(description="Why an import's check is put off, for no fault of the file's.")
+    created_at: datetime
+    urls: AdapterUrls
+
+    @classmethod
+    def of(cls, row: Adapter) -> Self:
+        url = f"/adapters/{row.id}"
+        shown = {name: getattr(row, name) for name in _AS_THEY_ARE}
+        found: dict[str, Any] = {
+            "model": row.model_id,
+            "job": row.job_id,
+            "files": {
+                name: {**row.files[name], "url": f"{url}/download?format={name}"}
+                for name in FORMATS
+                if name in row.files
+            },
+            "urls": {"self": url, "download": f"{url}/download"},
+        }
+        return cls.model_validate({**shown, **found})
+
+
+_AS_THEY_ARE = (
+    *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
+    *("metrics", "proofs", "error", "setback", "created_at"),
+)

@@ -1,0 +1,55 @@
+"""What a key must be allowed for each route: one table, looked at before anything of a request is read."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from app.auth.service import Caller
+from core.domain.errors import Forbidden
+from core.domain.keys import Scope
+
+Need = Scope | Literal["operator"]
+
+LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+NEEDS: dict[str, tuple[Need, Need]] = {
+    # the path's first part: (to look, to change)
+    "datasets": ("read", "jobs"),
+    "models": ("read", "operator"),
+    "jobs": ("read", "jobs"),
+    "adapters": ("read", "jobs"),
+    "generations": ("read", "jobs"),
+    "webhooks": ("jobs", "jobs"),  # to look at the secret is to be able to sign
+    "workers": ("read", "read"),
+    "usage": ("read", "admin"),
+    "keys": ("admin", "admin"),
+    "audit": ("admin", "admin"),
+    "tenants": ("operator", "operator"),
+    "metrics": ("operator", "operator"),
+}
+"""Every route with a key must stand here; a test holds that. What does not is no route, and answered with 404."""
+
+
+def find_need(method: str, path: str) -> Need | None:
+    """None where there is no such route."""
+    needs = NEEDS.get(path.lstrip("/").partition("/")[0])
+    return needs and needs[method not in LOOKING]
+
+
+def require(caller: Caller, need: Need | None) -> None:
+    """Raises Forbidden, naming the scope."""
+    if need == "operator":
+        require_operator(caller)
+    elif need is not None and not allows(caller.scopes, need):
+        has = ", ".join(sorted(caller.scopes)) or "none"
+        raise Forbidden(f"This needs a key with the scope {need}; yours has: {has}. Ask an admin of yours for one.")
+
+
+def require_operator(caller: Caller) -> None:
+    """Raises Forbidden."""
+    if not caller.is_operator:
+        raise Forbidden("This needs the operator's own admin key; it lies in the file admin.key of the service's home.")
+
+
+def allows(scopes: Iterable[str], need: Scope) -> bool:
+    """`admin` includes the others; `read` and `jobs` do not include each other."""
+    return not {need, "admin"}.isdisjoint(scopes)

@@ -1,0 +1,60 @@
+"""A tenant's caps on one job: what a spec leaves open is chosen within them, what it asks beyond them is refused."""
+
+from collections.abc import Callable
+
+from core.domain.errors import InvalidSpec
+from core.domain.limits import Limits
+from core.domain.model import ModelInfo
+from core.domain.plan import TrainPlan
+from core.domain.spec import TrainingSpec
+
+
+def plan_within(
+    resolve: Callable[[TrainingSpec], TrainPlan], spec: TrainingSpec, model: ModelInfo, limits: Limits
+) -> TrainPlan:
+    """Raises InvalidSpec."""
+    plan = resolve(spec)
+    narrowed = narrow(spec, plan, model, limits)
+    if narrowed != spec:
+        plan = resolve(narrowed)
+    refuse_excess(plan, limits)
+    return plan
+
+
+def narrow(spec: TrainingSpec, plan: TrainPlan, model: ModelInfo, limits: Limits) -> TrainingSpec:
+    """Rank and resolution as the caps have them, where the spec names none and the plan's choice is above."""
+    changes: dict[str, object] = {}
+    if spec.adapter.rank is None and limits.rank is not None and plan.rank > limits.rank:
+        changes["adapter"] = spec.adapter.model_copy(update={"rank": limits.rank})
+    if spec.resolution is None and limits.resolution is not None and plan.resolution > limits.resolution:
+        fitting = limits.resolution // model.resolution_step * model.resolution_step
+        if 2 * fitting >= model.resolution:  # below, the base has nothing to learn with: the excess is told
+            changes["resolution"] = fitting
+    return spec.model_copy(update=changes)
+
+
+def refuse_excess(plan: TrainPlan, limits: Limits) -> None:
+    asked = (
+        ("/adapter/rank", plan.rank, limits.rank),
+        ("/text_encoder/rank", plan.text_encoder_rank or 0, limits.rank),
+        ("/resolution", plan.resolution, limits.resolution),
+    )
+    refuse({pointer: (value, cap) for pointer, value, cap in asked if cap is not None and value > cap})
+
+
+def refuse_large_set(num_images: int, limits: Limits) -> None:
+    """Raises InvalidSpec."""
+    cap = limits.images_per_dataset
+    if cap is not None and num_images > cap:
+        refuse({"/dataset": (num_images, cap)})
+
+
+def refuse(excess: dict[str, tuple[int, int]]) -> None:
+    if not excess:
+        return
+    told = {pointer: f"is {value:,}, and your quota allows {cap:,}" for pointer, (value, cap) in excess.items()}
+    named = "; ".join(f"{pointer} {message}" for pointer, message in told.items())
+    raise InvalidSpec(
+        f"{named}. Ask for less, or the operator for a larger quota.",
+        {pointer: [message] for pointer, message in told.items()},
+    )

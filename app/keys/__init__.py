@@ -1,0 +1,1 @@
+"""API keys, as admins make, list, rotate and revoke them."""

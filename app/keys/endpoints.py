@@ -1,0 +1,53 @@
+"""/keys: make, list, rotate and revoke API keys."""
+
+from fastapi import APIRouter
+
+from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, TenantOf, needs_key
+from app.keys import service
+from app.keys.schemas import KeyOut, KeyRequest, NewKey, RotationRequest
+from app.openapi import problems
+from app.pages import Page
+
+router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[needs_key])
+
+BODY_PROBLEMS = ("invalid-request", "too-large", "unsupported-media")
+
+
+@router.post("", status_code=201, responses=problems("not-found", *BODY_PROBLEMS))
+async def create_key(body: KeyRequest, caller: CallerDep, database: DatabaseDep, tenant: TenantOf = None) -> NewKey:
+    """Its `secret` is shown in this answer alone. The tenant may stand in the body or in the query."""
+    made = await database.run(service.create, caller, body, tenant)
+    return NewKey.of(made.row, secret=made.secret)
+
+
+@router.get("", responses=problems("not-found", "invalid-request"))
+async def list_keys(
+    caller: CallerDep,
+    database: DatabaseDep,
+    tenant: TenantOf = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[KeyOut]:
+    """Newest first, the revoked ones too."""
+    rows, has_more = await database.run(service.list_page, caller, tenant, after=after, limit=limit)
+    return Page[KeyOut].of([KeyOut.of(row) for row in rows], lambda key: key.id, has_more=has_more)
+
+
+@router.post("/{key_id}/rotate", status_code=201, responses=problems("not-found", "wrong-state", *BODY_PROBLEMS))
+async def rotate_key(
+    key_id: Id,
+    caller: CallerDep,
+    services: ServicesDep,
+    body: RotationRequest = RotationRequest(),
+    tenant: TenantOf = None,
+) -> NewKey:
+    """A new key that may do the same, until the same day. The old one stays valid for the overlap."""
+    settings, overlap = services.settings, body.overlap_seconds
+    made = await services.database.run(service.rotate, settings, caller, tenant, key_id, overlap)
+    return NewKey.of(made.row, secret=made.secret)
+
+
+@router.delete("/{key_id}", status_code=204, responses=problems("not-found", "wrong-state", "invalid-request"))
+async def revoke_key(key_id: Id, caller: CallerDep, services: ServicesDep, tenant: TenantOf = None) -> None:
+    """At once and for good, with the sessions of the dashboard that stand for it."""
+    await services.database.run(service.revoke, services.settings, caller, tenant, key_id)

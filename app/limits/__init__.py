@@ -1,0 +1,1 @@
+"""How fast and how much at once: rates of keys and of failed keys, bodies, uploads."""

@@ -1,0 +1,38 @@
+"""How many bodies of one tenant are stored at the same time: each holds a thread for as long as its client sends."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core.domain.errors import QuotaExceeded
+
+RETRY_SECONDS = 5
+
+
+class UploadPlaces:
+    """Of one process."""
+
+    def __init__(self, num_places: int) -> None:
+        self._num_places = num_places
+        self._taken: Counter[str] = Counter()
+
+    def count(self, tenant_id: str) -> int:
+        """How many are under way."""
+        return self._taken[tenant_id]
+
+    @contextmanager
+    def take(self, tenant_id: str) -> Iterator[None]:
+        """Raises QuotaExceeded."""
+        if self._taken[tenant_id] >= self._num_places:
+            raise QuotaExceeded(
+                f"{self._num_places:,} of {self._num_places:,} uploads at the same time are under way. Wait until one "
+                "has ended.",
+                retry_after_seconds=RETRY_SECONDS,
+            )
+        self._taken[tenant_id] += 1
+        try:
+            yield
+        finally:
+            self._taken[tenant_id] -= 1
+            if not self._taken[tenant_id]:
+                del self._taken[tenant_id]

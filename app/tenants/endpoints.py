@@ -1,0 +1,24 @@
+"""/tenants: for the operator."""
+
+from fastapi import APIRouter
+
+from app.deps import DEFAULT_PAGE, After, DatabaseDep, Limit, needs_key
+from app.openapi import problems
+from app.pages import Page
+from app.tenants.schemas import TenantOut, TenantRequest
+from core.db import tenants
+
+router = APIRouter(prefix="/tenants", tags=["tenants"], dependencies=[needs_key])
+
+
+@router.post("", status_code=201, responses=problems("forbidden", "invalid-request", "too-large", "unsupported-media"))
+async def create_tenant(body: TenantRequest, database: DatabaseDep) -> TenantOut:
+    """Sees nothing of the others, nor they of it. Bases and workers are shared."""
+    return TenantOut.of(await database.run(tenants.insert_tenant, body.name))
+
+
+@router.get("", responses=problems("forbidden", "invalid-request"))
+async def list_tenants(database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE) -> Page[TenantOut]:
+    """The default tenant, then the others, newest first."""
+    rows, has_more = await database.run(tenants.list_tenants, after=after, limit=limit)
+    return Page[TenantOut].of([TenantOut.of(row) for row in rows], lambda tenant: tenant.id, has_more=has_more)

@@ -1,0 +1,47 @@
+"""What became of a job's webhooks, and the secret that signs them."""
+
+from fastapi import APIRouter, Response
+
+from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, DoorbellDep, Id, Limit, needs_key
+from app.openapi import problems
+from app.pages import Page
+from app.webhooks import service
+from app.webhooks.schemas import DeliveryOut, SecretOut
+from core.db import webhooks
+
+router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
+
+
+@router.get("/jobs/{job_id}/deliveries", responses=problems("not-found", "invalid-request"))
+async def list_deliveries(
+    job_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+) -> Page[DeliveryOut]:
+    """What the job's receiver was told or is yet to be told, in the order of the events, with every try."""
+    rows, has_more = await database.run(service.list_deliveries, caller.tenant_id, job_id, after=after, limit=limit)
+    return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
+
+
+@router.post("/jobs/{job_id}/deliveries/{delivery_id}/redeliver", status_code=202, responses=problems("not-found"))
+async def redeliver(
+    job_id: Id, delivery_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep
+) -> DeliveryOut:
+    """Sends it once more, now, whatever became of it, under the same `webhook-id`."""
+    row = await database.run(service.redeliver, caller.tenant_id, job_id, delivery_id)
+    doorbell.ring("deliver")
+    return DeliveryOut.of(row)
+
+
+@router.get("/webhooks/secret", responses=problems())
+async def get_webhook_secret(caller: CallerDep, database: DatabaseDep, response: Response) -> SecretOut:
+    """Made when it is first asked for."""
+    response.headers["Cache-Control"] = "no-store"
+    secret = await database.run(webhooks.read_secret, caller.tenant_id)
+    return SecretOut(secret=secret.secret, previous_valid_until=secret.previous_until)
+
+
+@router.post("/webhooks/secret/rotate", responses=problems())
+async def rotate_webhook_secret(caller: CallerDep, database: DatabaseDep, response: Response) -> SecretOut:
+    """Makes a new one. For a day the old one signs as well, so that receivers can change over one by one."""
+    response.headers["Cache-Control"] = "no-store"
+    secret = await database.run(webhooks.rotate_secret, caller.tenant_id)
+    return SecretOut(secret=secret.secret, previous_valid_until=secret.previous_until)
