@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.errors import CommandError
-from cli.home import DEFAULT_HOME
+from cli.home import DEFAULT_HOME, Home
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -33,7 +33,7 @@ def find_connection(environ: Mapping[str, str]) -> Connection:
 def read_running_url(home: Path) -> str | None:
     """Where the `atelier up` of this home listens; None when none was told."""
     try:
-        told = json.loads((home / "run" / "api.json").read_text())
+        told = json.loads(Home(home).address_file.read_text())
     except (OSError, ValueError):
         return None
     url = told.get("url") if isinstance(told, dict) else None

@@ -35,6 +35,7 @@ class Credentials:
     owner_password: str
     app_password: str
     valkey_password: str
+    api_password: str
     valkey_port: int | None = None
     in_home: bool | None = None
 
@@ -50,6 +51,11 @@ class Home:
     @property
     def log(self) -> Path:
         return self.path / "log"
+
+    @property
+    def address_file(self) -> Path:
+        """Where the API listens, while it does: by this the commands find it."""
+        return self.run / "api.json"
 
     @property
     def admin_key_file(self) -> Path:
@@ -125,17 +131,25 @@ def write_private(path: Path, text: str) -> None:
 def load_credentials(home: Home) -> Credentials:
     """Raises StartError when the file is there but is not what this program wrote."""
     try:
-        return Credentials(**json.loads(home.credentials_file.read_text()))
+        known = json.loads(home.credentials_file.read_text())
+        credentials = Credentials(**{"api_password": _make_password(), **known})
     except FileNotFoundError:
         return _make_credentials(home)
     except (ValueError, TypeError) as error:
         raise StartError(f"{home.credentials_file} is damaged ({error}); restore it from a copy.") from error
+    if "api_password" not in known:  # the home of a version in which the API had no role of its own
+        save_credentials(home, credentials)
+    return credentials
+
+
+def _make_password() -> str:
+    """Hexadecimal, because it stands in URLs and configuration files unquoted."""
+    return secrets.token_hex(24)
 
 
 def _make_credentials(home: Home) -> Credentials:
-    # Hexadecimal, because these stand in URLs and configuration files unquoted.
-    owner, app, valkey = (secrets.token_hex(24) for _ in range(3))
-    credentials = Credentials(secrets.token_hex(8), owner, app, valkey)
+    owner, app, valkey, api = (_make_password() for _ in range(4))
+    credentials = Credentials(secrets.token_hex(8), owner, app, valkey, api)
     save_credentials(home, credentials)
     return credentials
 

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from cli import processes
+from cli import adapters, commands, datasets, keys, processes
 from cli.doctor import doctor
 from cli.errors import CommandError
 from cli.up import up
@@ -35,6 +35,11 @@ app.add_typer(processes.worker, name="worker")
 app.command()(processes.steward)
 app.command()(processes.migrate)
 app.command()(doctor)
+commands.register(app)
+app.add_typer(datasets.datasets, name="datasets")
+app.add_typer(adapters.adapters, name="adapters")
+app.add_typer(keys.keys, name="keys")
+app.add_typer(keys.tenants, name="tenants")
 
 if __name__ == "__main__":
     app()

@@ -43,14 +43,28 @@ class TrainRequest:
         return str(name)[:MAX_NAME_CHARS]
 
 
+class SpecLoader(yaml.SafeLoader):
+    """YAML as JSON would say it: `on`, `off`, `yes` and dates are words, and `1e-4` is a number, as in YAML 1.2."""
+
+
+SpecLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+SpecLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+_POWER_OF_TEN = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
+SpecLoader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+0123456789"))
+
+
 def read_spec(path: Path) -> dict[str, Any]:
     """A TrainingSpec in JSON or YAML; what it says is checked by the service. Raises UsageError."""
     try:
         text = path.read_text(encoding="utf-8")
-        spec = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+        spec = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, SpecLoader)  # noqa: S506
+        json.dumps(spec, allow_nan=False)
     except OSError as error:
         raise UsageError(f"The spec {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise UsageError(f"The spec {path} is not valid JSON or YAML: {' '.join(str(error).split())}") from error
     if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
         raise UsageError(f'The spec {path} must hold an object of fields, such as {{"steps": 300}}.')
@@ -64,8 +78,11 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
 
     Raises ClientError, CommandError, and JobStopped on Ctrl-C once there is a job.
     """
-    dataset = send_dataset(client, request, reporter)
-    job = client.create_job({"name": request.name, **request.spec, "dataset": dataset.id})
+    body = {"name": request.name, **request.spec}
+    selection = select_files(request.path)
+    client.check_spec(body)
+    dataset = send_dataset(client, selection, request.name, reporter)
+    job = client.create_job({**body, "dataset": dataset.id})
     reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
     ended = follow(client, job, reporter)
     if ended.status == "succeeded":
@@ -73,13 +90,12 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
     return ended
 
 
-def send_dataset(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> Dataset:
-    selection = select_files(request.path)
+def send_dataset(client: AtelierClient, selection: Selection, name: str, reporter: Reporter) -> Dataset:
     warn_of_skipped(selection, reporter)
     with reporter.uploading(selection.size) as hear:
-        sent = client.upload_dataset(selection, name=request.name, on_bytes=hear)
+        sent = client.upload_dataset(selection, name=name, on_bytes=hear)
     with reporter.checking():
-        dataset = client.wait_for_dataset(sent.id)
+        dataset = client.wait_for_dataset(sent.id, on_setback=lambda why: reporter.warn("setback", why))
     report_dataset(dataset, reporter)
     return dataset
 
@@ -129,13 +145,13 @@ def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
 
 
 def collect(client: AtelierClient, job: Job, out: Path, reporter: Reporter) -> None:
-    """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of the last samples, into ``out``."""
+    """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of its own step's samples, into ``out``."""
     save_adapter(client, job, out / f"{file_name(job.name)}.safetensors", "kohya", reporter)
-    steps = [samples.step for samples in client.list_samples(job.id)]
-    if steps:
+    samples = (job.result or {}).get("samples")
+    if samples:
         grid = out / f"{file_name(job.name)}-grid.png"
-        sha256 = client.download_grid(job.id, max(steps), grid)
-        reporter.say("grid", f"Samples  {grid}", path=str(grid), sha256=sha256, step=max(steps))
+        sha256 = client.download_grid(job.id, samples["step"], grid)
+        reporter.say("grid", f"Samples  {grid}", path=str(grid), sha256=sha256, step=samples["step"])
 
 
 def save_adapter(

@@ -18,7 +18,7 @@ MIGRATION_TIMEOUT_SECONDS = 600.0
 DRAIN_TIMEOUT_SECONDS = 60.0
 
 # Kept from the children that have no use for them: these open everything.
-_SECRETS = ("DATABASE_OWNER_URL", "ATELIER_API_KEY")
+_SECRETS = ("DATABASE_OWNER_URL", "DATABASE_API_URL", "ATELIER_API_KEY")
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,14 @@ def build_tree(home: Home, plan: TreePlan, environ: Mapping[str, str]) -> list[l
         "REDIS_URL": servers.redis_url,
         "PYTHONUNBUFFERED": "1",
     }
-    migration = _migration({**env, "DATABASE_OWNER_URL": servers.owner_url})
+    migration = _migration({**env, "DATABASE_OWNER_URL": servers.owner_url, "DATABASE_API_URL": servers.api_url})
     embedded = [[service] for service in servers.services]
-    return [[warden_service(home, programs.ROOT, base)], *embedded, [migration], _application(plan, env)]
+    return [
+        [warden_service(home, programs.ROOT, base)],
+        *embedded,
+        [migration],
+        _application(plan, env, servers.api_url),
+    ]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class _Servers:
     services: tuple[Service, ...]
     database_url: str
     owner_url: str
+    api_url: str
     redis_url: str
 
 
@@ -63,15 +69,16 @@ def _embed_servers(home: Home, environ: Mapping[str, str]) -> _Servers:
     services: list[Service] = []
     database_url, redis_url = environ.get("DATABASE_URL"), environ.get("REDIS_URL")
     owner_url = environ.get("DATABASE_OWNER_URL") or database_url
-    if not database_url or not owner_url:
+    api_url = environ.get("DATABASE_API_URL") or database_url
+    if not database_url or not owner_url or not api_url:
         postgres = open_postgres(home, open_place(home))
-        database_url, owner_url = postgres.app_url, postgres.owner_url
+        database_url, owner_url, api_url = postgres.app_url, postgres.owner_url, postgres.api_url
         services.append(postgres.service())
     if not redis_url:
         valkey = open_valkey(home, open_place(home))
         redis_url = valkey.url
         services.append(valkey.service())
-    return _Servers(tuple(services), database_url, owner_url, redis_url)
+    return _Servers(tuple(services), database_url, owner_url, api_url, redis_url)
 
 
 def _migration(env: Mapping[str, str]) -> Service:
@@ -85,12 +92,12 @@ def _migration(env: Mapping[str, str]) -> Service:
     )
 
 
-def _application(plan: TreePlan, env: Mapping[str, str]) -> list[Service]:
+def _application(plan: TreePlan, env: Mapping[str, str], api_url: str) -> list[Service]:
     return [
         Service(
             name="api",
             command=programs.api_command(plan.host, plan.port),
-            env={**env, "ATELIER_API_KEY": plan.api_key},
+            env={**env, "DATABASE_URL": api_url, "ATELIER_API_KEY": plan.api_key},
             cwd=programs.ROOT,
             ready=lambda: is_ready(plan.url),
         ),

@@ -1,8 +1,10 @@
 """`atelier up`: the whole service on one machine, in the foreground."""
 
 import ipaddress
+import json
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -38,7 +40,11 @@ def up(
         devices = tuple(choose_devices(train_workers, os.environ))
         plan = TreePlan(host, port, local_url(host, port), devices, ensure_admin_key(opened))
         stages = build_tree(opened, plan, os.environ)
-        raise typer.Exit(run_tree(opened, stages, on_up=lambda: _welcome(opened, plan)))
+        try:
+            code = run_tree(opened, stages, on_up=lambda: _welcome(opened, plan))
+        finally:
+            opened.address_file.unlink(missing_ok=True)
+        raise typer.Exit(code)
 
 
 def refuse_plain_http(host: str) -> None:
@@ -84,9 +90,14 @@ def _log_to(home: Home) -> None:
 
 
 def _welcome(home: Home, plan: TreePlan) -> None:
+    home.address_file.write_text(json.dumps({"url": plan.url}))
+    if not is_loopback(plan.host):
+        typer.echo(f"Warning: it listens on {plan.host} without TLS, so keys and images cross the network unencrypted.")
     typer.echo(f"\nAtelier is up at {plan.url}")
     typer.echo(f"Dashboard (this link works once): {make_login_link(plan.url, plan.api_key)}")
     typer.echo(f"Admin key: {home.admin_key_file}")
+    if home.path != DEFAULT_HOME.resolve():
+        typer.echo(f"Other commands find it by: export ATELIER_HOME={shlex.quote(str(home.path))}")
     typer.echo("Ctrl-C stops it.\n")
     sys.stdout.flush()
 

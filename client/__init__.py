@@ -2,6 +2,7 @@
 
 from client.client import AtelierClient
 from client.errors import (
+    AdapterUnusable,
     ApiError,
     ClientError,
     ConnectionFailed,
@@ -16,6 +17,7 @@ from client.uploads import Selection, select_files
 from client.watching import Update
 
 __all__ = [
+    "AdapterUnusable",
     "ApiError",
     "AtelierClient",
     "ClientError",

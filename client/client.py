@@ -8,8 +8,10 @@ with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
 """
 
 import time
+import urllib.parse
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,8 +19,25 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from client.downloads import save
-from client.errors import ClientError, DatasetUnusable, WaitTimeout, is_passing
-from client.models import AdapterFormat, Dataset, Item, Job, JobEvent, Metric, Model, Page, Plan, SampleSet
+from client.errors import AdapterUnusable, ApiError, ClientError, DatasetUnusable, WaitTimeout, is_passing
+from client.models import (
+    Adapter,
+    AdapterFormat,
+    AuditEntry,
+    Dataset,
+    Delivery,
+    Item,
+    Job,
+    JobEvent,
+    Key,
+    Metric,
+    Model,
+    NewKey,
+    Page,
+    Plan,
+    SampleSet,
+    Tenant,
+)
 from client.transport import Transport
 from client.uploads import LazyFile, Selection
 from client.watching import Update, watch_job
@@ -60,14 +79,31 @@ class AtelierClient:
         return self._transport.ask("POST", "/datasets", Dataset, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
 
     def get_dataset(self, dataset_id: str) -> Dataset:
-        return self._transport.get(f"/datasets/{dataset_id}", Dataset)
+        return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
 
-    def wait_for_dataset(self, dataset_id: str, *, timeout_seconds: float = 3600) -> Dataset:
-        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout."""
-        deadline = time.monotonic() + timeout_seconds
+    def list_datasets(self) -> Iterator[Dataset]:
+        """Newest first; pages are fetched as they are needed."""
+        return self._list("/datasets", Page[Dataset])
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Not while there is a job that was made from it."""
+        self._transport.send("DELETE", f"/datasets/{quote(dataset_id)}")
+
+    def wait_for_dataset(
+        self,
+        dataset_id: str,
+        *,
+        timeout_seconds: float = 3600,
+        on_setback: Callable[[str], None] = lambda _: None,
+    ) -> Dataset:
+        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_setback`` hears why the
+        service cannot go on for now."""
+        deadline, heard = time.monotonic() + timeout_seconds, None
         while (dataset := self.get_dataset(dataset_id)).status == "validating":
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"Dataset {dataset_id} is still being checked after {timeout_seconds:.0f} s.")
+            if dataset.setback and dataset.setback != heard:
+                on_setback(heard := dataset.setback)
             time.sleep(POLL_SECONDS)
         if dataset.status != "ready":
             raise DatasetUnusable(_explain_dataset(dataset), dataset)
@@ -85,6 +121,14 @@ class AtelierClient:
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return _retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
 
+    def check_spec(self, body: Mapping[str, Any]) -> None:
+        """Whether the service takes such a body, so far as can be said before there is a dataset. Raises ApiError."""
+        try:
+            self.plan_job({**body, "dataset": "ds_to_be_sent"})
+        except ApiError as error:
+            if set(error.problem.errors) != {"/dataset"}:
+                raise
+
     def plan_job(self, body: Mapping[str, Any]) -> Plan:
         """What the job would be and take; nothing is queued."""
         return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
@@ -94,38 +138,132 @@ class AtelierClient:
         return self._list("/jobs", Page[Job], {"status": status, "model": model})
 
     def get_job(self, job_id: str) -> Job:
-        return self._transport.get(f"/jobs/{job_id}", Job)
+        return self._transport.get(f"/jobs/{quote(job_id)}", Job)
 
     def cancel_job(self, job_id: str) -> Job:
-        return self._transport.ask("POST", f"/jobs/{job_id}/cancel", Job)
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/cancel", Job)
 
     def pause_job(self, job_id: str) -> Job:
-        return self._transport.ask("POST", f"/jobs/{job_id}/pause", Job)
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/pause", Job)
 
     def resume_job(self, job_id: str) -> Job:
-        return self._transport.ask("POST", f"/jobs/{job_id}/resume", Job)
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/resume", Job)
 
     def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
         """Every event once and in order, and the job's progress between them, until the job has ended."""
         return watch_job(self._transport, job_id, after)
 
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
-        return self._list(f"/jobs/{job_id}/events", Page[JobEvent])
+        return self._list(f"/jobs/{quote(job_id)}/events", Page[JobEvent])
 
     def list_metrics(self, job_id: str) -> Iterator[Metric]:
-        return self._list(f"/jobs/{job_id}/metrics", Page[Metric])
+        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric])
 
     def list_samples(self, job_id: str) -> Iterator[SampleSet]:
-        return self._list(f"/jobs/{job_id}/samples", Page[SampleSet])
+        return self._list(f"/jobs/{quote(job_id)}/samples", Page[SampleSet])
+
+    def list_deliveries(self, job_id: str) -> Iterator[Delivery]:
+        """What the job's receiver was told, in the order of the events."""
+        return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
+
+    def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
+        """Sends it once more, now, whatever became of it."""
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
+
+    # --- adapters ---------------------------------------------------------------------------------------
+
+    def list_adapters(
+        self, *, model: str | None = None, trigger: str | None = None, tag: str | None = None, text: str | None = None
+    ) -> Iterator[Adapter]:
+        """Newest first, of jobs and imported; pages are fetched as they are needed."""
+        return self._list("/adapters", Page[Adapter], {"model": model, "trigger": trigger, "tag": tag, "text": text})
+
+    def get_adapter(self, adapter_id: str) -> Adapter:
+        return self._transport.get(f"/adapters/{quote(adapter_id)}", Adapter)
+
+    def import_adapter(
+        self,
+        path: Path,
+        model: str,
+        *,
+        name: str | None = None,
+        trigger: str | None = None,
+        tags: Sequence[str] = (),
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Adapter:
+        """Sends a .safetensors that was made elsewhere; it is ``checking`` then. ``on_bytes`` as for datasets."""
+        given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
+        fields = {key: value for key, value in given.items() if value}
+        files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
+        return self._transport.ask("POST", "/adapters", Adapter, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
+
+    def wait_for_adapter(self, adapter_id: str, *, timeout_seconds: float = 3600) -> Adapter:
+        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout."""
+        deadline = time.monotonic() + timeout_seconds
+        while (adapter := self.get_adapter(adapter_id)).status == "checking":
+            if time.monotonic() > deadline:
+                raise WaitTimeout(f"Adapter {adapter_id} is still being checked after {timeout_seconds:.0f} s.")
+            time.sleep(POLL_SECONDS)
+        if adapter.status != "ready":
+            raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")
+        return adapter
+
+    def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
+        """``changes``: of name, description and tags."""
+        return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
+
+    def delete_adapter(self, adapter_id: str) -> None:
+        self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}")
+
+    def download_adapter_file(self, adapter_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
+        """As ``download_adapter``, by the adapter's id."""
+        return self._download(f"/adapters/{quote(adapter_id)}/download?format={adapter_format}", target)
+
+    # --- keys and tenants: for admins, and the operator ---------------------------------------------------
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] = ("read", "jobs"),
+        expires_at: datetime | None = None,
+        tenant: str | None = None,
+    ) -> NewKey:
+        """Its secret is told in this answer alone. ``tenant``: another than one's own, for the operator."""
+        end = None if expires_at is None else expires_at.isoformat()
+        body = {"name": name, "scopes": list(scopes), "expires_at": end, "tenant": tenant}
+        return self._transport.ask("POST", "/keys", NewKey, json=body)
+
+    def list_keys(self, *, tenant: str | None = None) -> Iterator[Key]:
+        """Newest first, the revoked ones too."""
+        return self._list("/keys", Page[Key], {"tenant": tenant})
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: int = 3600, tenant: str | None = None) -> NewKey:
+        """A new key in the place of an old one, which stays valid for the overlap."""
+        body, params = {"overlap_seconds": overlap_seconds}, {"tenant": tenant} if tenant else {}
+        return self._transport.ask("POST", f"/keys/{quote(key_id)}/rotate", NewKey, json=body, params=params)
+
+    def revoke_key(self, key_id: str, *, tenant: str | None = None) -> None:
+        self._transport.send("DELETE", f"/keys/{quote(key_id)}", params={"tenant": tenant} if tenant else {})
+
+    def create_tenant(self, name: str) -> Tenant:
+        return self._transport.ask("POST", "/tenants", Tenant, json={"name": name})
+
+    def list_tenants(self) -> Iterator[Tenant]:
+        return self._list("/tenants", Page[Tenant])
+
+    def list_audit_entries(self, *, action: str | None = None, tenant: str | None = None) -> Iterator[AuditEntry]:
+        """Who did what, newest first."""
+        return self._list("/audit", Page[AuditEntry], {"action": action, "tenant": tenant})
 
     # --- files ------------------------------------------------------------------------------------------
 
     def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
         """Writes the .safetensors whole or not at all; returns its sha256."""
-        return self._download(f"/jobs/{job_id}/adapter?format={adapter_format}", target)
+        return self._download(f"/jobs/{quote(job_id)}/adapter?format={adapter_format}", target)
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:
-        return self._download(f"/jobs/{job_id}/samples/{step}/grid.png", target)
+        return self._download(f"/jobs/{quote(job_id)}/samples/{step}/grid.png", target)
 
     def _download(self, path: str, target: Path) -> str:
         def fetch() -> str:
@@ -156,6 +294,11 @@ def _retry(call: Callable[[], Result]) -> Result:
                 raise
             time.sleep(pause_seconds)
     return call()
+
+
+def quote(some_id: str) -> str:
+    """As one part of a path, whatever somebody typed."""
+    return urllib.parse.quote(some_id, safe="")
 
 
 def _explain_dataset(dataset: Dataset) -> str:

@@ -6,6 +6,7 @@ ClientError                       base; ``str(error)`` is one sentence or two fo
 ├── UnexpectedAnswer              something answered that does not speak Atelier's contract
 ├── ApiError                      the service refused; ``problem`` is its RFC 9457 document
 ├── DatasetUnusable               the dataset was rejected, or is still open; ``dataset`` has the report
+├── AdapterUnusable               the imported adapter was rejected
 ├── WaitTimeout                   what was waited for did not come in time
 └── DownloadDamaged               the bytes received are not those that the service announced
 """
@@ -40,6 +41,10 @@ class WaitTimeout(ClientError):
 
 class DownloadDamaged(ClientError):
     """Nothing was left at the target."""
+
+
+class AdapterUnusable(ClientError):
+    """The check of an import found that it cannot be used, and why."""
 
 
 class DatasetUnusable(ClientError):

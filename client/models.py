@@ -45,7 +45,7 @@ class Report(Answer):
 
 
 class Trouble(Answer):
-    """Why a job failed or a dataset was rejected."""
+    """Why a job failed, or a dataset or an adapter was rejected."""
 
     type: str = "about:blank"
     title: str = ""
@@ -56,18 +56,43 @@ class Dataset(Answer):
     id: str
     status: str
     name: str | None = None
-    created_at: datetime | None = None
+    created_at: datetime
+    num_images: int | None = None
     report: Report | None = None
     error: Trouble | None = None
+    setback: str | None = None
 
 
 class Model(Answer):
+    """What is null was not found out yet."""
+
     id: str
-    family: str
-    resolution: int
+    family: str | None = None
+    resolution: int | None = None
     status: str
     sha256: str | None = None
     description: str = ""
+
+
+class Adapter(Answer):
+    """``type`` and ``rank`` are null before an import was checked; ``job`` for imports."""
+
+    id: str
+    status: str
+    source: str
+    name: str
+    trigger: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    model: str
+    family: str | None = None
+    type: str | None = None
+    rank: int | None = None
+    job: str | None = None
+    files: dict[str, Any] = Field(default_factory=dict)
+    metrics: dict[str, Any] | None = None
+    error: Trouble | None = None
+    created_at: datetime
 
 
 class Progress(Answer):
@@ -134,6 +159,65 @@ class JobEvent(Answer):
     @property
     def is_final(self) -> bool:
         return self.type in FINAL_EVENTS
+
+
+class Attempt(Answer):
+    """One try to tell a receiver. ``error`` says why there was no answer."""
+
+    at: datetime
+    duration_seconds: float = 0.0
+    status_code: int | None = None
+    error: str | None = None
+    excerpt: str = ""
+
+
+class Delivery(Answer):
+    """One event for the job's receiver; ``id`` is the ``webhook-id`` that it is told under."""
+
+    id: str
+    type: str
+    seq: int
+    status: str
+    attempts: tuple[Attempt, ...] = ()
+    next_attempt_at: datetime | None = None
+    delivered_at: datetime | None = None
+
+
+class Key(Answer):
+    """An API key without its secret; ``prefix`` is how that begins."""
+
+    id: str
+    name: str
+    prefix: str
+    scopes: tuple[str, ...] = ()
+    tenant: str | None = None
+    created_at: datetime
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+class NewKey(Key):
+    """Its ``secret`` is told this once."""
+
+    secret: str = Field(repr=False)
+
+
+class Tenant(Answer):
+    id: str
+    name: str
+    created_at: datetime
+
+
+class AuditEntry(Answer):
+    """``key`` did ``action`` to ``target``."""
+
+    id: str
+    action: str
+    target: str
+    key: str
+    address: str = ""
+    created_at: datetime
 
 
 class SampleImage(Answer):

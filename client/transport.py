@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import ipaddress
+import re
+import time
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,6 +16,9 @@ from client.models import Answer
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
+MAX_PAUSE_SECONDS = 30.0
+"""How long one request waits for the rate limit. A quota that opens at midnight is told at once."""
+
 Parsed = TypeVar("Parsed", bound=Answer)
 
 
@@ -24,27 +29,37 @@ class Transport:
         self.url = url
         headers = {"User-Agent": f"atelier/{_version()}", "Accept": "application/json"}
         if api_key:
+            check_key(api_key)
             headers["Authorization"] = f"Bearer {api_key}"
-        try:
-            self.http = httpx.Client(
-                base_url=check_url(url),
-                headers=headers,
-                timeout=TIMEOUT,
-                follow_redirects=True,
-                transport=transport,
-                trust_env=not is_loopback(url),  # no proxy of the environment's stands before this machine itself
-            )
-        except UnicodeEncodeError:
-            raise InputError("The API key has characters that no key has; copy it again.") from None
+        self.http = httpx.Client(
+            base_url=check_url(url),
+            headers=headers,
+            timeout=TIMEOUT,
+            follow_redirects=True,
+            transport=transport,
+            trust_env=not is_loopback(url),  # no proxy of the environment's stands before this machine itself
+        )
 
     def get(self, path: str, model: type[Parsed], **options: Any) -> Parsed:
         return self.ask("GET", path, model, **options)
 
-    def ask(self, method: str, path: str, model: type[Parsed], **options: Any) -> Parsed:
-        """Raises ApiError, ConnectionFailed or UnexpectedAnswer."""
-        with self.connecting():
-            response = self.http.request(method, path, **options)
+    def send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Waits while the service asks for some seconds of patience; uploads are not begun again. Raises ApiError,
+        ConnectionFailed or UnexpectedAnswer."""
+        deadline = time.monotonic() + MAX_PAUSE_SECONDS
+        while True:
+            with self.connecting():
+                response = self.http.request(method, path, **options)
+            pause = read_pause(response)
+            if pause is None or "files" in options or time.monotonic() + pause > deadline:
+                break
+            time.sleep(pause)
         check(response)
+        return response
+
+    def ask(self, method: str, path: str, model: type[Parsed], **options: Any) -> Parsed:
+        """As ``send``, with the answer parsed."""
+        response = self.send(method, path, **options)
         try:
             return model.model_validate_json(response.content)
         except ValidationError as error:
@@ -73,6 +88,18 @@ class Transport:
             raise ConnectionFailed(f"The connection to {self.url} broke ({error}). Try again.") from error
         except httpx.TooManyRedirects as error:
             raise UnexpectedAnswer(f"{self.url} redirects without end; check ATELIER_URL.") from error
+
+
+def read_pause(response: httpx.Response) -> float | None:
+    """The seconds after which a request that came too early (429) may be repeated. It has done nothing yet."""
+    told = response.headers.get("Retry-After", "")
+    return max(0.1, float(told)) if response.status_code == 429 and told.isdecimal() else None
+
+
+def check_key(api_key: str) -> None:
+    """Raises InputError, which does not repeat the key."""
+    if not re.fullmatch(r"[!-~]+", api_key):
+        raise InputError("The API key has characters that no key has; copy it again.")
 
 
 def check_url(url: str) -> httpx.URL:

@@ -48,10 +48,17 @@ class Place:
         base = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - the folder below is private and its name random
         if len(str(base)) > MAX_SOCKET_DIR_LENGTH - 30 or not str(base).isascii() or not self.can_reach(base):
             base = Path("/tmp")  # noqa: S108
-        path = self.make_private(base / f"atelier-{self.home_id}")
-        for leftover in path.iterdir():
+        return self._empty(self.make_private(base / f"atelier-{self.home_id}"))
+
+    def remove_socket_dir(self) -> None:
+        """When nobody uses it any more. If it cannot be removed it is only an empty folder."""
+        with contextlib.suppress(OSError):
+            self.socket_dir().rmdir()
+
+    def _empty(self, folder: Path) -> Path:
+        for leftover in folder.iterdir():
             leftover.unlink()
-        return path
+        return folder
 
     def can_reach(self, *paths: Path) -> bool:
         return self.account is None or self.account.reaches(*paths)
@@ -135,5 +142,5 @@ def _check_owner(path: Path, uid: int) -> None:
 
 def remove_place(place: Place) -> None:
     """Deletes the servers' data and socket; for throw-away homes."""
-    shutil.rmtree(place.socket_dir())
+    place.remove_socket_dir()
     shutil.rmtree(place.data)

@@ -2,8 +2,9 @@
 
 - The superuser has no password: PostgreSQL asks the kernel who stands at the other end of the socket, and
   lets in the user who runs Atelier (peer). Everybody else needs a password (scram-sha-256).
-- `atelier_owner` owns the database and runs the migrations. `atelier_app`, which the API and the workers
-  use, owns nothing: it may read and write rows of what the owner makes, and no more.
+- `atelier_owner` owns the database and runs the migrations.
+- `atelier_app`, the workers' and the steward's, owns nothing: it may read and write rows of what the owner
+  makes, and no more. `atelier_api`, the API's, may do so only within row-level security: a tenant at a time.
 """
 
 import contextlib
@@ -31,6 +32,7 @@ DATABASE = "atelier"
 SUPERUSER = "atelier_superuser"
 OWNER = "atelier_owner"
 APP = "atelier_app"
+API = "atelier_api"
 
 # No process ever gets this number: it is above the largest pid_max of Linux and macOS.
 NO_PID = 2**31 - 2
@@ -65,6 +67,10 @@ class EmbeddedPostgres:
         return self._url(APP, self.credentials.app_password)
 
     @property
+    def api_url(self) -> str:
+        return self._url(API, self.credentials.api_password)
+
+    @property
     def owner_url(self) -> str:
         return self._url(OWNER, self.credentials.owner_password)
 
@@ -78,6 +84,7 @@ class EmbeddedPostgres:
             env=ENVIRONMENT,
             prepare=self.prepare,
             ready=self.provision_if_up,
+            clear_up=self.place.remove_socket_dir,
             account=self.place.account,
             stop_signal=signal.SIGINT,  # "fast": ends the sessions, writes a checkpoint
             death_signal=signal.SIGINT,
@@ -149,10 +156,11 @@ class EmbeddedPostgres:
         with self._connect("postgres") as connection:
             _set_role(connection, OWNER, self.credentials.owner_password)
             _set_role(connection, APP, self.credentials.app_password)
+            _set_role(connection, API, self.credentials.api_password)
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone():
                 _run(connection, "CREATE DATABASE {database} OWNER {owner}")
             _run(connection, "REVOKE ALL ON DATABASE {database}, postgres, template1 FROM PUBLIC")
-            _run(connection, "GRANT CONNECT ON DATABASE {database} TO {app}")
+            _run(connection, "GRANT CONNECT ON DATABASE {database} TO {app}, {api}")
         with self._connect(DATABASE) as connection:
             for statement in _RIGHTS:
                 _run(connection, statement)
@@ -161,7 +169,7 @@ class EmbeddedPostgres:
 _RIGHTS: Sequence[str] = (
     "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
     "GRANT ALL ON SCHEMA public TO {owner}",
-    "GRANT USAGE ON SCHEMA public TO {app}",
+    "GRANT USAGE ON SCHEMA public TO {app}, {api}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {app}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, SELECT ON SEQUENCES TO {app}",
     "ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT EXECUTE ON FUNCTIONS TO {app}",
@@ -211,5 +219,5 @@ def _set_role(connection: psycopg.Connection, role: str, password: str) -> None:
 
 
 def _run(connection: psycopg.Connection, statement: str) -> None:
-    names = {"database": DATABASE, "owner": OWNER, "app": APP}
+    names = {"database": DATABASE, "owner": OWNER, "app": APP, "api": API}
     connection.execute(sql.SQL(statement).format(**{key: sql.Identifier(name) for key, name in names.items()}))

@@ -16,7 +16,8 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 class Service:
     """One process of the tree.
 
-    ``prepare`` runs before each start and may raise CommandError. ``ready`` is asked after each start until
+    ``prepare`` runs before each start and may raise CommandError; ``clear_up`` runs once when the whole tree is
+    down. ``ready`` is asked after each start until
     it says yes; it answers within a few seconds, and may do what is left to do when the process first
     listens. ``once`` marks a process that is done when it exits with 0, and is not started again.
     """
@@ -26,6 +27,7 @@ class Service:
     env: Mapping[str, str] = field(repr=False)
     prepare: Callable[[], object] = lambda: None
     ready: Callable[[], bool] = lambda: True
+    clear_up: Callable[[], object] = lambda: None
     once: bool = False
     account: Account | None = None
     cwd: Path = Path("/")

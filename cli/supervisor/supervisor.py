@@ -168,4 +168,6 @@ def run_tree(home: Home, stages: Sequence[Stage], on_up: Callable[[], object] = 
         finally:
             stopped_in_order = supervisor.stop()
             end_tree(home, home_id)  # what hid in sessions of its own
+            for service in (service for stage in stages for service in stage):
+                service.clear_up()
         return EXIT_OK if stopped_in_order else EXIT_KILLED

@@ -89,8 +89,9 @@ def test_embedded_servers_start_first_and_give_the_application_the_weaker_role(h
     postgres = stages[1][0].prepare.__self__  # type: ignore[attr-defined]
     assert isinstance(postgres, EmbeddedPostgres)
     assert migrate.env["DATABASE_OWNER_URL"] == postgres.owner_url
+    assert migrate.env["DATABASE_API_URL"] == postgres.api_url
     for service in stages[-1]:
-        assert service.env["DATABASE_URL"] == postgres.app_url
+        assert service.env["DATABASE_URL"] == (postgres.api_url if service.name == "api" else postgres.app_url)
         assert service.env["REDIS_URL"].startswith("redis://:")
         assert postgres.credentials.owner_password not in str(service.env)
 

@@ -10,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from cli.connection import Connection, find_connection
 from cli.home import Home, load_credentials
 from cli.supervisor.orphans import find_tree
 from tests.fixtures.servers import wait_for
@@ -18,8 +19,7 @@ from tests.fixtures.service import ROOT, up
 ROLES = {"warden", "postgres", "valkey", "api", "cpu", "train-0", "steward"}
 
 
-@pytest.mark.usefixtures("state_dir")
-def test_it_comes_up_dies_whole_and_comes_back_with_its_data(tmp_path: Path) -> None:
+def test_it_comes_up_dies_whole_and_comes_back_with_its_data(state_dir: Path, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with up(home.path, tmp_path) as first:
         assert httpx.get(f"{first.url}/readyz").status_code == 200
@@ -27,6 +27,7 @@ def test_it_comes_up_dies_whole_and_comes_back_with_its_data(tmp_path: Path) -> 
         assert {file.stem for file in home.run.glob("*.pid")} == ROLES
         assert all(psutil.pid_exists(int(file.read_text())) for file in home.run.glob("*.pid"))
         key = home.admin_key_file.read_text().strip()
+        assert find_connection({"ATELIER_HOME": str(home.path)}) == Connection(first.url, key)
         client = httpx.Client(headers={"Authorization": f"Bearer {key}"}, timeout=30)
         dataset = client.post(f"{first.url}/datasets", json={"name": "kept"}).raise_for_status().json()
 
@@ -46,7 +47,9 @@ def test_it_comes_up_dies_whole_and_comes_back_with_its_data(tmp_path: Path) -> 
         second.process.send_signal(signal.SIGTERM)
         assert second.process.wait(120) == 0
         assert not list(home.run.glob("*.pid"))
+        assert not home.address_file.exists()
         assert not find_tree(home, home_id_of(home))
+        assert not list(state_dir.glob("atelier-*")), "its folder for sockets is gone too"
     client.close()
 
 
@@ -72,3 +75,29 @@ def test_a_migration_that_fails_is_shown_and_nothing_stays(tmp_path: Path) -> No
     assert "OperationalError" in result.stderr
     home = Home(tmp_path / "home")
     assert not find_tree(home, home_id_of(home))
+
+
+START_AND_TELL = """
+import sys
+from pathlib import Path
+from tests.fixtures.service import up
+with up(Path(sys.argv[1]), Path(sys.argv[2])):
+    print("up", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("state_dir")
+def test_a_killed_test_run_takes_its_service_along(tmp_path: Path) -> None:
+    home, cwd = Home(tmp_path / "home"), tmp_path / "cwd"
+    cwd.mkdir()
+    command = [sys.executable, "-c", START_AND_TELL, str(home.path), str(cwd)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "up\n"
+        supervisor = int((home.run / "up.lock").read_text())
+        tree = [psutil.Process(pid) for pid in (supervisor, *find_tree(home, home_id_of(home)))]
+        assert len(tree) > len(ROLES)
+        run.kill()
+    wait_for(lambda: not any(map(is_running, tree)), 120)

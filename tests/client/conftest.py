@@ -3,9 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from cli.main import app
 from client import AtelierClient
 from core.settings import Settings
 from tests.fixtures.running_api import RunningApi, own_api, running_api, shared_api
@@ -13,6 +17,18 @@ from tests.fixtures.scripted_job import claim_any, register_scripted_model
 from worker.datasets.service import validate_next
 
 __all__ = ["own_api", "running_api", "shared_api"]
+
+Atelier = Callable[..., Result]
+
+
+@pytest.fixture
+def atelier(running_api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Atelier:
+    """Runs a command in an empty folder against the API."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_URL", running_api.url)
+    monkeypatch.setenv("ATELIER_API_KEY", running_api.api_key)
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -50,7 +66,7 @@ def repeating(work: Callable[[], object]) -> Iterator[None]:
 def validator(running_api: RunningApi) -> Iterator[None]:
     env = running_api.env
     settings = Settings(
-        DATABASE_URL=env["DATABASE_URL"], REDIS_URL=env["REDIS_URL"], ATELIER_HOME=running_api.log.parent
+        DATABASE_URL=running_api.database_url, REDIS_URL=env["REDIS_URL"], ATELIER_HOME=running_api.log.parent
     )
     with repeating(lambda: validate_next(settings)):
         yield

@@ -79,6 +79,24 @@ def test_what_a_job_left_is_listed(client: AtelierClient, running_api: RunningAp
     assert events == ["job.queued", "job.running", "job.phase", "job.samples", "job.samples", "job.succeeded"]
 
 
+def test_deliveries_are_listed_and_repeated(client: AtelierClient, running_api: RunningApi) -> None:
+    source = ScriptedJob(running_api)
+    made = client.create_job(body_of(source, webhook={"url": "https://hooks.example.com/"}))
+    client.cancel_job(made.id)
+    told = list(client.list_deliveries(made.id))
+    assert [(delivery.type, delivery.seq, delivery.status) for delivery in told] == [
+        ("job.queued", 1, "pending"),
+        ("job.canceled", 2, "pending"),
+    ]
+    again = client.redeliver(made.id, told[0].id)
+    assert again.id == told[0].id
+    assert again.next_attempt_at is not None
+    assert told[0].next_attempt_at is not None
+    assert again.next_attempt_at > told[0].next_attempt_at
+    with pytest.raises(ApiError):
+        client.redeliver(made.id, "evt_none")
+
+
 def test_a_refusal_carries_the_problem(client: AtelierClient, running_api: RunningApi) -> None:
     with pytest.raises(ApiError, match="rank") as caught:
         client.create_job(body_of(ScriptedJob(running_api), adapter={"rank": 0}))
@@ -148,3 +166,13 @@ def test_the_environments_proxy_is_not_asked_for_this_machine(
     job = ScriptedJob(running_api)
     with AtelierClient(running_api.url, running_api.api_key) as client:
         assert client.get_job(job.id).id == job.id
+
+
+def test_a_rate_limit_is_waited_for(own_api: RunningApi) -> None:
+    own_api.kill()
+    own_api.env.update(ATELIER_RATE_BURST="2", ATELIER_RATE_PER_MINUTE="60")
+    own_api.start()
+    with AtelierClient(own_api.url, own_api.api_key) as client:
+        assert [list(client.list_jobs()) for _ in range(5)] == [[]] * 5
+    told = httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"})
+    assert told.status_code == 429, "there was something to wait for"

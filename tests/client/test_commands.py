@@ -6,36 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from click.testing import Result
-from typer.testing import CliRunner
 
-from cli.commands import register
+from cli.supervisor.service import launcher_command
+from cli.training import read_spec
+from client import AtelierClient, select_files
 from core.domain.states import Phase
+from tests.client.conftest import Atelier
 from tests.fixtures.pictures import png
 from tests.fixtures.running_api import RunningApi
-from tests.fixtures.scripted_job import ADAPTER, MODEL, ScriptedJob
-
-START = "import typer; from cli.commands import register; app = typer.Typer(); register(app); app()"
-
-Atelier = Callable[..., Result]
-
-
-@pytest.fixture
-def atelier(running_api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Atelier:
-    """Runs a command in an empty folder against the API."""
-    app = typer.Typer()
-    register(app)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("ATELIER_URL", running_api.url)
-    monkeypatch.setenv("ATELIER_API_KEY", running_api.api_key)
-    monkeypatch.setenv("COLUMNS", "160")
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
+from tests.fixtures.scripted_job import ADAPTER, MODEL, ScriptedJob, register_scripted_model
 
 
 @pytest.fixture
@@ -100,6 +85,8 @@ def test_options_win_over_the_spec(atelier: Atelier, images: Path, tmp_path: Pat
         ("s.yaml", "- a", "must hold an object"),
         ("s.yaml", "dataset: ds_1", "take `dataset` out"),
         ("s.yaml", "\x00", "not valid JSON or YAML"),
+        ("s.yaml", "optimizer: {learning_rate: .nan}", "not valid JSON or YAML"),
+        ("s.json", '{"optimizer": {"learning_rate": NaN}}', "not valid JSON or YAML"),
     ],
 )
 def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
@@ -133,13 +120,56 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in result.output
 
 
-@pytest.mark.usefixtures("validator")
-def test_a_spec_that_the_service_refuses_names_the_field(atelier: Atelier, images: Path) -> None:
+def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi, images: Path
+) -> None:
+    register_scripted_model(running_api)
     Path("s.yaml").write_text("adapter: {ranks: 4}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
     assert result.exit_code == 2
     assert "adapter.ranks" in result.stderr
     assert "rank" in result.stderr
+    assert list(client.list_datasets()) == []
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_words_of_yaml_stay_words(atelier: Atelier, images: Path) -> None:
+    Path("s.yaml").write_text("steps: 30\nevaluation: off\nflip: true\nname: 2026-01-31")
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml", "--json")
+    assert result.exit_code == 0, result.output
+    shown = lines_of(atelier("show", lines_of(result)[-1]["job"], "--json"))[0]
+    assert (shown["plan"]["evaluation"], shown["plan"]["flip"]) == (False, True)
+    assert Path("out/2026-01-31.safetensors").exists()
+
+
+def test_powers_of_ten_in_yaml_are_numbers(tmp_path: Path) -> None:
+    """The service takes no text for a number, and YAML 1.1 takes `1e-4` for text."""
+    spec = tmp_path / "s.yaml"
+    spec.write_text("optimizer: {learning_rate: 1e-4, weight_decay: 1.E-2}\nsteps: 3e2\nname: 1e4a")
+    assert read_spec(spec) == {
+        "optimizer": {"learning_rate": 0.0001, "weight_decay": 0.01}, "steps": 300.0, "name": "1e4a"
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_a_finished_job_shows_what_came_of_it(atelier: Atelier, images: Path) -> None:
+    assert atelier("train", images, "--model", MODEL.id, "--trigger", "zap", "--steps", 40).exit_code == 0
+    job = lines_of(atelier("jobs", "--json"))[0]
+    shown = atelier("show", job["id"]).stdout
+    assert f"{job['result']['adapter_id']} kohya (0.0 MB) diffusers (0.0 MB)" in shown
+
+
+@pytest.mark.usefixtures("validator")
+def test_datasets_are_listed_and_deleted(atelier: Atelier, client: AtelierClient, images: Path) -> None:
+    assert "no datasets yet" in atelier("datasets").stdout
+    sent = client.upload_dataset(select_files(images), name="foxes")
+    client.wait_for_dataset(sent.id)
+    table = atelier("datasets").stdout
+    assert sent.id in table and "foxes" in table and "ready" in table
+    assert [line["num_images"] for line in lines_of(atelier("datasets", "list", "--json"))] == [5]
+    assert atelier("datasets", "delete", sent.id).exit_code == 0
+    assert list(client.list_datasets()) == []
+    assert atelier("datasets", "delete", "../jobs").exit_code == 2
 
 
 def test_a_failed_job_is_exit_code_1_with_what_to_do(atelier: Atelier, running_api: RunningApi) -> None:
@@ -219,13 +249,11 @@ def watching(running_api: RunningApi) -> Iterator[tuple[ScriptedJob, "subprocess
     job = ScriptedJob(running_api)
     job.start()
     env = {**os.environ, "ATELIER_URL": running_api.url, "ATELIER_API_KEY": running_api.api_key}
-    with subprocess.Popen(
-        [sys.executable, "-c", START, "watch", job.id],
-        env=env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    command = (sys.executable, "-P", "-m", "cli.main", "watch", job.id)
+    command = launcher_command(
+        command, None, signal.SIGKILL
+    )  # signals as a terminal gives them, whoever runs the tests
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         yield job, process
         process.kill()
 
