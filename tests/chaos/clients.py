@@ -1,0 +1,169 @@
+"""Clients that do not give up: they repeat over outages with the same Idempotency-Key, and remember what they were
+told. Each instance belongs to one thread; the ledger to all."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.chaos.specs import body_of
+
+TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+PAUSE_SECONDS = 0.3
+DRIP_SECONDS = 0.08
+
+
+@dataclass
+class Wish:
+    """``kind``: cancel, pause or resume. ``answer``: the job's status in the 202, or None for a refusal (409)."""
+
+    kind: str
+    asked_at: float
+    answer: str | None
+
+
+@dataclass
+class Told:
+    """What one client knows of one job. ``job_ids``: of the 201, and of each repeat with the same key."""
+
+    key: str
+    spec: str
+    job_ids: list[str] = field(default_factory=list)
+    accepted_at: float = 0.0
+    wishes: list[Wish] = field(default_factory=list)
+
+    @property
+    def job_id(self) -> str:
+        return self.job_ids[0]
+
+    def asked(self, kind: str) -> bool:
+        return any(wish.kind == kind and wish.answer is not None for wish in self.wishes)
+
+
+@dataclass
+class ToldDataset:
+    dataset_id: str
+    num_pictures: int
+    accepted_at: float
+
+
+@dataclass
+class Ledger:
+    """``busy``: what requests are under way right now (upload, post), with when they began."""
+
+    jobs: list[Told] = field(default_factory=list)
+    datasets: list[ToldDataset] = field(default_factory=list)
+    busy: dict[str, float] = field(default_factory=dict)
+    outages: dict[str, int] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def note(self, told: Told) -> None:
+        with self.lock:
+            self.jobs.append(told)
+
+    def note_dataset(self, told: ToldDataset) -> None:
+        with self.lock:
+            self.datasets.append(told)
+
+    def begin(self, what: str) -> None:
+        self.busy[what] = time.time()
+
+    def end(self, what: str) -> None:
+        self.busy.pop(what, None)
+
+
+class StubbornClient:
+    """``stop`` ends its waiting: a call under way then raises Stopped."""
+
+    def __init__(self, url: str, api_key: str, ledger: Ledger, stop: threading.Event) -> None:
+        self.ledger, self._stop = ledger, stop
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {api_key}"}, timeout=TIMEOUT, trust_env=False
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def post_job(self, key: str, spec: str, dataset_id: str, *, again: bool = False, **changes: Any) -> Told:
+        """Until it is accepted. ``again``: posts it once more, as a client does whose answer was lost."""
+        told = Told(key, spec)
+        body = body_of(spec, dataset_id, **changes)
+        for _ in range(2 if again else 1):
+            answer = self.insist("POST", "/jobs", 201, busy="post", json=body, headers={"Idempotency-Key": key})
+            told.job_ids.append(answer.json()["id"])
+        told.accepted_at = time.time()
+        self.ledger.note(told)
+        return told
+
+    def wish(self, told: Told, kind: str) -> Wish:
+        """Until it is answered: 202, or 409 when the job has gone on."""
+        asked_at = time.time()
+        answer = self.insist("POST", f"/jobs/{told.job_id}/{kind}", 202, 409)
+        wish = Wish(kind, asked_at, answer.json()["status"] if answer.status_code == 202 else None)
+        told.wishes.append(wish)
+        return wish
+
+    def upload(self, files: list[Path], *, drip: bool = False) -> ToldDataset:
+        """Until it is accepted: each try is a dataset of its own. ``drip``: slowly, so that it lasts."""
+
+        def send() -> httpx.Response:
+            content, content_type = _multipart(files)
+            parts = _drip(content) if drip else iter([content])
+            return self._http.post("/datasets", content=parts, headers={"Content-Type": content_type})
+
+        answer = self._insist(send, (202,), busy="upload")
+        pictures = sum(path.suffix == ".png" for path in files)
+        told = ToldDataset(answer.json()["id"], pictures, time.time())
+        self.ledger.note_dataset(told)
+        return told
+
+    def get(self, path: str) -> Any:
+        return self.insist("GET", path, 200).json()
+
+    def insist(self, method: str, path: str, *wanted: int, busy: str | None = None, **options: Any) -> httpx.Response:
+        return self._insist(lambda: self._http.request(method, path, **options), wanted, busy)
+
+    def _insist(
+        self, send: Callable[[], httpx.Response], wanted: tuple[int, ...], busy: str | None = None
+    ) -> httpx.Response:
+        """Repeats over broken connections and 5xx. Any other answer is a fault of the service's: AssertionError."""
+        while True:
+            answer = self._try(send, busy)
+            if answer is not None and answer.status_code in wanted:
+                return answer
+            assert answer is None or answer.status_code >= 500, f"{answer.status_code}: {answer.text}"
+            why = "no answer" if answer is None else str(answer.status_code)
+            self.ledger.outages[why] = self.ledger.outages.get(why, 0) + 1
+            if self._stop.wait(PAUSE_SECONDS):
+                raise Stopped
+
+    def _try(self, send: Callable[[], httpx.Response], busy: str | None) -> httpx.Response | None:
+        if busy:
+            self.ledger.begin(busy)
+        try:
+            return send()
+        except httpx.TransportError:
+            return None
+        finally:
+            if busy:
+                self.ledger.end(busy)
+
+
+class Stopped(Exception):
+    """The campaign is over."""
+
+
+def _multipart(files: list[Path]) -> tuple[bytes, str]:
+    request = httpx.Request("POST", "http://x", files=[("files", (path.name, path.read_bytes())) for path in files])
+    return request.read(), request.headers["Content-Type"]
+
+
+def _drip(content: bytes) -> Iterator[bytes]:
+    step = max(1, len(content) // 16)
+    for start in range(0, len(content), step):
+        yield content[start : start + step]
+        time.sleep(DRIP_SECONDS)
