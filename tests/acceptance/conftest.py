@@ -1,5 +1,6 @@
 """One service for all acceptance tests of a worker, started as a user would."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ class Atelier:
 
     def wait_for_dataset(self, dataset_id: str) -> dict[str, object]:
         while (dataset := self.http.get(f"/datasets/{dataset_id}").raise_for_status().json())["status"] == "validating":
-            pass
+            time.sleep(0.2)
         return dict(dataset)
 
     def wait_for_job(self, job_id: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,10 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
     job = atelier.wait_for_job(answer.json()["id"])
     assert job["status"] == "succeeded", job["error"]
     assert job["progress"]["step"] == 30  # type: ignore[index]
+    events = atelier.http.get(f"/jobs/{job['id']}/events", params={"limit": 100}).raise_for_status().json()["data"]
+    phases = [event["data"]["phase"] for event in events if event["type"] == "job.phase"]
+    assert phases[:5] == ["caching", *["sampling", "training"] * 2]
+    assert {*phases[5:-1]} == {"sampling"} and phases[-1] == "exporting"
 
     files = {}
     for name in ("kohya", "diffusers"):
@@ -61,12 +66,20 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
     assert np.abs(kohya - base).max() > 8
 
     samples = atelier.http.get(f"/jobs/{job['id']}/samples").raise_for_status().json()["data"]
-    assert [row["step"] for row in samples] == [0, 15, 30]
+    result = job["result"]
+    assert isinstance(result, dict)
+    taken = result["metrics"]["step"]
+    assert [row["step"] for row in samples] == sorted({0, 15, 30, taken})
+    assert result["samples"]["step"] == taken and f"step {taken}" in result["note"].replace("last step, ", "step ")
+    assert result["metrics"]["retention"] > 0.5
+    assert all(tool["loads"] for proof in result["proofs"].values() for tool in proof["tools"] if tool["required"])
+    assert all(proof["images_match"] for proof in result["proofs"].values())
     grid = atelier.http.get(f"/jobs/{job['id']}/samples/30/grid.png").raise_for_status()
     with Image.open(io.BytesIO(grid.content)) as picture:
         assert picture.width > 2 * 64
     metrics = atelier.http.get(f"/jobs/{job['id']}/metrics").raise_for_status().json()["data"]
     assert [row["step"] for row in metrics] == list(range(1, 31))
+    assert sum(row["validation_loss"] is not None for row in metrics) == 10
     events = [row["type"] for row in atelier.http.get(f"/jobs/{job['id']}/events").raise_for_status().json()["data"]]
     assert events[0] == "job.queued" and events[-1] == "job.succeeded"
 
@@ -77,7 +90,7 @@ def test_a_job_is_canceled_while_it_trains(atelier: Atelier) -> None:
     body = {"model": "tiny", "dataset": dataset_id, "trigger": "blip", "steps": 5000, "samples": {"prompts": []}}
     job_id = atelier.http.post("/jobs", json=body).raise_for_status().json()["id"]
     while atelier.http.get(f"/jobs/{job_id}").json()["phase"] != "training":
-        pass
+        time.sleep(0.5)
     assert atelier.http.post(f"/jobs/{job_id}/cancel").status_code == 202
     assert atelier.wait_for_job(job_id)["status"] == "canceled"
     assert atelier.http.get(f"/jobs/{job_id}/adapter").status_code == 409
