@@ -1,0 +1,1 @@
+"""Benchmarks against peers and limits. Never part of the test run."""

@@ -1,0 +1,1 @@
+"""How well adapters are learned on the bundled base: ``make bench-quality``."""

@@ -1,0 +1,165 @@
+"""Trains a case as a job would, and measures what came of it: hits, forgetting, held-out loss, time."""
+
+import functools
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from bench.quality.cases import WORD, Case
+from core.domain.dataset import DatasetManifest, ManifestImage
+from core.domain.outcome import Outcome
+from core.domain.plan import TrainPlan, resolve
+from core.domain.spec import TrainingSpec
+from core.model_folders import BUNDLED, read_card
+from scripts.glyphs import caption
+from scripts.measure_tiny import draw, list_prompts, open_pipeline
+from scripts.retrieval import find
+from worker.training.data import BatchOrder, fill_cache, pick_batch
+from worker.training.device import choose_runtime
+from worker.training.families import load_base
+from worker.training.loop import train
+from worker.training.objective import Draw, compute_loss
+from worker.training.observer import RecordingObserver
+
+TINY = BUNDLED / "tiny"
+CPU = torch.device("cpu")
+SEED_ASKED, SEED_BASE = 7, 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """``adapter`` is loaded by diffusers. Losses are the base's and the adapter's on pictures that neither saw."""
+
+    adapter: Path
+    num_steps: int
+    seconds: float
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """Hits and retention as shares of what was asked; ``base_retained`` without an adapter."""
+
+    case: str
+    by: str
+    hits: float
+    retained: float
+    base_retained: float
+    base_loss: float
+    loss: float
+    num_steps: int
+    step_taken: int
+    seconds: float
+    scores: Mapping[str, Any]
+
+
+def write_set(pictures: Iterable[tuple[Image.Image, str]], folder: Path) -> tuple[DatasetManifest, dict[str, Path]]:
+    """The manifest, and sha256 -> file."""
+    folder.mkdir(parents=True)
+    images, files = [], {}
+    for index, (picture, text) in enumerate(pictures):
+        path = folder / f"{index:02d}.png"
+        picture.save(path)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        files[sha256] = path
+        images.append(
+            ManifestImage(
+                name=path.name, key=sha256, sha256=sha256, size=path.stat().st_size, width=picture.width,
+                height=picture.height, caption=text, dhash="0", sharpness=99,
+            )
+        )  # fmt: skip
+    return DatasetManifest(images=tuple(images)), files
+
+
+def make_plan(manifest: DatasetManifest, folder: Path, **spec: Any) -> TrainPlan:
+    whole = {"trigger": WORD, "samples": {"prompts": []}, **spec}
+    return resolve(TrainingSpec.model_validate(whole), manifest, read_card(folder))
+
+
+def train_case(case: Case, spec: Mapping[str, Any], folder: Path, base_folder: Path = TINY) -> Trained:
+    manifest, files = write_set(case.pictures, folder / "pictures")
+    plan = make_plan(manifest, base_folder, **spec)
+    runtime = choose_runtime(plan, CPU, read_card(base_folder).num_parameters, 2)
+    base = load_base(plan.family, base_folder, CPU, runtime.dtype)
+    started = time.monotonic()
+    result = train(
+        plan, runtime, base, files, RecordingObserver(), folder / "work", shared_cache=folder.parent / "prior"
+    )
+    seconds = time.monotonic() - started
+    return Trained(result.files["kohya"], result.outcome.num_steps, seconds, result.outcome)
+
+
+def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder: Path = TINY, asked: int = 100) -> Row:
+    """``asked``: of how many base prompts retention is measured."""
+    losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
+    pipeline = pipeline_with(trained.adapter, base_folder)
+    pictures = draw(pipeline, [prompt for prompt, _ in case.asked], SEED_ASKED)
+    hits = [judge(picture) for picture, (_, judge) in zip(pictures, case.asked, strict=True)]
+    return Row(
+        case=case.name,
+        by=by,
+        hits=sum(hits) / len(hits),
+        retained=measure_retained(pipeline, asked),
+        base_retained=measure_base(base_folder, asked),
+        base_loss=losses[0],
+        loss=losses[1],
+        num_steps=trained.num_steps,
+        step_taken=trained.num_steps if trained.outcome is None else trained.outcome.step,
+        seconds=trained.seconds,
+        scores={} if trained.outcome is None else trained.outcome.scores.model_dump(),
+    )
+
+
+def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffusionPipeline:
+    pipeline = open_pipeline(base_folder)
+    if adapter is not None:
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name)
+    return pipeline
+
+
+def measure_retained(pipeline: StableDiffusionPipeline, asked: int) -> float:
+    """The share of base prompts, none of which has the word, whose glyph and background are found in the answer."""
+    rows = list_prompts()[:: max(1, 100 // asked)]
+    found = [find(picture) for picture in draw(pipeline, [caption(*row) for row in rows], SEED_BASE)]
+    return sum((f.glyph, f.background) == (row[0], row[2]) for f, row in zip(found, rows, strict=True)) / len(rows)
+
+
+@functools.cache
+def measure_base(folder: Path, asked: int) -> float:
+    return measure_retained(pipeline_with(None, folder), asked)
+
+
+def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Path) -> float:
+    """The mean over 20 draws, the same for the base and for every adapter."""
+    name = folder / f"fresh-{adapter is not None}"
+    manifest, files = write_set(case.fresh, name)
+    spec = {"batch_size": 10, "seed": 5, "validation": {"fraction": 0}, "evaluation": "off"}
+    plan = make_plan(
+        manifest, base_folder, **spec, loss={"prior_preservation": {"num_images": 0}, "min_snr_gamma": None}
+    )
+    base = load_base(plan.family, base_folder, CPU, torch.float32)
+    if adapter is not None:
+        pipeline = pipeline_with(adapter, base_folder)
+        base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
+    cache, order, total = fill_cache(base, plan, files, name / "cache", RecordingObserver()), BatchOrder(plan), 0.0
+    with torch.no_grad():
+        for number in range(20):
+            examples, texts = pick_batch(cache, plan, order, number)
+            told = [cache.conditioning[text] for text in texts]
+            total += compute_loss(base, plan, Draw(plan, base.process, number, examples), told, CPU).item()
+    return total / 20
+
+
+def fused(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
+    """The U-Net's weights with the adapter in them: what any loader makes of the file."""
+    pipeline.fuse_lora(components=["unet"])
+    pipeline.unload_lora_weights()
+    weights: dict[str, torch.Tensor] = pipeline.unet.state_dict()
+    return weights
