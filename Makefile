@@ -1,7 +1,12 @@
 # make install   .venv with the `atelier` command
 # make demo      the whole service, one training, and what came of it in out/
 # make test      everything but the slow tests
+# make chaos     kills, freezes and outages over real jobs, more than an hour; into docs/reliability.md (CHAOS_SEED=1)
+# make fuzz      Schemathesis over the live service, some minutes; figures for docs/security.md (FUZZ_SEED=1)
 # make check     lint, format, types, imports
+# make bench-quality   what adapters learn on the bundled base, into docs/quality.md
+# make lock      requirements/ from pyproject.toml: versions and hashes
+# make audit     what is known against the locked packages
 # make clean     removes .venv, caches, out/ and the demo's home; never .atelier, which holds your data
 
 VENV := .venv
@@ -16,7 +21,11 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 export HF_HUB_OFFLINE := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: install demo test check clean test-packages
+CHAOS_SEED ?= 1
+FUZZ_SEED ?= 1
+TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
+
+.PHONY: install demo test chaos fuzz bench-quality check lock audit clean test-packages
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -25,7 +34,19 @@ demo: install
 	@$(BIN)/python -m cli.demo
 
 test: $(VENV)/.installed-tests test-packages check
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) -r fEs -m 'not slow'
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -r fEs -m 'not slow and not long'
+
+chaos: $(VENV)/.installed-tests
+	$(BIN)/python -m tests.chaos faults --faults 200 --jobs 60 --seed $(CHAOS_SEED) --write docs/reliability.md
+	$(BIN)/python -m tests.chaos production --faults 10 --jobs 6 --seed $(CHAOS_SEED) --write docs/reliability.md
+	$(BIN)/python -m tests.chaos wishes --cancels 100 --pauses 50 --seed $(CHAOS_SEED) --write docs/reliability.md
+	$(BIN)/python -m pytest -r fEs -m 'slow or long' tests/worker/test_byte_identity.py
+
+fuzz: $(VENV)/.installed-tests
+	FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m pytest -s -r fEs -m long tests/fuzz
+
+bench-quality: $(VENV)/.installed-tests test-packages
+	$(BIN)/python -m bench.quality $(BENCH_FLAGS)
 
 check: $(VENV)/.installed-tests
 	$(BIN)/ruff check .
@@ -44,15 +65,29 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python"; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made. On Debian: apt-get install python3-venv"; exit 1; }
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+# Every package by its hash, but torch: which build is right depends on the machine. It comes by its version, with
+# the libraries that this build names.
+$(VENV)/.installed: pyproject.toml requirements/local.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time this takes some minutes"
-	@$(PIP) install --quiet -e '.[train,embedded]' || { $(explain-failure); exit 1; }
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements/local.txt || { $(explain-failure); exit 1; }
+	@$(PIP) install --quiet $(TORCH) || { $(explain-failure); exit 1; }
+	@$(PIP) install --quiet --no-deps -e .
 	@touch $@
 
-$(VENV)/.installed-tests: pyproject.toml $(VENV)/.installed
+$(VENV)/.installed-tests: requirements/tests.txt $(VENV)/.installed
 	@echo "Installing what the tests need into $(VENV)"
-	@$(PIP) install --quiet -e '.[train,embedded,test,check]' || { $(explain-failure); exit 1; }
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements/tests.txt || { $(explain-failure); exit 1; }
 	@touch $@
+
+# requirements/ anew, after the dependencies in pyproject.toml have changed; LOCK_FLAGS=--upgrade takes the newest.
+lock: $(VENV)/.installed
+	$(PIP) install --quiet uv
+	PATH="$(CURDIR)/$(BIN):$$PATH" scripts/lock_dependencies.sh $(LOCK_FLAGS)
+
+# Known holes of what is locked; asks PyPI.
+audit: $(VENV)/.installed
+	$(PIP) install --quiet pip-audit
+	for file in requirements/*.txt; do $(BIN)/pip-audit --strict --disable-pip --require-hashes -r $$file || exit 1; done
 
 define explain-failure
 echo "The installation failed; what pip says stands above." && \

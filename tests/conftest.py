@@ -1,3 +1,8 @@
 """Fixtures that every test may use."""
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database"]
+from hypothesis import settings
+
+pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database", "tests.fixtures.stores"]
+
+settings.register_profile("untimed", deadline=None)  # a loaded machine is no bug
+settings.load_profile("untimed")

@@ -105,7 +105,7 @@ def test_every_secret_must_be_given(compose: dict[str, Any]) -> None:
     secrets = set(re.findall(r"^([A-Z0-9_]+)=$", (ROOT / ".env.example").read_text(), re.MULTILINE))
     used = dict(re.findall(r"\$\{([A-Z0-9_]+)(.*?)\}", text))
 
-    assert len(secrets) == 8
+    assert len(secrets) == 9
     assert {name for name, rest in used.items() if rest.startswith(":?")} == secrets
     documented = set(re.findall(r"^#?([A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
     assert set(used) == documented
@@ -139,14 +139,17 @@ def test_what_stays_up_is_watched_and_comes_back(services: dict[str, Any]) -> No
 
 
 def test_roles_are_parted(services: dict[str, Any]) -> None:
-    """The service's processes hold the password of the role that owns nothing, and no other."""
+    """The service's processes hold the password of one role that owns nothing. The API's sees one tenant."""
     for name in OURS - ONE_SHOTS:
         environment = services[name]["environment"]
-        assert environment["DATABASE_URL"].startswith("postgresql+psycopg://atelier_app:"), name
+        role = "atelier_api" if name == "api" else "atelier_app"
+        assert environment["DATABASE_URL"].startswith(f"postgresql+psycopg://{role}:"), name
         assert not any("OWNER" in str(value) or "POSTGRES_PASSWORD" in str(value) for value in environment.values())
         assert "DATABASE_OWNER_URL" not in environment, name
     migration = services["migrate"]["environment"]
     assert migration["DATABASE_OWNER_URL"].startswith("postgresql+psycopg://atelier_owner:")
+    assert migration["DATABASE_URL"].startswith("postgresql+psycopg://atelier_app@")
+    assert migration["DATABASE_API_URL"].startswith("postgresql+psycopg://atelier_api@")
     assert {name for name in services if "ATELIER_API_KEY" in services[name].get("environment", {})} == {"api"}
 
 

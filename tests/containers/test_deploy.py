@@ -31,7 +31,7 @@ def bare_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres
     with connect(handle, SUPERUSER, "postgres") as connection:
         connection.execute(f"DROP DATABASE {DATABASE}")
         connection.execute("GRANT CONNECT, TEMPORARY ON DATABASE postgres, template1 TO PUBLIC")
-        connection.execute("DROP ROLE atelier_owner, atelier_app")
+        connection.execute("DROP ROLE atelier_owner, atelier_app, atelier_api")
     run_sql_file(handle, ROOT / "deploy/postgres/roles.sql")
     yield handle
     handle.stop()
@@ -44,6 +44,7 @@ def run_sql_file(handle: PostgresHandle, path: Path) -> None:
         "PGHOST": str(handle.server.socket_dir),
         "ATELIER_OWNER_PASSWORD": "owner's",
         "ATELIER_APP_PASSWORD": "app's",
+        "ATELIER_API_PASSWORD": "api's",
     }
     command = [psql, "-v", "ON_ERROR_STOP=1", "--no-psqlrc", "--username", SUPERUSER, "--no-password"]
     subprocess.run([*command, "--dbname", "postgres", "--file", path], env=environment, check=True)
@@ -59,13 +60,26 @@ def url(handle: PostgresHandle, user: str, password: str) -> str:
 
 
 def test_the_owner_migrates_and_the_service_uses(bare_postgres: PostgresHandle) -> None:
-    migrations.upgrade(url(bare_postgres, "atelier_owner", "owner's"), "atelier_app")
+    migrations.upgrade(url(bare_postgres, "atelier_owner", "owner's"), "atelier_app", "atelier_api")
 
     with connect(bare_postgres, "atelier_app", password="app's") as connection:
         assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
         connection.execute("SELECT version_num FROM alembic_version")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("DELETE FROM alembic_version")
+        assert connection.execute("SELECT id FROM tenants").fetchall() == [("ten_default",)]
+
+
+def test_the_apis_role_sees_no_tenant_that_it_does_not_name(bare_postgres: PostgresHandle) -> None:
+    with connect(bare_postgres, "atelier_api", password="api's") as connection:
+        seen = "SELECT id FROM tenants"
+        assert connection.execute(seen).fetchall() == []
+        with connection.transaction():
+            connection.execute("SELECT set_config('atelier.tenant', 'ten_default', true)")
+            assert connection.execute(seen).fetchall() == [("ten_default",)]
+        assert connection.execute(seen).fetchall() == []
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SET ROLE atelier_app")
 
 
 def test_the_service_owns_and_makes_nothing(bare_postgres: PostgresHandle) -> None:
@@ -77,7 +91,7 @@ def test_the_service_owns_and_makes_nothing(bare_postgres: PostgresHandle) -> No
         assert connection.execute(owned).fetchone() == (0,)
         roles = "SELECT rolsuper, rolcreatedb, rolcreaterole, rolbypassrls FROM pg_roles WHERE rolname LIKE 'atelier_%'"
         rights = connection.execute(f"{roles} AND rolname <> '{SUPERUSER}'").fetchall()
-        assert rights == [(False, False, False, False)] * 2
+        assert rights == [(False, False, False, False)] * 3
 
 
 def test_a_password_is_needed_and_other_databases_are_closed(bare_postgres: PostgresHandle) -> None:
@@ -205,9 +219,9 @@ def test_secrets_are_made_where_none_stand() -> None:
     first, second = (parse(fill(example)) for _ in range(2))
 
     assert first.keys() == second.keys()
-    assert len(first) == 8
+    assert len(first) == 9
     assert not set(first.values()) & set(second.values())
-    assert len(set(first.values())) == 8
+    assert len(set(first.values())) == 9
     assert check_api_key_format(first["ATELIER_API_KEY"])
     assert re.fullmatch(r"[0-9a-f]{64}", first["GARAGE_RPC_SECRET"])
     others = {value for name, value in first.items() if name != "ATELIER_API_KEY"}
