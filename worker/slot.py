@@ -62,6 +62,7 @@ class Worker:
                 worker_id=self.slot,
                 device=self.settings.device,
                 device_name=trainer.device_name if trainer else "",
+                memory_bytes=trainer.memory_bytes if trainer else None,
                 job_id=job_id,
                 warm_model=trainer.warm_model if trainer else None,
             )

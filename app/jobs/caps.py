@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from core.domain.errors import InvalidSpec
+from core.domain.estimate import count_least_memory
 from core.domain.limits import Limits
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
@@ -47,6 +48,18 @@ def refuse_large_set(num_images: int, limits: Limits) -> None:
     cap = limits.images_per_dataset
     if cap is not None and num_images > cap:
         refuse({"/dataset": (num_images, cap)})
+
+
+def refuse_unfitting(plan: TrainPlan, model: ModelInfo, largest_memory: int | None) -> None:
+    """``largest_memory``: bytes of the largest device there is, where that is known. Raises InvalidSpec for what would
+    fail on each of them."""
+    needed = count_least_memory(plan, model)
+    if largest_memory is None or needed <= largest_memory:
+        return
+    told = f"takes {needed:,} bytes of memory at the least, and the largest device here has {largest_memory:,}"
+    bare = count_least_memory(plan.model_copy(update={"rank": 1, "text_encoder_rank": None}), model)
+    pointer, advice = ("/model", "choose a smaller base") if bare > largest_memory else ("/adapter/rank", "lower it")
+    raise InvalidSpec(f"{pointer} {told}: {advice}, or ask the operator for a larger device.", {pointer: [told]})
 
 
 def refuse(excess: dict[str, tuple[int, int]]) -> None:

@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
-from app.jobs.caps import plan_within, refuse_large_set
+from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting
 from app.jobs.schemas import JobRequest
 from app.services import Services
-from core.db import adapters, datasets, jobs, models, quotas
+from core.db import adapters, datasets, jobs, models, quotas, workers
 from core.db.tables import Adapter, Dataset, Job
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import IdempotencyMismatch, InvalidSpec, NotFound, WrongState
@@ -37,6 +37,7 @@ class Sources:
     measured: Measured | None
     init: Adapter | None
     limits: Limits
+    largest_memory: int | None
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
     )
     if init is not None:
         refuse_misfit(plan, init)
+    refuse_unfitting(plan, sources.model, sources.largest_memory)
     return Draft(spec, plan, estimate(plan, sources.model, sources.measured))
 
 
@@ -113,7 +115,8 @@ def load_sources(session: Session, tenant_id: str, defaults: Limits, request: Jo
     init = None if request.init_adapter is None else find_init(session, tenant_id, request.init_adapter, info)
     manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
-    return Sources(info, manifest, jobs.measure_model(session, tenant_id, request.model), init, limits)
+    measured = jobs.measure_model(session, tenant_id, request.model)
+    return Sources(info, manifest, measured, init, limits, workers.find_largest_memory(session))
 
 
 def find_init(session: Session, tenant_id: str, adapter_id: str, info: ModelInfo) -> Adapter:

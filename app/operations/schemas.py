@@ -40,6 +40,7 @@ class WorkerOut(BaseModel):
                     "object": "worker",
                     "device": "cpu",
                     "device_name": "cpu x2",
+                    "memory_bytes": 25_000_000_000,
                     "job": "job_01j9z0000000000000000000000",
                     "warm_model": "tiny",
                     "seen_at": "2026-01-31T12:00:00Z",
@@ -52,6 +53,7 @@ class WorkerOut(BaseModel):
     object: Literal["worker"] = "worker"
     device: str
     device_name: str
+    memory_bytes: int | None = Field(description="All that the device has; null until its first job.")
     job: str | None = Field(description="The job it runs, if that is yours.")
     warm_model: str | None = Field(description="The base that it holds in memory.")
     seen_at: datetime
@@ -62,6 +64,7 @@ class WorkerOut(BaseModel):
             id=row.id,
             device=row.device,
             device_name=row.device_name,
+            memory_bytes=row.memory_bytes,
             job=row.job_id,
             warm_model=row.warm_model,
             seen_at=row.seen_at,

@@ -284,17 +284,28 @@ def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
 
 
 def see_worker(
-    session: Session, *, worker_id: str, device: str, device_name: str, job_id: str | None, warm_model: str | None
+    session: Session,
+    *,
+    worker_id: str,
+    device: str,
+    device_name: str,
+    memory_bytes: int | None,
+    job_id: str | None,
+    warm_model: str | None,
 ) -> None:
+    """``memory_bytes``: the device's, where a trainer has said it; what an earlier one said stands."""
     values = {
         "id": worker_id,
         "device": device,
         "device_name": device_name,
+        "memory_bytes": memory_bytes,
         "job_id": job_id,
         "warm_model": warm_model,
         "seen_at": func.clock_timestamp(),
     }
-    session.execute(insert(Worker).values(**values).on_conflict_do_update(index_elements=["id"], set_=values))
+    row = insert(Worker).values(**values)
+    anew = values | {"memory_bytes": func.coalesce(row.excluded.memory_bytes, Worker.memory_bytes)}
+    session.execute(row.on_conflict_do_update(index_elements=["id"], set_=anew))
 
 
 # --- below: the parts ----------------------------------------------------------------------------------

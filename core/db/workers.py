@@ -11,6 +11,7 @@ from core.db.access import act_for
 from core.db.tables import DEFAULT_TENANT, Job, Tenant, Worker
 
 FRESH_SECONDS = 60
+RECENT_DAYS = 1
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,7 @@ class SeenWorker:
     id: str
     device: str
     device_name: str
+    memory_bytes: int | None
     job_id: str | None
     warm_model: str | None
     seen_at: datetime
@@ -29,9 +31,24 @@ def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
     """Those that were heard of within FRESH_SECONDS."""
     fresh = Worker.seen_at > func.clock_timestamp() - timedelta(seconds=FRESH_SECONDS)
     own = (Job.id == Worker.job_id) & (Job.tenant_id == tenant_id)
-    columns = (Worker.id, Worker.device, Worker.device_name, Job.id, Worker.warm_model, Worker.seen_at)
+    columns = (
+        Worker.id,
+        Worker.device,
+        Worker.device_name,
+        Worker.memory_bytes,
+        Job.id,
+        Worker.warm_model,
+        Worker.seen_at,
+    )
     rows = session.execute(select(*columns).outerjoin(Job, own).where(fresh).order_by(Worker.id))
     return [SeenWorker(*row) for row in rows]
+
+
+def find_largest_memory(session: Session) -> int | None:
+    """Bytes of the largest device heard of within RECENT_DAYS; None where none was, or one has not said what it has."""
+    recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
+    sizes = session.execute(select(Worker.memory_bytes).where(recent)).scalars().all()
+    return max((size for size in sizes if size is not None), default=None) if None not in sizes else None
 
 
 def is_migrated(session: Session) -> bool:

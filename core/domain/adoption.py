@@ -18,13 +18,21 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+PROGRAM_BYTES = 2 * 1024**3
+"""What the program itself may take: torch, the base's layers, threads."""
+BYTES_PER_FILE_BYTE = 8
+"""The file's tensors, in single precision where they were half, and both files that are written of them."""
+
+
 class Adoption(Part):
-    """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``."""
+    """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``, within
+    ``memory_bytes``."""
 
     family: Family
     model_folder: Path
     file: Path
     folder: Path
+    memory_bytes: int
 
 
 class Findings(Part):

@@ -4,6 +4,8 @@ from core.domain.model import ModelInfo
 from core.domain.plan import Part, TrainPlan
 
 BYTES_PER_WEIGHT = 2
+BYTES_PER_TRAINED = 8
+"""A parameter in fp32 and its gradient; what the optimizer keeps of it comes on top."""
 NUM_CONCEPT_PICTURES = 8
 """Drawn with the adapter, and without it, for the concept score."""
 NUM_VALIDATION_TIMESTEPS = 8
@@ -73,6 +75,13 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         adapter_bytes=_count_parameters(plan, model) * BYTES_PER_WEIGHT,
         basis=basis,
     )
+
+
+def count_least_memory(plan: TrainPlan, model: ModelInfo) -> int:
+    """Bytes below which no device runs the plan, whatever it saves: the base's denoiser and what is trained, without
+    activations or the optimizer's moments."""
+    per_weight = 4 if plan.precision == "fp32" else BYTES_PER_WEIGHT
+    return model.num_parameters * per_weight + _count_parameters(plan, model) * BYTES_PER_TRAINED
 
 
 def _count_parameters(plan: TrainPlan, model: ModelInfo) -> int:

@@ -151,7 +151,13 @@ def test_a_key_of_the_same_idempotency_key_is_another_tenants(two: Two) -> None:
 def test_a_worker_is_seen_without_anothers_job(two: Two) -> None:
     with two.them.sessions.begin() as session:
         claims.see_worker(
-            session, worker_id="w", device="cpu", device_name="x", job_id=two.theirs.job, warm_model="toy"
+            session,
+            worker_id="w",
+            device="cpu",
+            device_name="x",
+            memory_bytes=None,
+            job_id=two.theirs.job,
+            warm_model="toy",
         )
     seen = [api.client.get("/workers").json()["data"][0]["job"] for api in (two.them, two.us)]
     assert seen == [two.theirs.job, None]

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 
+from core.db.claims import see_worker
 from core.domain.spec import MAX_RANK, MAX_RESOLUTION, MAX_STEPS
 from tests.app.conftest import LiveApi
 from tests.app.factory import add_dataset, add_model
@@ -139,6 +140,31 @@ def test_nothing_is_refused_at_its_bounds_alone(api: LiveApi) -> None:
             answer = api.client.post("/jobs?dry_run=true", json={**body, **nest(pointer, value)})
             told = answer.json().get("errors", {}) if answer.status_code == 422 else {}
             assert answer.status_code == 200 or (pointer in OF_THE_MODEL and told), (pointer, value, answer.text)
+
+
+def test_what_fits_in_no_device_is_refused(own_api: LiveApi) -> None:
+    """A thousand parameters in the base at two bytes, four thousand for each rank at eight."""
+    body = {"model": add_model(own_api), "dataset": add_dataset(own_api), "trigger": "toy", "precision": "bf16"}
+    large = {**body, "adapter": {"rank": 256}}
+    post(own_api, large).raise_for_status()  # nobody knows yet what there is
+    see(own_api, "small", memory_bytes=2_000 + 4 * 4_000 * 8)
+    check(post(own_api, large), "/adapter/rank")
+    answer = post(own_api, {**body, "adapter": {"rank": 4}})
+    assert answer.status_code == 201, answer.text
+    see(own_api, "small", memory_bytes=1_000)
+    check(post(own_api, {**body, "adapter": {"rank": 1}}), "/model")
+    see(own_api, "small", memory_bytes=None)  # a worker begun anew says nothing until its first job
+    check(post(own_api, large), "/model")
+    see(own_api, "large", memory_bytes=10**9)
+    post(own_api, large).raise_for_status()
+
+
+def see(api: LiveApi, worker_id: str, memory_bytes: int | None) -> None:
+    with api.sessions.begin() as session:
+        see_worker(
+            session, worker_id=worker_id, device="cpu", device_name="x", memory_bytes=memory_bytes, job_id=None,
+            warm_model=None,
+        )  # fmt: skip
 
 
 def test_specs_nested_without_end(api: LiveApi) -> None:

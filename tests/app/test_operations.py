@@ -102,7 +102,15 @@ def test_a_frozen_broker_holds_no_request_up(own_api: LiveApi, valkey: ValkeyHan
 
 def test_workers_are_listed_while_fresh(own_api: LiveApi) -> None:
     with own_api.sessions.begin() as session:
-        see_worker(session, worker_id="w1", device="cpu", device_name="cpu x2", job_id=None, warm_model="tiny")
+        see_worker(
+            session,
+            worker_id="w1",
+            device="cpu",
+            device_name="cpu x2",
+            memory_bytes=None,
+            job_id=None,
+            warm_model="tiny",
+        )
     page = own_api.client.get("/workers").json()
     assert [(worker["id"], worker["device"], worker["warm_model"]) for worker in page["data"]] == [
         ("w1", "cpu", "tiny")

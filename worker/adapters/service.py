@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.db import adoption
 from core.db.adoption import AdoptionClaim
 from core.db.session import make_sessions, open_engine
-from core.domain.adoption import Adopted, Adoption
+from core.domain.adoption import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, Adopted, Adoption
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
 from core.domain.errors import ModelRejected
 from core.model_folders import find_model_folder
@@ -114,7 +114,13 @@ class Adopter:
             return Adopted(refusal="The file was damaged in storage: send it again.")
         folder = scratch / "written"
         folder.mkdir()
-        order = Adoption(family=claim.family, model_folder=model_folder.resolve(), file=file, folder=folder)
+        order = Adoption(
+            family=claim.family,
+            model_folder=model_folder.resolve(),
+            file=file,
+            folder=folder,
+            memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * stored.size,
+        )
         return _run(order, check)
 
     def _upload(self, claim: AdoptionClaim, path: Path) -> Artifact:

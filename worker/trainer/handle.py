@@ -43,6 +43,7 @@ class TrainerHandle:
                 env={**os.environ, **(env or {})},
             )
         self.device_name = ""
+        self.memory_bytes: int | None = None
         self.warm_model: str | None = None
         self._reports: queue.Queue[AnyReport | None] = queue.Queue()
         assert self._process.stdout is not None
@@ -75,7 +76,7 @@ class TrainerHandle:
             self._reports.put(None)
             raise TrainerDied(self._exit_code())
         if isinstance(report, Ready):
-            self.device_name = report.device_name
+            self.device_name, self.memory_bytes = report.device_name, report.memory_bytes
         return report
 
     def kill(self) -> None:

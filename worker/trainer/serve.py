@@ -45,7 +45,15 @@ import torch
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
-from worker.training.device import Runtime, choose_runtime, free_memory, is_out_of_memory, lighten, name_device
+from worker.training.device import (
+    Runtime,
+    choose_runtime,
+    free_memory,
+    is_out_of_memory,
+    lighten,
+    name_device,
+    total_memory_bytes,
+)
 from worker.training.errors import BadInput, NanLoss
 from worker.training.families import load_base
 from worker.training.families.protocol import Base
@@ -224,7 +232,7 @@ def main() -> None:
     with lock_device(args.home, args.device, args.slot):
         inbox = Inbox(sys.stdin.buffer)
         trainer = Trainer(device, lines, inbox)
-        lines.send(Ready(device_name=name_device(device)))
+        lines.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
         for command in inbox.trainings():
             try:
                 lines.send(trainer.run(command))

@@ -51,6 +51,7 @@ COMMANDS: TypeAdapter[Train | StopNow] = TypeAdapter(Command)
 class Ready(Message):
     type: Literal["ready"] = "ready"
     device_name: str
+    memory_bytes: int  # of the device, all of it
 
 
 class RuntimeChosen(Message):

@@ -8,6 +8,7 @@ configs on the meta device: no weight of it is read.
 
 import json
 import os
+import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from core.domain.adoption import Adopted, Adoption, Findings
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family
 from worker.parent import die_with_parent
+from worker.training.device import is_out_of_memory
 from worker.training.errors import BadInput
 from worker.training.families.clip import ClipNetwork
 from worker.training.families.protocol import Network
@@ -54,6 +56,10 @@ def adopt(order: Adoption) -> Adopted:
         return _adopt(order)
     except BadInput as error:
         return Adopted(refusal=_printable(str(error), MAX_REFUSAL_CHARS))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Adopted(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
 
 
 def _printable(text: str, max_chars: int) -> str:
@@ -200,12 +206,18 @@ def _check_same(files: Mapping[AdapterFormat, Path], layers: BaseLayers) -> None
     assert all(found == places[0] for found in places)
 
 
+def limit_memory(memory_bytes: int) -> None:
+    """Of this process from here on: what it allocates, not what it maps of files."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
 def main() -> None:
     """The answer has standard output for itself: what libraries print goes to the log."""
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         order = Adoption.model_validate_json(sys.stdin.buffer.read())
+        limit_memory(order.memory_bytes)
         answers.write(adopt(order).model_dump_json().encode())
 
 

@@ -5,6 +5,7 @@ import platform
 import resource
 from contextlib import nullcontext
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -16,6 +17,7 @@ from core.domain.plan import TrainPlan
 
 LARGE_BASE_PARAMETERS = 100_000_000
 ROOMY_DEVICE_BYTES = 20 * 1024**3
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -146,6 +148,17 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if platform.system() == "Darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def total_memory_bytes(device: torch.device) -> int:
+    """What the device has; on a CPU the machine's, or the container's where that is less."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no cgroup of version 2, or "max"
+        return machine
 
 
 def reset_peak(device: torch.device) -> None:

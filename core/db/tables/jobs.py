@@ -160,6 +160,7 @@ class Worker(Base):
     id: Mapped[str] = mapped_column(primary_key=True)
     device: Mapped[str]
     device_name: Mapped[str]
+    memory_bytes: Mapped[int | None]
     job_id: Mapped[str | None]
     warm_model: Mapped[str | None]
     seen_at: Mapped[datetime] = now()

@@ -1,6 +1,8 @@
 """Files made elsewhere: read, refused with the reason, or written anew so that both formats say the same."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from core.domain.adoption import Adopted, Adoption
+from core.domain.adoption import PROGRAM_BYTES, Adopted, Adoption
 from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.training.adoption import adopt, build_networks
@@ -51,7 +53,27 @@ def run(
     folder.mkdir(exist_ok=True)
     if tensors is not None:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / "a.safetensors", said)
-    return adopt(Adoption(family=family, model_folder=folders[family], file=tmp_path / "a.safetensors", folder=folder))
+    file = tmp_path / "a.safetensors"
+    return adopt(
+        Adoption(family=family, model_folder=folders[family], file=file, folder=folder, memory_bytes=PROGRAM_BYTES)
+    )
+
+
+GREEDY = """
+import torch
+from core.domain.adoption import Adoption
+from worker.training import adoption
+order = Adoption(family="sd1", model_folder=".", file="a", folder=".", memory_bytes=2**30)
+adoption.limit_memory(order.memory_bytes)
+adoption._adopt = lambda order: torch.zeros(2**30)
+print(adoption.adopt(order).refusal)
+"""
+
+
+def test_a_file_that_takes_more_memory_than_it_may_is_refused() -> None:
+    """In a process of its own, whose limit ends with it."""
+    said = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "it takes more than 1,073,741,824 bytes of memory to read the file"
 
 
 def metadata_of(path: Path) -> dict[str, str]:
