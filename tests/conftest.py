@@ -1,8 +1,25 @@
 """Fixtures that every test may use."""
 
+import gc
+import os
+
+import pytest
 from hypothesis import settings
 
+# Test processes and their services run side by side: threads that wait for each other at every operation, and a core
+# for none of them, would take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("ATELIER_CPU_THREADS", "1")
+
 pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database", "tests.fixtures.stores"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _collect_only_what_tests_make() -> None:
+    """The engine collects garbage each time that it drops a network. What a million objects of imported libraries are
+    looked at for, each time, is most of a small test's time."""
+    gc.freeze()
+
 
 settings.register_profile("untimed", deadline=None)  # a loaded machine is no bug
 settings.load_profile("untimed")
