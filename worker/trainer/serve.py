@@ -155,6 +155,8 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             log.warning("out of memory", exc_info=error)
+        finally:
+            self._tidy()
         self._cool()
         return _fail_for_memory(runtime, command.plan)
 
@@ -183,9 +185,14 @@ class Trainer:
             self._warm = (key, base)
         return self._warm[1]
 
+    def _tidy(self) -> None:
+        """A training may be stopped anywhere: the device gets back what it left, but for the warm base."""
+        gc.collect()
+        free_memory(self._device)
+
     def _cool(self) -> None:
         self._warm = None
-        free_memory(self._device)
+        self._tidy()
 
 
 def _fail_for_memory(runtime: Runtime, plan: TrainPlan) -> Failed:

@@ -112,6 +112,45 @@ def test_a_stop_while_sampling_is_obeyed(bench: Bench, tmp_path: Path) -> None:
         bench.run(tmp_path, bench.plan(steps=3), Impatient())
 
 
+class StoppedIn(RecordingObserver):
+    """Asks for a stop at the second look within a phase."""
+
+    def __init__(self, phase: Phase, after: Phase | None = None) -> None:
+        super().__init__(stop=Stop.DROP)
+        self._phase, self._after, self._looks = phase, after, 0
+
+    def should_stop(self) -> Stop | None:
+        if self.phases[-1:] == [self._phase] and (self._after is None or self._after in self.phases):
+            self._looks += 1
+        return self.stop if self._looks > 1 else None
+
+
+STOPS = {
+    "caching": (Phase.CACHING, None),
+    "the base's samples": (Phase.SAMPLING, None),
+    "training": (Phase.TRAINING, None),
+    "samples and scores": (Phase.SAMPLING, Phase.TRAINING),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
+def test_a_stop_leaves_no_tensor_but_the_base(bench: Bench, tmp_path: Path, stop: tuple[Phase, Phase | None]) -> None:
+    """What a canceled job took of its device is given back: nothing but the warm base is held on to."""
+    plan = bench.plan(steps=3, evaluation="on", samples={"prompts": ["a", "b", "c", "d", "e"], "every": 1})
+    base = bench.load(bench.runtime(plan))
+    bench.run(tmp_path / "warm", plan, base=base)
+    before = count_tensor_bytes()
+    with pytest.raises(Stopped):
+        bench.run(tmp_path / "stopped", plan, StoppedIn(*stop), base=base)
+    assert count_tensor_bytes() == before
+
+
+def count_tensor_bytes() -> int:
+    gc.collect()
+    tensors = [row for row in gc.get_objects() if isinstance(row, torch.Tensor)]
+    return sum({row.untyped_storage().data_ptr(): row.untyped_storage().nbytes() for row in tensors}.values())
+
+
 def test_a_diverging_run_fails_with_what_to_do(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(steps=50, precision="fp32", samples={"prompts": []}, optimizer={"learning_rate": 1.0})
     plan = plan.model_copy(update={"learning_rate": 1e30, "max_grad_norm": 1e30})
