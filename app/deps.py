@@ -9,7 +9,6 @@ from app.auth.service import Caller
 from app.database import Database
 from app.services import Services
 from core.queue import Doorbell
-from core.settings import Settings
 from core.storage import Storage
 
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
@@ -32,10 +31,6 @@ def get_caller(request: Request) -> Caller:
     return caller
 
 
-def get_settings(services: Annotated[Services, Depends(get_services)]) -> Settings:
-    return services.settings
-
-
 def get_database(services: Annotated[Services, Depends(get_services)]) -> Database:
     return services.database
 
@@ -49,7 +44,6 @@ def get_doorbell(services: Annotated[Services, Depends(get_services)]) -> Doorbe
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
-SettingsDep = Annotated[Settings, Depends(get_settings)]
 DatabaseDep = Annotated[Database, Depends(get_database)]
 StorageDep = Annotated[Storage, Depends(get_storage)]
 DoorbellDep = Annotated[Doorbell, Depends(get_doorbell)]

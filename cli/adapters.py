@@ -58,7 +58,7 @@ def import_adapter(
             raise InputError(f"There is no file {path}.")
         sent = talk.client.import_adapter(path, model, name=name or path.stem, trigger=trigger, tags=tag or ())
         talk.reporter.say("adapter", f"Adapter {sent.id} is being checked.", id=sent.id, status=sent.status)
-        ready = talk.client.wait_for_adapter(sent.id)
+        ready = talk.client.wait_for_adapter(sent.id, on_setback=lambda why: talk.reporter.warn("setback", why))
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
         talk.reporter.say("adapter", text, id=ready.id, status=ready.status)
 

@@ -197,10 +197,19 @@ class AtelierClient:
         files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
         return self._transport.ask("POST", "/adapters", Adapter, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
 
-    def wait_for_adapter(self, adapter_id: str, *, timeout_seconds: float = 3600) -> Adapter:
-        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout."""
-        deadline = time.monotonic() + timeout_seconds
+    def wait_for_adapter(
+        self,
+        adapter_id: str,
+        *,
+        timeout_seconds: float = 3600,
+        on_setback: Callable[[str], None] = lambda _: None,
+    ) -> Adapter:
+        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_setback`` hears why the
+        service cannot go on for now."""
+        deadline, heard = time.monotonic() + timeout_seconds, None
         while (adapter := self.get_adapter(adapter_id)).status == "checking":
+            if adapter.setback not in {None, heard}:
+                on_setback(heard := adapter.setback)
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"Adapter {adapter_id} is still being checked after {timeout_seconds:.0f} s.")
             time.sleep(POLL_SECONDS)

@@ -92,6 +92,7 @@ class Adapter(Answer):
     files: dict[str, Any] = Field(default_factory=dict)
     metrics: dict[str, Any] | None = None
     error: Trouble | None = None
+    setback: str | None = None
     created_at: datetime
 
 

@@ -41,7 +41,6 @@ class Settings(BaseSettings):
     s3_public_endpoint_url: Annotated[str | None, Field(alias="S3_PUBLIC_ENDPOINT_URL")] = None
     api_key: Annotated[SecretStr | None, Field(alias="ATELIER_API_KEY")] = None
     models_dir: Annotated[Path | None, Field(alias="ATELIER_MODELS")] = None
-    allow_http: Annotated[bool, Field(alias="ATELIER_ALLOW_HTTP")] = False
 
     device: Annotated[str, Field(alias="ATELIER_DEVICE")] = "cpu"
     slot: Annotated[int, Field(alias="ATELIER_SLOT")] = 0

@@ -40,9 +40,17 @@ def fetch_images(
         check()
         path = folder / f"{image.sha256}.png"
         if not path.exists() or _hash(path) != image.sha256:
-            storage.fetch(image.key, path)
+            _fetch_whole(storage, image, path)
         files[image.sha256] = path
     return files
+
+
+def _fetch_whole(storage: Storage, image: PlannedImage, path: Path) -> None:
+    """Raises StorageError for what is not what the manifest says: another adapter would come of it."""
+    stored = storage.fetch(image.key, path)
+    if stored.sha256 != image.sha256:
+        path.unlink()
+        raise StorageError(f"{image.key} was damaged")
 
 
 def fetch_checkpoint(storage: Storage, rows: Sequence[JobCheckpoint], path: Path) -> JobCheckpoint | None:

@@ -65,9 +65,9 @@ class Outgoing:
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Raises NotSent."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_seconds) as limit:
                 receiver = Receiver.parse(url)
-                return await self._post_to(receiver, await self._find_addresses(receiver), body, headers)
+                return await self._post_to(receiver, await self._find_addresses(receiver), body, headers, limit)
         except TimeoutError:
             raise NotSent(f"no answer within {self._timeout_seconds:g} s") from None
         except ValueError as error:
@@ -91,20 +91,33 @@ class Outgoing:
         return addresses[:MAX_ADDRESSES]
 
     async def _post_to(
-        self, receiver: Receiver, addresses: Sequence[Address], body: bytes, headers: Mapping[str, str]
+        self,
+        receiver: Receiver,
+        addresses: Sequence[Address],
+        body: bytes,
+        headers: Mapping[str, str],
+        limit: asyncio.Timeout,
     ) -> Answer:
         """The next address is tried only where no connection came about, so that nothing is sent twice."""
         trouble = NotSent("no connection")
         for address in addresses:
             try:
-                return await self._post_once(receiver, address, body, headers)
+                return await self._post_once(receiver, address, body, headers, limit)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 trouble = NotSent(_describe(error))
             except httpx.HTTPError as error:
                 raise NotSent(_describe(error)) from None
         raise trouble
 
-    async def _post_once(self, receiver: Receiver, address: Address, body: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _post_once(
+        self,
+        receiver: Receiver,
+        address: Address,
+        body: bytes,
+        headers: Mapping[str, str],
+        limit: asyncio.Timeout,
+    ) -> Answer:
+        """``limit`` is for the answer; the excerpt has its own, for by then the receiver has been told."""
         transport = httpx.AsyncHTTPTransport(verify=self._ssl_context, http2=False, trust_env=False)
         request = httpx.Request(
             "POST",
@@ -125,6 +138,8 @@ class Outgoing:
         )
         async with transport:
             response = await transport.handle_async_request(request)
+            if not limit.expired():
+                limit.reschedule(None)
             try:
                 return Answer(response.status_code, await _read_excerpt(response))
             finally:

@@ -21,7 +21,7 @@ from core.domain.plan import TrainPlan
 from core.settings import Settings
 from worker.attempt import Attempt
 from worker.slot import Worker
-from worker.workdirs import remove_finished, remove_partial
+from worker.workdirs import remove_finished, tidy_shared_cache
 
 log = logging.getLogger("atelier.runner")
 _drain = threading.Event()
@@ -54,7 +54,7 @@ def run_next(settings: Settings) -> bool:
     _register(worker, job)
     if job is None or task is None:
         remove_finished(worker)
-        remove_partial(settings)
+        tidy_shared_cache(settings)
         return False
     attempt = _open_attempt(worker, job, task)
     if attempt is not None:

@@ -1,6 +1,7 @@
 """The folders that jobs are worked in on this machine; each stays until its job has ended, for its next attempt.
 
-Beside them lies the cache that all jobs share: what a killed trainer left half written there belongs to no job.
+Beside them lies the cache that all jobs share: what a killed trainer left half written there belongs to no job, and
+what was not used for longest goes when there is too much of it.
 """
 
 import logging
@@ -15,6 +16,7 @@ from worker.slot import Worker
 
 PARTIAL_SECONDS = 3600.0
 """Nobody writes one file for that long."""
+MAX_CACHE_BYTES = 4 * 1024**3
 
 log = logging.getLogger("atelier.workdirs")
 
@@ -40,7 +42,27 @@ def remove_finished(worker: Worker) -> None:
         shutil.rmtree(root / name, ignore_errors=True)
 
 
-def remove_partial(settings: Settings) -> None:
+def tidy_shared_cache(settings: Settings) -> None:
+    _remove_partial(settings)
+    _remove_unused(settings)
+
+
+def _remove_unused(settings: Settings) -> None:
+    """Clients choose what class pictures are made of, so there is no end to them. A job that needs them makes them
+    anew."""
+    files: list[tuple[float, int, Path]] = []
+    for path in shared_cache_of(settings).rglob("*.prior"):
+        with suppress(FileNotFoundError):
+            files.append((path.stat().st_mtime, path.stat().st_size, path))
+    excess = sum(size for _, size, _ in files) - MAX_CACHE_BYTES
+    for _, size, path in sorted(files):
+        if excess <= 0:
+            break
+        path.unlink(missing_ok=True)
+        excess -= size
+
+
+def _remove_partial(settings: Settings) -> None:
     """Files that a trainer died over, by the name that they have until they are whole."""
     for path in shared_cache_of(settings).rglob("*.part"):
         with suppress(FileNotFoundError):  # another worker clears up too

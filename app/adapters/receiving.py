@@ -18,7 +18,7 @@ from core.domain.weights import HEAD_BYTES, read_header
 
 FILE_FIELD, TAGS_FIELD = "file", "tags"
 SUFFIX = ".safetensors"
-MAX_FIELD_BYTES = 2000
+MAX_FIELD_BYTES, MAX_FIELDS = 2000, 40
 _one_header = threading.Lock()
 """The largest takes some 100 MB while it is parsed: not many at the same time."""
 
@@ -35,6 +35,7 @@ class ReceivedAdapter:
 @dataclass
 class _Form:
     file: tuple[str, Artifact] | None = None
+    num_fields: int = 0
     fields: dict[str, object] = field(default_factory=dict)
 
 
@@ -98,13 +99,19 @@ def check_header(head: bytes, file_bytes: int) -> None:
 
 
 async def _take_field(form: _Form, name: str, chunks: AsyncIterator[bytes]) -> None:
-    """Tags come in one field, parted by commas, or in several."""
+    """Tags come in one field, parted by commas, or in several. What is too much is refused as it comes."""
+    form.num_fields += 1
+    if name not in {FILE_FIELD, *AdapterImport.model_fields} or form.num_fields > MAX_FIELDS:
+        taken = ", ".join(AdapterImport.model_fields)
+        raise InvalidRequest(
+            f"Beside the file there may be {MAX_FIELDS} fields, of these: {taken}.", {f"/{name[:80]}": ["is not taken"]}
+        )
     text = (await read_field(name, chunks, MAX_FIELD_BYTES)).decode(errors="replace")
     if name == TAGS_FIELD:
         known = form.fields.setdefault(TAGS_FIELD, [])
         assert isinstance(known, list)
         known += [tag for tag in text.split(",") if tag.strip()]
-    elif text:
+    elif text and name != FILE_FIELD:  # an empty one is a form's file that nobody chose
         form.fields[name] = text
 
 

@@ -17,14 +17,12 @@ NEEDS: dict[str, tuple[Need, Need]] = {
     "models": ("read", "operator"),
     "jobs": ("read", "jobs"),
     "adapters": ("read", "jobs"),
-    "generations": ("read", "jobs"),
     "webhooks": ("jobs", "jobs"),  # to look at the secret is to be able to sign
     "workers": ("read", "read"),
     "usage": ("read", "admin"),
     "keys": ("admin", "admin"),
     "audit": ("admin", "admin"),
     "tenants": ("operator", "operator"),
-    "metrics": ("operator", "operator"),
 }
 """Every route with a key must stand here; a test holds that. What does not is no route, and answered with 404."""
 

@@ -59,10 +59,6 @@ class Glimpse:
     def tail(self) -> bytes:
         return bytes(self._tail[-GLIMPSE_BYTES:])
 
-    @property
-    def is_whole(self) -> bool:
-        return self.size <= GLIMPSE_BYTES
-
 
 class TailFile(io.RawIOBase):
     """A file of which only the end is there. Reading before it raises OutOfSight."""

@@ -224,7 +224,8 @@ class DryRun(BaseModel):
     @classmethod
     def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
         """As a job shows it: its list of images may have thousands, and names storage keys."""
-        outline = {**plan.model_dump(mode="json", exclude={"images"}), "num_images": len(plan.images)}
+        hidden: Any = {"images": True, "init_adapter": {"key"}}
+        outline = {**plan.model_dump(mode="json", exclude=hidden), "num_images": len(plan.images)}
         return cls(plan=outline, estimate=estimate)
 
 

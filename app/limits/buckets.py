@@ -20,7 +20,9 @@ PAUSE_SECONDS = 5.0
 """After a failure nobody asks for so long: else each request would wait for the timeout."""
 
 # KEYS: the bucket. ARGV: tokens a second, burst, how many to take, 1 to take them though they are not there.
-# The server's clock, for those of the API's machines may differ. A full bucket is the same as none, so it expires.
+# What is taken by force makes no more debt than ten bursts: a client that goes on all day would shut out its whole
+# address for days. The server's clock, for those of the API's machines may differ. A full bucket is the same as none,
+# so it expires.
 TAKE = """
 local rate, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -29,7 +31,7 @@ local known = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(known[1]) or burst, tonumber(known[2]) or now
 tokens = math.min(burst, tokens + math.max(0, now - at) * rate)
 local taken = (tokens >= cost or ARGV[4] == '1') and 1 or 0
-if taken == 1 then tokens = tokens - cost end
+if taken == 1 then tokens = math.max(tokens - cost, math.min(tokens, -10 * burst)) end
 redis.call('HSET', KEYS[1], 'tokens', string.format('%.6f', tokens), 'at', string.format('%.6f', now))
 redis.call('PEXPIRE', KEYS[1], math.ceil((burst - tokens) / rate * 1000) + 1000)
 return {taken, string.format('%.6f', tokens)}

@@ -36,6 +36,9 @@ class KnownKeys:
         if len(self._hashes) > KNOWN_KEYS:
             self._hashes.popitem(last=False)
 
+    def discard(self, key_hash: str) -> None:
+        self._hashes.pop(key_hash, None)
+
     def __contains__(self, key_hash: object) -> bool:
         return key_hash in self._hashes
 
@@ -80,6 +83,7 @@ class Attempt:
     """One request that presents a key."""
 
     def __init__(self, scope: Scope, known: KnownKeys) -> None:
+        self._scope = scope
         self._services: Services = scope["app"].state.services
         settings = self._services.settings
         self._of_keys = Policy("key", settings.rate_per_minute, settings.rate_burst)
@@ -112,10 +116,11 @@ class Attempt:
             )
 
     async def note(self, status: int) -> None:
-        """By the answer, whether the key was good."""
+        """Whether the key was good: the gate found whose it is. An open path may answer 200 to any key."""
         if status == 401:
+            self._known.discard(self._key_hash or "")
             await self._services.buckets.take(self._of_failures, self._address, force=True)
-        elif self._key_hash is not None and status < 500:
+        elif self._key_hash is not None and "caller" in self._scope.get("state", {}):
             self._known.add(self._key_hash)
 
 

@@ -6,7 +6,17 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, Job, JobArtifact, JobCheckpoint, JobSample, Tenant
+from core.db.tables import (
+    DEFAULT_TENANT,
+    Adapter,
+    Dataset,
+    DatasetFile,
+    Job,
+    JobArtifact,
+    JobCheckpoint,
+    JobSample,
+    Tenant,
+)
 from core.domain.states import TERMINAL, DatasetStatus
 
 
@@ -23,13 +33,17 @@ def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
 
 
 def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str] | None:
-    """The keys of a ready dataset's images: uploads are not needed any more. As ``list_job_references``."""
+    """The keys of a ready dataset's images: uploads are not needed any more. Of an open one, those of the uploads that
+    were not announced anew. As ``list_job_references``."""
     found = select(Dataset.status, Dataset.manifest).where(Dataset.id == dataset_id)
     row = session.execute(found).one_or_none()
     if row is None:
         return frozenset()
-    if row[0] in {DatasetStatus.OPEN, DatasetStatus.VALIDATING}:
+    if row[0] == DatasetStatus.VALIDATING:
         return None
+    if row[0] == DatasetStatus.OPEN:
+        announced = select(DatasetFile.key).where(DatasetFile.dataset_id == dataset_id)
+        return frozenset(session.execute(announced).scalars())
     return frozenset(_keys_of((row[1] or {}).get("images", [])))
 
 

@@ -7,7 +7,6 @@ from typing import Literal
 Prefix = Literal["ds", "job", "ad", "gen", "evt", "key", "ten", "aud"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-ID_LENGTH = 26
 
 
 def new_id(prefix: Prefix) -> str:

@@ -22,8 +22,13 @@ def send(
     api: LiveApi, *, file: tuple[str, bytes] | None = ("ink.safetensors", CONTENT), **fields: str
 ) -> httpx.Response:
     add_model(api)
-    files = {"file": file} if file else {"nothing": ("", b"")}
+    files = {"file": file} if file else {"file": ("", b"")}
     return api.client.post("/adapters", data={"model": MODEL.id, **fields}, files=files)
+
+
+def send_tags(api: LiveApi, tags: list[str]) -> httpx.Response:
+    """Each in a field of its own; the fields beside a file come before it."""
+    return api.client.post("/adapters", data={"tags": tags}, files={"file": ("ink.safetensors", CONTENT)})
 
 
 def check(api: LiveApi, adapter_id: str, *, rank: int = 4, kind: AdapterType = "lora", refusal: str = "") -> None:
@@ -105,6 +110,8 @@ def test_what_is_no_import_is_refused_and_leaves_nothing(api: LiveApi) -> None:
     assert "/file" in refuse(send(api, file=None), 422, "invalid-request")["errors"]
     assert "/model" in refuse(send(api, model="none"), 404, "not-found")["errors"]
     assert "/colour" in refuse(send(api, colour="red"), 422, "invalid-request")["errors"]
+    assert "/colour" in refuse(send(api, file=None, colour="red"), 422, "invalid-request")["errors"], "as it comes"
+    assert "/tags" in refuse(send_tags(api, ["ab"] * 41), 422, "invalid-request")["errors"]
     assert "/name" in refuse(send(api, name="x" * 101), 422, "invalid-request")["errors"]
     refuse(api.client.post("/adapters", json={}), 415, "unsupported-media")
     assert api.list_stored("adapters/") == before
@@ -150,6 +157,11 @@ def test_a_job_starts_from_an_adapter_as_it_is(api: LiveApi) -> None:
     assert answer.status_code == 201, answer.text
     plan = answer.json()["plan"]
     assert (plan["init_adapter"]["id"], plan["rank"], plan["adapter_type"]) == (adapter_id, 32, "lora")
+    body = {"model": MODEL.id, "dataset": answer.json()["dataset"], "init_adapter": adapter_id, "trigger": "toy"}
+    dry = api.client.post("/jobs?dry_run=true", json=body).json()["plan"]
+    assert not {"key", "images"} & {*plan, *plan["init_adapter"], *dry, *dry["init_adapter"]}, (
+        "keys of storage stay here"
+    )
     assert "adapter" not in answer.json()["spec"], "the spec stays as it was posted"
     refuse(api.client.delete(f"/adapters/{adapter_id}"), 409, "wrong-state")
     api.client.post(f"/jobs/{answer.json()['id']}/cancel")

@@ -1,5 +1,6 @@
 """Floods: by one key, by guessed keys; and what answers say of it."""
 
+import asyncio
 import logging
 import re
 import time
@@ -10,10 +11,12 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from sqlalchemy import select
 
 from app.limits import buckets
 from app.limits.rates import KNOWN_KEYS, KnownKeys, network_of
-from core.db import jobs
+from core.db import jobs, keys
+from core.db.tables import ApiKey
 from core.domain.keys import make_api_key
 from tests.app.conftest import LiveApi, as_tenant
 from tests.app.factory import submit
@@ -124,6 +127,40 @@ def test_keys_are_not_guessed_at_speed(start_api: Start) -> None:
     assert answer.status_code == 429
     assert httpx.get(f"{api.url}/jobs").status_code == 401, "no key is no guess"
     assert httpx.get(f"{api.url}/ui/login").status_code == httpx.get(f"{api.url}/healthz").status_code == 200
+
+
+def test_a_key_is_known_once_the_gate_has_found_its_owner(start_api: Start) -> None:
+    """Open paths answer to any key: that makes none known, whose guesses would then cost nothing."""
+    api = start_api(failures_per_minute=5)
+    made_up = {"Authorization": f"Bearer {make_api_key()}"}
+    assert httpx.get(f"{api.url}/ui/static/style.css", headers=made_up).status_code == 200
+    statuses = [httpx.get(f"{api.url}/jobs", headers=made_up).status_code for _ in range(8)]
+    assert statuses == [401] * 5 + [429] * 3
+
+
+def test_a_key_that_was_revoked_is_known_no_more(start_api: Start) -> None:
+    api = start_api(failures_per_minute=5)
+    with as_tenant(api) as other:
+        assert other.client.get("/jobs").status_code == 200
+        with other.sessions.begin() as session:
+            (key,) = session.scalars(select(ApiKey).where(ApiKey.tenant_id == other.tenant_id))
+            keys.revoke_key(session, other.tenant_id, key.id)
+        assert [other.client.get("/jobs").status_code for _ in range(7)] == [401] * 5 + [429] * 2
+
+
+def test_debts_have_an_end(redis_url: str) -> None:
+    """Whoever is behind the same address as a client that guesses all day is not shut out for days."""
+    policy = buckets.Policy("failures", 5, 5)
+
+    async def owe() -> float:
+        store = buckets.Buckets(redis_url)
+        for _ in range(80):
+            level = await store.take(policy, "someone", force=True)
+        await store.close()
+        assert level is not None
+        return level.tokens
+
+    assert asyncio.run(owe()) == pytest.approx(-50, abs=0.1)
 
 
 def test_failed_logins_count(start_api: Start) -> None:

@@ -9,7 +9,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from cli.main import app
-from client import AdapterUnusable, ApiError, AtelierClient
+from client import AdapterUnusable, ApiError, AtelierClient, WaitTimeout
 from core.db import adoption
 from core.domain.adoption import Findings
 from core.domain.artifacts import Artifact, adapter_key
@@ -65,6 +65,19 @@ def test_an_adapter_is_imported_found_changed_downloaded_and_deleted(client: Ate
     refused = client.import_adapter(files / "bad.safetensors", MODEL.id)
     with pytest.raises(AdapterUnusable, match="LoHa"):
         client.wait_for_adapter(refused.id, timeout_seconds=60)
+
+
+def test_who_waits_hears_what_holds_the_check_up(running_api: RunningApi, client: AtelierClient, files: Path) -> None:
+    register_scripted_model(running_api)
+    sent, heard = client.import_adapter(files / "ink.safetensors", MODEL.id, name="ink"), list[str]()
+    with running_api.sessions() as session, session.begin():
+        claim = adoption.claim_adoption(session, lease_seconds=60)
+        assert claim is not None and claim.adapter_id == sent.id
+        adoption.give_back_adoption(session, claim, "The service's storage is full.")
+    with pytest.raises(WaitTimeout):
+        client.wait_for_adapter(sent.id, timeout_seconds=0, on_setback=heard.append)
+    assert heard == ["The service's storage is full."]
+    client.delete_adapter(sent.id)
 
 
 @pytest.mark.usefixtures("checker")

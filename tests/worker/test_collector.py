@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import claims
 from core.db.claims import Claim
-from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, Job, Model, Tenant
+from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, DatasetFile, Job, Model, Tenant
 from core.domain.artifacts import (
     Artifact,
     adapter_key,
@@ -40,6 +40,14 @@ def add_dataset(sessions: sessionmaker[Session], dataset_id: str, status: Datase
     with sessions.begin() as session:
         manifest = {"images": [{"key": key} for key in keys]}
         session.add(Dataset(id=dataset_id, tenant_id=DEFAULT_TENANT, status=status, manifest=manifest))
+
+
+def announce(sessions: sessionmaker[Session], dataset_id: str, key: str) -> None:
+    """The upload of one file; an earlier one under its name has another key, and no row any more."""
+    with sessions.begin() as session:
+        session.add(
+            DatasetFile(id=f"{dataset_id}_1", dataset_id=dataset_id, filename="1", key=key, sha256="0" * 64, size=1)
+        )
 
 
 def add_job(sessions: sessionmaker[Session], job_id: str) -> Claim:
@@ -88,6 +96,7 @@ def test_what_ended_jobs_and_settled_datasets_do_not_name_is_collected(
         claims.succeed(session, ended, result={}, artifacts={"adapter-kohya": artifact("job_ended", "adapter")})
     add_dataset(sessions, "ds_ready", DatasetStatus.READY, image_key("ds_ready", "a"))
     add_dataset(sessions, "ds_open", DatasetStatus.OPEN)
+    announce(sessions, "ds_open", upload_key("ds_open", "1"))
     add_dataset(sessions, "ds_busy", DatasetStatus.VALIDATING)
     add_dataset(sessions, "ds_rejected", DatasetStatus.REJECTED)
     add_import(sessions, "ad_ready", "ready", adapter_key("ad_ready", 2, "a"))
@@ -100,7 +109,7 @@ def test_what_ended_jobs_and_settled_datasets_do_not_name_is_collected(
     needed |= {"datasets/of-somebody-else/a.png", "jobs/notes.txt", "elsewhere/a"}
     unneeded = {attempt_key("job_ended", 1, "lost"), attempt_key("job_deleted", 1, "adapter")}
     unneeded |= {upload_key("ds_ready", "1"), image_key("ds_ready", "b"), upload_key("ds_gone", "1")}
-    unneeded |= {upload_key("ds_rejected", "1")}
+    unneeded |= {upload_key("ds_rejected", "1"), upload_key("ds_open", "0")}
     unneeded |= {adapter_key("ad_ready", 1, "a"), adapter_upload_key("ad_ready"), adapter_upload_key("ad_gone")}
     for key in needed | unneeded:
         store.put(key, b"x")

@@ -29,6 +29,13 @@ def finished_adapter(house: House, job_id: str) -> Adapter:
         return adapters.get_adapter(session, DEFAULT_TENANT, job.result["adapter_id"])
 
 
+def losses_of(house: House, job_id: str) -> tuple[float, float]:
+    """Held-out: the base's, the adapter's."""
+    result = house.job(job_id).result
+    assert result is not None
+    return result["metrics"]["base_validation_loss"], result["metrics"]["validation_loss"]
+
+
 def plan_from(house: House, adapter: Adapter, **spec: object) -> tuple[TrainingSpec, TrainPlan]:
     file = adapter.files["kohya"]
     parsed = TrainingSpec.model_validate({**SPEC, "init_adapter": adapter.id, **spec})
@@ -46,10 +53,11 @@ def submit(session: Session, house: House, spec: TrainingSpec, plan: TrainPlan) 
 
 def test_a_job_goes_on_from_the_adapter_of_another(house: House, tmp_path: Path) -> None:
     """At a rate of next to nothing the adapter comes out as it went in."""
-    first_id = house.submit(**{**SPEC, "optimizer": {"learning_rate": 0.01}})
+    held_out = {"validation": {"fraction": 0.25}}
+    first_id = house.submit(**{**SPEC, **held_out, "optimizer": {"learning_rate": 0.01}})
     assert house.run()
     first = finished_adapter(house, first_id)
-    spec, plan = plan_from(house, first, steps=1, optimizer={"learning_rate": 1e-12})
+    spec, plan = plan_from(house, first, steps=1, optimizer={"learning_rate": 1e-12}, **held_out)
     with house.sessions.begin() as session:
         second_id = submit(session, house, spec, plan)
     assert house.run()
@@ -59,6 +67,10 @@ def test_a_job_goes_on_from_the_adapter_of_another(house: House, tmp_path: Path)
     assert ups and before.keys() == after.keys()
     assert any(before[key].abs().max() > 1e-3 for key in ups), "a fresh adapter's would all be zero"
     assert all(torch.allclose(before[key].float(), after[key].float(), atol=1e-4) for key in before)
+
+    base, own = zip(*(losses_of(house, job_id) for job_id in (first_id, second_id)), strict=True)
+    assert base[0] == base[1], "both are told what the base says without any adapter"
+    assert own[1] == pytest.approx(own[0], rel=1e-3) and own[1] != base[1]
 
     files = fetch_files(house.storage, plan, tmp_path, lambda: None)
     path = files[first.files["kohya"]["sha256"]]

@@ -215,6 +215,12 @@ def test_a_body_that_drips_is_an_answer_still(monkeypatch: pytest.MonkeyPatch) -
     assert (answer.status_code, set(answer.excerpt)) == (200, {"x"})
 
 
+def test_an_answer_that_came_is_one_whatever_time_its_body_takes() -> None:
+    """The receiver was told: it must not be told again because what it says of it comes slowly."""
+    with serve_raw(lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\n\r\n")) as port:
+        assert post(f"http://127.0.0.1:{port}/", timeout_seconds=0.7).status_code == 200
+
+
 def test_of_an_endless_body_little_is_read() -> None:
     sent = []
 

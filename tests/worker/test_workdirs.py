@@ -4,13 +4,28 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from core.settings import Settings
-from worker.workdirs import PARTIAL_SECONDS, remove_partial, shared_cache_of
+from worker.workdirs import PARTIAL_SECONDS, shared_cache_of, tidy_shared_cache
+
+
+def test_what_was_used_last_stays_where_there_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(DATABASE_URL="postgresql://nowhere/x", REDIS_URL="redis://nowhere", ATELIER_HOME=tmp_path)
+    monkeypatch.setattr("worker.workdirs.MAX_CACHE_BYTES", 250)
+    folder = shared_cache_of(settings)
+    folder.mkdir(parents=True)
+    for age, name in enumerate(["newest", "newer", "old", "oldest"]):
+        path = folder / f"{name}.prior"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (time.time() - age, time.time() - age))
+    tidy_shared_cache(settings)
+    assert sorted(path.stem for path in folder.iterdir()) == ["newer", "newest"]
 
 
 def test_only_what_nobody_writes_any_more_is_removed(tmp_path: Path) -> None:
     settings = Settings(DATABASE_URL="postgresql://nowhere/x", REDIS_URL="redis://nowhere", ATELIER_HOME=tmp_path)
-    remove_partial(settings)  # there is no cache yet
+    tidy_shared_cache(settings)  # there is no cache yet
     folder = shared_cache_of(settings) / "base"
     folder.mkdir(parents=True)
     old, new, whole = (folder / name for name in ("a.safetensors.7.part", "b.safetensors.8.part", "c.safetensors"))
@@ -19,5 +34,5 @@ def test_only_what_nobody_writes_any_more_is_removed(tmp_path: Path) -> None:
     past = time.time() - PARTIAL_SECONDS - 1
     for path in (old, whole):
         os.utime(path, (past, past))
-    remove_partial(settings)
+    tidy_shared_cache(settings)
     assert sorted(folder.iterdir()) == [new, whole]

@@ -10,7 +10,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from safetensors.torch import save
 
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family, PredictionType
-from core.domain.plan import TrainPlan
+from core.domain.plan import PlannedImage, TrainPlan
 from worker.training.families.protocol import Network
 
 Tensors = dict[str, torch.Tensor]
@@ -33,6 +34,7 @@ _ARCHITECTURE = {
 }
 _PREDICTIONS: dict[PredictionType, str] = {"epsilon": "epsilon", "v_prediction": "v"}
 MAX_THUMBNAIL = 256
+MAX_TAG_BYTES, TAG_OVERHEAD_BYTES = 256 * 1024, 12  # of the table of tags; a count, a colon, quotes twice over
 
 _OPTIMIZERS = {
     "adamw": "torch.optim.adamw.AdamW",
@@ -141,7 +143,7 @@ def describe_for_kohya(
         "ss_caption_dropout_rate": str(plan.caption_dropout),
         "ss_bucket_info": _dump({"buckets": {str(index): bucket for index, bucket in enumerate(buckets)}}),
         "ss_dataset_dirs": _dump({"dataset": {"n_repeats": 1, "img_count": len(plan.training_images)}}),
-        "ss_tag_frequency": _dump({"dataset": _count_tags(plan)}),
+        "ss_tag_frequency": _dump({"dataset": count_tags(plan.training_images)}),
     }
     body = save(tensors, {key: value for key, value in metadata.items() if key.startswith("ss_")})
     digest = hash_tensors(body)
@@ -187,9 +189,17 @@ def _network_args(plan: TrainPlan) -> dict[str, str]:
     return args | ({"dora_wd": "True"} if plan.adapter_type == "dora" else {})
 
 
-def _count_tags(plan: TrainPlan) -> dict[str, int]:
-    tags = [tag.strip() for image in plan.training_images for tag in image.caption.split(",") if tag.strip()]
-    return {tag: tags.count(tag) for tag in sorted(set(tags))}
+def count_tags(images: Iterable[PlannedImage]) -> dict[str, int]:
+    """The most frequent ones, as many as there is room for: a caption without commas is one tag, and readers refuse
+    headers that are too long."""
+    counts = Counter(tag.strip() for image in images for tag in image.caption.split(",") if tag.strip())
+    kept, room = {}, MAX_TAG_BYTES
+    for tag, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        room -= len(json.dumps(tag)) + TAG_OVERHEAD_BYTES
+        if room < 0:
+            break
+        kept[tag] = count
+    return kept
 
 
 def _dump(value: object) -> str:

@@ -8,7 +8,7 @@ and resumed from its checkpoint ends in the same bytes.
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -236,7 +236,9 @@ class Run:
             self.observer.phase(Phase.TRAINING)
 
     def validate(self) -> None:
-        with self.showing(), torch.no_grad():
+        """At step 0 the base's own, whatever adapter the run began with."""
+        own = silenced(self.networks) if self.state.step == 0 else nullcontext()
+        with self.showing(), own, torch.no_grad():
             told = self.encode(self.held_out.texts)
             losses = self.held_out.measure(told, self.device, self.observer)
         self.state.judge(losses)

@@ -29,7 +29,7 @@ from core.db.deliveries import (
 from core.db.session import make_sessions, open_engine
 from core.domain.webhooks import find_delay
 from core.settings import Settings
-from worker.outgoing import NotSent, Outgoing
+from worker.outgoing import READ_SECONDS, NotSent, Outgoing
 
 MAX_FLYING = 16
 """Deliveries that one worker sends at the same time."""
@@ -57,8 +57,8 @@ class Courier:
     ) -> None:
         self._settings, self._sessions, self._outgoing, self._drain = settings, sessions, outgoing, drain
         self._draw = draw
-        # All of a try has one limit of time, so the lease need not be renewed.
-        self._lease_seconds = 2 * settings.webhook_timeout_seconds
+        # All of a try ends in its own time, an answer's first lines included, so the lease need not be renewed.
+        self._lease_seconds = 2 * (settings.webhook_timeout_seconds + READ_SECONDS)
 
     def deliver_due(self) -> int:
         """Sends until nothing is due, or this worker is to end; says how many were tried."""

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, UniqueConstraint, func, literal, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import JSONB, array
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from core.db.tables.base import Base, now
@@ -14,7 +14,8 @@ def _outline_of(plan: Any) -> ColumnElement[Any]:
     """Made by the database, so that the images do not travel."""
     count = func.jsonb_build_object("num_images", func.jsonb_array_length(plan.column["images"]))
     without_images: ColumnElement[Any] = plan.column.op("-", return_type=JSONB())(literal("images", String))
-    return without_images.op("||", return_type=JSONB())(count)
+    without_keys: ColumnElement[Any] = without_images.op("#-", return_type=JSONB())(array(["init_adapter", "key"]))
+    return without_keys.op("||", return_type=JSONB())(count)
 
 
 class Job(Base):

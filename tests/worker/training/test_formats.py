@@ -12,13 +12,15 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from core.domain.dataset import Bucket
 from core.domain.model import ModelInfo
+from core.domain.plan import PlannedImage
 from tests.fixtures.bases import make_plan, write_pictures
 from worker.training.adapters import ADAPTER
 from worker.training.device import choose_runtime
 from worker.training.families import load_base
 from worker.training.families.unet import list_unet_targets
-from worker.training.formats import tensor_bytes, write_safetensors
+from worker.training.formats import MAX_TAG_BYTES, count_tags, tensor_bytes, write_safetensors
 from worker.training.inspection import measure_adapters
 from worker.training.loop import train
 from worker.training.observer import RecordingObserver
@@ -102,6 +104,18 @@ def test_every_layer_is_in_both_files_with_its_alpha(
     assert {float(kohya[f"{stem}.alpha"]) for stem in stems} == {10.0}
     assert set(diffusers) == {f"unet.{name}.lora_{half}.weight" for name in layers for half in "AB"}
     assert all(ADAPTER not in key for key in (*kohya, *diffusers))
+
+
+def test_no_set_of_captions_makes_a_header_that_readers_refuse() -> None:
+    """The longest captions, five thousand of them, each another one but for a tag that all have."""
+    letters = "\N{CJK UNIFIED IDEOGRAPH-753B}" * 1_900
+    images = [
+        PlannedImage(key="k", sha256="0", bucket=Bucket(width=64, height=64), caption=f"{letters}{number}, often")
+        for number in range(5_000)
+    ]
+    counted = count_tags(images)
+    assert counted["often"] == 5_000 and len(counted) > 10
+    assert len(json.dumps(counted)) < MAX_TAG_BYTES
 
 
 def test_the_metadata_is_that_of_both_worlds(trained: dict[str, dict[str, Path]]) -> None:

@@ -3,12 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from core.domain.artifacts import AdapterFormat
 from worker.training.errors import BadInput
-from worker.training.proof.files import SUFFIXES, AdapterFile, read_file, read_peft_config, split_key
+from worker.training.proof.files import SUFFIXES, AdapterFile, read_peft_config, split_key
 from worker.training.proof.layers import BaseLayers, Layer, Shape
 from worker.training.proof.names import list_names
 from worker.training.proof.resolve import fits
@@ -38,12 +37,8 @@ class AdapterKind:
     convolutions: bool
 
 
-def identify_file(path: Path) -> AdapterKind:
-    """Raises BadInput for what is no safetensors file, no LoRA, or of a kind that is not read, by its name."""
-    return identify(read_file(path))
-
-
 def identify(file: AdapterFile) -> AdapterKind:
+    """Raises BadInput for what is no LoRA, or of a kind that is not read, by its name."""
     refuse_foreign(file)
     roles = {key: SUFFIXES.get(split_key(key)[1]) for key in file.shapes}
     downs = {split_key(key)[0]: file.shapes[key] for key, role in roles.items() if role == "down"}

@@ -13,7 +13,7 @@ from worker.training.families.unet import UnetNetwork
 from worker.training.formats import LoraModule, describe_for_diffusers, to_diffusers, to_kohya
 from worker.training.proof.adapters import AdapterModule, read_adapter
 from worker.training.proof.files import AdapterFile, read_file
-from worker.training.proof.identify import check_fits, identify, identify_file
+from worker.training.proof.identify import check_fits, identify
 from worker.training.proof.layers import BaseLayers, list_layers
 
 
@@ -66,10 +66,10 @@ def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"PK\x03\x04 a pickle")
     with pytest.raises(BadInput, match="no whole safetensors"):
-        identify_file(path)
+        identify(read_file(path))
     save_file({"model.weight": torch.zeros(2)}, path)
     with pytest.raises(BadInput, match="no LoRA"):
-        identify_file(path)
+        identify(read_file(path))
 
 
 @pytest.fixture(scope="module")
