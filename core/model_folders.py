@@ -16,6 +16,10 @@ CARD = "atelier.json"
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
 
 
+class BaseMissing(Exception):
+    """This machine does not have a registered base. Another may, or this one in a moment: nobody's input is to blame."""
+
+
 def list_model_folders(settings: Settings) -> dict[str, Path]:
     """Model id -> folder. An operator's model hides a bundled one of the same id."""
     found: dict[str, Path] = {}
@@ -39,8 +43,8 @@ def read_card(folder: Path) -> ModelInfo:
 
 
 def find_model_folder(settings: Settings, model_id: str) -> Path:
-    """Raises ModelRejected when this machine does not have it."""
+    """Raises BaseMissing."""
     folder = list_model_folders(settings).get(model_id)
     if folder is None:
-        raise ModelRejected(f"This worker has no base model {model_id}.")
+        raise BaseMissing(f"This worker has no base model {model_id}.")
     return folder

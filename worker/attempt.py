@@ -19,11 +19,10 @@ from core.db import claims
 from core.db.claims import Claim, LostLease
 from core.db.tables import Job, JobCheckpoint
 from core.domain.artifacts import Artifact, attempt_key
-from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus, TerminationReason
-from core.model_folders import find_model_folder
+from core.model_folders import BaseMissing, find_model_folder
 from core.storage import StorageError
 from worker.fetching import fetch_checkpoint, fetch_files
 from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
@@ -117,8 +116,9 @@ class Attempt:
             self._stop()
         except TrainerDied as error:
             self._after_death(heart, str(error))
-        except ModelRejected as error:
-            self._end(claims.fail, TerminationReason.BAD_INPUT, error.detail)
+        except BaseMissing as error:
+            log.error("job %s attempt %d: %s", *self._names(), error)
+            self._end(claims.give_back, str(error))
         except StorageError as error:
             self.worker.drop_trainer()
             self._end(claims.give_back, f"the storage failed ({error})")

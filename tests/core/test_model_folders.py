@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from core.domain.errors import ModelRejected
-from core.model_folders import BUNDLED, CARD, find_model_folder, list_model_folders
+from core.model_folders import BUNDLED, CARD, BaseMissing, find_model_folder, list_model_folders
 from core.settings import Settings
 
 
@@ -27,5 +26,5 @@ def test_an_operators_base_hides_the_bundled_one(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_here_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(ModelRejected, match="no base model sdxl"):
+    with pytest.raises(BaseMissing, match="no base model sdxl"):
         find_model_folder(settings(tmp_path), "sdxl")

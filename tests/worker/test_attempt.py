@@ -247,14 +247,34 @@ def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
     assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
-def test_a_base_that_this_worker_lacks_fails_the_job(house: House) -> None:
+def test_a_base_that_this_worker_lacks_gives_the_job_back(house: House) -> None:
+    """Another worker may have it, or this one in a moment; only the bound of attempts ends it."""
+    job_id = house.submit(steps=2, **SAMPLELESS)
+    base, away = house.settings.models_path / "random", house.settings.models_path / ".random.old"
+    base.rename(away)
+    try:
+        assert house.run()
+    finally:
+        away.rename(base)
+    job = house.job(job_id)
+    assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 1, None)
+    assert f"no base model {house.info.id}" in str(house.history(job_id)[-1])
+    house.due_now(job_id)
+    assert house.run()
+    assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
+
+
+def test_a_base_that_no_worker_has_ends_the_job_at_the_bound(house: House) -> None:
     job_id = house.submit(steps=2)
     with house.sessions.begin() as session:
         other = {**house.info.model_dump(mode="json"), "id": "elsewhere"}
         session.add(Model(id="elsewhere", status="ready", location="", info=other))
         session.flush()
         session.execute(update(Job).where(Job.id == job_id).values(model_id="elsewhere"))
-    assert house.run()
+    for _ in range(claims.MAX_DEATHS_WITHOUT_PROGRESS):
+        assert house.job(job_id).status == JobStatus.QUEUED
+        house.due_now(job_id)
+        assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED and job.error is not None and "elsewhere" in job.error["detail"]
 
