@@ -17,8 +17,9 @@ SINGLE_FILE = ".safetensors"
 
 
 def register_all(session: Session, folders: Sequence[ModelFolder]) -> None:
+    """All but those that a worker is preparing anew: its folder replaces the one that was found."""
     for folder in folders:
-        register(session, folder)
+        models.upsert_found(session, folder.info, location=str(folder.path))
 
 
 def register(session: Session, folder: ModelFolder) -> Model:

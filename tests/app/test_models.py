@@ -42,6 +42,21 @@ def test_models_on_disk_are_registered_at_the_start(start_api: Callable[..., Liv
         assert session.get_one(Model, "mine").location == str(tmp_path / "models" / "folder-name")
 
 
+def test_a_start_leaves_a_model_that_is_being_prepared_to_its_worker(
+    start_api: Callable[..., LiveApi], tmp_path: Path
+) -> None:
+    write_base(tmp_path / "models" / "mine")
+    write_base(tmp_path / "models" / "other", "other")
+    api = start_api()
+    assert api.client.post("/models", json={"hub_id": "some/base", "id": "mine"}).json()["status"] == "checking"
+    api = start_api()
+    assert api.client.get("/models/mine").json()["status"] == "checking"
+    assert api.client.get("/models/other").json()["status"] == "ready"
+    with api.sessions() as session:
+        source = session.get_one(Model, "mine").source
+    assert source is not None and source["hub_id"] == "some/base", "the worker commits under what it was asked for"
+
+
 def test_the_operators_model_stands_over_a_bundled_one(tmp_path: Path) -> None:
     write_base(tmp_path / "bundled" / "a", "tiny")
     write_base(tmp_path / "own" / "b", "tiny")
