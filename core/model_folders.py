@@ -26,6 +26,12 @@ def list_model_folders(settings: Settings) -> dict[str, Path]:
     return {model_id: folder for model_id, (folder, _) in _read_cards(settings).items()}
 
 
+def is_where_workers_look(models_path: Path, name: str) -> bool:
+    """Whether the folder, or the link to one, is directly below and without a dot. Others hold no base for anybody."""
+    folder = models_path / name
+    return folder.parent.resolve() == models_path.resolve() and not folder.name.startswith(".")
+
+
 def read_card(folder: Path) -> ModelInfo:
     """Raises ModelRejected with what is missing or wrong."""
     try:

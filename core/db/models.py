@@ -6,6 +6,7 @@ the connection by which it also commits: who loses the connection has lost the l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import ColumnElement, func, null, select, update
@@ -84,6 +85,16 @@ def get_model(session: Session, model_id: str) -> Model:
         known = ", ".join(model.id for model in list_models(session)) or "none"
         raise NotFound(f"There is no model {model_id!r}. Registered are: {known}.")
     return model
+
+
+def is_registered_from(session: Session, model_id: str, folder: Path) -> bool:
+    """Whether the model's own folder is this one, in which its card lies."""
+    row = session.get(Model, model_id)
+    if row is None:
+        return False
+    if row.source is None:
+        return row.location == str(folder)
+    return folder.name in {model_id, Path(row.location).name}  # the location is what it is made anew from, until then
 
 
 def read_card(model: Model) -> ModelInfo:

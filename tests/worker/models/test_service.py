@@ -99,6 +99,18 @@ def test_a_worker_that_ends_leaves_the_model_to_the_next(
     assert read(sessions, "some").status == "ready"
 
 
+def test_a_folder_where_no_worker_looks_is_rejected(settings: Settings, sessions: sessionmaker[Session]) -> None:
+    folder = settings.models_path / "sub" / "some"
+    write_random_base(folder)
+    (folder / CARD).unlink()
+    ask(sessions, "some", path="sub/some")
+    assert service.prepare_next(settings)
+    row = read(sessions, "some")
+    assert row.status == "rejected" and row.error is not None
+    assert "no worker would find it there" in row.error["detail"]
+    assert not (folder / CARD).exists()
+
+
 @pytest.mark.parametrize("outcome", [Prepared(info=INFO, folder=Path("/made")), Prepared(refusal="It is a teapot.")])
 def test_a_registration_that_was_overtaken_is_not_said_to_be_ready(
     settings: Settings, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch,
