@@ -16,16 +16,20 @@ CARD = "atelier.json"
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
 
 
+class BaseMissing(Exception):
+    """This machine does not have a registered base, or has another by its name. Another machine may, or this one in a
+    moment: nobody's input is to blame."""
+
+
 def list_model_folders(settings: Settings) -> dict[str, Path]:
     """Model id -> folder. An operator's model hides a bundled one of the same id."""
-    found: dict[str, Path] = {}
-    for root in (BUNDLED, settings.models_path):
-        for card in sorted(root.glob(f"[!.]*/{CARD}")):  # those with a dot are being made, or done with
-            try:
-                found[read_card(card.parent).id] = card.parent
-            except ModelRejected as error:  # it must not hide the others
-                log.warning("%s is passed over: %s", card.parent, error.detail)
-    return found
+    return {model_id: folder for model_id, (folder, _) in _read_cards(settings).items()}
+
+
+def is_where_workers_look(models_path: Path, name: str) -> bool:
+    """Whether the folder, or the link to one, is directly below and without a dot. Others hold no base for anybody."""
+    folder = models_path / name
+    return folder.parent.resolve() == models_path.resolve() and not folder.name.startswith(".")
 
 
 def read_card(folder: Path) -> ModelInfo:
@@ -39,8 +43,35 @@ def read_card(folder: Path) -> ModelInfo:
 
 
 def find_model_folder(settings: Settings, model_id: str) -> Path:
-    """Raises ModelRejected when this machine does not have it."""
-    folder = list_model_folders(settings).get(model_id)
-    if folder is None:
-        raise ModelRejected(f"This worker has no base model {model_id}.")
-    return folder
+    """Raises BaseMissing."""
+    return _find(settings, model_id)[0]
+
+
+def find_planned_folder(settings: Settings, registered: ModelInfo, planned_sha256: str) -> Path:
+    """The folder of the base that a job was planned for. Raises ModelRejected when ``registered`` is another by now,
+    and BaseMissing when it is this machine alone that has another: its copy is old, or is just being exchanged."""
+    folder, card = _find(settings, registered.id)
+    if card.sha256 == planned_sha256:
+        return folder
+    if registered.sha256 == planned_sha256:
+        raise BaseMissing(f"This worker's base model {registered.id} is not the one that is registered.")
+    raise ModelRejected(f"The base {registered.id} was replaced since this job was planned: submit it again.")
+
+
+def _find(settings: Settings, model_id: str) -> tuple[Path, ModelInfo]:
+    found = _read_cards(settings).get(model_id)
+    if found is None:
+        raise BaseMissing(f"This worker has no base model {model_id}.")
+    return found
+
+
+def _read_cards(settings: Settings) -> dict[str, tuple[Path, ModelInfo]]:
+    found: dict[str, tuple[Path, ModelInfo]] = {}
+    for root in (BUNDLED, settings.models_path):
+        for path in sorted(root.glob(f"[!.]*/{CARD}")):  # those with a dot are being made, or done with
+            try:
+                card = read_card(path.parent)
+                found[card.id] = path.parent, card
+            except ModelRejected as error:  # it must not hide the others
+                log.warning("%s is passed over: %s", path.parent, error.detail)
+    return found

@@ -23,7 +23,7 @@ from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus, TerminationReason
-from core.model_folders import find_model_folder
+from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError
 from worker.fetching import fetch_checkpoint, fetch_files
 from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
@@ -119,6 +119,9 @@ class Attempt:
             self._after_death(heart, str(error))
         except ModelRejected as error:
             self._end(claims.fail, TerminationReason.BAD_INPUT, error.detail)
+        except BaseMissing as error:
+            log.error("job %s attempt %d: %s", *self._names(), error)
+            self._end(claims.give_back, str(error))
         except StorageError as error:
             self.worker.drop_trainer()
             self._end(claims.give_back, f"the storage failed ({error})")
@@ -151,20 +154,22 @@ class Attempt:
             self.outbox.flush()
 
     def _command(self, heart: Heart) -> Train:
-        folder = find_model_folder(self.worker.settings, self.model.id)
+        """The base is looked for last: thousands of pictures take minutes, in which it may be replaced."""
+        files = fetch_files(self.worker.storage, self.plan, self.workdir, lambda: self._check_wishes(heart))
+        resume_from = self._fetch_checkpoint()
         return Train(
             plan=self.plan,
             runtime=self.job.runtime,
-            model_folder=folder,
+            model_folder=find_planned_folder(self.worker.settings, self.model, self.plan.model_sha256),
             model_parameters=self.model.num_parameters,
             device=self.worker.settings.device,
             cpu_threads=self.worker.settings.cpu_threads,
-            files=fetch_files(self.worker.storage, self.plan, self.workdir, lambda: self._check_wishes(heart)),
+            files=files,
             # Its own: on one machine an attempt that lost its lease may still be writing beside this one.
             workdir=self.workdir / f"a{self.claim.attempt}",
             cache_folder=self.workdir / "cache",
             shared_cache=shared_cache_of(self.worker.settings),
-            resume_from=self._fetch_checkpoint(),
+            resume_from=resume_from,
         )
 
     def _fetch_checkpoint(self) -> Path | None:

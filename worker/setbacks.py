@@ -1,5 +1,6 @@
 """Why something waits that is not at fault, in words for its owner: no path, no address; the log has those."""
 
+from core.model_folders import BaseMissing
 from core.storage import StorageError, StorageFull, StorageUnavailable
 
 
@@ -9,6 +10,8 @@ def explain_setback(error: Exception) -> str:
 
 def _cause(error: Exception) -> str:
     match error:
+        case BaseMissing():
+            return str(error)
         case StorageFull():
             return "The service's storage is full."
         case StorageUnavailable():

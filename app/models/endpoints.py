@@ -36,14 +36,12 @@ async def register_model(body: ModelRegistration, services: ServicesDep, respons
 
     A folder that was prepared before is `ready` at once. A single file, a folder without a card and a repository of
     the Hub are `checking` until a worker has prepared them: `GET /models/{id}` then says `ready`, or `rejected` with
-    the reason.
+    the reason. The folder of a registered model takes no other id: copy it for that.
     """
-    database, models_path = services.database, services.settings.models_path
+    models_path = services.settings.models_path
     folder = None if body.path is None else await asyncio.to_thread(service.open_below, models_path, body)
-    if folder is not None:
-        model = await database.run(service.register, folder)
-    else:
-        model = await database.run(service.request, service.choose_id(body), body.to_source())
+    model = await services.database.run(service.register, body, folder)
+    if model.status == "checking":
         services.doorbell.ring("train")
         services.doorbell.ring("validate")
     response.headers["Location"] = f"/models/{model.id}"

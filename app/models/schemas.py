@@ -82,8 +82,9 @@ class ModelOut(BaseModel):
 class ModelRegistration(NumbersOfJson):
     """A base of the operator's: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
 
-    The path is a folder in diffusers' layout or a single-file .safetensors checkpoint. A folder that has its
-    ``atelier.json`` is registered at once, as it says; everything else is looked at by a worker.
+    The path is a folder in diffusers' layout, directly in the models directory and without a leading dot, or a
+    single-file .safetensors checkpoint at any depth. A folder that has its ``atelier.json`` is registered at once, as
+    it says; everything else is looked at by a worker.
     """
 
     model_config = ConfigDict(

@@ -11,26 +11,41 @@ from app.models.schemas import ModelRegistration
 from core.db import models
 from core.db.tables import Model
 from core.domain.errors import ModelRejected
-from core.domain.registration import ID_PATTERN, ModelSource
+from core.domain.registration import ID_PATTERN
+from core.model_folders import is_where_workers_look
 
 SINGLE_FILE = ".safetensors"
 
 
 def register_all(session: Session, folders: Sequence[ModelFolder]) -> None:
+    """All but those that a worker is preparing anew: its folder replaces the one that was found."""
     for folder in folders:
-        register(session, folder)
+        models.upsert_found(session, folder.info, location=str(folder.path))
 
 
-def register(session: Session, folder: ModelFolder) -> Model:
-    return models.upsert_model(session, folder.info, location=str(folder.path))
+def register(session: Session, body: ModelRegistration, folder: ModelFolder | None) -> Model:
+    """Ready at once where ``folder``, what was prepared before, says the id that is wanted; `checking` where a worker
+    has to prepare it, or to write its card anew. Raises ModelRejected."""
+    if folder is not None:
+        if body.id in {None, folder.info.id}:
+            return models.upsert_model(session, folder.info, location=str(folder.path))
+        _refuse_to_rename(session, folder)
+    return models.request_model(session, choose_id(body), body.to_source())
 
 
-def request(session: Session, model_id: str, source: ModelSource) -> Model:
-    return models.request_model(session, model_id, source)
+def _refuse_to_rename(session: Session, folder: ModelFolder) -> None:
+    """A folder has one card: with another id in it, workers would not find the registered model any more."""
+    model_id, name = folder.info.id, folder.path.name
+    if models.is_registered_from(session, model_id, folder.path):
+        raise ModelRejected(
+            f"The folder {name} is the registered model {model_id}, which would be lost under another id. Register it "
+            f"as {model_id}, or copy the folder and register the copy.",
+            {"/id": [f"must be {model_id}"]},
+        )
 
 
 def open_below(models_path: Path, body: ModelRegistration) -> ModelFolder | None:
-    """What lies at the path if it was prepared before; None for what a worker has to prepare.
+    """What lies at the path if it was prepared before; None for what has no card.
 
     Raises ModelRejected for a path outside the operator's directory (links followed), and for what nobody could use.
     """
@@ -40,19 +55,21 @@ def open_below(models_path: Path, body: ModelRegistration) -> ModelFolder | None
     if found == root or not found.is_relative_to(root):
         raise ModelRejected("The path must lie below the operator's models directory.", {"/path": ["lies outside"]})
     if found.is_dir():
-        return _open_prepared(found, body.id)
+        _refuse_out_of_sight(root, body.path)
+        return open_model(found) if has_card(found) else None
     if not found.is_file():
         raise ModelRejected(f"There is no {body.path} in the models directory.", {"/path": ["is not there"]})
     _refuse_other_files(found.name)
     return None
 
 
-def _open_prepared(folder: Path, wanted_id: str | None) -> ModelFolder | None:
-    """None also where the card says another id than is wanted: it has to be written anew."""
-    if not has_card(folder):
-        return None
-    prepared = open_model(folder)
-    return prepared if wanted_id in {None, prepared.info.id} else None
+def _refuse_out_of_sight(root: Path, name: str) -> None:
+    if not is_where_workers_look(root, name):
+        raise ModelRejected(
+            f"Workers look for bases in folders directly in the models directory, whose names do not begin with a dot: "
+            f"move {name} there, or make a link to it there, and register that.",
+            {"/path": ["must be directly in the models directory, and not begin with a dot"]},
+        )
 
 
 def _refuse_other_files(name: str) -> None:

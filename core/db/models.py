@@ -6,9 +6,10 @@ the connection by which it also commits: who loses the connection has lost the l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, null, select, update
+from sqlalchemy import ColumnElement, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -34,6 +35,14 @@ def upsert_model(session: Session, info: ModelInfo, *, location: str, status: Mo
     """``location`` is the absolute path of the model's folder. A model of the same id is replaced."""
     card = info.model_dump(mode="json")
     return _upsert(session, info.id, status=status, location=location, info=card, source=null(), error=null())
+
+
+def upsert_found(session: Session, info: ModelInfo, *, location: str) -> Model | None:
+    """As ``upsert_model``, for a folder that was come upon and that nobody asked for: None, with nothing written, where
+    one of the id is being prepared. What a worker makes of it will stand, not the card that lies there still."""
+    card = info.model_dump(mode="json")
+    values = {"status": "ready", "location": location, "info": card, "source": null(), "error": null()}
+    return _write(session, info.id, values, unless=Model.status == "checking")
 
 
 def request_model(session: Session, model_id: str, source: ModelSource) -> Model:
@@ -78,6 +87,16 @@ def get_model(session: Session, model_id: str) -> Model:
     return model
 
 
+def is_registered_from(session: Session, model_id: str, folder: Path) -> bool:
+    """Whether the model's own folder is this one, in which its card lies."""
+    row = session.get(Model, model_id)
+    if row is None:
+        return False
+    if row.source is None:
+        return row.location == str(folder)
+    return folder.name in {model_id, Path(row.location).name}  # the location is what it is made anew from, until then
+
+
 def read_card(model: Model) -> ModelInfo:
     """Raises WrongState for a model that is not ready, with what to do."""
     if model.status != "ready":
@@ -94,11 +113,23 @@ def list_models(session: Session) -> Sequence[Model]:
 
 
 def _upsert(session: Session, model_id: str, **values: Any) -> Model:
+    model = _write(session, model_id, values)
+    assert model is not None
+    return model
+
+
+def _write(
+    session: Session, model_id: str, values: dict[str, Any], *, unless: ColumnElement[bool] | None = None
+) -> Model | None:
+    """``unless``: what of a model of the same id keeps it as it is."""
     statement = insert(Model).values(id=model_id, **values)
-    statement = statement.on_conflict_do_update(index_elements=["id"], set_=values)
+    statement = statement.on_conflict_do_update(
+        index_elements=["id"], set_=values, where=None if unless is None else ~unless
+    )
     options = {"populate_existing": True}
-    model: Model = session.execute(statement.returning(Model), execution_options=options).scalar_one()
-    audit.record(session, Action.MODEL_REGISTERED, model_id)
+    model: Model | None = session.execute(statement.returning(Model), execution_options=options).scalar_one_or_none()
+    if model is not None:
+        audit.record(session, Action.MODEL_REGISTERED, model_id)
     return model
 
 

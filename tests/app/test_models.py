@@ -1,6 +1,7 @@
 """Base models: found at the start, read by all, registered by the operator."""
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from app.models.folders import PARTS, PARTS_WITH_WEIGHTS, find_models
 from core.db import models as db
 from core.db.tables import Model
+from core.model_folders import list_model_folders
 from tests.app.conftest import LiveApi
 from tests.app.factory import MODEL, add_dataset
 from tests.app.test_jobs import refuse
@@ -40,6 +42,21 @@ def test_models_on_disk_are_registered_at_the_start(start_api: Callable[..., Liv
     assert api.client.get("/models/mine").json() == model
     with api.sessions() as session:
         assert session.get_one(Model, "mine").location == str(tmp_path / "models" / "folder-name")
+
+
+def test_a_start_leaves_a_model_that_is_being_prepared_to_its_worker(
+    start_api: Callable[..., LiveApi], tmp_path: Path
+) -> None:
+    write_base(tmp_path / "models" / "mine")
+    write_base(tmp_path / "models" / "other", "other")
+    api = start_api()
+    assert api.client.post("/models", json={"hub_id": "some/base", "id": "mine"}).json()["status"] == "checking"
+    api = start_api()
+    assert api.client.get("/models/mine").json()["status"] == "checking"
+    assert api.client.get("/models/other").json()["status"] == "ready"
+    with api.sessions() as session:
+        source = session.get_one(Model, "mine").source
+    assert source is not None and source["hub_id"] == "some/base", "the worker commits under what it was asked for"
 
 
 def test_the_operators_model_stands_over_a_bundled_one(tmp_path: Path) -> None:
@@ -160,6 +177,37 @@ def test_what_nobody_could_use_is_refused_at_once(own_api: LiveApi, tmp_path: Pa
         ),
     ):
         refuse(own_api.client.post("/models", json=body), 422, "invalid-request")
+
+
+def test_folders_are_taken_only_from_where_workers_look(own_api: LiveApi) -> None:
+    models = own_api.settings.models_path
+    for name in ("sub/deep", ".hidden", "plain"):
+        write_base(models / name, f"id-of-{name.strip('.').replace('/', '-')}")
+        write_base(models / f"{name}-bare", without="atelier.json")
+    for path in ("sub/deep", "sub/deep-bare", ".hidden", ".hidden-bare", str(models / "sub" / "deep"), "plain/unet"):
+        problem = refuse(own_api.client.post("/models", json={"path": path}), 422, "model-rejected")
+        assert problem["errors"] == {"/path": ["must be directly in the models directory, and not begin with a dot"]}
+        assert "move" in problem["detail"]
+    (models / "link").symlink_to(models / "sub" / "deep")
+    for path in ("plain", "./plain/", "sub/../plain", "plain-bare", "link"):
+        assert own_api.client.post("/models", json={"path": path}).status_code == 201, path
+    assert set(list_model_folders(own_api.settings)) >= {"id-of-plain", "id-of-sub-deep"}
+
+
+def test_the_folder_of_a_registered_model_takes_no_other_id(own_api: LiveApi) -> None:
+    models = own_api.settings.models_path
+    write_base(models / "foo", "foo")
+    assert own_api.client.post("/models", json={"path": "foo"}).json()["status"] == "ready"
+    asked = {"path": "foo", "id": "bar"}
+    problem = refuse(own_api.client.post("/models", json=asked), 422, "model-rejected")
+    assert problem["errors"] == {"/id": ["must be foo"]} and "copy the folder" in problem["detail"]
+    refuse(own_api.client.get("/models/bar"), 404, "not-found")
+    shutil.copytree(models / "foo", models / "copy")
+    assert own_api.client.post("/models", json={"path": "copy", "id": "bar"}).json()["status"] == "checking"
+    assert own_api.client.post("/models", json={"path": "foo", "id": "foo"}).json()["status"] == "ready"
+    own_api.client.post("/models", json={"hub_id": "some/base", "id": "foo"})
+    refuse(own_api.client.post("/models", json=asked), 422, "model-rejected")
+    assert own_api.client.get("/models/foo").json()["status"] == "checking"
 
 
 def test_an_sdxl_needs_both_its_text_encoders(own_api: LiveApi) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from core.domain.errors import ModelRejected
-from core.model_folders import BUNDLED, CARD, find_model_folder, list_model_folders
+from core.model_folders import (
+    BUNDLED,
+    CARD,
+    BaseMissing,
+    find_model_folder,
+    find_planned_folder,
+    list_model_folders,
+    read_card,
+)
 from core.settings import Settings
 
 
@@ -27,5 +35,16 @@ def test_an_operators_base_hides_the_bundled_one(tmp_path: Path) -> None:
 
 
 def test_a_base_that_is_not_here_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(ModelRejected, match="no base model sdxl"):
+    with pytest.raises(BaseMissing, match="no base model sdxl"):
         find_model_folder(settings(tmp_path), "sdxl")
+
+
+def test_a_base_is_the_one_that_was_planned_or_it_is_said_whose_is_not(tmp_path: Path) -> None:
+    here = read_card(BUNDLED / "tiny")
+    other = here.model_copy(update={"sha256": "0" * 64})
+    assert find_planned_folder(settings(tmp_path), here, here.sha256) == BUNDLED / "tiny"
+    assert find_planned_folder(settings(tmp_path), other, here.sha256) == BUNDLED / "tiny", "it is still here"
+    with pytest.raises(ModelRejected, match="tiny was replaced since this job was planned: submit it again"):
+        find_planned_folder(settings(tmp_path), here, other.sha256)
+    with pytest.raises(BaseMissing, match="tiny is not the one that is registered"):
+        find_planned_folder(settings(tmp_path), other, other.sha256)

@@ -3,15 +3,19 @@
 import os
 import resource
 import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 from sqlalchemy import update
 
-from core.db import claims, events, jobs
+from core.db import claims, events, jobs, models
 from core.db.tables import Job, Model, Worker
+from core.domain.model import ModelInfo
 from core.domain.states import JobStatus
+from core.model_folders import CARD
 from core.storage import StoredObject
 from tests.fixtures.house import LONG, House, house
 from tests.fixtures.servers import wait_for
@@ -247,16 +251,99 @@ def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
     assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
-def test_a_base_that_this_worker_lacks_fails_the_job(house: House) -> None:
+def test_a_base_that_this_worker_lacks_gives_the_job_back(house: House) -> None:
+    """Another worker may have it, or this one in a moment; only the bound of attempts ends it."""
+    job_id = house.submit(steps=2, **SAMPLELESS)
+    base, away = house.settings.models_path / "random", house.settings.models_path / ".random.old"
+    base.rename(away)
+    try:
+        assert house.run()
+    finally:
+        away.rename(base)
+    job = house.job(job_id)
+    assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 1, None)
+    assert f"no base model {house.info.id}" in str(house.history(job_id)[-1])
+    house.due_now(job_id)
+    assert house.run()
+    assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
+
+
+def test_a_base_that_no_worker_has_ends_the_job_at_the_bound(house: House) -> None:
     job_id = house.submit(steps=2)
     with house.sessions.begin() as session:
         other = {**house.info.model_dump(mode="json"), "id": "elsewhere"}
         session.add(Model(id="elsewhere", status="ready", location="", info=other))
         session.flush()
         session.execute(update(Job).where(Job.id == job_id).values(model_id="elsewhere"))
-    assert house.run()
+    for _ in range(claims.MAX_DEATHS_WITHOUT_PROGRESS):
+        assert house.job(job_id).status == JobStatus.QUEUED
+        house.due_now(job_id)
+        assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED and job.error is not None and "elsewhere" in job.error["detail"]
+
+
+@contextmanager
+def another_base(house: House, *, registered: bool) -> Iterator[None]:
+    """In the folder of the house's base, by its id; the workers' table may know of it."""
+    card, info = house.settings.models_path / "random" / CARD, house.info.model_copy(update={"sha256": "0" * 64})
+    before = card.read_text()
+
+    def write(text: str, info: ModelInfo) -> None:
+        card.write_text(text)
+        if registered:
+            with house.sessions.begin() as session:
+                models.upsert_model(session, info, location=str(card.parent))
+
+    write(info.model_dump_json(), info)
+    try:
+        yield
+    finally:
+        write(before, house.info)
+
+
+def test_a_job_is_not_trained_on_a_base_that_took_the_place_of_its_own(house: House) -> None:
+    job_id = house.submit(steps=2)
+    house.ask(jobs.pause_job, job_id)
+    with another_base(house, registered=True):
+        house.ask(jobs.resume_job, job_id)
+        assert house.run()
+    job = house.job(job_id)
+    assert job.status == JobStatus.FAILED and job.error is not None, house.history(job_id)
+    assert job.error["type"] == "/problems/bad-input"
+    assert f"The base {house.info.id} was replaced since this job was planned: submit it again." in job.error["detail"]
+
+
+def test_a_worker_whose_copy_of_the_base_is_another_gives_the_job_back(house: House) -> None:
+    """Submitting again would lead to the same worker: the registered base is still the one that was planned."""
+    job_id = house.submit(steps=2, **SAMPLELESS)
+    with another_base(house, registered=False):
+        assert house.run()
+    job = house.job(job_id)
+    assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 1, None)
+    assert "is not the one that is registered" in str(house.history(job_id)[-1])
+    house.due_now(job_id)
+    assert house.run()
+    assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
+
+
+def test_a_base_that_is_replaced_while_pictures_are_fetched_is_noticed(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = house.submit(steps=2)
+    with ExitStack() as stack:
+
+        def fetch(key: str, path: Path) -> StoredObject:
+            stored = type(house.storage).fetch(house.storage, key, path)
+            if path.name.endswith(f"{house.manifest.images[-1].sha256}.png"):
+                stack.enter_context(another_base(house, registered=False))
+            return stored
+
+        monkeypatch.setattr(runner.open_worker(house.settings).storage, "fetch", fetch)
+        assert house.run()
+    assert house.job(job_id).status == JobStatus.QUEUED
+    assert "is not the one that is registered" in str(house.history(job_id)[-1])
+    house.ask(jobs.cancel_job, job_id)
 
 
 def test_a_cancel_is_heard_before_the_trainer_has_the_job(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

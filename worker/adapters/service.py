@@ -18,8 +18,7 @@ from core.db.adoption import AdoptionClaim
 from core.db.session import make_sessions, open_engine
 from core.domain.adoption import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, Adopted, Adoption
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
-from core.domain.errors import ModelRejected
-from core.model_folders import find_model_folder
+from core.model_folders import BaseMissing, find_model_folder
 from core.settings import Settings
 from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
 from worker.datasets.scratch import open_scratch
@@ -82,6 +81,9 @@ class Adopter:
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
+        except BaseMissing as error:  # what waits behind it may be for another base
+            log.error("%s is put off: %s", claim.adapter_id, error)
+            self._give_back(claim, explain_setback(error))
         except SQLAlchemyError:
             self._give_back(claim)
             raise
@@ -101,10 +103,7 @@ class Adopter:
         )
 
     def _check(self, claim: AdoptionClaim, scratch: Path, check: Callable[[], None]) -> Adopted:
-        try:
-            model_folder = find_model_folder(self._settings, claim.model_id)
-        except ModelRejected as error:
-            return Adopted(refusal=error.detail)
+        model_folder = find_model_folder(self._settings, claim.model_id)
         file = scratch / "upload.safetensors"
         try:
             stored = self._storage.fetch(claim.upload.key, file)

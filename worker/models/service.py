@@ -61,10 +61,13 @@ def _prepare(settings: Settings, connection: Connection, claim: CheckClaim) -> N
     outcome = prepare(_order(settings, claim), _drain)
     with Session(connection) as session, session.begin():
         if outcome.info is not None:
-            models.commit_check(session, claim, outcome.info, location=str(outcome.folder))
+            held = models.commit_check(session, claim, outcome.info, location=str(outcome.folder))
         else:
-            models.reject_check(session, claim, outcome.refusal or "")
-    log.info("the model %s is %s", claim.model_id, outcome.refusal or "ready")
+            held = models.reject_check(session, claim, outcome.refusal or "")
+    if held:
+        log.info("the model %s is %s", claim.model_id, outcome.refusal or "ready")
+    else:
+        log.warning("the model %s was registered anew while it was prepared: this outcome is dropped", claim.model_id)
 
 
 def _order(settings: Settings, claim: CheckClaim) -> Preparation:

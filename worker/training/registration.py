@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.domain.model import ModelInfo
 from core.domain.registration import ModelSource, Preparation, Prepared
-from core.model_folders import CARD
+from core.model_folders import CARD, is_where_workers_look
 from worker.parent import die_with_parent
 from worker.training.conversion import choose_prediction_type, convert
 from worker.training.errors import BadInput
@@ -59,6 +59,11 @@ def _resolve(models_path: Path, name: str) -> Path:
 
 def _take_folder(folder: Path, order: Preparation) -> Path:
     """In place: only the card is written."""
+    if not is_where_workers_look(order.models_path, order.source.path or ""):
+        raise BadInput(
+            f"{order.source.path} is not directly in the models directory, or begins with a dot: no worker would find "
+            "it there. Move it, and register it again."
+        )
     info = inspect(folder, model_id=order.model_id, description=order.source.description)
     write_card(folder, info)
     return folder

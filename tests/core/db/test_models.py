@@ -79,6 +79,23 @@ def test_a_model_that_was_asked_for_anew_is_not_what_was_made(sessions: sessionm
         models.release_check(session, claim)
 
 
+def test_a_folder_that_is_come_upon_is_registered_unless_its_model_is_being_prepared(
+    sessions: sessionmaker[Session],
+) -> None:
+    with sessions.begin() as session:
+        found = models.upsert_found(session, INFO, location="/one")
+        assert found is not None and (found.status, found.location) == ("ready", "/one")
+        models.request_model(session, "a", SOURCE)
+        claim = models.claim_check(session)
+        assert claim is not None
+        assert models.upsert_found(session, INFO, location="/one") is None
+        assert models.commit_check(session, claim, INFO.model_copy(update={"sha256": "1" * 64}), location="/made/a")
+        models.release_check(session, claim)
+        row = models.get_model(session, "a")
+        session.refresh(row)
+        assert (row.status, row.location, models.read_card(row).sha256) == ("ready", "/made/a", "1" * 64)
+
+
 def test_a_rejected_model_keeps_the_card_it_had_and_says_why(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         models.upsert_model(session, INFO, location="/one")

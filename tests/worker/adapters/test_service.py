@@ -136,14 +136,24 @@ def test_a_deleted_import_leaves_nothing_behind(
     assert list(storage.list(f"adapters/{adapter_id}")) == []
 
 
-def test_a_base_that_this_worker_lacks_is_said(
-    adopter: Adopter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, settings: Settings
-) -> None:
-    (settings.models_path / "base" / "atelier.json").unlink()
-    adapter_id = send(sessions, storage, info, b"x")
+def test_an_import_waits_for_a_worker_that_has_its_base(
+    adopter: Adopter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    settings: Settings,
+) -> None:  # fmt: skip
+    base, away = settings.models_path / "base", settings.models_path / ".base.old"
+    base.rename(away)
+    adapter_id = send(sessions, storage, info, save(tensors))
     assert adopter.adopt_next()
-    error = read(sessions, adapter_id).error
-    assert error is not None and "no base model" in error["detail"]
+    row = read(sessions, adapter_id)
+    assert (row.status, row.attempt, row.lease_until, row.error, row.setbacks) == ("checking", 0, None, None, 1)
+    assert row.setback is not None and f"no base model {info.id}" in row.setback
+    assert not adopter.adopt_next(), "it is not due yet"
+    away.rename(base)
+    with sessions.begin() as session:
+        session.get_one(Adapter, adapter_id).due_at = None
+    assert adopter.adopt_next()
+    row = read(sessions, adapter_id)
+    assert (row.status, row.setback) == ("ready", None), row.error
 
 
 def test_an_import_outlives_a_killed_worker(

@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Iterator
@@ -15,8 +16,8 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import models as db
 from core.db.tables import Model
-from core.domain.model import ModelInfo
-from core.domain.registration import ModelSource
+from core.domain.model import FAMILY_DEFAULTS, ModelInfo
+from core.domain.registration import ModelSource, Prepared
 from core.model_folders import CARD, find_model_folder
 from core.settings import Settings
 from tests.fixtures.bases import make_random_pipeline, write_random_base
@@ -28,6 +29,12 @@ from worker.models import service
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", database_url=database_url, redis_url="redis://nowhere")
+
+
+INFO = ModelInfo(
+    id="some", family="sd1", resolution=64, resolution_step=8, sha256="0" * 64, num_parameters=1, adapter_dims={},
+    defaults=FAMILY_DEFAULTS["sd1"],
+)  # fmt: skip
 
 
 def ask(sessions: sessionmaker[Session], model_id: str, **source: object) -> None:
@@ -90,6 +97,37 @@ def test_a_worker_that_ends_leaves_the_model_to_the_next(
     monkeypatch.setattr(service, "_drain", threading.Event())
     assert service.prepare_next(settings)
     assert read(sessions, "some").status == "ready"
+
+
+def test_a_folder_where_no_worker_looks_is_rejected(settings: Settings, sessions: sessionmaker[Session]) -> None:
+    folder = settings.models_path / "sub" / "some"
+    write_random_base(folder)
+    (folder / CARD).unlink()
+    ask(sessions, "some", path="sub/some")
+    assert service.prepare_next(settings)
+    row = read(sessions, "some")
+    assert row.status == "rejected" and row.error is not None
+    assert "no worker would find it there" in row.error["detail"]
+    assert not (folder / CARD).exists()
+
+
+@pytest.mark.parametrize("outcome", [Prepared(info=INFO, folder=Path("/made")), Prepared(refusal="It is a teapot.")])
+def test_a_registration_that_was_overtaken_is_not_said_to_be_ready(
+    settings: Settings, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture, outcome: Prepared,
+) -> None:  # fmt: skip
+    def prepare(*_: object) -> Prepared:
+        ask(sessions, "some", hub_id="another/base")
+        return outcome
+
+    monkeypatch.setattr(service, "prepare", prepare)
+    ask(sessions, "some", path="some")
+    with caplog.at_level(logging.INFO, "atelier.models"):
+        assert service.prepare_next(settings)
+    row = read(sessions, "some")
+    assert (row.status, row.location) == ("checking", "another/base")
+    assert "the model some was registered anew while it was prepared" in caplog.text
+    assert "the model some is" not in caplog.text.replace("the model some is prepared from", "")
 
 
 def test_a_program_that_dies_rejects_the_model(
