@@ -2,7 +2,7 @@
 
     python -m scripts.card_tiny [--folder models/tiny] [--calibration JSON]
 
-Prior preservation asks for half of the glyphs that the base knows, and the retention score for others.
+The retention score asks for sixteen of the glyphs that the base knows, and prior preservation for the others.
 """
 
 import argparse
@@ -14,7 +14,8 @@ from core.model_folders import CARD
 from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
 from worker.training.inspection import inspect
 
-NUM_CLASS, NUM_NEUTRAL = 50, 16
+NUM_NEUTRAL = 16
+NUM_CLASS = len(BASE) - NUM_NEUTRAL
 
 DEFAULTS = Defaults(
     adapter_type="locon",
@@ -30,7 +31,7 @@ DEFAULTS = Defaults(
     sample_num_steps=20,
     sample_guidance_scale=5.0,
     prior_num_images=NUM_CLASS,
-    prior_weight=1.0,
+    prior_weight=2.0,
 )
 """Measured: see README.md beside the weights."""
 
@@ -43,7 +44,7 @@ EXAMPLES = (
 
 
 def list_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class prompts and neutral prompts: other glyphs, each once, sizes and backgrounds in a seeded order."""
+    """Class prompts and neutral prompts: each glyph once in one of them, sizes and backgrounds in a seeded order."""
     rng = random.Random(5)
     names = rng.sample(list(BASE), NUM_CLASS + NUM_NEUTRAL)
     prompts = [caption(name, rng.choice(list(SCALES)), rng.choice(list(BACKGROUNDS))) for name in names]

@@ -28,7 +28,7 @@ from worker.training.observer import Observer, Stopped
 from worker.training.sampling import plan_framing, plan_sampling
 
 PICTURES_AT_ONCE = 8
-EMPTY_PROMPTS = 0.25
+EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,19 @@ class Prior:
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
         """As many as the micro-batch has samples, drawn anew for each. Some are told nothing: guidance steers away
-        from the answer to an empty prompt, so if that drifts towards the concept, every picture suffers."""
+        from the answer to an empty prompt, so if that drifts towards the concept, every picture suffers. Some are told
+        what another was drawn for: where there is much noise the text decides, so more is held for no more pictures,
+        and the base has an answer to that too."""
         rng = generator(plan.seed, number, "prior-pick")
-        rows = torch.randint(len(self.examples), (plan.batch_size,), generator=rng).tolist()
-        silent = (torch.rand(plan.batch_size, generator=rng) < EMPTY_PROMPTS).tolist()
-        texts = [EMPTY if quiet else self.texts[row] for row, quiet in zip(rows, silent, strict=True)]
+        rows, others = torch.randint(len(self.examples), (2, plan.batch_size), generator=rng).tolist()
+        lots = torch.rand(plan.batch_size, generator=rng).tolist()
+        texts = [self._tell(row, other, lot) for row, other, lot in zip(rows, others, lots, strict=True)]
         return [self.examples[row] for row in rows], texts
+
+    def _tell(self, row: int, other: int, lot: float) -> str:
+        if lot < EMPTY_PROMPTS:
+            return EMPTY
+        return self.texts[other if lot < EMPTY_PROMPTS + OTHER_PROMPTS else row]
 
 
 def draw_prior(

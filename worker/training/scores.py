@@ -2,9 +2,11 @@
 
 - **retention**: the base's answers to neutral prompts, with the adapter and without it, from the same seeds. 1: the
   latents are the same; 0: they are as far apart as the answers to two different prompts.
-- **concept**: of the pictures drawn for the held-out captions, the share that lies nearer to the held-out pictures
-  than to the base's own for those captions, along the line between the means of the two, in the features of the
-  denoiser's first block upwards (DIFT, arXiv 2306.03881: they carry what stands where, and need no other model).
+- **concept**: of the pictures drawn for the held-out captions, the share that lies nearer to the set's pictures than to
+  the base's own for their captions, along the line between the means of the two, in the features of the denoiser's
+  first block upwards (DIFT, arXiv 2306.03881: they carry what stands where, and need no other model). The means are
+  over the held-out pictures, and over others of the set where those are few: two alone say more of their backgrounds
+  and poses than of the concept.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,8 +41,8 @@ def score_retention(before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> floa
 
 
 def score_concept(drawn_BD: torch.Tensor, base_BD: torch.Tensor, shown_BD: torch.Tensor) -> float:
-    """Features of the adapter's pictures, of the base's for the same captions, and of the pictures that have those
-    captions. The mean takes out what the captions share with any picture: a background, a size."""
+    """Features of the adapter's pictures, of the base's for the captions of ``shown``, and of the pictures that have
+    those captions. The mean takes out what the captions share with any picture: a background, a size."""
     base, shown = base_BD.mean(dim=0), shown_BD.mean(dim=0)
     return float((((drawn_BD - (base + shown) / 2) @ (shown - base)) > 0).double().mean())
 
@@ -64,7 +66,7 @@ def measure_scores(
     after, drawn = judge.draw(encode(neutral)), judge.draw(encode(captions))
     with silenced(networks):
         before = judge.draw([cache.conditioning[text] for text in neutral])
-        plain = judge.draw([cache.conditioning[text] for text in captions])
+        plain = judge.draw([cache.conditioning[text] for text in judge.shown_captions])
         concept = score_concept(*(describe(base, judge.told, rows, device) for rows in (drawn, plain, judge.shown)))
     retention = score_retention(torch.stack(before), torch.stack(after)) if len(neutral) > 1 else None
     return Scores(retention=retention, concept=concept, concept_reference=judge.reference)
@@ -76,13 +78,16 @@ class Judge:
     def __init__(self, base: Base, plan: TrainPlan, cache: Cache, device: torch.device, observer: Observer) -> None:
         self._base, self._plan, self._cache, self._device, self._observer = base, plan, cache, device, observer
         held_out = [i for i, image in enumerate(plan.images) if image.held_out]
+        trained = [i for i, image in enumerate(plan.images) if not image.held_out]
         self.reference = "held-out pictures" if held_out else "training pictures"
-        chosen = (held_out or list(range(len(plan.images))))[:NUM_CONCEPT_PICTURES]
+        chosen = (held_out + trained)[:NUM_CONCEPT_PICTURES]
         self.shown = [cache.examples[index, False].posterior.mean for index in chosen]
-        captions = [cache.captions[index][0] for index in chosen]
+        self.shown_captions = [cache.captions[index][0] for index in chosen]
+        captions = [cache.captions[index][0] for index in held_out or trained]
         self.captions = [captions[index % len(captions)] for index in range(NUM_CONCEPT_PICTURES)]
         self.told = {**cache.conditioning[EMPTY], **plan_framing(base, plan)}
-        self._done, self._total = 0, 2 * (len(self.captions) + len(plan.neutral_prompts))
+        drawn = len(self.captions) + len(self.shown_captions) + 2 * len(plan.neutral_prompts)
+        self._done, self._total = 0, drawn
 
     def draw(self, told: Sequence[Conditioning]) -> list[torch.Tensor]:
         """Latents (C, H, W), each from the seed of its place in the list."""

@@ -57,6 +57,18 @@ def test_the_flow_leads_from_noise_to_the_picture() -> None:
     assert torch.equal(noisy[0], latents[0]) and torch.equal(noisy[3], noise[3])
 
 
+def test_a_batch_sees_all_levels_of_noise() -> None:
+    """One timestep from each eighth, in no order; and over many batches each timestep as often as any other."""
+    rng, batches = torch.Generator().manual_seed(0), []
+    for _ in range(2_000):
+        batches.append(process("epsilon").draw_timesteps(8, rng))
+        assert sorted((batches[-1] * 8 // 1000).tolist()) == list(range(8))
+    drawn = torch.stack(batches)
+    assert drawn.float().mean(dim=0) == pytest.approx(499.5, abs=25), "no place in the batch has its own part"
+    assert torch.histc(drawn.float(), 20, 0, 1000) == pytest.approx(800, rel=0.15)
+    assert drawn.min() >= 0 and drawn.max() <= 999
+
+
 @pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
 def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, median: float) -> None:
     drawn = FlowProcess({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0))
