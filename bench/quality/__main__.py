@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from bench.quality.cases import list_cases
-from bench.quality.measure import TINY, Row, judge_case, train_case
+from bench.quality.measure import TINY, Row, judge_case, measure_base, train_case
 from bench.quality.peer import Peer
 from core.model_folders import read_card
 
@@ -28,18 +28,20 @@ HEAD = """# What adapters learn on the bundled base
 - **Hits**: of 20 pictures for prompts with a background that no training picture had, how many show the glyph (or the
   style) on that background, by the nearest render.
 - **Kept**: of 100 prompts for what the base knows, without the word, how many are still answered right; the base itself
-  answers {base:.0%}.
+  answers {base:.0%}. **Unasked**: of those prompts, the ones for glyphs that prior preservation never asks for; of them
+  the base answers {base_unasked:.0%}.
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
 - Retention and concept are the job's own scores.
 
-| case | by | hits | kept | held-out loss | steps | step taken | seconds | retention | concept |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
+| case | by | hits | kept | unasked | held-out loss | steps | step taken | seconds | retention | concept |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
 
 def write_table(rows: Iterable[Row], path: Path) -> None:
     listed = list(rows)
-    text = HEAD.format(cores=os.cpu_count(), base=listed[0].base_retained)
+    base = measure_base(TINY, 100)
+    text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=base.share_unasked)
     path.write_text(text + "".join(map(_line, listed)) + _foot(listed))
 
 
@@ -49,9 +51,8 @@ def _line(row: Row) -> str:
     scores = [f"{value:.2f}" if value is not None else "" for value in (retention, concept)]
     loss = f"{row.base_loss:.3f} → {row.loss:.3f} ({change:+.0%})"
     steps = f"{row.num_steps} | {row.step_taken} | {row.seconds:.0f}"
-    return (
-        f"| {row.case} | {row.by} | {row.hits:.0%} | {row.retained:.0%} | {loss} | {steps} | {' | '.join(scores)} |\n"
-    )
+    shares = " | ".join(f"{share:.0%}" for share in (row.hits, row.retained, row.retained_unasked))
+    return f"| {row.case} | {row.by} | {shares} | {loss} | {steps} | {' | '.join(scores)} |\n"
 
 
 def _foot(rows: list[Row]) -> str:
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--script", type=Path)
     parser.add_argument("--python", type=Path)
+    parser.add_argument("--rates", nargs="*", type=float, default=[1e-4], help="the script's; 1e-4 is its own")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     rows: list[Row] = []
@@ -83,10 +85,11 @@ def main() -> None:
             rows.append(judge_case(case, "Atelier", trained, folder))
             print(_line(rows[-1]), end="", flush=True)
             if args.script is not None:
-                peer = Peer(args.script, args.python, read_card(TINY))
-                by_peer = peer.train(case, trained.num_steps, folder / "peer")
-                rows.append(judge_case(case, "diffusers' script", by_peer, folder / "peer"))
-                print(_line(rows[-1]), end="", flush=True)
+                for rate in args.rates:
+                    peer, scratch_of = Peer(args.script, args.python, read_card(TINY), rate), folder / f"peer-{rate}"
+                    by_peer = peer.train(case, trained.num_steps, scratch_of)
+                    rows.append(judge_case(case, f"diffusers' script, rate {rate:g}", by_peer, scratch_of))
+                    print(_line(rows[-1]), end="", flush=True)
             write_table(rows, args.out)
 
 

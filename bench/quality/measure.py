@@ -45,12 +45,14 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """Hits and retention as shares of what was asked; ``base_retained`` without an adapter."""
+    """Hits and retention as shares of what was asked; ``base_retained`` without an adapter. ``retained_unasked``: of
+    the prompts for what prior preservation never asked the base to draw."""
 
     case: str
     by: str
     hits: float
     retained: float
+    retained_unasked: float
     base_retained: float
     base_loss: float
     loss: float
@@ -101,13 +103,15 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
     losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
     pipeline = pipeline_with(trained.adapter, base_folder)
     pictures = draw(pipeline, [prompt for prompt, _ in case.asked], SEED_ASKED)
+    retained = measure_retained(pipeline, asked, base_folder)
     hits = [judge(picture) for picture, (_, judge) in zip(pictures, case.asked, strict=True)]
     return Row(
         case=case.name,
         by=by,
         hits=sum(hits) / len(hits),
-        retained=measure_retained(pipeline, asked),
-        base_retained=measure_base(base_folder, asked),
+        retained=retained.share,
+        retained_unasked=retained.share_unasked,
+        base_retained=measure_base(base_folder, asked).share,
         base_loss=losses[0],
         loss=losses[1],
         num_steps=trained.num_steps,
@@ -124,16 +128,25 @@ def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffu
     return pipeline
 
 
-def measure_retained(pipeline: StableDiffusionPipeline, asked: int) -> float:
+@dataclass(frozen=True)
+class Retained:
+    share: float
+    share_unasked: float
+
+
+def measure_retained(pipeline: StableDiffusionPipeline, asked: int, base_folder: Path) -> Retained:
     """The share of base prompts, none of which has the word, whose glyph and background are found in the answer."""
     rows = list_prompts()[:: max(1, 100 // asked)]
     found = [find(picture) for picture in draw(pipeline, [caption(*row) for row in rows], SEED_BASE)]
-    return sum((f.glyph, f.background) == (row[0], row[2]) for f, row in zip(found, rows, strict=True)) / len(rows)
+    right = [(f.glyph, f.background) == (row[0], row[2]) for f, row in zip(found, rows, strict=True)]
+    class_prompts = read_card(base_folder).class_prompts
+    unasked = [ok for ok, row in zip(right, rows, strict=True) if not any(f" {row[0]} on" in p for p in class_prompts)]
+    return Retained(sum(right) / len(right), sum(unasked) / len(unasked))
 
 
 @functools.cache
-def measure_base(folder: Path, asked: int) -> float:
-    return measure_retained(pipeline_with(None, folder), asked)
+def measure_base(folder: Path, asked: int) -> Retained:
+    return measure_retained(pipeline_with(None, folder), asked, folder)
 
 
 def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Path) -> float:

@@ -1,4 +1,4 @@
-"""diffusers' ``train_text_to_image_lora.py`` on the same pictures, for as many steps, at its own defaults' spirit."""
+"""diffusers' ``train_text_to_image_lora.py`` on the same pictures, for as many steps."""
 
 import json
 import subprocess
@@ -18,9 +18,10 @@ class Peer:
     script: Path
     python: Path
     card: ModelInfo
+    learning_rate: float
 
     def train(self, case: Case, num_steps: int, folder: Path) -> Trained:
-        """The batch and the rank that the base's card gives; the rate is the script's default, 1e-4, with a cosine."""
+        """The batch and the rank that the base's card gives; the rate falls by a cosine."""
         pictures = folder / "peer-pictures"
         pictures.mkdir(parents=True)
         with (pictures / "metadata.jsonl").open("w") as lines:
@@ -42,7 +43,7 @@ class Peer:
             "train_batch_size": self.card.defaults.batch_size,
             "max_train_steps": num_steps,
             "rank": self.card.defaults.rank,
-            "learning_rate": 1e-4,
+            "learning_rate": self.learning_rate,
             "lr_scheduler": "cosine",
             "lr_warmup_steps": 0,
             "checkpointing_steps": 10 * num_steps,

@@ -42,7 +42,8 @@ def explain(outcome: Outcome, plan: TrainPlan) -> str:
     """Which step's weights were taken, and why training ended where it did."""
     if not outcome.held_out_losses:
         few = len(plan.images) < MIN_IMAGES_TO_HOLD_OUT
-        why = f"only {len(plan.images)} images" if few else "validation was turned off"
+        few_told = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold none out by themselves"
+        why = few_told if few else "validation was turned off"
         return f"The adapter is that of the last step, {outcome.step}: nothing was held out to choose by ({why})."
     if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
         count = len(plan.held_out_images)
