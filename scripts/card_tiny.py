@@ -31,7 +31,7 @@ DEFAULTS = Defaults(
     sample_num_steps=20,
     sample_guidance_scale=5.0,
     prior_num_images=NUM_CLASS,
-    prior_weight=2.0,
+    prior_weight=1.0,
 )
 """Measured: see README.md beside the weights."""
 
