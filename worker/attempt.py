@@ -25,7 +25,7 @@ from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError
-from worker.fetching import fetch_checkpoint, fetch_files
+from worker.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
 from worker.results import describe_result
 from worker.slot import Worker
@@ -53,6 +53,8 @@ PROGRESS_SECONDS = 1.0
 STOP_GRACE_SECONDS = 10.0
 RECENT_STEPS = 50
 UPLOAD_TRIES = 5
+TRIED_AGAIN = {claims.give_back, claims.put_off, claims.retry_lighter}
+"""The next attempt may come here, and find its latents."""
 
 log = logging.getLogger("atelier.attempt")
 
@@ -121,7 +123,9 @@ class Attempt:
             self._end(claims.fail, TerminationReason.BAD_INPUT, error.detail)
         except BaseMissing as error:
             log.error("job %s attempt %d: %s", *self._names(), error)
-            self._end(claims.give_back, str(error))
+            self._end(claims.put_off, str(error))
+        except InputDamaged as error:
+            self._end(claims.fail, TerminationReason.BAD_INPUT, str(error))
         except StorageError as error:
             self.worker.drop_trainer()
             self._end(claims.give_back, f"the storage failed ({error})")
@@ -154,13 +158,14 @@ class Attempt:
             self.outbox.flush()
 
     def _command(self, heart: Heart) -> Train:
-        """The base is looked for last: thousands of pictures take minutes, in which it may be replaced."""
+        """The base is looked for last too: thousands of pictures take minutes, in which it may be replaced."""
+        self._find_base()
         files = fetch_files(self.worker.storage, self.plan, self.workdir, lambda: self._check_wishes(heart))
         resume_from = self._fetch_checkpoint()
         return Train(
             plan=self.plan,
             runtime=self.job.runtime,
-            model_folder=find_planned_folder(self.worker.settings, self.model, self.plan.model_sha256),
+            model_folder=self._find_base(),
             model_parameters=self.model.num_parameters,
             device=self.worker.settings.device,
             cpu_threads=self.worker.settings.cpu_threads,
@@ -171,6 +176,9 @@ class Attempt:
             shared_cache=shared_cache_of(self.worker.settings),
             resume_from=resume_from,
         )
+
+    def _find_base(self) -> Path:
+        return find_planned_folder(self.worker.settings, self.model, self.plan.model_sha256)
 
     def _fetch_checkpoint(self) -> Path | None:
         path = self.workdir / "resume.safetensors"
@@ -370,6 +378,6 @@ class Attempt:
     def _end(self, write: Any, *args: Any, **kwargs: Any) -> None:
         self.outbox.add(write, *args, **kwargs)
         self.outbox.drain()
-        if write not in {claims.give_back, claims.retry_lighter}:  # the next attempt may come here and find its latents
+        if write not in TRIED_AGAIN:
             shutil.rmtree(self.workdir, ignore_errors=True)
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)

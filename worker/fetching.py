@@ -6,12 +6,17 @@ from pathlib import Path
 
 from core.db.tables import JobCheckpoint
 from core.domain.plan import InitAdapter, PlannedImage, TrainPlan
-from core.storage import ObjectNotFound, Storage, StorageError
+from core.storage import ObjectNotFound, Storage
+
+PICTURE_DAMAGED = "A picture of the dataset was damaged in storage: upload the set again."
+
+
+class InputDamaged(Exception):
+    """The store has other bytes than were put there, and has them again when it is asked again. For the job's owner."""
 
 
 def fetch_files(storage: Storage, plan: TrainPlan, workdir: Path, check: Callable[[], None]) -> dict[str, Path]:
-    """sha256 -> local file, of the images and of the adapter to start from. As ``fetch_images``; raises StorageError
-    for an adapter that is not the one of the plan."""
+    """sha256 -> local file, of the images and of the adapter to start from. As ``fetch_images``."""
     files = fetch_images(storage, plan.images, workdir / "images", check)
     if plan.init_adapter is not None:
         check()
@@ -20,10 +25,9 @@ def fetch_files(storage: Storage, plan: TrainPlan, workdir: Path, check: Callabl
 
 
 def fetch_init_adapter(storage: Storage, init: InitAdapter, path: Path) -> Path:
+    told = f"The file of the adapter {init.id} was damaged in storage: start from another, or import it again."
     if not path.exists() or _hash(path) != init.sha256:
-        stored = storage.fetch(init.key, path)
-        if stored.sha256 != init.sha256:
-            raise StorageError(f"the file of {init.id} was damaged")
+        _fetch_whole(storage, init, path, told)
     return path
 
 
@@ -32,7 +36,7 @@ def fetch_images(
 ) -> dict[str, Path]:
     """Image's sha256 -> local file. What an earlier attempt fetched is taken if it is whole.
 
-    ``check`` is called before each, for there may be thousands, and may raise.
+    ``check`` is called before each, for there may be thousands, and may raise. Raises InputDamaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -40,17 +44,18 @@ def fetch_images(
         check()
         path = folder / f"{image.sha256}.png"
         if not path.exists() or _hash(path) != image.sha256:
-            _fetch_whole(storage, image, path)
+            _fetch_whole(storage, image, path, PICTURE_DAMAGED)
         files[image.sha256] = path
     return files
 
 
-def _fetch_whole(storage: Storage, image: PlannedImage, path: Path) -> None:
-    """Raises StorageError for what is not what the manifest says: another adapter would come of it."""
-    stored = storage.fetch(image.key, path)
-    if stored.sha256 != image.sha256:
-        path.unlink()
-        raise StorageError(f"{image.key} was damaged")
+def _fetch_whole(storage: Storage, file: PlannedImage | InitAdapter, path: Path, told: str) -> None:
+    """Twice, if need be. What is not what the plan says would make another adapter. Raises InputDamaged."""
+    for _ in range(2):
+        if storage.fetch(file.key, path).sha256 == file.sha256:
+            return
+    path.unlink()
+    raise InputDamaged(told)
 
 
 def fetch_checkpoint(storage: Storage, rows: Sequence[JobCheckpoint], path: Path) -> JobCheckpoint | None:

@@ -2,7 +2,8 @@
 
 The name is resolved once, every address it has is judged, and the connection goes to one of those very addresses, so
 that a second answer of the resolver (DNS rebinding) changes nothing. No redirects, no proxies of the environment, no
-connection that is used twice, and one limit of time for all of it.
+connection that is used twice, one limit of time until there is an answer,
+and a short one for what it says.
 """
 
 import asyncio

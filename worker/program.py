@@ -36,6 +36,8 @@ def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
+        # One thread each: the libraries' pools take memory by the number of the machine's cores, and it may be limited.
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,
     )
     unsent: bytes | None = order

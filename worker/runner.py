@@ -59,6 +59,7 @@ def run_next(settings: Settings) -> bool:
     attempt = _open_attempt(worker, job, task)
     if attempt is not None:
         attempt.run()
+        tidy_shared_cache(settings)
     _register(worker, None)
     return True
 

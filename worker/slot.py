@@ -9,8 +9,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
 from core.db.session import make_sessions, open_engine
+from core.db.workers import see_worker
 from core.settings import Settings
 from core.storage import Storage, open_store_of
 from worker.trainer.handle import TrainerHandle
@@ -22,6 +22,7 @@ class Worker:
 
     settings: Settings
     trainer: TrainerHandle | None = None
+    _memory_bytes: int | None = None  # as the last trainer said; a worker that was begun anew does not know it yet
 
     @cached_property
     def sessions(self) -> sessionmaker[Session]:
@@ -56,13 +57,14 @@ class Worker:
 
     def register(self, job_id: str | None) -> None:
         trainer = self.trainer
+        self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
         with self.sessions.begin() as session:
-            claims.see_worker(
+            see_worker(
                 session,
                 worker_id=self.slot,
                 device=self.settings.device,
                 device_name=trainer.device_name if trainer else "",
-                memory_bytes=trainer.memory_bytes if trainer else None,
+                memory_bytes=self._memory_bytes,
                 job_id=job_id,
                 warm_model=trainer.warm_model if trainer else None,
             )

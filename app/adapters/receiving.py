@@ -101,11 +101,12 @@ def check_header(head: bytes, file_bytes: int) -> None:
 async def _take_field(form: _Form, name: str, chunks: AsyncIterator[bytes]) -> None:
     """Tags come in one field, parted by commas, or in several. What is too much is refused as it comes."""
     form.num_fields += 1
-    if name not in {FILE_FIELD, *AdapterImport.model_fields} or form.num_fields > MAX_FIELDS:
+    if name not in {FILE_FIELD, *AdapterImport.model_fields}:
         taken = ", ".join(AdapterImport.model_fields)
-        raise InvalidRequest(
-            f"Beside the file there may be {MAX_FIELDS} fields, of these: {taken}.", {f"/{name[:80]}": ["is not taken"]}
-        )
+        raise InvalidRequest(f"Beside the file these fields are taken: {taken}.", {f"/{name[:80]}": ["is not taken"]})
+    if form.num_fields > MAX_FIELDS:
+        message = f"Beside the file there may be {MAX_FIELDS} fields: send tags in one, parted by commas."
+        raise InvalidRequest(message, {f"/{name}": [message]})
     text = (await read_field(name, chunks, MAX_FIELD_BYTES)).decode(errors="replace")
     if name == TAGS_FIELD:
         known = form.fields.setdefault(TAGS_FIELD, [])

@@ -36,7 +36,7 @@ def register(session: Session, body: ModelRegistration, folder: ModelFolder | No
 def _refuse_to_rename(session: Session, folder: ModelFolder) -> None:
     """A folder has one card: with another id in it, workers would not find the registered model any more."""
     model_id, name = folder.info.id, folder.path.name
-    if models.is_registered_from(session, model_id, folder.path):
+    if models.is_registered_from(session, model_id, folder.path, folder.info.sha256):
         raise ModelRejected(
             f"The folder {name} is the registered model {model_id}, which would be lost under another id. Register it "
             f"as {model_id}, or copy the folder and register the copy.",

@@ -29,7 +29,7 @@ HEAD = """# What adapters learn on the bundled base
   style) on that background, by the nearest render.
 - **Kept**: of 100 prompts for what the base knows, without the word, how many are still answered right; the base itself
   answers {base:.0%}. **Unasked**: of those prompts, the ones for glyphs that prior preservation never asks for; of them
-  the base answers {base_unasked:.0%}.
+  the base answers {base_unasked}.
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
 - Retention and concept are the job's own scores.
 
@@ -41,7 +41,7 @@ HEAD = """# What adapters learn on the bundled base
 def write_table(rows: Iterable[Row], path: Path) -> None:
     listed = list(rows)
     base = measure_base(TINY, 100)
-    text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=base.share_unasked)
+    text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=_percent(base.share_unasked))
     path.write_text(text + "".join(map(_line, listed)) + _foot(listed))
 
 
@@ -51,8 +51,12 @@ def _line(row: Row) -> str:
     scores = [f"{value:.2f}" if value is not None else "" for value in (retention, concept)]
     loss = f"{row.base_loss:.3f} → {row.loss:.3f} ({change:+.0%})"
     steps = f"{row.num_steps} | {row.step_taken} | {row.seconds:.0f}"
-    shares = " | ".join(f"{share:.0%}" for share in (row.hits, row.retained, row.retained_unasked))
+    shares = " | ".join(map(_percent, (row.hits, row.retained, row.retained_unasked)))
     return f"| {row.case} | {row.by} | {shares} | {loss} | {steps} | {' | '.join(scores)} |\n"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _foot(rows: list[Row]) -> str:

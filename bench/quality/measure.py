@@ -52,7 +52,7 @@ class Row:
     by: str
     hits: float
     retained: float
-    retained_unasked: float
+    retained_unasked: float | None
     base_retained: float
     base_loss: float
     loss: float
@@ -131,7 +131,7 @@ def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffu
 @dataclass(frozen=True)
 class Retained:
     share: float
-    share_unasked: float
+    share_unasked: float | None  # None where everything was asked for
 
 
 def measure_retained(pipeline: StableDiffusionPipeline, asked: int, base_folder: Path) -> Retained:
@@ -141,7 +141,7 @@ def measure_retained(pipeline: StableDiffusionPipeline, asked: int, base_folder:
     right = [(f.glyph, f.background) == (row[0], row[2]) for f, row in zip(found, rows, strict=True)]
     class_prompts = read_card(base_folder).class_prompts
     unasked = [ok for ok, row in zip(right, rows, strict=True) if not any(f" {row[0]} on" in p for p in class_prompts)]
-    return Retained(sum(right) / len(right), sum(unasked) / len(unasked))
+    return Retained(sum(right) / len(right), sum(unasked) / len(unasked) if unasked else None)
 
 
 @functools.cache

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from core.db.adapters import insert_of_job
 from core.db.events import append_event
-from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample, Turn, Worker
+from core.db.session import read_clock
+from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample, Turn
 from core.domain.artifacts import Artifact
 from core.domain.events import EventType
 from core.domain.states import HELD, TERMINAL, JobStatus, Phase, TerminationReason, advice_of, title_of
@@ -24,6 +25,7 @@ from core.domain.states import HELD, TERMINAL, JobStatus, Phase, TerminationReas
 MAX_FAILURES = 5
 MAX_DEATHS_WITHOUT_PROGRESS = 3
 BACKOFF_SECONDS = 5.0
+MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 5.0, 300.0
 
 
 CHOICE_LOCK = 0x41746C6965720002
@@ -234,6 +236,19 @@ def give_back(session: Session, claim: Claim, detail: str) -> JobStatus:
     return _retry(session, job, detail)
 
 
+def put_off(session: Session, claim: Claim, reason: str) -> JobStatus:
+    """What this worker lacks another may have: the job waits a tenth of the time that it has been there, and no
+    failure is counted."""
+    job = _hold(session, claim)
+    if job.status != JobStatus.RUNNING:
+        return _release(session, job, reason=reason)
+    age_seconds = (read_clock(session) - job.created_at).total_seconds()
+    wait_seconds = min(max(age_seconds / 10, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS)
+    _let_go(session, job, JobStatus.QUEUED, delay_seconds=wait_seconds)
+    append_event(session, job.id, EventType.QUEUED, job.attempt, {"reason": reason})
+    return JobStatus.QUEUED
+
+
 def retry_lighter(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
     """The device ran out of memory: once more, by a runtime that needs less. No failure is counted."""
     job = _hold(session, claim)
@@ -281,31 +296,6 @@ def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
     """Those of the jobs that may run again, or do."""
     query = select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))
     return set(session.execute(query).scalars())
-
-
-def see_worker(
-    session: Session,
-    *,
-    worker_id: str,
-    device: str,
-    device_name: str,
-    memory_bytes: int | None,
-    job_id: str | None,
-    warm_model: str | None,
-) -> None:
-    """``memory_bytes``: the device's, where a trainer has said it; what an earlier one said stands."""
-    values = {
-        "id": worker_id,
-        "device": device,
-        "device_name": device_name,
-        "memory_bytes": memory_bytes,
-        "job_id": job_id,
-        "warm_model": warm_model,
-        "seen_at": func.clock_timestamp(),
-    }
-    row = insert(Worker).values(**values)
-    anew = values | {"memory_bytes": func.coalesce(row.excluded.memory_bytes, Worker.memory_bytes)}
-    session.execute(row.on_conflict_do_update(index_elements=["id"], set_=anew))
 
 
 # --- below: the parts ----------------------------------------------------------------------------------

@@ -87,14 +87,15 @@ def get_model(session: Session, model_id: str) -> Model:
     return model
 
 
-def is_registered_from(session: Session, model_id: str, folder: Path) -> bool:
-    """Whether the model's own folder is this one, in which its card lies."""
+def is_registered_from(session: Session, model_id: str, folder: Path, sha256: str) -> bool:
+    """Whether the model's own folder is this one, in which its card lies. ``sha256`` is what that card says."""
     row = session.get(Model, model_id)
     if row is None:
         return False
     if row.source is None:
         return row.location == str(folder)
-    return folder.name in {model_id, Path(row.location).name}  # the location is what it is made anew from, until then
+    known = {model_id, Path(row.location).name}  # the location is what it is made anew from, until then
+    return folder.name in known or (row.info is not None and row.info.get("sha256") == sha256)
 
 
 def read_card(model: Model) -> ModelInfo:

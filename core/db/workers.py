@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.db.access import act_for
@@ -25,6 +26,29 @@ class SeenWorker:
     job_id: str | None
     warm_model: str | None
     seen_at: datetime
+
+
+def see_worker(
+    session: Session,
+    *,
+    worker_id: str,
+    device: str,
+    device_name: str,
+    memory_bytes: int | None,
+    job_id: str | None,
+    warm_model: str | None,
+) -> None:
+    """``memory_bytes``: the device's, once one of this worker's trainers has said it."""
+    values = {
+        "id": worker_id,
+        "device": device,
+        "device_name": device_name,
+        "memory_bytes": memory_bytes,
+        "job_id": job_id,
+        "warm_model": warm_model,
+        "seen_at": func.clock_timestamp(),
+    }
+    session.execute(insert(Worker).values(**values).on_conflict_do_update(index_elements=["id"], set_=values))
 
 
 def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:

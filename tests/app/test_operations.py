@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import httpx
 
-from core.db.claims import see_worker
 from core.db.tables import Worker
+from core.db.workers import see_worker
 from tests.app.conftest import LiveApi
 from tests.app.factory import submit
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle, frozen, wait_for

@@ -148,8 +148,9 @@ def test_a_key_that_was_revoked_is_known_no_more(start_api: Start) -> None:
         assert [other.client.get("/jobs").status_code for _ in range(7)] == [401] * 5 + [429] * 2
 
 
-def test_debts_have_an_end(redis_url: str) -> None:
+def test_debts_have_an_end(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever is behind the same address as a client that guesses all day is not shut out for days."""
+    monkeypatch.setattr(buckets, "TIMEOUT_SECONDS", 60)  # a loaded machine is no broker that is away
     policy = buckets.Policy("failures", 5, 5)
 
     async def owe() -> float:

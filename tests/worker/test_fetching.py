@@ -7,8 +7,8 @@ import pytest
 
 from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage
-from core.storage import StorageError, open_storage
-from worker.fetching import fetch_images
+from core.storage import open_storage
+from worker.fetching import InputDamaged, fetch_images
 
 
 def test_a_picture_that_was_damaged_in_storage_is_not_trained_on(tmp_path: Path) -> None:
@@ -20,6 +20,6 @@ def test_a_picture_that_was_damaged_in_storage_is_not_trained_on(tmp_path: Path)
     assert files[sha256].read_bytes() == b"a picture"
     storage.put(image.key, b"a pictura")
     fetch_images(storage, [image], tmp_path / "work", lambda: None)  # what is here and whole is taken
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(InputDamaged, match="upload the set again"):
         fetch_images(storage, [image], tmp_path / "other", lambda: None)
     assert not list((tmp_path / "other").iterdir())

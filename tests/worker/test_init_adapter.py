@@ -13,9 +13,8 @@ from core.domain.estimate import Estimate
 from core.domain.plan import InitAdapter, TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus
-from core.storage import StorageError
 from tests.fixtures.house import House, house
-from worker.fetching import fetch_files
+from worker.fetching import InputDamaged, fetch_files
 
 __all__ = ["house"]
 
@@ -80,5 +79,5 @@ def test_a_job_goes_on_from_the_adapter_of_another(house: House, tmp_path: Path)
 
     house.storage.put(first.files["kohya"]["key"], b"another file")
     path.unlink()
-    with pytest.raises(StorageError, match="was damaged"):
+    with pytest.raises(InputDamaged, match="was damaged"):
         fetch_files(house.storage, plan, tmp_path, lambda: None)

@@ -155,9 +155,9 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             log.warning("out of memory", exc_info=error)
+            self._warm = None
         finally:
             self._tidy()
-        self._cool()
         return _fail_for_memory(runtime, command.plan)
 
     def _train(self, command: Train, runtime: Runtime) -> Message:

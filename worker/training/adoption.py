@@ -207,7 +207,7 @@ def _check_same(files: Mapping[AdapterFormat, Path], layers: BaseLayers) -> None
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Of this process from here on: what it allocates, not what it maps of files."""
+    """Of this process from here on: what it allocates, not the files that it maps to read."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 

@@ -38,6 +38,8 @@ MAX_PER_HOST = 4
 POLL_SECONDS = 0.5
 """While slow receivers keep some places, the others go on being filled."""
 USER_AGENT = "Atelier-Webhooks"
+RECORD_SECONDS = 2.0
+"""In which the outcome of a last try is written, when the worker ends."""
 
 log = logging.getLogger("atelier.webhooks")
 
@@ -157,7 +159,7 @@ class Rounds:
 
     def finish(self) -> None:
         self._rung.set()
-        self._thread.join(self._settings.webhook_timeout_seconds)
+        self._thread.join(self._settings.webhook_timeout_seconds + READ_SECONDS + RECORD_SECONDS)
 
     def _go(self) -> None:
         courier = open_courier(self._settings)

@@ -6,16 +6,17 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
+from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.model import ModelInfo
 from tests.fixtures.bases import make_plan, write_pictures
 from worker.training.adapters import attach_all, silenced
-from worker.training.data import Example, fill_cache
+from worker.training.data import EMPTY, Example, fill_cache
 from worker.training.device import choose_runtime
 from worker.training.families import load_base
 from worker.training.families.protocol import Posterior
 from worker.training.objective import Draw, compare, compute_prior_loss
 from worker.training.observer import RecordingObserver
-from worker.training.prior import draw_prior
+from worker.training.prior import Prior, draw_prior
 from worker.training.process import DiffusionProcess, FlowProcess
 
 TIMESTEPS = torch.tensor([0, 100, 500, 999])
@@ -155,6 +156,27 @@ def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
     draw = Draw(plan, base.process, 0, [cache.examples[0, False], cache.examples[1, False]])
     assert draw.masks is not None
     assert (draw.masks[1] == 1).all()
+
+
+def test_class_pictures_come_with_their_prompt_anothers_or_none(random_base: tuple[Path, ModelInfo]) -> None:
+    texts = [f"thing {number}" for number in range(50)]
+    manifest = DatasetManifest(
+        images=(
+            ManifestImage(
+                name="a.png", key="a", sha256="0", size=1, width=64, height=64, caption="", dhash="0", sharpness=99
+            ),
+        )
+    )
+    plan = make_plan(manifest, random_base[1], batch_size=8)
+    prior = Prior([Example(Posterior(torch.tensor(row), torch.tensor(0)), {}) for row in range(50)], texts)
+    told = {"own": 0, "none": 0, "another's": 0}
+    for number in range(500):
+        for example, text in zip(*prior.pick(plan, number), strict=True):
+            own = text == texts[int(example.posterior.mean)]
+            told["none" if text == EMPTY else "own" if own else "another's"] += 1
+    total = sum(told.values())
+    assert told["none"] / total == pytest.approx(0.25, abs=0.03)
+    assert told["another's"] / total == pytest.approx(0.35 * 49 / 50, abs=0.03)
 
 
 def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 from PIL import Image, ImageDraw
 
+from core.domain.estimate import NUM_CONCEPT_PICTURES
 from core.domain.outcome import explain
 from core.model_folders import BUNDLED
 from scripts.glyphs import HELD_OUT, caption, draw_set, find_font
@@ -17,7 +18,7 @@ from worker.training.data import fill_cache
 from worker.training.families import load_base
 from worker.training.families.protocol import Framing, Sampling
 from worker.training.observer import RecordingObserver
-from worker.training.scores import describe, score_concept, score_retention
+from worker.training.scores import Judge, describe, score_concept, score_retention
 from worker.training.state import State, is_worse
 from worker.training.validation import HeldOut
 
@@ -84,6 +85,21 @@ def test_real_pictures_are_of_the_concept_and_blobs_in_its_colours_are_not(name:
     pictures = [picture for picture, _, _ in fresh]
     assert score(pictures) >= 0.75
     assert score([blob_of(picture) for picture in pictures]) <= 0.5
+
+
+def test_what_is_asked_for_is_held_out_and_what_it_is_held_against_is_enough(bench: Bench, tmp_path: Path) -> None:
+    """The captions of those held out are asked for, again and again; the others fill up."""
+    plan = bench.plan(validation={"fraction": 0.2})
+    base = bench.load(bench.runtime(plan))
+    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
+    judge = Judge(base, plan, cache, CPU, RecordingObserver())
+    held_out = [index for index, image in enumerate(plan.images) if image.held_out]
+    assert 0 < len(held_out) < len(plan.images) and judge.reference == "held-out pictures"
+    own = [cache.captions[index][0] for index in held_out]
+    assert judge.captions == (own * NUM_CONCEPT_PICTURES)[:NUM_CONCEPT_PICTURES]
+    assert len(judge.shown) == len(judge.shown_captions) == min(NUM_CONCEPT_PICTURES, len(plan.images))
+    assert judge.shown_captions[: len(own)] == own
+    assert torch.equal(judge.shown[0], cache.examples[held_out[0], False].posterior.mean)
 
 
 def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:
