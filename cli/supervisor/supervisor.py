@@ -130,7 +130,7 @@ class Supervisor:
         seat.delay_seconds = min(2 * seat.delay_seconds, LONGEST_DELAY_SECONDS)
 
     def _stop_together(self, processes: Sequence[RunningProcess]) -> None:
-        for process in processes:
+        for process in processes if not self.signals.kill_requested else ():
             log.info("stopping %s (pid %d)", process.service.name, process.pid)
             process.signal(process.service.stop_signal)
         asked_at = time.monotonic()
