@@ -1,4 +1,5 @@
-"""The client commands: `atelier train`, `jobs`, `show`, `watch`, `cancel`, `pause`, `resume`, `download`, `models`.
+"""The client commands: `atelier train`, `jobs`, `show`, `watch`, `cancel`, `pause`, `resume`, `delete`, `download`,
+`models`.
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted (the job goes on).
 """
@@ -160,6 +161,13 @@ def cancel(job: JobArgument, as_json: JsonOption = False) -> None:
     ask_for(AtelierClient.cancel_job, job, as_json)
 
 
+def delete(job: JobArgument, as_json: JsonOption = False) -> None:
+    """Delete a job that has ended, with its files and its adapter."""
+    with converse(as_json) as talk:
+        talk.client.delete_job(job)
+        talk.reporter.say("deleted", f"Job {job} is deleted.", id=job)
+
+
 def pause(job: JobArgument, as_json: JsonOption = False) -> None:
     """Have a job write a checkpoint and make room for others."""
     ask_for(AtelierClient.pause_job, job, as_json)
@@ -193,5 +201,5 @@ def download(
 def register(app: typer.Typer) -> None:
     """Adds the client commands to the `atelier` command."""
     app.command("train")(train_command)
-    for command in (jobs, show, watch, cancel, pause, resume, download, models):
+    for command in (jobs, show, watch, cancel, pause, resume, delete, download, models):
         app.command()(command)

@@ -143,6 +143,10 @@ class AtelierClient:
     def cancel_job(self, job_id: str) -> Job:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/cancel", Job)
 
+    def delete_job(self, job_id: str) -> None:
+        """With its files and its adapter. Not before it has ended."""
+        self._transport.send("DELETE", f"/jobs/{quote(job_id)}")
+
     def pause_job(self, job_id: str) -> Job:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/pause", Job)
 

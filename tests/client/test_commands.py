@@ -202,6 +202,8 @@ def test_jobs_are_listed_shown_paused_resumed_and_canceled(atelier: Atelier, run
     again = atelier("resume", other.id)
     assert again.exit_code == 1
     assert "only a paused job can be resumed" in again.stderr
+    assert atelier("delete", other.id).stdout == f"Job {other.id} is deleted.\n"
+    assert atelier("show", other.id).exit_code == 2
 
 
 def test_models_are_listed(atelier: Atelier, running_api: RunningApi) -> None:

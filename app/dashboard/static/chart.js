@@ -67,8 +67,9 @@ export class LossChart {
   // The top leaves out the highest two in a hundred, which would flatten all the rest; they run out at the edge.
   scale(width, height) {
     const losses = this.points.map((point) => point.loss).sort((a, b) => a - b);
-    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth, ...this.held.map((point) => point.loss)) * 1.04;
-    const bottom = Math.max(0, losses[0] - (top - losses[0]) * 0.06);
+    const held = this.held.map((point) => point.loss), lowest = Math.min(losses[0], ...held);
+    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth, ...held) * 1.04;
+    const bottom = Math.max(0, lowest - (top - lowest) * 0.06);
     const right = Math.max(this.numSteps, this.points.at(-1).step);
     const inner = { width: width - SPACE.left - SPACE.right, height: height - SPACE.top - SPACE.bottom };
     this.bounds = { top: top > bottom ? top : bottom + 1, bottom, right };
