@@ -24,9 +24,10 @@ pytestmark = [
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
-    """In a folder of its own, next to somebody's database that it must not touch."""
+    """In a folder of its own, next to somebody's database that it must not touch; with all cores, as a user's."""
     with state_dir_for_tests():
-        env = dict(os.environ)
+        few = {"OMP_NUM_THREADS", "ATELIER_CPU_THREADS"}
+        env = {name: value for name, value in os.environ.items() if name not in few}
     env |= {
         "PYTHONPATH": str(ROOT),
         "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/theirs",
