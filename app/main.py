@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
 from app.adapters.endpoints import router as adapters_router
@@ -28,6 +28,7 @@ from app.services import open_services
 from app.startup import prepare, prepare_later
 from app.tenants.endpoints import router as tenants_router
 from app.usage.endpoints import router as usage_router
+from app.validation import refuse_unknown_query
 from app.webhooks.endpoints import router as webhooks_router
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
@@ -79,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     install_handlers(app, ROUTERS)
     install_openapi(app)
     for router in ROUTERS:
-        app.include_router(router)
+        app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
     return app
 
 

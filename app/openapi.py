@@ -20,6 +20,8 @@ one with `admin` does both and makes keys; tenants and models are made with the 
 says what to do.
 """
 
+ALWAYS = ("unauthenticated", "forbidden", "invalid-request", "quota-exceeded", "unavailable")
+
 _DETAILS = {
     "unauthenticated": "Send your API key in the header: Authorization: Bearer atl_…",
     "forbidden": "This needs a key with the scope jobs; yours has: read. Ask an admin of yours for one.",
@@ -50,7 +52,7 @@ _DETAILS = {
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """For ``responses=`` of a route: it may answer with these, and with what every route may answer with."""
     by_status: dict[int | str, dict[str, Any]] = {}
-    for slug in ("unauthenticated", "forbidden", "quota-exceeded", "unavailable", *slugs):
+    for slug in (*ALWAYS, *slugs):
         content = by_status.setdefault(STATUS_OF[slug], _start_response(STATUS_OF[slug]))["content"][MEDIA_TYPE]
         content["examples"][slug] = {"value": _example_of(slug)}
     return by_status

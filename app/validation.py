@@ -1,9 +1,10 @@
-"""What pydantic found wrong with a request, in words and JSON pointers."""
+"""What is wrong with a request, in words and JSON pointers: what pydantic found, and parameters that are none."""
 
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
@@ -29,6 +30,23 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     return kind(_summarise(messages), messages)
 
 
+def refuse_unknown_query(request: Request) -> None:
+    """A misspelt `dry_run` must not queue a job. Raises InvalidRequest for what the OpenAPI document does not name.
+    Routes without a 422 in it take what they like: the dashboard's, and those that probes look at."""
+    operations = request.app.openapi()["paths"].get(request.scope["route"].path, {})
+    operation = operations.get(request.method.lower())
+    if operation is None or "422" not in operation["responses"]:
+        return
+    known = {place["name"] for place in operation.get("parameters", ()) if place["in"] == "query"}
+    messages = {
+        f"/query/{escape(name)}": [f"there is no such parameter{_suggest(name, known)}"]
+        for name in request.query_params
+        if name not in known
+    }
+    if messages:
+        raise InvalidRequest(_summarise(messages), messages)
+
+
 def _collect(findings: Iterable[Mapping[str, Any]], body: Any) -> dict[str, list[str]]:
     messages: dict[str, list[str]] = {}
     for finding in findings:
@@ -42,24 +60,25 @@ def find_pointer(finding: Mapping[str, Any], body: Any) -> str:
     """RFC 6901. Pydantic's location also names members of unions, which are no part of the document."""
     source, *location = finding["loc"]
     if source != "body":
-        return "".join(f"/{_escape(part)}" for part in (source, *location))
+        return "".join(f"/{escape(part)}" for part in (source, *location))
     pointer, current = "", body
     for part in location:
         if isinstance(current, dict) and (part in current or finding["type"] == "missing"):
-            pointer, current = f"{pointer}/{_escape(part)}", current.get(part)
+            pointer, current = f"{pointer}/{escape(part)}", current.get(part)
         elif isinstance(current, list) and isinstance(part, int):
             pointer, current = f"{pointer}/{part}", current[part] if part < len(current) else None
     return pointer
 
 
-def _escape(part: str | int) -> str:
+def escape(part: str | int) -> str:
+    """One part of an RFC 6901 pointer."""
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
 def _message_of(finding: Mapping[str, Any]) -> str:
     match finding["type"]:
         case "extra_forbidden":
-            return f"there is no such field{_suggest(str(finding['loc'][-1]))}"
+            return f"there is no such field{_suggest(str(finding['loc'][-1]), list_fields(TrainingSpec))}"
         case "missing":
             return "is required"
         case _:
@@ -67,8 +86,8 @@ def _message_of(finding: Mapping[str, Any]) -> str:
             return text[:1].lower() + text[1:]
 
 
-def _suggest(name: str) -> str:
-    close = difflib.get_close_matches(name, sorted(list_fields(TrainingSpec)), n=1)
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), n=1)
     return f"; did you mean {close[0]}?" if close else ""
 
 

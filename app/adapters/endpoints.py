@@ -44,7 +44,7 @@ IMPORT_BODY: dict[str, Any] = {
 }
 
 
-@router.get("", responses=problems("invalid-request"))
+@router.get("", responses=problems())
 async def list_adapters(
     caller: CallerDep,
     database: DatabaseDep,
@@ -78,7 +78,7 @@ async def list_adapters(
     response_model=AdapterOut,
     openapi_extra=IMPORT_BODY,
     responses=problems(
-        *("invalid-request", "not-found", "wrong-state", "weights-rejected", "too-large"),
+        *("not-found", "wrong-state", "weights-rejected", "too-large"),
         *("unsupported-media", "unsupported-weights"),
     ),
 )
@@ -101,7 +101,7 @@ async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) 
     return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
 
 
-@router.patch("/{adapter_id}", responses=problems("not-found", "invalid-request", "too-large", "unsupported-media"))
+@router.patch("/{adapter_id}", responses=problems("not-found", "too-large", "unsupported-media"))
 async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
     """Its files never change."""
     changes = body.to_changes()
@@ -117,7 +117,7 @@ async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDe
 @router.get(
     "/{adapter_id}/download",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "invalid-request")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state")},
 )
 async def download_adapter_file(
     adapter_id: Id,

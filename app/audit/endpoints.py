@@ -14,7 +14,7 @@ from core.domain.audit import Action
 router = APIRouter(tags=["audit"], dependencies=[needs_key])
 
 
-@router.get("/audit", responses=problems("not-found", "invalid-request"))
+@router.get("/audit", responses=problems("not-found"))
 async def list_audit_entries(
     caller: CallerDep,
     database: DatabaseDep,

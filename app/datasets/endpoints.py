@@ -66,7 +66,7 @@ FILE_BODY: dict[str, Any] = {
     openapi_extra=CREATE_BODY,
     responses={
         201: {"model": DatasetOut, "description": "From JSON: an open dataset, to be filled."},
-        **problems("invalid-request", *FILE_PROBLEMS),
+        **problems(*FILE_PROBLEMS),
     },
 )
 async def create_dataset(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> DatasetOut:
@@ -102,7 +102,7 @@ def show(overview: Overview) -> DatasetOut:
     return DatasetOut.of(overview.dataset, overview.totals)
 
 
-@router.get("", responses=problems("invalid-request"))
+@router.get("", responses=problems())
 async def list_datasets(
     caller: CallerDep,
     database: DatabaseDep,
@@ -132,7 +132,7 @@ async def delete_dataset(dataset_id: Id, caller: CallerDep, services: ServicesDe
     "/{dataset_id}/files/{filename:path}",
     status_code=201,
     openapi_extra=FILE_BODY,
-    responses=problems("not-found", "wrong-state", "invalid-request", *FILE_PROBLEMS),
+    responses=problems("not-found", "wrong-state", *FILE_PROBLEMS),
 )
 async def put_dataset_file(
     dataset_id: Id,
@@ -149,7 +149,7 @@ async def put_dataset_file(
 @router.post(
     "/{dataset_id}/uploads",
     status_code=201,
-    responses=problems("not-found", "wrong-state", "invalid-request", "too-large", "unsupported-media"),
+    responses=problems("not-found", "wrong-state", "too-large", "unsupported-media"),
 )
 async def create_dataset_uploads(
     dataset_id: Id, body: UploadsRequest, caller: CallerDep, services: ServicesDep
@@ -162,7 +162,7 @@ async def create_dataset_uploads(
 @router.post(
     "/{dataset_id}/finalize",
     status_code=202,
-    responses=problems("not-found", "wrong-state", "invalid-request", "dataset-rejected"),
+    responses=problems("not-found", "wrong-state", "dataset-rejected"),
 )
 async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: ServicesDep) -> DatasetOut:
     """Closes an open dataset; it is validated in the background."""
@@ -171,7 +171,7 @@ async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: Services
     return show(overview)
 
 
-@router.get("/{dataset_id}/images", responses=problems("not-found", "wrong-state", "invalid-request"))
+@router.get("/{dataset_id}/images", responses=problems("not-found", "wrong-state"))
 async def list_dataset_images(
     dataset_id: Id,
     caller: CallerDep,

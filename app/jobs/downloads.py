@@ -24,7 +24,7 @@ router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[needs_k
 Step = Annotated[int, Path(ge=0, le=MAX_STEPS)]
 
 
-@router.get("/metrics", responses=problems("not-found", "invalid-request"))
+@router.get("/metrics", responses=problems("not-found"))
 async def list_job_metrics(
     job_id: Id,
     caller: CallerDep,
@@ -104,7 +104,7 @@ async def download_sample(
 @router.get(
     "/adapter",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "invalid-request")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state")},
 )
 async def download_adapter(
     job_id: Id,

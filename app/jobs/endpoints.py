@@ -89,7 +89,7 @@ async def create_job(
     return JobOut.of(submitted.job).as_accepted()
 
 
-@router.get("", responses=problems("invalid-request"))
+@router.get("", responses=problems())
 async def list_jobs(
     caller: CallerDep,
     database: DatabaseDep,
@@ -105,7 +105,7 @@ async def list_jobs(
     return Page[JobOut].of([JobOut.of(job) for job in rows], lambda job: job.id, has_more=has_more)
 
 
-@router.get("/{job_id}", responses=problems("not-found", "invalid-request"))
+@router.get("/{job_id}", responses=problems("not-found"))
 async def get_job(
     job_id: Id,
     caller: CallerDep,
@@ -145,7 +145,7 @@ async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> Jo
 @router.get(
     "/{job_id}/events",
     response_model=Page[EventOut],
-    responses={**EVENT_RESPONSES, **problems("not-found", "invalid-request")},
+    responses={**EVENT_RESPONSES, **problems("not-found")},
 )
 async def list_job_events(
     job_id: Id,

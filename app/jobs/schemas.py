@@ -7,8 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
 from app.jobs import examples
+from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.artifacts import AdapterFormat
+from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
 from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
@@ -39,18 +41,26 @@ class JobRequest(TrainingSpec):
     @model_validator(mode="before")
     @classmethod
     def _no_nul(cls, data: Any) -> Any:
-        if _has_nul(data):
-            raise ValueError("text may not contain the character NUL")
+        if (pointer := find_nul(data)) is not None:
+            message = "text may not contain the character NUL"
+            raise InvalidSpec(f"{pointer or 'The body'}: {message}.", {pointer: [message]})
         return data
 
     def to_spec(self) -> TrainingSpec:
         return TrainingSpec.model_validate(self.model_dump(exclude={"model", "dataset"}, exclude_unset=True))
 
 
-def _has_nul(data: Any) -> bool:
+def find_nul(data: Any, pointer: str = "") -> str | None:
+    """The first value with the character NUL, by its JSON pointer; of a name with it, the object that has it."""
     if isinstance(data, dict):
-        return any(_has_nul(part) for item in data.items() for part in item)
-    return any(map(_has_nul, data)) if isinstance(data, list) else isinstance(data, str) and "\x00" in data
+        if any("\x00" in name for name in data):
+            return pointer
+        inner = ((f"{pointer}/{escape(name)}", value) for name, value in data.items())
+    elif isinstance(data, list):
+        inner = ((f"{pointer}/{index}", value) for index, value in enumerate(data))
+    else:
+        return pointer if isinstance(data, str) and "\x00" in data else None
+    return next((found for place, value in inner if (found := find_nul(value, place)) is not None), None)
 
 
 class Progress(BaseModel):

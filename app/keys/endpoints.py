@@ -10,7 +10,7 @@ from app.pages import Page
 
 router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[needs_key])
 
-BODY_PROBLEMS = ("invalid-request", "too-large", "unsupported-media")
+BODY_PROBLEMS = ("too-large", "unsupported-media")
 
 
 @router.post("", status_code=201, responses=problems("not-found", *BODY_PROBLEMS))
@@ -20,7 +20,7 @@ async def create_key(body: KeyRequest, caller: CallerDep, database: DatabaseDep,
     return NewKey.of(made.row, secret=made.secret)
 
 
-@router.get("", responses=problems("not-found", "invalid-request"))
+@router.get("", responses=problems("not-found"))
 async def list_keys(
     caller: CallerDep,
     database: DatabaseDep,
@@ -47,7 +47,7 @@ async def rotate_key(
     return NewKey.of(made.row, secret=made.secret)
 
 
-@router.delete("/{key_id}", status_code=204, responses=problems("not-found", "wrong-state", "invalid-request"))
+@router.delete("/{key_id}", status_code=204, responses=problems("not-found", "wrong-state"))
 async def revoke_key(key_id: Id, caller: CallerDep, services: ServicesDep, tenant: TenantOf = None) -> None:
     """At once and for good, with the sessions of the dashboard that stand for it."""
     await services.database.run(service.revoke, services.settings, caller, tenant, key_id)

@@ -29,7 +29,7 @@ async def get_model(model_id: Id, database: DatabaseDep) -> ModelOut:
 @router.post(
     "",
     status_code=201,
-    responses=problems("forbidden", "invalid-request", "model-rejected"),
+    responses=problems("forbidden", "model-rejected"),
 )
 async def register_model(body: ModelRegistration, services: ServicesDep, response: Response) -> ModelOut:
     """Registers a base; a model of the same id is replaced.

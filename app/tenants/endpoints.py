@@ -11,13 +11,13 @@ from core.db import tenants
 router = APIRouter(prefix="/tenants", tags=["tenants"], dependencies=[needs_key])
 
 
-@router.post("", status_code=201, responses=problems("forbidden", "invalid-request", "too-large", "unsupported-media"))
+@router.post("", status_code=201, responses=problems("forbidden", "too-large", "unsupported-media"))
 async def create_tenant(body: TenantRequest, database: DatabaseDep) -> TenantOut:
     """Sees nothing of the others, nor they of it. Bases and workers are shared."""
     return TenantOut.of(await database.run(tenants.insert_tenant, body.name))
 
 
-@router.get("", responses=problems("forbidden", "invalid-request"))
+@router.get("", responses=problems("forbidden"))
 async def list_tenants(database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE) -> Page[TenantOut]:
     """The default tenant, then the others, newest first."""
     rows, has_more = await database.run(tenants.list_tenants, after=after, limit=limit)

@@ -10,7 +10,7 @@ from app.usage.schemas import QuotaIn, UsageOut
 router = APIRouter(tags=["usage"], dependencies=[needs_key])
 
 
-@router.get("/usage", responses=problems("not-found", "forbidden", "invalid-request"))
+@router.get("/usage", responses=problems("not-found", "forbidden"))
 async def get_usage(
     caller: CallerDep,
     services: ServicesDep,
@@ -22,7 +22,7 @@ async def get_usage(
 
 @router.put(
     "/tenants/{tenant_id}/quota",
-    responses=problems("not-found", "forbidden", "invalid-request", "too-large", "unsupported-media"),
+    responses=problems("not-found", "forbidden", "too-large", "unsupported-media"),
 )
 async def put_quota(tenant_id: Id, body: QuotaIn, services: ServicesDep) -> UsageOut:
     """Sets all of a tenant's limits. What it has above them it keeps."""

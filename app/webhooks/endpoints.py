@@ -12,7 +12,7 @@ from core.db import webhooks
 router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
 
 
-@router.get("/jobs/{job_id}/deliveries", responses=problems("not-found", "invalid-request"))
+@router.get("/jobs/{job_id}/deliveries", responses=problems("not-found"))
 async def list_deliveries(
     job_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
 ) -> Page[DeliveryOut]:

@@ -25,6 +25,16 @@ def test_unknown_routes_and_methods(api: LiveApi) -> None:
     assert "PATCH" in problem["detail"]
 
 
+def test_a_parameter_that_there_is_not_is_refused(api: LiveApi) -> None:
+    body = {"model": "tiny", "dataset": "ds_1"}
+    problem = refuse(api.client.post("/jobs", params={"dryrun": True}, json=body), 422, "invalid-request")
+    assert problem["errors"] == {"/query/dryrun": ["there is no such parameter; did you mean dry_run?"]}
+    problem = refuse(api.client.get("/jobs", params={"limit": 1, "a/b": 1, "sort": "name"}), 422, "invalid-request")
+    assert list(problem["errors"]) == ["/query/a~1b", "/query/sort"]
+    for path in ("/jobs?limit=1", "/healthz?probe=1", "/ui/login?utm_source=mail"):
+        assert api.client.get(path).status_code == 200
+
+
 def test_a_fault_of_the_service_tells_nothing_but_its_number(
     api: LiveApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
