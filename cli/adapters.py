@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, show_all
+from cli.commands import JsonOption, converse, list_unless_asked, show_all
 from cli.tables import print_adapter, print_adapters
 from client import InputError
 
@@ -16,9 +16,8 @@ AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The ada
 
 
 @adapters.callback()
-def list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_adapters()
+def list_by_default(context: typer.Context, as_json: JsonOption = False) -> None:
+    list_unless_asked(context, list_adapters, as_json)
 
 
 @adapters.command("list")

@@ -71,16 +71,17 @@ def tell_of_running_job(reporter: Reporter, job_id: str) -> None:
 
 
 def explain(error: ApiError) -> str:
-    """The detail, then each field that is wrong, unless the detail says it already."""
-    lines = [
+    """The detail, then each field that is wrong and that it does not name: of many it names a few."""
+    fields = [
         f"  {pointer.strip('/').replace('/', '.')}: {message}"
         for pointer, messages in error.problem.errors.items()
         for message in messages
+        if message not in str(error)
     ]
     hint = []
     if error.problem.status == 401:
         hint = ["Set ATELIER_API_KEY, or run this where the service's home is (ATELIER_HOME, default ./.atelier)."]
-    return "\n".join([str(error), *lines, *hint])
+    return "\n".join([str(error), *fields, *hint])
 
 
 def exit_code_of(status: int) -> int:
@@ -141,6 +142,14 @@ def show_all(rows: list[Any], as_json: bool, print_table: Callable[[list[Any]], 
         return
     for row in rows:
         print_json(row.model_dump(mode="json"))
+
+
+def list_unless_asked(context: typer.Context, list_all: Callable[..., None], as_json: bool) -> None:
+    """For a group of commands: on its own it lists."""
+    if context.invoked_subcommand is None:
+        list_all(as_json=as_json)
+    elif as_json:
+        raise typer.BadParameter(f"it goes behind `{context.invoked_subcommand}`", context, param_hint="--json")
 
 
 def show(job: JobArgument, as_json: JsonOption = False) -> None:

@@ -5,16 +5,15 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, show_all
+from cli.commands import JsonOption, converse, list_unless_asked, show_all
 from cli.tables import print_datasets
 
 datasets = typer.Typer(invoke_without_command=True, help="Find and delete the sets of images that jobs learn from.")
 
 
 @datasets.callback()
-def list_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_datasets()
+def list_by_default(context: typer.Context, as_json: JsonOption = False) -> None:
+    list_unless_asked(context, list_datasets, as_json)
 
 
 @datasets.command("list")

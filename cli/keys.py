@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, show_all
+from cli.commands import JsonOption, converse, list_unless_asked, show_all
 from cli.reporting import Reporter
 from cli.tables import print_keys, print_tenants
 from client.models import NewKey
@@ -18,9 +18,8 @@ TenantOption = Annotated[str | None, typer.Option(help="Another tenant's, with t
 
 
 @keys.callback()
-def list_keys_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_keys()
+def list_keys_by_default(context: typer.Context, as_json: JsonOption = False) -> None:
+    list_unless_asked(context, list_keys, as_json)
 
 
 @keys.command("list")
@@ -76,9 +75,8 @@ def show_secret(made: NewKey, reporter: Reporter) -> None:
 
 
 @tenants.callback()
-def list_tenants_by_default(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        list_tenants()
+def list_tenants_by_default(context: typer.Context, as_json: JsonOption = False) -> None:
+    list_unless_asked(context, list_tenants, as_json)
 
 
 @tenants.command("list")

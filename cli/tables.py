@@ -11,6 +11,7 @@ from cli.progress import describe_progress, describe_state, format_duration
 from cli.reporting import printable
 from client.models import Adapter, Dataset, Job, Key, Model, Tenant
 
+PIPED_WIDTH = 1000
 STYLES = {"succeeded": "green", "failed": "red", "canceled": "dim", "running": "cyan"}
 
 
@@ -34,7 +35,7 @@ def _describe_steps(job: Job) -> tuple[str, str]:
     if progress is None:
         return "", ""
     left = progress.eta_seconds if job.status == "running" else None
-    return f"{progress.step}/{progress.num_steps}", "" if left is None else format_duration(left)
+    return f"{progress.step}/{progress.num_steps}", format_duration(left) if left else ""
 
 
 def print_job(job: Job) -> None:
@@ -190,4 +191,6 @@ def describe_age(moment: datetime) -> str:
 
 
 def _print(content: Table | str) -> None:
-    Console(highlight=False).print(content)
+    """A row is one line where another program reads it."""
+    console = Console(highlight=False)
+    console.print(content, width=None if console.is_terminal else PIPED_WIDTH)

@@ -1,6 +1,7 @@
 """From a folder of images to a finished adapter: what `atelier train` and the demo do, over HTTP alone."""
 
 import json
+import os
 import re
 from collections.abc import Mapping
 from contextlib import closing
@@ -80,6 +81,7 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
     """
     body = {"name": request.name, **request.spec}
     selection = select_files(request.path)
+    check_target(request.out)
     client.check_spec(body)
     dataset = send_dataset(client, selection, request.name, reporter)
     job = client.create_job({**body, "dataset": dataset.id})
@@ -88,6 +90,16 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
     if ended.status == "succeeded":
         collect(client, ended, request.out, reporter)
     return ended
+
+
+def check_target(out: Path) -> None:
+    """Before an hour of training: the folder for what comes of it. Raises UsageError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder {out} for the adapter cannot be made: {error.strerror}.") from error
+    if not os.access(out, os.W_OK | os.X_OK):
+        raise UsageError(f"The folder {out} for the adapter may not be written to. Name another with --out.")
 
 
 def send_dataset(client: AtelierClient, selection: Selection, name: str, reporter: Reporter) -> Dataset:

@@ -1,3 +1,4 @@
+import os
 import socket
 from pathlib import Path
 
@@ -18,7 +19,11 @@ EXTERNAL = {"DATABASE_URL": "postgresql://app@db/atelier", "REDIS_URL": "redis:/
 
 
 def run(*arguments: str, **env: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, arguments, env=env)
+    mask = os.umask(0o022)  # the command sets the process's, which here outlives it
+    try:
+        result = CliRunner().invoke(app, arguments, env=env)
+    finally:
+        os.umask(mask)
     return result.exit_code, result.output
 
 

@@ -100,6 +100,14 @@ def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
     assert atelier("jobs", "--json").stdout == ""
 
 
+def test_where_the_adapter_is_to_go_is_looked_at_before_anything_is_sent(atelier: Atelier, images: Path) -> None:
+    Path("taken").write_text("a file")
+    result = atelier("train", images, "--out", "taken/out")
+    assert result.exit_code == 2
+    assert "taken/out for the adapter cannot be made: Not a directory" in result.stderr
+    assert atelier("datasets", "--json").stdout == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -127,8 +135,7 @@ def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent
     Path("s.yaml").write_text("adapter: {ranks: 4}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
     assert result.exit_code == 2
-    assert "adapter.ranks" in result.stderr
-    assert "rank" in result.stderr
+    assert result.stderr == "Error: /adapter/ranks: there is no such field; did you mean rank?\n"
     assert list(client.list_datasets()) == []
 
 
@@ -167,6 +174,10 @@ def test_datasets_are_listed_and_deleted(atelier: Atelier, client: AtelierClient
     table = atelier("datasets").stdout
     assert sent.id in table and "foxes" in table and "ready" in table
     assert [line["num_images"] for line in lines_of(atelier("datasets", "list", "--json"))] == [5]
+    assert [line["num_images"] for line in lines_of(atelier("datasets", "--json"))] == [5]
+    assert "goes behind `list`" in atelier("datasets", "--json", "list").stderr
+    (row,) = [line for line in table.splitlines() if sent.id in line]
+    assert row.rstrip().endswith("ago") and "foxes" in row, "one line where another program reads it"
     assert atelier("datasets", "delete", sent.id).exit_code == 0
     assert list(client.list_datasets()) == []
     assert atelier("datasets", "delete", "../jobs").exit_code == 2
