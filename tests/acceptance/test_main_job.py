@@ -40,7 +40,14 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
     dataset = atelier.wait_for_dataset(dataset_id)
     assert dataset["status"] == "ready", dataset
 
-    body = {"model": "tiny", "dataset": dataset_id, "trigger": "blip", "steps": 30, "samples": {"every": 15}}
+    body = {
+        "model": "tiny",
+        "dataset": dataset_id,
+        "trigger": "blip",
+        "steps": 30,
+        "samples": {"every": 15, "num_steps": 10},
+        "loss": {"prior_preservation": {"num_images": 8}},
+    }
     plan = atelier.http.post("/jobs", params={"dry_run": True}, json=body).raise_for_status().json()
     answer = atelier.http.post("/jobs", json=body)
     assert answer.status_code == 201, answer.text
