@@ -30,6 +30,7 @@ DEFAULTS = Defaults(
     min_snr_gamma=None,
     sample_num_steps=20,
     sample_guidance_scale=5.0,
+    sample_guidance_rescale=0.7,
     prior_num_images=NUM_CLASS,
     prior_weight=1.0,
 )

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scripts.glyphs import BACKGROUNDS, BASE, SIZE, caption
 from scripts.retrieval import find
 
-NUM_STEPS, GUIDANCE = 20, 5.0
+NUM_STEPS, GUIDANCE, RESCALE = 20, 5.0, 0.7
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -36,6 +36,7 @@ def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> li
             chunk,
             num_inference_steps=NUM_STEPS,
             guidance_scale=GUIDANCE,
+            guidance_rescale=RESCALE,
             height=SIZE,
             width=SIZE,
             generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(chunk))],

@@ -28,6 +28,7 @@ class Defaults(BaseModel):
     min_snr_gamma: float | None
     sample_num_steps: int
     sample_guidance_scale: float
+    sample_guidance_rescale: float = 0.0
     ema: float | None = None
     prior_num_images: int = 0
     prior_weight: float = 1.0

@@ -124,6 +124,7 @@ class TrainPlan(Part):
     sample_every: int
     sample_num_steps: int
     sample_guidance_scale: float
+    sample_guidance_rescale: float = 0.0
     sample_seed: int
     max_duration_seconds: int | None
 
@@ -227,6 +228,7 @@ def resolve(
         sample_every=spec.samples.every or max(1, math.ceil(steps / GRIDS_PER_JOB)),
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
         sample_guidance_scale=spec.samples.guidance_scale or defaults.sample_guidance_scale,
+        sample_guidance_rescale=_resolve_rescale(spec, defaults),
         sample_seed=spec.samples.seed,
         max_duration_seconds=spec.max_duration_seconds,
     )
@@ -242,6 +244,11 @@ def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
     if spec.optimizer.name == "prodigy":
         return 1.0
     return defaults.learning_rate * RATE_SCALE.get(spec.optimizer.name, 1.0)
+
+
+def _resolve_rescale(spec: TrainingSpec, defaults: Defaults) -> float:
+    wanted = spec.samples.guidance_rescale
+    return defaults.sample_guidance_rescale if wanted is None else wanted
 
 
 def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:

@@ -232,6 +232,13 @@ class SamplesSpec(SpecPart):
     )
     num_steps: Whole | None = Field(None, ge=1, le=150, description="Denoising steps per picture.")
     guidance_scale: Number | None = Field(None, ge=1, le=30, allow_inf_nan=False)
+    guidance_rescale: Number | None = Field(
+        None,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="How far guidance may not raise the contrast (arXiv 2305.08891).",
+    )
     seed: Whole = Field(0, ge=0, lt=2**32)
 
 

@@ -48,6 +48,7 @@ RATES: dict[str, tuple[float, float]] = {
     "/captions/dropout": (0, 1),
     "/validation/early_stopping/min_delta": (0, 1),
     "/samples/guidance_scale": (1, 30),
+    "/samples/guidance_rescale": (0, 1),
 }
 OF_THE_MODEL = {"/resolution", "/batch_size", "/loss/prior_preservation/num_images"}
 """Fields whose bounds are fine, and the toy model has narrower ones or needs more to be said."""

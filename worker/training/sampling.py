@@ -70,7 +70,13 @@ class Gallery:
 
 
 def plan_sampling(plan: TrainPlan) -> Sampling:
-    return Sampling(plan.sample_num_steps, plan.sample_guidance_scale, plan.resolution, plan.resolution)
+    return Sampling(
+        plan.sample_num_steps,
+        plan.sample_guidance_scale,
+        plan.sample_guidance_rescale,
+        plan.resolution,
+        plan.resolution,
+    )
 
 
 def plan_framing(base: Base, plan: TrainPlan) -> Conditioning:
@@ -80,11 +86,12 @@ def plan_framing(base: Base, plan: TrainPlan) -> Conditioning:
 
 
 def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
-    """The text chunk ``parameters``, in the form that A1111 writes and reads."""
+    """The text chunk ``parameters``, in the form that A1111 writes and reads, with its CFG Rescale extension's word."""
     info = PngInfo()
+    rescale = f"CFG Rescale phi: {plan.sample_guidance_rescale}, " if plan.sample_guidance_rescale else ""
     info.add_text(
         "parameters",
-        f"{prompt}\nSteps: {plan.sample_num_steps}, Sampler: DDIM, CFG scale: {plan.sample_guidance_scale}, "
+        f"{prompt}\nSteps: {plan.sample_num_steps}, Sampler: DDIM, CFG scale: {plan.sample_guidance_scale}, {rescale}"
         f"Seed: {seed}, Size: {plan.resolution}x{plan.resolution}, Model: {plan.model}, Training step: {step}",
     )
     return info

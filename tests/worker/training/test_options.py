@@ -182,6 +182,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("samples.every", SHOWN, {"samples": {**SHOWN["samples"], "every": 1}}, grids),
     ("samples.num_steps", SHOWN, {"samples": {**SHOWN["samples"], "num_steps": 3}}, pictures),
     ("samples.guidance_scale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_scale": 9}}, pictures),
+    ("samples.guidance_rescale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_rescale": 1}}, pictures),
     ("samples.seed", SHOWN, {"samples": {**SHOWN["samples"], "seed": 4}}, pictures),
     ("max_duration_seconds", {}, {"max_duration_seconds": 99}, plans),
 ]

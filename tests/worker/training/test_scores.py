@@ -22,7 +22,7 @@ from worker.training.scores import Judge, describe, score_concept, score_retenti
 from worker.training.state import State, is_worse
 from worker.training.validation import HeldOut
 
-SAMPLING = Sampling(num_steps=10, guidance_scale=5.0, width=64, height=64)
+SAMPLING = Sampling(num_steps=10, guidance_scale=5.0, guidance_rescale=0.0, width=64, height=64)
 
 
 def test_retention_is_one_for_the_same_and_none_for_other_answers() -> None:

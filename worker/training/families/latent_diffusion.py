@@ -91,6 +91,7 @@ class LatentDiffusion:
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             num_inference_steps=how.num_steps,
             guidance_scale=how.guidance_scale,
+            guidance_rescale=how.guidance_rescale,
             height=how.height,
             width=how.width,
             output_type="latent",
@@ -116,6 +117,7 @@ class LatentDiffusion:
                 generator=torch.Generator().manual_seed(seed),
                 num_inference_steps=how.num_steps,
                 guidance_scale=how.guidance_scale,
+                guidance_rescale=how.guidance_rescale,
                 height=how.height,
                 width=how.width,
             ).images[0]

@@ -39,6 +39,7 @@ class Sampling:
 
     num_steps: int
     guidance_scale: float
+    guidance_rescale: float
     width: int
     height: int
 

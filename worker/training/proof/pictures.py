@@ -1,6 +1,7 @@
 """The last part of a load proof: the same picture from both files, each read by diffusers' own loader."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from PIL import Image
 from core.domain.artifacts import AdapterFormat
 from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
-from worker.training.families.protocol import Base, Sampling
+from worker.training.families.protocol import Base
 from worker.training.proof.files import AdapterFile, read_file
 from worker.training.proof.layers import BaseLayers, list_layers
 from worker.training.proof.prove import promised_tools, prove
+from worker.training.sampling import plan_sampling
 
 NUM_STEPS, SEED = 8, 0
 TOLERANCE = 2
@@ -54,7 +56,7 @@ def _compare(
     if not all("diffusers" in promised_tools(file) for file in read.values()):
         return None
     prompt = next(iter(plan.sample_prompts), plan.images[0].caption)
-    how = Sampling(NUM_STEPS, plan.sample_guidance_scale, plan.resolution, plan.resolution)
+    how = replace(plan_sampling(plan), num_steps=NUM_STEPS)
     drawn = [_pixels(base.draw_with(path, prompt, SEED, how)) for path in files.values()]
     return int(max(np.abs(drawn[0] - other).max() for other in drawn))
 

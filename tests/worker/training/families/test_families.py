@@ -17,7 +17,7 @@ from worker.training.families.protocol import Base, Conditioning, Framing, Sampl
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 PROMPTS = ["a cat", "two dogs on a sofa"]
-HOW = Sampling(num_steps=3, guidance_scale=4.0, width=64, height=48)
+HOW = Sampling(num_steps=3, guidance_scale=4.0, guidance_rescale=0.5, width=64, height=48)
 FRAMING = Framing(original=(48, 64), crop=(0, 0), target=(48, 64))
 
 
@@ -57,6 +57,7 @@ def draw(pipeline: Any, output_type: str = "latent") -> Any:
         generator=generators,
         num_inference_steps=HOW.num_steps,
         guidance_scale=HOW.guidance_scale,
+        guidance_rescale=HOW.guidance_rescale,
         width=HOW.width,
         height=HOW.height,
         output_type=output_type,
