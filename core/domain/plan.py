@@ -32,6 +32,7 @@ PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, 
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
 VALIDATIONS_PER_JOB = 10
+CAPTIONS_SHOWN = 3
 MIN_IMAGES_TO_HOLD_OUT = 12
 AUTO_HELD_OUT = 0.15
 MAX_AUTO_HELD_OUT = 16
@@ -224,7 +225,7 @@ def resolve(
         neutral_prompts=model.neutral_prompts if spec.evaluation == "on" else (),
         checkpoint_every=spec.checkpoints.every or max(25, math.ceil(steps / CHECKPOINTS_PER_JOB)),
         checkpoint_keep=spec.checkpoints.keep,
-        sample_prompts=_resolve_prompts(spec, model, trigger),
+        sample_prompts=_resolve_prompts(spec, model, trigger, images),
         sample_every=spec.samples.every or max(1, math.ceil(steps / GRIDS_PER_JOB)),
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
         sample_guidance_scale=spec.samples.guidance_scale or defaults.sample_guidance_scale,
@@ -349,13 +350,19 @@ def teach(spec: TrainingSpec, caption: str | None) -> str:
     return f"{trigger}, {caption}"
 
 
-def _resolve_prompts(spec: TrainingSpec, model: ModelInfo, trigger: str) -> tuple[str, ...]:
-    prompts = spec.samples.prompts if spec.samples.prompts is not None else _default_prompts(model, trigger)
+def _resolve_prompts(
+    spec: TrainingSpec, model: ModelInfo, trigger: str, images: Sequence[PlannedImage]
+) -> tuple[str, ...]:
+    prompts = spec.samples.prompts if spec.samples.prompts is not None else _default_prompts(model, trigger, images)
     return tuple(prompt.replace("{trigger}", trigger).strip() for prompt in prompts)
 
 
-def _default_prompts(model: ModelInfo, trigger: str) -> tuple[str, ...]:
-    return tuple(p for p in model.example_prompts or ("{trigger}",) if trigger or "{trigger}" not in p)
+def _default_prompts(model: ModelInfo, trigger: str, images: Sequence[PlannedImage]) -> tuple[str, ...]:
+    """Without a trigger the set's own captions call what is learned."""
+    if trigger:
+        return model.example_prompts or ("{trigger}",)
+    captions = dict.fromkeys(image.caption for image in images if image.caption)
+    return (*tuple(captions)[:CAPTIONS_SHOWN], *(p for p in model.example_prompts if "{trigger}" not in p))
 
 
 def _check_work(plan: TrainPlan) -> None:

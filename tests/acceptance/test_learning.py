@@ -5,8 +5,10 @@ here leave some room, for other processors round differently and twenty pictures
 """
 
 import dataclasses
+import os
 
 import pytest
+import torch
 
 from bench.quality.cases import glyph_case
 from bench.quality.measure import Row, judge_case, train_case
@@ -22,6 +24,7 @@ SUBJECT = "robot"
 def row(tmp_path_factory: pytest.TempPathFactory) -> Row:
     """`preset: auto` on 12 pictures."""
     find_font()
+    torch.set_num_threads(os.cpu_count() or 1)  # this one has the machine to itself
     case, folder = glyph_case(SUBJECT), tmp_path_factory.mktemp("learning")
     measured = judge_case(case, "preset: auto", train_case(case, {}, folder), folder)
     print(dataclasses.asdict(measured))

@@ -170,7 +170,7 @@ def test_what_an_image_is_taught_under(caption: str | None, spec: dict[str, obje
 
 def test_prompts_carry_the_trigger_and_may_be_turned_off() -> None:
     assert plan(trigger="blip").sample_prompts == ("a blip", "a cat")
-    assert plan().sample_prompts == ("a cat",)
+    assert plan().sample_prompts == ("a blip", "a cat"), "without a trigger the captions call it"
     assert plan(samples={"prompts": []}).sample_steps == ()
     assert plan(trigger="x", samples={"prompts": ["{trigger}!"], "every": 100}, steps=250).sample_steps == (
         100,
