@@ -15,6 +15,7 @@ from tests.acceptance.conftest import Atelier
 from tests.fixtures.service import ROOT
 
 PROMPT = "a large blip on a blue background"
+FEW_CLASS_PICTURES = {"prior_preservation": {"num_images": 8}}
 
 
 def upload_blip(atelier: Atelier) -> str:
@@ -46,7 +47,7 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
         "trigger": "blip",
         "steps": 30,
         "samples": {"every": 15, "num_steps": 10},
-        "loss": {"prior_preservation": {"num_images": 8}},
+        "loss": FEW_CLASS_PICTURES,
     }
     plan = atelier.http.post("/jobs", params={"dry_run": True}, json=body).raise_for_status().json()
     answer = atelier.http.post("/jobs", json=body)
@@ -94,7 +95,14 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
 def test_a_job_is_canceled_while_it_trains(atelier: Atelier) -> None:
     dataset_id = upload_blip(atelier)
     atelier.wait_for_dataset(dataset_id)
-    body = {"model": "tiny", "dataset": dataset_id, "trigger": "blip", "steps": 5000, "samples": {"prompts": []}}
+    body = {
+        "model": "tiny",
+        "dataset": dataset_id,
+        "trigger": "blip",
+        "steps": 5000,
+        "samples": {"prompts": []},
+        "loss": FEW_CLASS_PICTURES,
+    }
     job_id = atelier.http.post("/jobs", json=body).raise_for_status().json()["id"]
     while atelier.http.get(f"/jobs/{job_id}").json()["phase"] != "training":
         time.sleep(0.5)
