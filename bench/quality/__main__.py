@@ -33,6 +33,8 @@ HEAD = """# What adapters learn on the bundled base
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
 - Retention and concept are the job's own scores.
 
+All pictures are drawn as the base's card says: 20 steps of DDIM, guidance of 5 rescaled by 0.7.
+
 | case | by | hits | kept | unasked | held-out loss | steps | step taken | seconds | retention | concept |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
