@@ -30,7 +30,7 @@ SAMPLELESS = {"samples": {"prompts": []}}
 @pytest.fixture(scope="module")
 def undisturbed(house: House) -> dict[str, str]:
     """The adapters of the long job, run without a stop."""
-    job_id = house.submit(**{**LONG, "steps": 400})
+    job_id = house.submit(**{**LONG, "steps": 240})
     assert house.run()
     return house.adapters(job_id)
 
@@ -75,7 +75,7 @@ def test_nothing_due_is_nothing_done(house: House) -> None:
 
 
 def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict[str, str]) -> None:
-    job_id = house.submit(**{**LONG, "steps": 400})
+    job_id = house.submit(**{**LONG, "steps": 240})
     with house.running():
         house.wait_for_step(job_id, 100)
         os.kill(house.trainer_pid, signal.SIGKILL)
@@ -89,7 +89,7 @@ def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict
 
 
 def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undisturbed: dict[str, str]) -> None:
-    job_id = house.submit(**{**LONG, "steps": 400})
+    job_id = house.submit(**{**LONG, "steps": 240})
     with house.running():
         house.wait_for_step(job_id, 130)
         os.kill(house.trainer_pid, signal.SIGKILL)
@@ -107,7 +107,7 @@ def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undis
 def test_a_pause_gives_the_device_back_and_a_resume_ends_in_the_same_bytes(
     house: House, undisturbed: dict[str, str]
 ) -> None:
-    job_id = house.submit(**{**LONG, "steps": 400})
+    job_id = house.submit(**{**LONG, "steps": 240})
     with house.running():
         house.wait_for_step(job_id, 50)
         house.ask(jobs.pause_job, job_id)

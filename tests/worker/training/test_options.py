@@ -19,6 +19,8 @@ from worker.training.families import load_base
 from worker.training.loop import TrainResult, train
 from worker.training.observer import RecordingObserver
 
+pytestmark = pytest.mark.usefixtures("no_proof_pictures")
+
 BASELINE: dict[str, Any] = {
     "steps": 4,
     "precision": "fp32",

@@ -7,6 +7,8 @@ import pytest
 from tests.fixtures.bench import Bench, fingerprint
 from worker.training.observer import RecordingObserver, Stop, Stopped
 
+pytestmark = pytest.mark.usefixtures("no_proof_pictures")
+
 STEPS = 4
 
 
