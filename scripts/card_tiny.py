@@ -2,6 +2,8 @@
 
     python -m scripts.card_tiny [--folder models/tiny] [--calibration JSON]
 
+Without ``--calibration`` the card keeps the one that it has.
+
 The retention score asks for sixteen of the glyphs that the base knows, and prior preservation for the others.
 """
 
@@ -10,7 +12,7 @@ import random
 from pathlib import Path
 
 from core.domain.model import Calibration, Defaults, ModelInfo
-from core.model_folders import CARD
+from core.model_folders import CARD, read_card
 from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
 from worker.training.inspection import inspect
 
@@ -71,7 +73,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("models/tiny"))
     parser.add_argument("--calibration", type=Calibration.model_validate_json)
     args = parser.parse_args()
-    (args.folder / CARD).write_text(make_card(args.folder, args.calibration).model_dump_json(indent=2) + "\n")
+    calibration = args.calibration or read_card(args.folder).calibration
+    (args.folder / CARD).write_text(make_card(args.folder, calibration).model_dump_json(indent=2) + "\n")
 
 
 if __name__ == "__main__":
