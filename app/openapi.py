@@ -17,7 +17,7 @@ DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 Send the API key as `Authorization: Bearer atl_…`. A key with the scope `read` looks, one with `jobs` changes things,
 one with `admin` does both and makes keys; tenants and models are made with the operator's. Errors are
 `application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
-says what to do.
+says what to do. A field or parameter that there is not is refused, never passed over.
 """
 
 ALWAYS = ("unauthenticated", "forbidden", "invalid-request", "quota-exceeded", "unavailable")

@@ -72,16 +72,17 @@ def tell_of_running_job(reporter: Reporter, job_id: str) -> None:
 
 def explain(error: ApiError) -> str:
     """The detail, then each field that is wrong and that it does not name: of many it names a few."""
+    detail, errors = str(error), error.problem.errors
     fields = [
         f"  {pointer.strip('/').replace('/', '.')}: {message}"
-        for pointer, messages in error.problem.errors.items()
+        for pointer, messages in errors.items()
         for message in messages
-        if message not in str(error)
+        if message not in detail or (pointer not in detail and len(errors) > 1)
     ]
     hint = []
     if error.problem.status == 401:
         hint = ["Set ATELIER_API_KEY, or run this where the service's home is (ATELIER_HOME, default ./.atelier)."]
-    return "\n".join([str(error), *fields, *hint])
+    return "\n".join([detail, *fields, *hint])
 
 
 def exit_code_of(status: int) -> int:
