@@ -73,7 +73,7 @@ def _nothing_left(house: House) -> Iterator[None]:
         session.execute(update(Job).where(left).values(status=JobStatus.CANCELED, finished_at=func.now()))
 
 
-@pytest.mark.parametrize("kind", map(mark, KINDS))
+@pytest.mark.parametrize("kind", [mark(kind) for kind in KINDS])
 def test_three_kills_leave_no_trace(house: House, kind: str) -> None:
     spec = {**BASIC, **KINDS[kind]}
     undisturbed = house.submit(**spec)
