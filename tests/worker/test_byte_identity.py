@@ -109,6 +109,7 @@ def fingerprint(house: House, job_id: str) -> dict[str, str]:
     return hashes | {f"sample {row.step}": row.images[0]["sha256"] for row in samples}
 
 
+@pytest.mark.slow
 def test_a_job_after_another_kind_has_the_bytes_of_a_fresh_trainer(house: House) -> None:
     """One warm trainer runs bf16, fp32, bf16 in turn; a cold one runs each alone."""
     quick = {**BASIC, "steps": 20}
