@@ -59,7 +59,7 @@ function showProgress() {
 
 function describeTime() {
   if (job.is_terminal) return job.started_at ? formatDuration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) : "–";
-  if (job.status === "running" && job.eta_seconds) return formatDuration(job.eta_seconds);
+  if (job.status === "running" && job.eta_seconds !== null) return formatDuration(job.eta_seconds);
   return job.estimated_seconds && job.step === 0 ? `about ${formatDuration(job.estimated_seconds)}` : "–";
 }
 
