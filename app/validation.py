@@ -30,7 +30,7 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     return kind(_summarise(messages), messages)
 
 
-def refuse_unknown_query(request: Request) -> None:
+async def refuse_unknown_query(request: Request) -> None:
     """A misspelt `dry_run` must not queue a job. Raises InvalidRequest for what the OpenAPI document does not name.
     Routes without a 422 in it take what they like: the dashboard's, and those that probes look at."""
     operations = request.app.openapi()["paths"].get(request.scope["route"].path, {})
