@@ -12,10 +12,9 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
+from scripts.card_tiny import DEFAULTS
 from scripts.glyphs import BACKGROUNDS, BASE, SIZE, caption
 from scripts.retrieval import find
-
-NUM_STEPS, GUIDANCE, RESCALE = 20, 5.0, 0.7
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -28,15 +27,15 @@ def open_pipeline(folder: Path) -> StableDiffusionPipeline:
 
 
 def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
-    """One picture per prompt, each from its own generator."""
+    """One picture per prompt, each from its own generator, as the base's card draws."""
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), 10):
         chunk = prompts[start : start + 10]
         pictures += pipeline(
             chunk,
-            num_inference_steps=NUM_STEPS,
-            guidance_scale=GUIDANCE,
-            guidance_rescale=RESCALE,
+            num_inference_steps=DEFAULTS.sample_num_steps,
+            guidance_scale=DEFAULTS.sample_guidance_scale,
+            guidance_rescale=DEFAULTS.sample_guidance_rescale,
             height=SIZE,
             width=SIZE,
             generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(chunk))],

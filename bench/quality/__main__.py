@@ -33,7 +33,8 @@ HEAD = """# What adapters learn on the bundled base
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
 - Retention and concept are the job's own scores.
 
-All pictures are drawn as the base's card says: 20 steps of DDIM, guidance of 5 rescaled by 0.7.
+All pictures are drawn as the base's card says: {how.sample_num_steps} steps of DDIM, guidance of
+{how.sample_guidance_scale:g} rescaled by {how.sample_guidance_rescale:g}.
 
 | case | by | hits | kept | unasked | held-out loss | steps | step taken | seconds | retention | concept |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
@@ -43,7 +44,8 @@ All pictures are drawn as the base's card says: 20 steps of DDIM, guidance of 5 
 def write_table(rows: Iterable[Row], path: Path) -> None:
     listed = list(rows)
     base = measure_base(TINY, 100)
-    text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=_percent(base.share_unasked))
+    unasked, how = _percent(base.share_unasked), read_card(TINY).defaults
+    text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=unasked, how=how)
     path.write_text(text + "".join(map(_line, listed)) + _foot(listed))
 
 
