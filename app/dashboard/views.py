@@ -71,9 +71,8 @@ class JobView(View):
             units_total=progress.get("units_total"),
             loss=progress.get("loss"),
             seconds_per_step=progress.get("seconds_per_step"),
-            eta_seconds=None
-            if status in TERMINAL
-            else progress.get("eta_seconds") or None,  # 0 while the last is scored
+            # 0 while the last pictures are scored: nothing to show
+            eta_seconds=None if status in TERMINAL else progress.get("eta_seconds") or None,
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
             started_at=job.started_at,
