@@ -81,6 +81,7 @@ def test_the_pictures_are_compared_in_half_precision_too(house: House, tmp_path:
     assert {proof.images_match for proof in proofs.values()} == {True}
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("kind", ["locon", "dora", "text encoder"])
 def test_a_file_that_is_trained_on_from_gives_what_it_gave(house: House, tmp_path: Path, kind: str) -> None:
     """After no real step, with a higher rank and another alpha, the update is still that of the first file."""
@@ -109,6 +110,7 @@ def update(module: Any) -> torch.Tensor:
     return changed
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_an_adapter_that_the_plan_has_no_room_for_is_refused(house: House, tmp_path: Path) -> None:
     source = house.train(house.plan(**KINDS["locon"]), tmp_path / "first").files["kohya"]
     init = InitAdapter(id="ad_x", key="k", sha256=sha256(source))

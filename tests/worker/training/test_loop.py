@@ -42,9 +42,10 @@ def test_a_run_passes_its_phases_and_leaves_its_files(bench: Bench, tmp_path: Pa
     assert result.outcome.num_parameters == 4 * bench.info.adapter_dims["lora/attention"]
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_training_lowers_the_loss_on_what_it_sees(bench: Bench, tmp_path: Path) -> None:
     observer = RecordingObserver()
-    bench.run(tmp_path, bench.plan(steps=150, samples={"prompts": []}, adapter={"type": "locon"}), observer)
+    bench.run(tmp_path, bench.plan(steps=100, samples={"prompts": []}, adapter={"type": "locon"}), observer)
     losses = torch.tensor([report.loss for report in observer.steps])
     assert losses[-1] < 0.95 * losses[20]
 
@@ -59,6 +60,7 @@ def test_the_base_is_left_as_it_came(bench: Bench, tmp_path: Path) -> None:
     assert not any(param.requires_grad for param in base.denoiser.module.parameters())
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_the_encoders_are_gone_before_the_first_step(bench: Bench, tmp_path: Path) -> None:
     alive: list[int] = []
 
@@ -89,6 +91,7 @@ def test_a_warm_base_gives_the_bytes_of_a_cold_one(bench: Bench, tmp_path: Path)
         assert fingerprint(hot_result, hot) == fingerprint(cold_result, cold)
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_cached_latents_of_an_earlier_attempt_are_used(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(steps=1, samples={"prompts": []}, evaluation="off")
     observer = RecordingObserver(stop=Stop.DROP)
@@ -133,6 +136,7 @@ STOPS = {
 }
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_a_stop_leaves_no_tensor_but_the_base(bench: Bench, tmp_path: Path, stop: tuple[Phase, Phase | None]) -> None:
     """What a canceled job took of its device is given back: nothing but the warm base is held on to."""
@@ -165,6 +169,7 @@ def test_a_missing_picture_is_bad_input(bench: Bench, tmp_path: Path) -> None:
         lacking.run(tmp_path, plan)
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "other plan"])
 def test_a_checkpoint_that_does_not_fit_is_refused(bench: Bench, tmp_path: Path, damage: str) -> None:
     plan = bench.plan(steps=2, samples={"prompts": []})
@@ -181,6 +186,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(bench: Bench, tmp_path: Path,
         bench.run(tmp_path / "again", plan, resume_from=path)
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_one_sample_at_a_time_learns_the_same(bench: Bench, tmp_path: Path) -> None:
     """In fp32, to the last digits: sums in another order."""
     prior = {"prior_preservation": {"class_prompt": "a cat", "num_images": 2}}
@@ -220,6 +226,7 @@ def test_what_torch_says_on_a_cpu_without_memory_is_understood() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
 def test_both_files_carry_the_same_picture_of_what_they_do(bench: Bench, tmp_path: Path) -> None:
     covers = []
     for path in bench.run(tmp_path, bench.plan(steps=1)).files.values():
