@@ -197,6 +197,8 @@ class Attempt:
             case RuntimeChosen():
                 if self.job.runtime is None:
                     self.outbox.add(claims.write_runtime, report.runtime)
+                    if report.warning is not None:
+                        self.outbox.add(claims.notice, report.warning)
             case PhaseEntered():
                 self.unit = None
                 self.outbox.add(claims.enter_phase, report.phase)

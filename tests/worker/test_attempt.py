@@ -224,6 +224,13 @@ def starve(house: House) -> None:
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (room, room))
 
 
+def test_a_precision_that_the_device_only_emulates_is_said_to_be_slow(house: House) -> None:
+    job_id = house.submit(steps=1, precision="fp16", **SAMPLELESS)
+    assert house.run()
+    told = [data["message"] for kind, data in house.history(job_id) if kind == "job.notice"]
+    assert len(told) == 1 and "no hardware for fp16" in told[0]
+
+
 def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House) -> None:
     job_id = submit_too_large(house)
     starve(house)

@@ -54,6 +54,7 @@ from worker.training.device import (
     lighten,
     name_device,
     total_memory_bytes,
+    warn_of_emulation,
 )
 from worker.training.errors import BadInput, NanLoss
 from worker.training.families import load_base
@@ -178,7 +179,8 @@ class Trainer:
     def _load(self, command: Train, runtime: Runtime) -> Base:
         key = (command.plan.model_sha256, runtime.precision)
         warm = self._warm is not None and self._warm[0] == key
-        self._lines.send(RuntimeChosen(runtime=runtime.model_dump(mode="json"), warm=warm))
+        warning = warn_of_emulation(runtime, self._device)
+        self._lines.send(RuntimeChosen(runtime=runtime.model_dump(mode="json"), warm=warm, warning=warning))
         if self._warm is None or not warm:
             self._cool()
             base = load_base(command.plan.family, command.model_folder, self._device, runtime.dtype)

@@ -58,6 +58,7 @@ class RuntimeChosen(Message):
     type: Literal["runtime"] = "runtime"
     runtime: dict[str, Any]
     warm: bool
+    warning: str | None
 
 
 class PhaseEntered(Message):

@@ -79,9 +79,23 @@ def _cpu_model() -> str:
 
 def _choose_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
     """bf16 where there is hardware for it; fp16 with a scaler on older GPUs; fp32 on older CPUs."""
+    if _has_bf16(device):
+        return "bf16"
+    return "fp16" if device.type == "cuda" else "fp32"
+
+
+def _has_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "bf16" if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported() else "fp32"
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported())
+
+
+def warn_of_emulation(runtime: Runtime, device: torch.device) -> str | None:
+    """Where a plan insists on what ``auto`` would not take: right numbers, but perhaps in a hundred times the time."""
+    has_it = {"bf16": _has_bf16(device), "fp16": device.type == "cuda", "fp32": True}
+    if has_it[runtime.precision]:
+        return None
+    return f"{runtime.device_name} has no hardware for {runtime.precision}: it is emulated, which is slow."
 
 
 def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters: int) -> bool:
