@@ -24,6 +24,7 @@ OPERATIONS = {
 OPEN = {"GET /healthz", "GET /readyz"}
 
 
+@pytest.mark.slow
 def test_a_short_run_finds_nothing(api: RunningApi, ids: Ids, fuzz: Fuzz) -> None:
     campaign = fuzz(
         api, ids, "--phases", "fuzzing,stateful", "--max-examples", "6", "--no-shrink", operator=api.api_key

@@ -13,6 +13,7 @@ from worker import attempt
 __all__ = ["house"]
 
 
+@pytest.mark.slow
 def test_a_job_is_begun_and_trained_without_it(
     house: House, postgres: PostgresHandle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
