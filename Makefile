@@ -4,7 +4,7 @@
 # make chaos     kills, freezes and outages over real jobs, more than an hour; into docs/reliability.md (CHAOS_SEED=1)
 # make fuzz      Schemathesis over the live service, some minutes; figures for docs/security.md (FUZZ_SEED=1)
 # make check     lint, format, types, imports
-# make bench-quality   what adapters learn on the bundled base, into docs/quality.md
+# make bench-quality   what adapters learn on the bundled base, into out/quality.md (docs/quality.md tells what came of it)
 # make lock      requirements/ from pyproject.toml: versions and hashes
 # make audit     what is known against the locked packages
 # make clean     removes .venv, caches, out/ and the demo's home; never .atelier, which holds your data

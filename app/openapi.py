@@ -20,6 +20,7 @@ one with `admin` does both and makes keys; tenants and models are made with the 
 says what to do. A field or parameter that there is not is refused, never passed over.
 """
 
+OF_BODIES = ("too-large", "too-slow", "unsupported-media")
 ALWAYS = ("unauthenticated", "forbidden", "invalid-request", "quota-exceeded", "unavailable")
 
 _DETAILS = {
@@ -53,9 +54,13 @@ def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
     """For ``responses=`` of a route: it may answer with these, and with what every route may answer with."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for slug in (*ALWAYS, *slugs):
-        content = by_status.setdefault(STATUS_OF[slug], _start_response(STATUS_OF[slug]))["content"][MEDIA_TYPE]
-        content["examples"][slug] = {"value": _example_of(slug)}
+        _add_problem(by_status, STATUS_OF[slug], slug)
     return by_status
+
+
+def _add_problem(responses: dict[Any, dict[str, Any]], status: int | str, slug: str) -> None:
+    content = responses.setdefault(status, _start_response(STATUS_OF[slug]))["content"][MEDIA_TYPE]
+    content["examples"][slug] = {"value": _example_of(slug)}
 
 
 def _start_response(status: int) -> dict[str, Any]:
@@ -101,10 +106,20 @@ def _make_document(app: FastAPI) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
     _drop_framework_errors(document)
+    _add_problems_of_bodies(document)
     for model in _list_models(BaseModel):
         if model.__name__ in schemas:
             _restore_examples(schemas[model.__name__], model)
     return document
+
+
+def _add_problems_of_bodies(document: dict[str, Any]) -> None:
+    """Whatever takes a body may refuse it unread."""
+    operations = (operation for methods in document["paths"].values() for operation in methods.values())
+    for operation in operations:
+        if "requestBody" in operation:
+            for slug in OF_BODIES:
+                _add_problem(operation["responses"], str(STATUS_OF[slug]), slug)
 
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """What is wrong with a request, in words and JSON pointers: what pydantic found, and parameters that are none."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from fastapi import Request
@@ -25,7 +25,8 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     if findings[0]["type"] == "json_invalid":
         position = findings[0]["loc"][-1]
         return InvalidRequest(f"The body is not valid JSON, at character {position}: {findings[0]['ctx']['error']}.")
-    messages = _collect(findings, error.body)
+    known = {"model", "dataset", *list_fields(TrainingSpec)} if path == SPEC_PATH else set[str]()
+    messages = _collect(findings, error.body, known)
     kind = InvalidSpec if path == SPEC_PATH and findings[0]["loc"][0] == "body" else InvalidRequest
     return kind(_summarise(messages), messages)
 
@@ -33,7 +34,7 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
 async def refuse_unknown_query(request: Request) -> None:
     """A misspelt `dry_run` must not queue a job. Raises InvalidRequest for what the OpenAPI document does not name.
     Routes without a 422 in it take what they like: the dashboard's, and those that probes look at."""
-    operations = request.app.openapi()["paths"].get(request.scope["route"].path, {})
+    operations = request.app.openapi()["paths"].get(request.scope["route"].path_format, {})
     operation = operations.get(request.method.lower())
     if operation is None or "422" not in operation["responses"]:
         return
@@ -47,11 +48,12 @@ async def refuse_unknown_query(request: Request) -> None:
         raise InvalidRequest(_summarise(messages), messages)
 
 
-def _collect(findings: Iterable[Mapping[str, Any]], body: Any) -> dict[str, list[str]]:
+def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Set[str]) -> dict[str, list[str]]:
+    """``known``: the fields that a misspelt one may have meant."""
     messages: dict[str, list[str]] = {}
     for finding in findings:
         told = messages.setdefault(find_pointer(finding, body), [])
-        if (message := _message_of(finding)) not in told:
+        if (message := _message_of(finding, known)) not in told:
             told.append(message)
     return messages
 
@@ -75,10 +77,10 @@ def escape(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def _message_of(finding: Mapping[str, Any]) -> str:
+def _message_of(finding: Mapping[str, Any], known: Set[str]) -> str:
     match finding["type"]:
         case "extra_forbidden":
-            return f"there is no such field{_suggest(str(finding['loc'][-1]), list_fields(TrainingSpec))}"
+            return f"there is no such field{_suggest(str(finding['loc'][-1]), known)}"
         case "missing":
             return "is required"
         case _:

@@ -21,11 +21,6 @@ class BaseMissing(Exception):
     moment: nobody's input is to blame."""
 
 
-def list_model_folders(settings: Settings) -> dict[str, Path]:
-    """Model id -> folder. An operator's model hides a bundled one of the same id."""
-    return {model_id: folder for model_id, (folder, _) in _read_cards(settings).items()}
-
-
 def is_where_workers_look(models_path: Path, name: str) -> bool:
     """Whether the folder, or the link to one, is directly below and without a dot. Others hold no base for anybody."""
     folder = models_path / name

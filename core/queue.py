@@ -32,13 +32,3 @@ def progress_channel(job_id: str) -> str:
 class Doorbell(Protocol):
     def ring(self, bell: Bell) -> None:
         """Best effort: never raises when the broker is away."""
-
-
-class SilentDoorbell:
-    """The in-memory twin: remembers what was rung."""
-
-    def __init__(self) -> None:
-        self.rung: list[Bell] = []
-
-    def ring(self, bell: Bell) -> None:
-        self.rung.append(bell)

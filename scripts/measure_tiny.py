@@ -1,4 +1,4 @@
-"""Measures the bundled base and writes its card: retrieval over 100 prompts and a sheet of samples.
+"""Measures the bundled base: retrieval over 100 prompts, and a sheet of samples.
 
 python -m scripts.measure_tiny [--folder models/tiny]
 """

@@ -24,10 +24,11 @@ from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
-from core.storage import StorageError
+from core.storage import StorageError, StorageFull, StorageUnavailable
 from worker.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
 from worker.results import describe_result
+from worker.setbacks import explain_setback
 from worker.slot import Worker
 from worker.trainer.handle import TrainerDied, TrainerHandle
 from worker.trainer.wire import (
@@ -127,8 +128,10 @@ class Attempt:
         except InputDamaged as error:
             self._end(claims.fail, TerminationReason.BAD_INPUT, str(error))
         except StorageError as error:
+            log.error("job %s attempt %d: the storage failed: %s", *self._names(), error)
             self.worker.drop_trainer()
-            self._end(claims.give_back, f"the storage failed ({error})")
+            passes = isinstance(error, (StorageUnavailable, StorageFull))
+            self._end(claims.put_off if passes else claims.give_back, explain_setback(error))
         except (LostLease, DatabaseGone):
             raise
         except Exception as error:

@@ -77,10 +77,7 @@ async def list_adapters(
     status_code=202,
     response_model=AdapterOut,
     openapi_extra=IMPORT_BODY,
-    responses=problems(
-        *("not-found", "wrong-state", "weights-rejected", "too-large"),
-        *("unsupported-media", "unsupported-weights"),
-    ),
+    responses=problems("not-found", "wrong-state", "weights-rejected", "unsupported-weights"),
 )
 async def import_adapter(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> AdapterOut:
     """Takes a .safetensors that was made elsewhere, for one base. It is `checking` until a worker has read it:
@@ -101,7 +98,7 @@ async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) 
     return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
 
 
-@router.patch("/{adapter_id}", responses=problems("not-found", "too-large", "unsupported-media"))
+@router.patch("/{adapter_id}", responses=problems("not-found"))
 async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
     """Its files never change."""
     changes = body.to_changes()

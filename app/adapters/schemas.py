@@ -91,8 +91,8 @@ class AdapterMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="How near the samples came to the images of the concept.")
-    concept_reference: str | None = Field(None, description="The images that the concept score is held against.")
+    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
+    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
 
 
 class AdapterUrls(BaseModel):

@@ -18,7 +18,7 @@ from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
 
 MAX_IMAGES_PAGE = 1000
-FILE_PROBLEMS = ("archive-rejected", "image-rejected", "dataset-rejected", "too-large", "unsupported-media")
+FILE_PROBLEMS = ("archive-rejected", "image-rejected", "dataset-rejected")
 
 router = APIRouter(prefix="/datasets", tags=["datasets"], dependencies=[needs_key])
 
@@ -149,7 +149,7 @@ async def put_dataset_file(
 @router.post(
     "/{dataset_id}/uploads",
     status_code=201,
-    responses=problems("not-found", "wrong-state", "too-large", "unsupported-media"),
+    responses=problems("not-found", "wrong-state"),
 )
 async def create_dataset_uploads(
     dataset_id: Id, body: UploadsRequest, caller: CallerDep, services: ServicesDep

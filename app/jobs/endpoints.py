@@ -61,8 +61,6 @@ EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
             "not-found",
             "wrong-state",
             "idempotency-mismatch",
-            "too-large",
-            "unsupported-media",
         ),
     },
 )

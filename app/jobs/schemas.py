@@ -50,17 +50,22 @@ class JobRequest(TrainingSpec):
         return TrainingSpec.model_validate(self.model_dump(exclude={"model", "dataset"}, exclude_unset=True))
 
 
-def find_nul(data: Any, pointer: str = "") -> str | None:
-    """The first value with the character NUL, by its JSON pointer; of a name with it, the object that has it."""
-    if isinstance(data, dict):
-        if any("\x00" in name for name in data):
-            return pointer
-        inner = ((f"{pointer}/{escape(name)}", value) for name, value in data.items())
-    elif isinstance(data, list):
-        inner = ((f"{pointer}/{index}", value) for index, value in enumerate(data))
-    else:
-        return pointer if isinstance(data, str) and "\x00" in data else None
-    return next((found for place, value in inner if (found := find_nul(value, place)) is not None), None)
+def find_nul(data: Any) -> str | None:
+    """The first value with the character NUL, by its JSON pointer; of a name with it, the object that has it. Without
+    recursion: JSON is read to a depth at which Python's own calls would end."""
+    waiting: list[tuple[str, Any]] = [("", data)]
+    while waiting:
+        pointer, value = waiting.pop()
+        if isinstance(value, str):
+            if "\x00" in value:
+                return pointer
+        elif isinstance(value, dict):
+            if any("\x00" in name for name in value):
+                return pointer
+            waiting += reversed([(f"{pointer}/{escape(name)}", inner) for name, inner in value.items()])
+        elif isinstance(value, list):
+            waiting += reversed([(f"{pointer}/{index}", inner) for index, inner in enumerate(value)])
+    return None
 
 
 class Progress(BaseModel):
@@ -108,8 +113,8 @@ class ResultMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="How near the samples came to the images of the concept.")
-    concept_reference: str | None = Field(None, description="The images that the concept score is held against.")
+    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
+    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
     num_parameters: int
     seconds_per_sample: float | None = None
     seconds_per_picture: float | None = None

@@ -10,10 +10,8 @@ from app.pages import Page
 
 router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[needs_key])
 
-BODY_PROBLEMS = ("too-large", "unsupported-media")
 
-
-@router.post("", status_code=201, responses=problems("not-found", *BODY_PROBLEMS))
+@router.post("", status_code=201, responses=problems("not-found"))
 async def create_key(body: KeyRequest, caller: CallerDep, database: DatabaseDep, tenant: TenantOf = None) -> NewKey:
     """Its `secret` is shown in this answer alone. The tenant may stand in the body or in the query."""
     made = await database.run(service.create, caller, body, tenant)
@@ -33,7 +31,7 @@ async def list_keys(
     return Page[KeyOut].of([KeyOut.of(row) for row in rows], lambda key: key.id, has_more=has_more)
 
 
-@router.post("/{key_id}/rotate", status_code=201, responses=problems("not-found", "wrong-state", *BODY_PROBLEMS))
+@router.post("/{key_id}/rotate", status_code=201, responses=problems("not-found", "wrong-state"))
 async def rotate_key(
     key_id: Id,
     caller: CallerDep,

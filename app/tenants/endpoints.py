@@ -11,7 +11,7 @@ from core.db import tenants
 router = APIRouter(prefix="/tenants", tags=["tenants"], dependencies=[needs_key])
 
 
-@router.post("", status_code=201, responses=problems("forbidden", "too-large", "unsupported-media"))
+@router.post("", status_code=201, responses=problems("forbidden"))
 async def create_tenant(body: TenantRequest, database: DatabaseDep) -> TenantOut:
     """Sees nothing of the others, nor they of it. Bases and workers are shared."""
     return TenantOut.of(await database.run(tenants.insert_tenant, body.name))

@@ -22,7 +22,7 @@ async def get_usage(
 
 @router.put(
     "/tenants/{tenant_id}/quota",
-    responses=problems("not-found", "forbidden", "too-large", "unsupported-media"),
+    responses=problems("not-found", "forbidden"),
 )
 async def put_quota(tenant_id: Id, body: QuotaIn, services: ServicesDep) -> UsageOut:
     """Sets all of a tenant's limits. What it has above them it keeps."""

@@ -19,8 +19,8 @@ def read_usage(session: Session, caller: Caller, tenant_id: str | None, defaults
 def change_limits(session: Session, tenant_id: str, limits: Limits | None, defaults: Limits) -> UsageOut:
     """None: the service's defaults hold again. For the operator alone. Raises NotFound."""
     turn_to(session, tenant_id)
-    quotas.set_limits(session, tenant_id, limits)
-    audit.record(session, Action.QUOTA_CHANGED, tenant_id)
+    if quotas.set_limits(session, tenant_id, limits):
+        audit.record(session, Action.QUOTA_CHANGED, tenant_id)
     return _show(session, tenant_id, defaults)
 
 

@@ -1,6 +1,6 @@
 """``make bench-quality``: every case as ``preset: auto`` trains it, beside diffusers' own script where one is given.
 
-    python -m bench.quality [--cases robot outline ...] [--out docs/quality.md] [--threads 2]
+    python -m bench.quality [--cases robot outline ...] [--out out/quality.md] [--threads 2]
                             [--script PATH --python PATH]
 
 Two cores take about four minutes a case. ``--script`` is the path of ``train_text_to_image_lora.py`` in a checkout
@@ -75,13 +75,14 @@ def _foot(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*")
-    parser.add_argument("--out", type=Path, default=Path("docs/quality.md"))
+    parser.add_argument("--out", type=Path, default=Path("out/quality.md"))
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--script", type=Path)
     parser.add_argument("--python", type=Path)
     parser.add_argument("--rates", nargs="*", type=float, default=[1e-4], help="the script's; 1e-4 is its own")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
         for case in list_cases():

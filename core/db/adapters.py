@@ -132,8 +132,9 @@ def change_adapter(session: Session, tenant_id: str, adapter_id: str, changes: M
     adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
     for name, value in changes.items():
         setattr(adapter, name, value)
-    session.flush()
-    audit.record(session, Action.ADAPTER_CHANGED, adapter_id)
+    if session.is_modified(adapter):
+        session.flush()
+        audit.record(session, Action.ADAPTER_CHANGED, adapter_id)
     return adapter
 
 

@@ -231,14 +231,15 @@ def confirm_stop(session: Session, claim: Claim) -> JobStatus:
 
 
 def give_back(session: Session, claim: Claim, detail: str) -> JobStatus:
-    """An attempt that failed for no fault of the job's: tried again, up to MAX_FAILURES."""
+    """An attempt that failed for no known fault of the job's: tried again, up to MAX_FAILURES, and no more than
+    MAX_DEATHS_WITHOUT_PROGRESS without a checkpoint."""
     job = _hold(session, claim)
     return _retry(session, job, detail)
 
 
 def put_off(session: Session, claim: Claim, reason: str) -> JobStatus:
-    """What this worker lacks another may have: the job waits a tenth of the time that it has been there, and no
-    failure is counted."""
+    """What this worker lacks another may have, or will be there later: the job waits a tenth of the time that it has
+    been there, and no failure is counted."""
     job = _hold(session, claim)
     if job.status != JobStatus.RUNNING:
         return _release(session, job, reason=reason)

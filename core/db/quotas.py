@@ -4,9 +4,7 @@ Whoever reserves first locks its tenant's row here, and only then counts what th
 what those before it took. Running jobs are counted where they are claimed (claims.py).
 """
 
-from collections.abc import Mapping
-
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -27,11 +25,15 @@ def lock_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
     return _read(session.execute(query.execution_options(populate_existing=True)).scalar_one(), defaults)
 
 
-def set_limits(session: Session, tenant_id: str, limits: Limits | None) -> None:
-    """None: those of the settings hold again. What is in use already stays, also above the new limits."""
+def set_limits(session: Session, tenant_id: str, limits: Limits | None) -> bool:
+    """None: those of the settings hold again. What is in use already stays, also above the new limits. Whether
+    anything changed by it."""
     lock_limits(session, tenant_id, Limits.unlimited())
-    values: Mapping[str, object] = limits.model_dump() if limits else dict.fromkeys(Limits.model_fields)
-    session.execute(update(Quota).where(Quota.tenant_id == tenant_id).values(is_default=limits is None, **values))
+    values: dict[str, object] = limits.model_dump() if limits else dict.fromkeys(Limits.model_fields)
+    values["is_default"] = limits is None
+    differs = or_(*(getattr(Quota, name).is_distinct_from(value) for name, value in values.items()))
+    changed = update(Quota).where(Quota.tenant_id == tenant_id, differs).values(values).returning(Quota.tenant_id)
+    return session.execute(changed).first() is not None
 
 
 def reserve_job(session: Session, tenant_id: str, limits: Limits, *, steps: int) -> None:

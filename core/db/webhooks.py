@@ -182,8 +182,13 @@ def _show_result(url: str, result: Mapping[str, Any]) -> dict[str, Any]:
         },
         "adapter_id": result.get("adapter_id"),
         "metrics": {**result.get("metrics", {}), **result.get("measured", {})},
+        "samples": _show_samples(f"{url}/samples", result.get("samples")),
         "note": result.get("note"),
     }
+
+
+def _show_samples(url: str, step: int | None) -> dict[str, Any] | None:
+    return None if step is None else {"step": step, "url": url, "grid_url": f"{url}/{step}/grid.png"}
 
 
 def _show_time(moment: datetime | None) -> str | None:

@@ -6,6 +6,7 @@ trainer reads nothing else of the job.
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +17,7 @@ from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo, PredictionType
 from core.domain.spec import (
     MAX_RESOLUTION,
+    MAX_STEPS,
     MIN_RESOLUTION,
     AdapterType,
     LossType,
@@ -163,7 +165,7 @@ def resolve(
     images = _plan_images(spec, manifest, resolution, model.resolution_step)
     num_training = sum(not image.held_out for image in images)
     batch_size = spec.batch_size or min(defaults.batch_size, max(1, num_training))
-    steps = _resolve_steps(spec, len(images), num_training, batch_size, defaults)
+    steps = _resolve_steps(spec, images, batch_size, defaults)
     rank = spec.adapter.rank or defaults.rank
     trigger = spec.trigger or ""
     rate = _resolve_rate(spec, defaults)
@@ -294,13 +296,21 @@ def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
     return resolution
 
 
-def _resolve_steps(spec: TrainingSpec, num_images: int, num_training: int, batch_size: int, defaults: Defaults) -> int:
-    """An epoch is what is trained on; the presets count the pictures that came."""
+def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_size: int, defaults: Defaults) -> int:
+    """An epoch is what is trained on, in batches of one bucket each; the presets count the pictures that came."""
     if spec.steps is not None:
         return spec.steps
     if spec.epochs is not None:
-        return spec.epochs * math.ceil(num_training / (batch_size * spec.gradient_accumulation))
-    wanted = round(num_images * defaults.steps_per_image * PRESET_STEPS[spec.preset] / 10) * 10
+        in_buckets = Counter(image.bucket for image in images if not image.held_out)
+        num_batches = spec.epochs * sum(math.ceil(count / batch_size) for count in in_buckets.values())
+        steps = math.ceil(num_batches / spec.gradient_accumulation)
+        if steps > MAX_STEPS:
+            raise InvalidSpec(
+                f"{spec.epochs} epochs of this set are {steps} steps: no more than {MAX_STEPS} are trained.",
+                {"/epochs": [f"are more than {MAX_STEPS} steps with this set and batch size"]},
+            )
+        return steps
+    wanted = round(len(images) * defaults.steps_per_image * PRESET_STEPS[spec.preset] / 10) * 10
     low, high = (round(bound * PRESET_STEPS[spec.preset]) for bound in (defaults.min_steps, defaults.max_steps))
     return max(low, min(high, wanted))
 

@@ -57,9 +57,8 @@ class DatasetStatus(StrEnum):
 
 
 class TerminationReason(StrEnum):
-    """Every way in which a job can end other than by success. Failure is data."""
+    """Every way in which a job can fail. Failure is data."""
 
-    CANCELED = "canceled"
     NAN_LOSS = "nan-loss"
     BAD_INPUT = "bad-input"
     OUT_OF_MEMORY = "out-of-memory"
@@ -69,7 +68,6 @@ class TerminationReason(StrEnum):
 
 
 _SENTENCES: dict[TerminationReason, tuple[str, str]] = {
-    TerminationReason.CANCELED: ("Canceled", "The job was canceled on request."),
     TerminationReason.NAN_LOSS: (
         "The loss became NaN",
         "Training diverged. Lower optimizer.learning_rate (half of it is a good start), or set precision to fp32.",
@@ -103,7 +101,3 @@ def title_of(reason: TerminationReason) -> str:
 
 def advice_of(reason: TerminationReason) -> str:
     return _SENTENCES[reason][1]
-
-
-def status_of(reason: TerminationReason) -> JobStatus:
-    return JobStatus.CANCELED if reason is TerminationReason.CANCELED else JobStatus.FAILED

@@ -1,5 +1,6 @@
 """Specs that no worker could or should run: each refused with a pointer to what is wrong, and none queued."""
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -170,7 +171,9 @@ def see(api: LiveApi, worker_id: str, memory_bytes: int | None) -> None:
 
 
 def test_specs_nested_without_end(api: LiveApi) -> None:
-    for depth in (100, 10_000):
-        content = b'{"adapter": ' * depth + b"1" + b"}" * depth
+    """Also to a depth that the JSON is read to, but that nothing may follow by calls within calls."""
+    shapes = [(b'{"adapter": ', b"}"), (b"[", b"]")]
+    for depth, (start, end) in itertools.product((100, 500, 700, 900, 10_000), shapes):
+        content = b'{"adapter": ' + start * depth + b"1" + end * depth + b"}"
         answer = api.client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
         assert answer.status_code == 422, answer.text

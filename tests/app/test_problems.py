@@ -25,12 +25,25 @@ def test_unknown_routes_and_methods(api: LiveApi) -> None:
     assert "PATCH" in problem["detail"]
 
 
+def test_a_misspelt_field_is_told_what_it_may_have_meant(api: LiveApi) -> None:
+    """By the fields of that body, and of no other."""
+    for method, path, slug, name, hint in (
+        ("POST", "/jobs", "invalid-spec", "modle", "; did you mean model?"),
+        ("POST", "/jobs", "invalid-spec", "step", "; did you mean steps?"),
+        ("PATCH", "/adapters/ad_1", "invalid-request", "tag", ""),
+    ):
+        problem = refuse(api.client.request(method, path, json={name: 1}), 422, slug)
+        assert problem["errors"][f"/{name}"] == [f"there is no such field{hint}"]
+
+
 def test_a_parameter_that_there_is_not_is_refused(api: LiveApi) -> None:
     body = {"model": "tiny", "dataset": "ds_1"}
     problem = refuse(api.client.post("/jobs", params={"dryrun": True}, json=body), 422, "invalid-request")
     assert problem["errors"] == {"/query/dryrun": ["there is no such parameter; did you mean dry_run?"]}
     problem = refuse(api.client.get("/jobs", params={"limit": 1, "a/b": 1, "sort": "name"}), 422, "invalid-request")
     assert list(problem["errors"]) == ["/query/a~1b", "/query/sort"]
+    problem = refuse(api.client.put("/datasets/ds_1/files/a.png?overwrte=1", content=b"x"), 422, "invalid-request")
+    assert list(problem["errors"]) == ["/query/overwrte"]
     for path in ("/jobs?limit=1", "/healthz?probe=1", "/ui/login?utm_source=mail"):
         assert api.client.get(path).status_code == 200
 

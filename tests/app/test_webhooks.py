@@ -147,6 +147,7 @@ def test_the_last_message_shows_the_job_as_the_api_does(admitting: LiveApi, rece
         if end == "succeed":
             assert result["adapter"] == whole["adapter"]
             assert result["adapter_id"] == whole["adapter_id"]
+            assert result["samples"] == whole["samples"]
             assert result["metrics"].items() <= whole["metrics"].items()
         else:
             assert result is None

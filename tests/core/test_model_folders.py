@@ -11,7 +11,6 @@ from core.model_folders import (
     BaseMissing,
     find_model_folder,
     find_planned_folder,
-    list_model_folders,
     read_card,
 )
 from core.settings import Settings
@@ -31,7 +30,7 @@ def test_an_operators_base_hides_the_bundled_one(tmp_path: Path) -> None:
     mine = tmp_path / "models" / "mine"
     mine.mkdir(parents=True)
     (mine / CARD).write_text((BUNDLED / "tiny" / CARD).read_text())
-    assert list_model_folders(settings(tmp_path))["tiny"] == mine
+    assert find_model_folder(settings(tmp_path), "tiny") == mine
 
 
 def test_a_base_that_is_not_here_is_said_to_be_missing(tmp_path: Path) -> None:

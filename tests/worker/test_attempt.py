@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Never
 
 import psutil
 import pytest
@@ -17,7 +18,7 @@ from core.db.tables import Job, Model, Worker
 from core.domain.model import ModelInfo
 from core.domain.states import JobStatus
 from core.model_folders import CARD
-from core.storage import StoredObject
+from core.storage import StorageError, StorageFull, StorageUnavailable, StoredObject
 from tests.fixtures.house import LONG, House, house
 from tests.fixtures.servers import wait_for
 from worker import runner
@@ -274,6 +275,28 @@ def test_a_base_that_this_worker_lacks_gives_the_job_back(house: House) -> None:
     house.due_now(job_id)
     assert house.run()
     assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
+
+
+@pytest.mark.parametrize(("error", "reason"), [(StorageUnavailable, "does not answer"), (StorageFull, "is full")])
+def test_a_job_outlives_any_outage_of_the_storage(
+    house: House, monkeypatch: pytest.MonkeyPatch, error: type[StorageError], reason: str
+) -> None:
+    """More of its attempts than a job may lose by its own fault."""
+    job_id = house.submit(steps=2, **SAMPLELESS)
+
+    def fail(*_: object) -> Never:
+        raise error("http://minio.internal:9000: no")
+
+    with monkeypatch.context() as away:
+        away.setattr("worker.attempt.fetch_files", fail)
+        for _ in range(claims.MAX_FAILURES + 1):
+            house.due_now(job_id)
+            assert house.run()
+            job = house.job(job_id)
+            assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 0, None)
+    told = str(house.history(job_id)[-1])
+    assert reason in told and "minio" not in told
+    house.ask(jobs.cancel_job, job_id)
 
 
 def test_a_job_whose_base_no_worker_has_waits_and_says_why(house: House) -> None:

@@ -33,7 +33,8 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def plan_hash(plan: TrainPlan) -> str:
-    return hashlib.sha256(plan.model_dump_json().encode()).hexdigest()
+    """Without what has its default: a field that a later version adds leaves a checkpoint with its plan."""
+    return hashlib.sha256(plan.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
 def save_checkpoint(state: State, plan: TrainPlan, path: Path) -> None:

@@ -70,8 +70,21 @@ def test_steps_grow_with_the_set_within_the_presets_bounds(images: int, preset: 
 def test_epochs_count_full_batches() -> None:
     whole = {"validation": {"fraction": 0}}
     assert plan(12, epochs=3, batch_size=5, **whole).steps == 9
-    assert plan(12, epochs=3, batch_size=5, gradient_accumulation=2, **whole).steps == 6
+    assert plan(12, epochs=3, batch_size=5, gradient_accumulation=2, **whole).steps == 5
     assert plan(12, epochs=3, batch_size=5).steps == 6  # two of the twelve are held out
+
+
+def test_an_epoch_sees_every_bucket() -> None:
+    sizes = [(64, 64), (64, 64), (64, 64), (128, 64), (64, 128)]
+    images = DatasetManifest(images=tuple(image(number, size=size) for number, size in enumerate(sizes)))
+    assert resolve(TrainingSpec(epochs=2, batch_size=8), images, MODEL).steps == 6
+    assert resolve(TrainingSpec(epochs=2, batch_size=2, gradient_accumulation=3), images, MODEL).steps == 3
+
+
+def test_epochs_are_bounded_as_steps_are() -> None:
+    with pytest.raises(InvalidSpec) as refusal:
+        plan(50, epochs=10_000, batch_size=1)
+    assert list(refusal.value.errors) == ["/epochs"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_a_file_that_two_processes_write_at_once_is_always_whole(tmp_path: Path)
     path = tmp_path / "shared.prior"
     write_safetensors(path, TENSORS, {})
     spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    start = spawn.Barrier(3)
+    start = spawn.Barrier(3, timeout=120)
     writers = [spawn.Process(target=write_again_and_again, args=(path, start)) for _ in range(2)]
     for writer in writers:
         writer.start()
