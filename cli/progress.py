@@ -76,7 +76,8 @@ def describe_event(event: JobEvent) -> str | None:
         case "job.notice":
             return f"  {event.data.get('message', '')}"
         case "job.queued" if event.attempt:
-            return "  put back into the queue"
+            reason = event.data.get("reason")
+            return f"  put back into the queue: {reason}" if reason else "  put back into the queue"
         case _:
             return None
 

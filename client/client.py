@@ -99,7 +99,7 @@ class AtelierClient:
         """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_setback`` hears why the
         service cannot go on for now."""
         deadline, heard = time.monotonic() + timeout_seconds, None
-        while (dataset := self.get_dataset(dataset_id)).status == "validating":
+        while (dataset := _retry(lambda: self.get_dataset(dataset_id))).status == "validating":
             if time.monotonic() > deadline:
                 raise WaitTimeout(f"Dataset {dataset_id} is still being checked after {timeout_seconds:.0f} s.")
             if dataset.setback and dataset.setback != heard:
@@ -211,7 +211,7 @@ class AtelierClient:
         """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_setback`` hears why the
         service cannot go on for now."""
         deadline, heard = time.monotonic() + timeout_seconds, None
-        while (adapter := self.get_adapter(adapter_id)).status == "checking":
+        while (adapter := _retry(lambda: self.get_adapter(adapter_id))).status == "checking":
             if adapter.setback not in {None, heard}:
                 on_setback(heard := adapter.setback)
             if time.monotonic() > deadline:

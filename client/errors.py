@@ -2,7 +2,7 @@
 
 ClientError                       base; ``str(error)`` is one sentence or two for a person, and says what to do
 ├── InputError                    the folder, file or value given here cannot be sent; nothing was
-├── ConnectionFailed              the service does not answer
+├── ConnectionFailed              the service does not answer, or a proxy says so in its place
 ├── UnexpectedAnswer              something answered that does not speak Atelier's contract
 ├── ApiError                      the service refused; ``problem`` is its RFC 9457 document
 ├── DatasetUnusable               the dataset was rejected, or is still open; ``dataset`` has the report
@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from client.models import Dataset
+
+
+PASSING_STATUSES = frozenset({502, 503, 504})
+"""The service, or a proxy before it, cannot answer for now."""
 
 
 class ClientError(Exception):
@@ -93,5 +97,5 @@ def parse_problem(status: int, body: Any) -> Problem | None:
 def is_passing(error: ClientError) -> bool:
     """Whether the same call may succeed a moment later."""
     if isinstance(error, ApiError):
-        return error.problem.status in {502, 503, 504}
+        return error.problem.status in PASSING_STATUSES
     return isinstance(error, ConnectionFailed | DownloadDamaged)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 from pydantic import ValidationError
 
-from client.errors import ApiError, ConnectionFailed, InputError, UnexpectedAnswer, parse_problem
+from client.errors import PASSING_STATUSES, ApiError, ConnectionFailed, InputError, UnexpectedAnswer, parse_problem
 from client.models import Answer
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -122,19 +122,20 @@ def is_loopback(url: str) -> bool:
 
 
 def check(response: httpx.Response) -> None:
-    """Raises ApiError with the problem document, or UnexpectedAnswer where an error has none."""
+    """Raises ApiError with the problem document. Where an error has none: ConnectionFailed for a proxy's word that
+    nothing answers behind it, else UnexpectedAnswer."""
     if not response.is_error:
         return
     try:
         problem = parse_problem(response.status_code, response.json())
     except ValueError:
         problem = None
-    if problem is None:
-        raise UnexpectedAnswer(
-            f"{response.url.copy_with(query=None)} answered {response.status_code} {response.reason_phrase}, "
-            "but not as Atelier does. Check ATELIER_URL."
-        )
-    raise ApiError(problem)
+    if problem is not None:
+        raise ApiError(problem)
+    answer = f"{response.url.copy_with(query=None)} answered {response.status_code} {response.reason_phrase}"
+    if response.status_code in PASSING_STATUSES:
+        raise ConnectionFailed(f"{answer}: a proxy gets no answer from the service. Try again in a moment.")
+    raise UnexpectedAnswer(f"{answer}, but not as Atelier does. Check ATELIER_URL.")
 
 
 def describe(error: ValidationError) -> str:

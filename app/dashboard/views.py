@@ -103,9 +103,7 @@ class EventView(View):
 def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
     match kind:
         case EventType.QUEUED:
-            return {"accepted": "Accepted", "resumed": "Resumed"}.get(
-                str(data.get("reason")), "Put back into the queue"
-            )
+            return describe_queued(str(data.get("reason") or ""))
         case EventType.RUNNING:
             return "Started" if attempt <= 1 else f"Started again, attempt {attempt}"
         case EventType.PHASE:
@@ -120,6 +118,12 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
             return f"Failed: {title_of(TerminationReason(data['reason']))}"
         case _:
             return kind.removeprefix("job.").capitalize()
+
+
+def describe_queued(reason: str) -> str:
+    """Its reason is a word for what a person did, else why the job waits."""
+    back = f"Put back into the queue: {reason}" if reason else "Put back into the queue"
+    return {"accepted": "Accepted", "resumed": "Resumed"}.get(reason, back)
 
 
 class SampleView(View):

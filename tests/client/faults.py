@@ -19,6 +19,22 @@ class FaultyTransport(httpx.BaseTransport):
         self._real.close()
 
 
+class RestartingService(FaultyTransport):
+    """What is asked for first meets nobody, then a proxy's page; ``left`` are the faults that nobody met."""
+
+    def __init__(self) -> None:
+        super().__init__(self._fail)
+        self.left = ["page", "nobody"]
+
+    def _fail(self, request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if request.method != "GET" or not self.left:
+            return response
+        response.close()
+        if self.left.pop() == "nobody":
+            raise httpx.ConnectError("refused")
+        return httpx.Response(502, html="<h1>nginx</h1>")
+
+
 class Blocks(httpx.SyncByteStream):
     """A body in pieces; may raise in the middle."""
 

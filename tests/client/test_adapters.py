@@ -14,6 +14,7 @@ from core.db import adoption
 from core.domain.adoption import Findings
 from core.domain.artifacts import Artifact, adapter_key
 from tests.client.conftest import repeating
+from tests.client.faults import RestartingService
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, MODEL, register_scripted_model
 from tests.fixtures.weights import weights_of
@@ -65,6 +66,16 @@ def test_an_adapter_is_imported_found_changed_downloaded_and_deleted(client: Ate
     refused = client.import_adapter(files / "bad.safetensors", MODEL.id)
     with pytest.raises(AdapterUnusable, match="LoHa"):
         client.wait_for_adapter(refused.id, timeout_seconds=60)
+
+
+@pytest.mark.usefixtures("checker")
+def test_a_check_is_waited_for_while_the_service_starts_again(running_api: RunningApi, files: Path) -> None:
+    service = RestartingService()
+    with AtelierClient(running_api.url, running_api.api_key, transport=service) as client:
+        sent = client.import_adapter(files / "ink.safetensors", MODEL.id)
+        assert client.wait_for_adapter(sent.id, timeout_seconds=60).status == "ready"
+        client.delete_adapter(sent.id)
+    assert service.left == []
 
 
 def test_who_waits_hears_what_holds_the_check_up(running_api: RunningApi, client: AtelierClient, files: Path) -> None:

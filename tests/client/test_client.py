@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client import ApiError, AtelierClient, ConnectionFailed, InputError, UnexpectedAnswer
+from client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError, UnexpectedAnswer
 from tests.client.faults import FaultyTransport
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import MODEL, ScriptedJob
@@ -156,6 +156,19 @@ def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
 def test_another_service_is_recognised(job_id: str) -> None:
     with serving(SomethingElse) as url, AtelierClient(url, "atl_x") as client, pytest.raises(UnexpectedAnswer):
         client.get_job(job_id)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(502, ConnectionFailed), (503, ConnectionFailed), (504, ConnectionFailed), (500, UnexpectedAnswer)],
+)
+def test_a_proxys_page_that_nothing_answers_is_no_connection(status: int, error: type[ClientError]) -> None:
+    proxy = httpx.MockTransport(lambda _: httpx.Response(status, html="<h1>nginx</h1>"))
+    with (
+        AtelierClient("http://x", "atl_x", transport=proxy) as client,
+        pytest.raises(error, match=f"answered {status}"),
+    ):
+        client.get_job("job_1")
 
 
 def test_the_environments_proxy_is_not_asked_for_this_machine(

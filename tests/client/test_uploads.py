@@ -9,7 +9,9 @@ import pytest
 
 from client import AtelierClient, DatasetUnusable, InputError, select_files
 from client.uploads import LazyFile
+from tests.client.faults import RestartingService
 from tests.fixtures.pictures import png
+from tests.fixtures.running_api import RunningApi
 
 
 def write(folder: Path, files: dict[str, bytes]) -> Path:
@@ -90,6 +92,15 @@ def test_a_folder_becomes_a_dataset_and_its_flaws_are_reported(client: AtelierCl
     assert ready.report is not None
     assert ready.report.num_images == 6
     assert "missing-captions" in [warning.code for warning in ready.report.warnings]
+
+
+@pytest.mark.usefixtures("validator")
+def test_a_check_is_waited_for_while_the_service_starts_again(running_api: RunningApi, tmp_path: Path) -> None:
+    selection = select_files(write(tmp_path, {f"{n}.png": png(n, 96, 96) for n in range(3)}))
+    service = RestartingService()
+    with AtelierClient(running_api.url, running_api.api_key, transport=service) as client:
+        assert client.wait_for_dataset(client.upload_dataset(selection).id).status == "ready"
+    assert service.left == []
 
 
 @pytest.mark.usefixtures("validator")

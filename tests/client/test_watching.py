@@ -97,6 +97,34 @@ def test_a_line_that_breaks_after_every_message_costs_none(running_api: RunningA
         assert types_of(list(client.watch(job.id))) == WHOLE
 
 
+def test_a_proxys_pages_are_waited_for(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service behind it is started again after the first message."""
+    monkeypatch.setattr(watching, "BACKOFF_SECONDS", (0.05,))
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    answers, pages = list[httpx.Response](), [504, 503, 502]
+
+    def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        answers.append(response)
+        if len(answers) == 1:
+            return change_body(response, break_after_each_block)
+        if not pages:
+            return response
+        response.close()
+        return httpx.Response(pages.pop(), html="<h1>nginx</h1>")
+
+    with AtelierClient(running_api.url, running_api.api_key, transport=FaultyTransport(spoil)) as client:
+        assert types_of(list(client.watch(job.id))) == WHOLE
+    assert pages == []
+
+
+def test_patience_with_a_proxys_pages_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "PATIENCE_SECONDS", 0.5)
+    proxy = httpx.MockTransport(lambda _: httpx.Response(502, html="<h1>nginx</h1>"))
+    with AtelierClient("http://x", "atl_x", transport=proxy) as client, pytest.raises(ConnectionFailed, match="502"):
+        list(client.watch("job_1"))
+
+
 def test_where_no_stream_gets_through_it_asks_again(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that answers every stream with a page of its own."""
     monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
