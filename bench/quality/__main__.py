@@ -25,8 +25,8 @@ HEAD = """# What adapters learn on the bundled base
 
 `make bench-quality` on {cores} cores: `preset: auto`, 12 pictures for a glyph and 16 for a style, seed 0.
 
-- **Hits**: of 20 pictures for prompts with a background that no training picture had, how many show the glyph (or the
-  style) on that background, by the nearest render.
+- **Hits**: of 40 pictures, two for each of 20 prompts with a background that no training picture had, how many show the
+  glyph (or the style) on that background, by the nearest render.
 - **Kept**: of 100 prompts for what the base knows, without the word, how many are still answered right; the base itself
   answers {base:.0%}. **Unasked**: of those prompts, the ones for glyphs that prior preservation never asks for; of them
   the base answers {base_unasked}.

@@ -30,7 +30,7 @@ from worker.training.observer import RecordingObserver
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")
-SEED_ASKED, SEED_BASE = 7, 1
+SEEDS_ASKED, SEED_BASE = (7, 107), 1
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,8 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
     """``asked``: of how many base prompts retention is measured."""
     losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
     pipeline = pipeline_with(trained.adapter, base_folder)
-    pictures = draw(pipeline, [prompt for prompt, _ in case.asked], SEED_ASKED)
+    hits = measure_hits(pipeline, case)
     retained = measure_retained(pipeline, asked, base_folder)
-    hits = [judge(picture) for picture, (_, judge) in zip(pictures, case.asked, strict=True)]
     return Row(
         case=case.name,
         by=by,
@@ -119,6 +118,13 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
         seconds=trained.seconds,
         scores={} if trained.outcome is None else trained.outcome.scores.model_dump(),
     )
+
+
+def measure_hits(pipeline: StableDiffusionPipeline, case: Case) -> list[bool]:
+    """Each prompt once from each seed."""
+    prompts = [prompt for prompt, _ in case.asked]
+    drawn = [draw(pipeline, prompts, seed) for seed in SEEDS_ASKED]
+    return [judge(picture) for row in drawn for picture, (_, judge) in zip(row, case.asked, strict=True)]
 
 
 def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffusionPipeline:
