@@ -40,7 +40,7 @@ def describe_progress(job: Job) -> str:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.seconds_per_step is not None:
         parts.append(f"{progress.seconds_per_step:.2f} s/step")
-    if progress.eta_seconds and not job.is_terminal:  # 0 while the last pictures are drawn and scored
+    if progress.eta_seconds is not None and not job.is_terminal:
         parts.append(f"{format_duration(progress.eta_seconds)} left")
     return "  ".join(parts)
 

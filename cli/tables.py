@@ -35,7 +35,7 @@ def _describe_steps(job: Job) -> tuple[str, str]:
     if progress is None:
         return "", ""
     left = progress.eta_seconds if job.status == "running" else None
-    return f"{progress.step}/{progress.num_steps}", format_duration(left) if left else ""
+    return f"{progress.step}/{progress.num_steps}", format_duration(left) if left is not None else ""
 
 
 def print_job(job: Job) -> None:

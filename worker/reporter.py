@@ -144,8 +144,8 @@ class Outbox:
 def describe_progress(
     *, step: int, num_steps: int, loss: float | None, seconds_per_step: float | None, unit: Mapping[str, int] | None
 ) -> dict[str, Any]:
-    """The Job's ``progress``. ``eta_seconds`` covers the steps that are left."""
-    left = None if seconds_per_step is None else round((num_steps - step) * seconds_per_step, 1)
+    """The Job's ``progress``. ``eta_seconds`` covers the steps that are left, and is None after the last."""
+    left = None if seconds_per_step is None or step >= num_steps else round((num_steps - step) * seconds_per_step, 1)
     return {
         "step": step,
         "num_steps": num_steps,

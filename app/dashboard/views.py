@@ -72,7 +72,7 @@ class JobView(View):
             loss=progress.get("loss"),
             seconds_per_step=progress.get("seconds_per_step"),
             # 0 while the last pictures are scored: nothing to show
-            eta_seconds=None if status in TERMINAL else progress.get("eta_seconds") or None,
+            eta_seconds=None if status in TERMINAL else progress.get("eta_seconds"),
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
             started_at=job.started_at,

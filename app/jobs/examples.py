@@ -56,7 +56,7 @@ JOB: dict[str, Any] = {
         "num_steps": 300,
         "percent": 100.0,
         "seconds_per_step": 0.19,
-        "eta_seconds": 0.0,
+        "eta_seconds": None,
         "loss": 0.0713,
     },
     "estimate": ESTIMATE,

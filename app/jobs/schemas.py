@@ -75,7 +75,7 @@ class Progress(BaseModel):
     num_steps: int = 0
     percent: float = 0.0
     seconds_per_step: float | None = None
-    eta_seconds: float | None = None
+    eta_seconds: float | None = Field(None, description="For the steps that are left; null once there are none.")
     loss: float | None = None
     units_done: int | None = None
     units_total: int | None = None

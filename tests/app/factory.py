@@ -18,6 +18,7 @@ from core.domain.model import FAMILY_DEFAULTS, Calibration, ModelInfo
 from core.domain.states import DatasetStatus
 from core.queue import progress_channel
 from tests.app.conftest import LiveApi
+from worker.reporter import describe_progress
 
 LEASE_SECONDS = 3600.0
 
@@ -133,14 +134,7 @@ class Worker:
             {"step": step, "loss": 1 / step, "learning_rate": 1e-4, "seconds_per_step": 0.2}
             for step in range(1, num_steps + 1)
         ]
-        progress = {
-            "step": num_steps,
-            "num_steps": 10,
-            "percent": 10.0 * num_steps,
-            "seconds_per_step": 0.2,
-            "eta_seconds": 2.0 - 0.2 * num_steps,
-            "loss": 1 / num_steps,
-        }
+        progress = describe_progress(step=num_steps, num_steps=10, loss=1 / num_steps, seconds_per_step=0.2, unit=None)
         self.write(claims.add_metrics, self.claim, rows)
         self.write(claims.beat, self.claim, lease_seconds=LEASE_SECONDS, progress=progress)
 

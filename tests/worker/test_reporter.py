@@ -13,7 +13,7 @@ from core.db.claims import Claim
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
 from core.domain.states import JobStatus
 from core.queue import progress_channel
-from worker.reporter import Outbox
+from worker.reporter import Outbox, describe_progress
 
 CLAIM = Claim("job_1", 1)
 
@@ -89,3 +89,10 @@ def test_a_write_that_can_never_be_made_is_no_outage(sessions: sessionmaker[Sess
     assert outbox.flush(), "nothing stands in its way any more"
     with sessions() as session:
         assert session.get_one(Job, "job_1").status == JobStatus.QUEUED
+
+
+def test_no_time_is_left_once_no_step_is() -> None:
+    """What is drawn and scored after the last step is not counted by steps: nothing is said of its time."""
+    told = {"num_steps": 10, "loss": 0.5, "seconds_per_step": 0.2, "unit": None}
+    assert describe_progress(step=4, **told)["eta_seconds"] == 1.2
+    assert describe_progress(step=10, **told)["eta_seconds"] is None
