@@ -27,7 +27,7 @@ _DETAILS = {
     "unauthenticated": "Send your API key in the header: Authorization: Bearer atl_…",
     "forbidden": "This needs a key with the scope jobs; yours has: read. Ask an admin of yours for one.",
     "not-found": "There is no job job_01j9z0000000000000000000000.",
-    "wrong-state": "Job job_01j9z0000000000000000000000 is succeeded and can no longer be canceled.",
+    "wrong-state": "Job job_01j9z0000000000000000000000 has ended (succeeded) and cannot be canceled.",
     "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
     "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",

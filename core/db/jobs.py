@@ -142,7 +142,8 @@ def _move(
     if current is following:
         return job
     if not may_follow(current, following):
-        raise WrongState(f"Job {job_id} is {current} and can no longer be {wish}.")
+        how = f"has ended ({current})" if current in TERMINAL else f"is {current}"
+        raise WrongState(f"Job {job_id} {how} and cannot be {wish}.")
     job.status = following
     if following in TERMINAL:
         job.finished_at = read_clock(session)
