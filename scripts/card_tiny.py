@@ -23,7 +23,7 @@ DEFAULTS = Defaults(
     adapter_type="locon",
     rank=8,
     targets="all",
-    learning_rate=4e-3,
+    learning_rate=1.3e-3,
     schedule="cosine",
     batch_size=8,
     steps_per_image=25,
@@ -34,7 +34,7 @@ DEFAULTS = Defaults(
     sample_guidance_scale=5.0,
     sample_guidance_rescale=0.7,
     prior_num_images=NUM_CLASS,
-    prior_weight=4.0,
+    prior_weight=1.0,
 )
 """Measured: see README.md beside the weights."""
 
