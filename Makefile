@@ -12,7 +12,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PYTEST_FLAGS ?= -n 3 --dist worksteal
+PYTEST_FLAGS ?= -n 4 --dist worksteal
 
 # The first Python of at least 3.11; `make PYTHON=/path/to/python install` chooses another.
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \

@@ -146,6 +146,7 @@ def test_an_import_waits_for_a_worker_that_has_its_base(
     assert (row.status, row.setback) == ("ready", None), row.error
 
 
+@pytest.mark.slow
 def test_an_import_outlives_a_killed_worker(
     start: Start, storage: Storage, sessions: sessionmaker[Session], info: ModelInfo, tensors: Tensors
 ) -> None:

@@ -210,6 +210,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_a_repository_of_the_hub_is_fetched(
     settings: Settings, sessions: sessionmaker[Session], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

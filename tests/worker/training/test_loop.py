@@ -83,7 +83,7 @@ def test_a_warm_base_gives_the_bytes_of_a_cold_one(bench: Bench, tmp_path: Path)
     """bf16, fp32 and bf16 in turn in this one process: accelerate's state must not leak between jobs."""
     warm: dict[str, Base] = {}
     for turn, precision in enumerate(["bf16", "fp32", "bf16"]):
-        plan = bench.plan(steps=2, precision=precision, seed=turn, evaluation="off")
+        plan = bench.plan(steps=2, precision=precision, seed=turn, samples={"prompts": ["zap left"]})
         base = warm.setdefault(precision, bench.load(bench.runtime(plan)))
         hot, cold = RecordingObserver(), RecordingObserver()
         hot_result = bench.run(tmp_path / f"warm{turn}", plan, hot, base=base)
