@@ -25,8 +25,7 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     if findings[0]["type"] == "json_invalid":
         position = findings[0]["loc"][-1]
         return InvalidRequest(f"The body is not valid JSON, at character {position}: {findings[0]['ctx']['error']}.")
-    known = {"model", "dataset", *list_fields(TrainingSpec)} if path == SPEC_PATH else set[str]()
-    messages = _collect(findings, error.body, known)
+    messages = _collect(findings, error.body, SPEC_FIELDS if path == SPEC_PATH else frozenset())
     kind = InvalidSpec if path == SPEC_PATH and findings[0]["loc"][0] == "body" else InvalidRequest
     return kind(_summarise(messages), messages)
 
@@ -100,6 +99,9 @@ def list_fields(model: type[BaseModel]) -> set[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             names |= list_fields(field.annotation)
     return names
+
+
+SPEC_FIELDS = frozenset({"model", "dataset", *list_fields(TrainingSpec)})
 
 
 def _summarise(messages: Mapping[str, list[str]]) -> str:

@@ -27,7 +27,7 @@ def open_pipeline(folder: Path) -> StableDiffusionPipeline:
 
 
 def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
-    """One picture per prompt, each from its own generator, as the base's card draws."""
+    """One picture per prompt, each from its own generator, as the bundled base's card says."""
     pictures: list[Image.Image] = []
     for start in range(0, len(prompts), 10):
         chunk = prompts[start : start + 10]

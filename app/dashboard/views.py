@@ -71,7 +71,6 @@ class JobView(View):
             units_total=progress.get("units_total"),
             loss=progress.get("loss"),
             seconds_per_step=progress.get("seconds_per_step"),
-            # 0 while the last pictures are scored: nothing to show
             eta_seconds=None if status in TERMINAL else progress.get("eta_seconds"),
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
