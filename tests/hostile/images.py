@@ -1,5 +1,6 @@
 """Pictures that promise or take more than a picture does, are of other formats, or broken. Each must be left out."""
 
+import functools
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ Case = tuple[str, bytes, str]
 """What it is, its bytes, words of the reason."""
 
 
+@functools.cache
 def list_images() -> dict[str, tuple[bytes, str]]:
     makers = (_png_sizes, _jpeg_sizes, _webp_sizes, _packed, _moving, _foreign, _broken_png, _broken_jpeg, _cut)
     cases = [case for make in makers for case in make()]
