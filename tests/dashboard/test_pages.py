@@ -154,6 +154,30 @@ def test_a_running_job_is_paused_and_resumed(visitor: Chrome, running_api: Runni
     until_shown(visitor, "#state", "queued")
 
 
+def test_held_out_losses_are_drawn_on_a_scale_of_their_own(visitor: Chrome, running_api: RunningApi) -> None:
+    """They are many times the training loss here."""
+    job = ScriptedJob(running_api)
+    job.start()
+    job.enter(Phase.TRAINING)
+    job.train_to(80)
+    for step, loss in ((20, 0.81234), (40, 0.70001), (60, 0.65), (80, 0.66)):
+        job.validate(step, loss)
+    open_job(visitor, job)
+    until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")) == 4)
+    assert find(visitor, "#held-hint").is_displayed()
+    values = [label.text for label in visitor.find_elements(By.CSS_SELECTOR, "#chart .held-value")]
+    assert values == ["0.8123", "0.6600"]
+    dots = visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")
+    heights = [float(dot.get_attribute("cy") or 0) for dot in dots]
+    assert heights[2] - heights[0] > 0.5 * find(visitor, "#chart").size["height"], "their range fills the chart"
+    marks = [
+        float(label.text)
+        for label in visitor.find_elements(By.CSS_SELECTOR, "#chart text[text-anchor=end]:not(.held-value)")
+    ]
+    assert max(marks) < 0.5, "the axis is the training loss's"
+    assert_no_complaints(visitor)
+
+
 def test_the_curve_and_the_pictures_are_reached_by_keyboard(visitor: Chrome, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     job.run_to_the_end()

@@ -56,6 +56,15 @@ class DiffusionProcess:
         velocity: torch.Tensor = self._scheduler.get_velocity(latents_BCHW, noise, timesteps_B)
         return velocity
 
+    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+        """Not from a timestep that leaves nothing of the picture, where epsilon does not tell of it: arXiv 2202.00512,
+        appendix D."""
+        known: torch.Tensor = self._scheduler.alphas_cumprod
+        alphas = known.to(noisy_BCHW.device)[timesteps_B].view(-1, 1, 1, 1)
+        if self._predicts_v:
+            return alphas.sqrt() * noisy_BCHW - (1 - alphas).sqrt() * predicted
+        return (noisy_BCHW - (1 - alphas).sqrt() * predicted) / alphas.sqrt()
+
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor:
         """arXiv 2303.09556, section 3.4: min(SNR, gamma) / SNR for epsilon, min(SNR, gamma) / (SNR + 1) for v.
 
@@ -94,6 +103,9 @@ class FlowProcess:
 
     def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         return noise - latents_BCHW
+
+    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+        return noisy_BCHW - (timesteps_B / self.num_timesteps).view(-1, 1, 1, 1) * predicted
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor:
         raise AssertionError("a plan for a flow base has no min_snr_gamma")

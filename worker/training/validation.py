@@ -1,7 +1,9 @@
 """The loss on held-out pictures, by the same noise and timesteps every time, so that its curve can be read.
 
 A training loss cannot be: it jumps with the timesteps that a step happens to draw. The timesteps here are the
-middles of equal parts of the schedule, all of them for each picture.
+middles of equal parts of the schedule, all of them for each picture. What is compared is the picture that the answer
+amounts to, not the noise or the velocity in which the base gives it: where hardly any noise is left, a wrong answer is
+next to no error in the picture, and that is what people look at (docs/adr/0006-which-step-is-promoted.md).
 """
 
 import torch
@@ -11,7 +13,7 @@ from core.domain.plan import TrainPlan
 from worker.training.data import Cache
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning
-from worker.training.objective import compare, weigh
+from worker.training.objective import compare
 from worker.training.observer import Observer, Stopped
 
 
@@ -28,7 +30,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, conditioning: list[Conditioning], device: torch.device, observer: Observer) -> list[float]:
-        """The loss of each picture at each timestep, weighted as the plan's loss is. A unit is a picture."""
+        """The loss of each picture at each timestep, in latents without noise. A unit is a picture."""
         rows = []
         for number, example in enumerate(self._examples):
             latents = example.posterior.mean.expand(NUM_TIMESTEPS, -1, -1, -1)
@@ -38,8 +40,8 @@ class HeldOut:
             told = [{**conditioning[number], **example.framing}] * NUM_TIMESTEPS
             predicted = self._base.predict(noisy, timesteps, told).float()
             mask = None if example.mask is None else example.mask.expand(NUM_TIMESTEPS, -1, -1, -1)
-            losses = compare(self._plan, predicted, self._base.process.target(latents, noise, timesteps), mask)
-            rows.append(weigh(self._base, self._plan, losses, timesteps))
+            restored = self._base.process.restore(noisy, predicted, timesteps)
+            rows.append(compare(self._plan, restored, latents, mask))
             observer.unit(number + 1, len(self._examples))
             if observer.should_stop():
                 raise Stopped

@@ -52,24 +52,29 @@ export class LossChart {
     const mean = this.points.map((point, index) => [this.x(point.step), this.y(this.smooth[index])]);
     this.shape("polyline", { class: "raw", points: join(thin(raw, width)) });
     this.shape("polyline", { class: "smooth", points: join(thin(mean, width)) });
-    this.heldOut();
+    this.heldOut(height);
     if (this.at !== null) this.mark(height);
     const first = this.smooth[0].toFixed(4), last = this.smooth.at(-1).toFixed(4);
     this.svg.setAttribute("aria-label", `Training loss over ${this.points.length} steps, from ${first} to ${last}. Arrow keys read single steps.`);
   }
 
-  heldOut() {
-    const held = this.held.map((point) => [this.x(point.step), this.y(point.loss)]);
+  // On a scale of its own, since it is another loss: its whole range, the first and the last value written beside it.
+  heldOut(height) {
+    if (!this.held.length) return;
+    const losses = this.held.map((point) => point.loss), highest = Math.max(...losses), lowest = Math.min(...losses);
+    const inner = height - SPACE.top - SPACE.bottom, range = highest - lowest || 1;
+    const held = this.held.map(({ step, loss }) => [this.x(step), SPACE.top + inner * (0.1 + (0.8 * (highest - loss)) / range)]);
     if (held.length > 1) this.shape("polyline", { class: "held", points: join(held) });
     for (const [cx, cy] of held) this.shape("circle", { class: "held-dot", cx, cy, r: 3 });
+    this.text(held[0][0] + 6, held[0][1] - 7, losses[0].toFixed(4), "start", "held-value");
+    if (held.length > 1) this.text(held.at(-1)[0], held.at(-1)[1] - 7, losses.at(-1).toFixed(4), "end", "held-value");
   }
 
   // The top leaves out the highest two in a hundred, which would flatten all the rest; they run out at the edge.
   scale(width, height) {
     const losses = this.points.map((point) => point.loss).sort((a, b) => a - b);
-    const held = this.held.map((point) => point.loss), lowest = Math.min(losses[0], ...held);
-    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth, ...held) * 1.04;
-    const bottom = Math.max(0, lowest - (top - lowest) * 0.06);
+    const top = Math.max(losses[Math.floor((losses.length - 1) * 0.98)], ...this.smooth) * 1.04;
+    const bottom = Math.max(0, losses[0] - (top - losses[0]) * 0.06);
     const right = Math.max(this.numSteps, this.points.at(-1).step);
     const inner = { width: width - SPACE.left - SPACE.right, height: height - SPACE.top - SPACE.bottom };
     this.bounds = { top: top > bottom ? top : bottom + 1, bottom, right };
@@ -132,8 +137,8 @@ export class LossChart {
     return element;
   }
 
-  text(x, y, content, anchor) {
-    this.shape("text", { x, y, "text-anchor": anchor }).textContent = content;
+  text(x, y, content, anchor, kind = "") {
+    this.shape("text", { x, y, "text-anchor": anchor, class: kind }).textContent = content;
   }
 }
 

@@ -58,6 +58,16 @@ def test_the_flow_leads_from_noise_to_the_picture() -> None:
     assert torch.equal(noisy[0], latents[0]) and torch.equal(noisy[3], noise[3])
 
 
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
+def test_the_right_answer_restores_the_picture(kind: str) -> None:
+    noising = FlowProcess({}) if kind == "flow" else process(kind)
+    latents, noise, timesteps = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0, 100, 500, 999])
+    noisy, target = noising.add_noise(latents, noise, timesteps), noising.target(latents, noise, timesteps)
+    torch.testing.assert_close(noising.restore(noisy, target, timesteps), latents, rtol=1e-4, atol=1e-4)
+    errors = (noising.restore(noisy, target + 1, timesteps) - latents).abs().mean(dim=(1, 2, 3))
+    assert errors.diff().gt(0).all(), "the same mistake is worse where there is more noise"
+
+
 def test_a_batch_sees_all_levels_of_noise() -> None:
     """One timestep from each eighth, in no order; and over many batches each timestep as often as any other."""
     rng, batches = torch.Generator().manual_seed(0), []

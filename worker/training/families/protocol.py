@@ -96,6 +96,9 @@ class NoiseProcess(Protocol):
 
     def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
+    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+        """The latents without noise that a prediction amounts to; with the target as prediction, the true ones."""
+
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
 
     def open_sampler(self) -> Any:
