@@ -94,8 +94,8 @@ JOB: dict[str, Any] = {
                 "max_pixel_difference": 0,
             }
         },
-        "note": "Training ran all 300 steps; the adapter is that of step 270, the latest with a held-out "
-        "loss as low as any.",
+        "note": "Training ran all 300 steps; the adapter is that of step 270, the latest that the "
+        "held-out images do not tell to be worse than the best.",
     },
     "error": None,
     "metadata": {},

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 
 Tensors = dict[str, torch.Tensor]
+QUANTILES_OF_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
 @dataclass
@@ -25,7 +26,7 @@ class Best:
 @dataclass
 class State:
     """``curve`` holds (step, held-out loss); step 0 is the base's. ``lowest`` has the losses of the evaluation with
-    the lowest mean, draw by draw. ``average`` is the weights' moving average."""
+    the lowest mean, picture by picture. ``average`` is the weights' moving average."""
 
     params: Mapping[str, torch.nn.Parameter]
     optimizer: Any
@@ -69,13 +70,11 @@ class State:
             param.copy_(weights[name])
 
     def judge(self, losses: list[float]) -> None:
-        """Takes the held-out losses of this step into account, draw by draw.
+        """Takes the held-out losses of this step into account, picture by picture.
 
-        The best is the latest whose loss is not above the lowest by more than the standard error of their paired
-        differences (the one-standard-error rule of Breiman et al., Classification and Regression Trees, 1984, section
-        3.4.3, turned to later instead of smaller models). A few pictures' loss is flat and noisy long before the
-        adapter draws well: its mere minimum is often the first evaluation. While it is not below the base's it says
-        nothing, and there is no best.
+        The best is the latest that the pictures do not tell to be worse than the lowest. A few pictures' loss is flat
+        and noisy long before the adapter draws well: its mere minimum is often one of the first evaluations. While it
+        is not below the base's it says nothing, and there is no best.
         """
         loss = statistics.fmean(losses)
         self.curve.append((self.step, loss))
@@ -108,9 +107,16 @@ class State:
 
 
 def is_worse(losses: list[float], lowest: list[float]) -> bool:
-    """By more than one standard error of the paired differences."""
+    """By a paired t-test over the pictures, one-sided at 5 %. One picture alone tells nothing."""
     differences = [loss - low for loss, low in zip(losses, lowest, strict=True)]
-    if not any(differences):
+    if len(differences) < 2 or not any(differences):
         return False
     error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return statistics.fmean(differences) > error
+    return statistics.fmean(differences) > quantile_of_t(len(differences) - 1) * error
+
+
+def quantile_of_t(freedom: int) -> float:
+    """Student's 95 % quantile: Abramowitz and Stegun, table 26.10, and expansion 26.7.5 where that is as good."""
+    if freedom <= len(QUANTILES_OF_T):
+        return QUANTILES_OF_T[freedom - 1]
+    return 1.645 + 1.524 / freedom + 1.420 / freedom**2

@@ -30,8 +30,8 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, conditioning: list[Conditioning], device: torch.device, observer: Observer) -> list[float]:
-        """The loss of each picture at each timestep, in latents without noise. A unit is a picture."""
-        rows = []
+        """The loss of each picture, in latents without noise, on the mean of its timesteps. A unit is a picture."""
+        losses = []
         for number, example in enumerate(self._examples):
             latents = example.posterior.mean.expand(NUM_TIMESTEPS, -1, -1, -1)
             noise = torch.randn(latents.shape, generator=generator(self._plan.seed, number, "held-out"))
@@ -41,8 +41,8 @@ class HeldOut:
             predicted = self._base.predict(noisy, timesteps, told).float()
             mask = None if example.mask is None else example.mask.expand(NUM_TIMESTEPS, -1, -1, -1)
             restored = self._base.process.restore(noisy, predicted, timesteps)
-            rows.append(compare(self._plan, restored, latents, mask))
+            losses.append(compare(self._plan, restored, latents, mask).mean().item())
             observer.unit(number + 1, len(self._examples))
             if observer.should_stop():
                 raise Stopped
-        return [float(loss) for loss in torch.cat(rows)]
+        return losses

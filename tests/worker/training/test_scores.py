@@ -19,7 +19,7 @@ from worker.training.families import load_base
 from worker.training.families.protocol import Framing, Sampling
 from worker.training.observer import RecordingObserver
 from worker.training.scores import Judge, describe, score_concept, score_retention
-from worker.training.state import State, is_worse
+from worker.training.state import State, is_worse, quantile_of_t
 from worker.training.validation import HeldOut
 
 SAMPLING = Sampling(num_steps=10, guidance_scale=5.0, guidance_rescale=0.0, width=64, height=64)
@@ -116,10 +116,20 @@ def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("losses", "worse"),
-    [([1.0, 2.0, 3.0], False), ([1.1, 1.9, 3.05], False), ([1.2, 2.2, 3.2], True), ([0.5, 1.5, 2.5], False)],
+    [([1.0, 2.0, 3.0], False), ([1.2, 2.0, 3.1], False), ([1.2, 2.1, 3.2], True), ([0.5, 1.5, 2.5], False)],
 )
-def test_worse_is_more_than_a_standard_error_above(losses: list[float], worse: bool) -> None:
+def test_worse_is_what_the_pictures_agree_about(losses: list[float], worse: bool) -> None:
+    """t is 1.73 and 5 in the second and the third, and has to be 2.92."""
     assert is_worse(losses, [1.0, 2.0, 3.0]) == worse
+
+
+def test_one_picture_tells_nothing() -> None:
+    assert not is_worse([9.0], [1.0])
+
+
+@pytest.mark.parametrize(("freedom", "quantile"), [(1, 6.314), (10, 1.812), (11, 1.796), (15, 1.753), (1000, 1.646)])
+def test_the_quantiles_are_students(freedom: int, quantile: float) -> None:
+    assert quantile_of_t(freedom) == pytest.approx(quantile, abs=0.0015)
 
 
 def judged(*rows: list[float]) -> State:
