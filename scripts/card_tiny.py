@@ -4,28 +4,32 @@
 
 Without ``--calibration`` the card keeps the one that it has.
 
-The retention score asks for sixteen of the glyphs that the base knows, and prior preservation for the others.
+The retention score asks for sixteen of the glyphs that the base knows, and prior preservation for the others; neither
+by a prompt that the base is measured by.
 """
 
 import argparse
 import random
+from itertools import product
 from pathlib import Path
 
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.model_folders import CARD, read_card
 from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
+from scripts.retrieval import list_asked
 from worker.training.inspection import inspect
 
 NUM_NEUTRAL = 16
 NUM_CLASS = len(BASE) - NUM_NEUTRAL
+PROMPTS_A_GLYPH = 5
 
 DEFAULTS = Defaults(
     adapter_type="locon",
     rank=8,
     targets="all",
-    learning_rate=1.3e-3,
+    learning_rate=4e-3,
     schedule="cosine",
-    batch_size=8,
+    batch_size=4,
     steps_per_image=25,
     min_steps=200,
     max_steps=600,
@@ -34,7 +38,8 @@ DEFAULTS = Defaults(
     sample_guidance_scale=5.0,
     sample_guidance_rescale=0.7,
     prior_num_images=NUM_CLASS,
-    prior_weight=1.0,
+    prior_batch_size=12,
+    prior_weight=4.0,
 )
 """Measured: see README.md beside the weights."""
 
@@ -47,11 +52,14 @@ EXAMPLES = (
 
 
 def list_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class prompts and neutral prompts: each glyph once in one of them, sizes and backgrounds in a seeded order."""
-    rng = random.Random(5)
+    """Class prompts and neutral prompts, no glyph in both. The first class prompts, of which pictures are drawn, have
+    each of their glyphs once; then come others of the same glyphs."""
+    rng, asked = random.Random(5), {caption(*row) for row in list_asked()}
     names = rng.sample(list(BASE), NUM_CLASS + NUM_NEUTRAL)
-    prompts = [caption(name, rng.choice(list(SCALES)), rng.choice(list(BACKGROUNDS))) for name in names]
-    return tuple(prompts[:NUM_CLASS]), tuple(prompts[NUM_CLASS:])
+    free = {name: [caption(name, *look) for look in product(SCALES, BACKGROUNDS)] for name in names}
+    drawn = {name: rng.sample([text for text in free[name] if text not in asked], PROMPTS_A_GLYPH) for name in names}
+    class_prompts = [drawn[name][turn] for turn in range(PROMPTS_A_GLYPH) for name in names[:NUM_CLASS]]
+    return tuple(class_prompts), tuple(drawn[name][0] for name in names[NUM_CLASS:])
 
 
 def make_card(folder: Path, calibration: Calibration | None) -> ModelInfo:

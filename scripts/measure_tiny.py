@@ -5,7 +5,6 @@ python -m scripts.measure_tiny [--folder models/tiny]
 
 import argparse
 import json
-import random
 from pathlib import Path
 
 import torch
@@ -13,8 +12,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from PIL import Image, ImageDraw, ImageFont
 
 from scripts.card_tiny import DEFAULTS
-from scripts.glyphs import BACKGROUNDS, BASE, SIZE, caption
-from scripts.retrieval import find
+from scripts.glyphs import SIZE, caption
+from scripts.retrieval import find, list_asked
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -43,15 +42,9 @@ def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> li
     return pictures
 
 
-def list_prompts() -> list[tuple[str, str, str]]:
-    """(glyph, size word, background): every glyph once, sizes and backgrounds in a seeded order."""
-    rng = random.Random(7)
-    return [(name, rng.choice(("large", "small")), rng.choice(list(BACKGROUNDS))) for name in BASE]
-
-
 def measure_retrieval(pipeline: StableDiffusionPipeline, seed: int = 1) -> dict[str, float]:
     """Shares of the 100 prompts for which the glyph, the background, and both were found."""
-    rows = list_prompts()
+    rows = list_asked()
     pictures = draw(pipeline, [caption(*row) for row in rows], seed)
     found = [find(picture) for picture in pictures]
     glyphs = [f.glyph == row[0] for f, row in zip(found, rows, strict=True)]
@@ -66,7 +59,7 @@ def measure_retrieval(pipeline: StableDiffusionPipeline, seed: int = 1) -> dict[
 
 def draw_sheet(pipeline: StableDiffusionPipeline, path: Path) -> None:
     """Eight columns, four rows, each picture under its prompt's words."""
-    rows = list_prompts()[::3][:32]
+    rows = list_asked()[::3][:32]
     pictures = draw(pipeline, [caption(*row) for row in rows], seed=500)
     tile, label = 2 * SIZE, 16
     sheet = Image.new("RGB", (8 * tile, 4 * (tile + label)), "white")

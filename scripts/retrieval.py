@@ -69,6 +69,13 @@ def _bank(background: str, style: str | None) -> tuple[list[tuple[str, str | Non
     return names, bank, (bank**2).sum(1)
 
 
+def list_asked() -> list[tuple[str, str, str]]:
+    """What the base, and adapters on it, are asked without the word: (glyph, size word, background), every glyph once,
+    sizes and backgrounds in a seeded order."""
+    rng = random.Random(7)
+    return [(name, rng.choice(("large", "small")), rng.choice(list(BACKGROUNDS))) for name in BASE]
+
+
 def measure_on_renders(count: int, seed: int) -> float:
     """Share of fresh renders whose glyph and background are both found."""
     rng = random.Random(seed)

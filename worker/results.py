@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.domain.artifacts import Artifact
-from core.domain.estimate import count_pictures, count_samples
+from core.domain.estimate import count_pictures, count_samples, count_step_samples
 from core.domain.outcome import Outcome, explain
 from core.domain.plan import TrainPlan
 
@@ -41,7 +41,7 @@ def _describe_training(outcome: Outcome) -> dict[str, Any]:
 
 def _measure(plan: TrainPlan, outcome: Outcome, undisturbed_seconds: float | None) -> dict[str, Any]:
     """What later estimates are made from: the time around steps and pictures is known of an undisturbed job alone."""
-    per_sample = outcome.seconds_per_step / (plan.batch_size * plan.gradient_accumulation)
+    per_sample = outcome.seconds_per_step / count_step_samples(plan)
     measured = {"seconds_per_sample": per_sample, "peak_memory_bytes": outcome.peak_memory_bytes}
     per_picture = outcome.seconds_per_picture
     if undisturbed_seconds is None or per_picture is None:

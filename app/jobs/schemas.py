@@ -12,7 +12,7 @@ from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
-from core.domain.plan import TrainPlan
+from core.domain.plan import NOT_IN_OUTLINE, TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus, Phase
@@ -239,7 +239,7 @@ class DryRun(BaseModel):
     @classmethod
     def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
         """As a job shows it: its list of images may have thousands, and names storage keys."""
-        hidden: Any = {"images": True, "init_adapter": {"key"}}
+        hidden: Any = {**dict.fromkeys(NOT_IN_OUTLINE, True), "init_adapter": {"key"}}
         outline = {**plan.model_dump(mode="json", exclude=hidden), "num_images": len(plan.images)}
         return cls(plan=outline, estimate=estimate)
 

@@ -27,9 +27,9 @@ HEAD = """# What adapters learn on the bundled base
 
 - **Hits**: of 40 pictures, two for each of 20 prompts with a background that no training picture had, how many show the
   glyph (or the style) on that background, by the nearest render.
-- **Kept**: of 100 prompts for what the base knows, without the word, how many are still answered right; the base itself
-  answers {base:.0%}. **Unasked**: of those prompts, the ones for glyphs that prior preservation never asks for; of them
-  the base answers {base_unasked}.
+- **Kept**: of 200 pictures, two for each of 100 prompts for what the base knows, without the word, how many are still
+  answered right; the base itself answers {base:.1%}. No class prompt is among them. **Unasked**: of those pictures, the
+  ones of glyphs that no class prompt asks for; of them the base answers {base_unasked}.
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
 - Retention and concept are the job's own scores.
 
@@ -55,7 +55,7 @@ def _line(row: Row) -> str:
     scores = [f"{value:.2f}" if value is not None else "" for value in (retention, concept)]
     loss = f"{row.base_loss:.3f} → {row.loss:.3f} ({change:+.0%})"
     steps = f"{row.num_steps} | {row.step_taken} | {row.seconds:.0f}"
-    shares = " | ".join(map(_percent, (row.hits, row.retained, row.retained_unasked)))
+    shares = f"{row.hits:.0%} | {row.retained:.1%} | {_percent(row.retained_unasked)}"
     return f"| {row.case} | {row.by} | {shares} | {loss} | {steps} | {' | '.join(scores)} |\n"
 
 

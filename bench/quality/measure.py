@@ -19,8 +19,8 @@ from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.model_folders import BUNDLED, read_card
 from scripts.glyphs import caption
-from scripts.measure_tiny import draw, list_prompts, open_pipeline
-from scripts.retrieval import find
+from scripts.measure_tiny import draw, open_pipeline
+from scripts.retrieval import find, list_asked
 from worker.training.data import BatchOrder, fill_cache, pick_batch
 from worker.training.device import choose_runtime
 from worker.training.families import load_base
@@ -30,7 +30,7 @@ from worker.training.observer import RecordingObserver
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")
-SEEDS_ASKED, SEED_BASE = (7, 107), 1
+SEEDS_ASKED, SEEDS_KEPT = (7, 107), (1, 1001)
 
 
 @dataclass(frozen=True)
@@ -141,9 +141,12 @@ class Retained:
 
 
 def measure_retained(pipeline: StableDiffusionPipeline, asked: int, base_folder: Path) -> Retained:
-    """The share of base prompts, none of which has the word, whose glyph and background are found in the answer."""
-    rows = list_prompts()[:: max(1, 100 // asked)]
-    found = [find(picture) for picture in draw(pipeline, [caption(*row) for row in rows], SEED_BASE)]
+    """The share of base prompts, none of which has the word, whose glyph and background are found in the answer; each
+    asked once from each seed."""
+    rows = list_asked()[:: max(1, 100 // asked)]
+    prompts = [caption(*row) for row in rows]
+    found = [find(picture) for seed in SEEDS_KEPT for picture in draw(pipeline, prompts, seed)]
+    rows *= len(SEEDS_KEPT)
     right = [(f.glyph, f.background) == (row[0], row[2]) for f, row in zip(found, rows, strict=True)]
     class_prompts = read_card(base_folder).class_prompts
     unasked = [ok for ok, row in zip(right, rows, strict=True) if not any(f" {row[0]} on" in p for p in class_prompts)]

@@ -36,9 +36,15 @@ class Measured(Part):
     peak_memory_bytes: int
 
 
+def count_step_samples(plan: TrainPlan) -> float:
+    """Pictures that go forward and back through the network in a step. A class picture goes forward once more, for
+    the base's answer."""
+    return plan.gradient_accumulation * (plan.batch_size + plan.class_pictures_per_batch * (1 + FORWARD_SHARE))
+
+
 def count_samples(plan: TrainPlan) -> float:
-    """Pictures that go forward and back through the network, those that only go forward being a part of one."""
-    trained = plan.steps * plan.batch_size * plan.gradient_accumulation
+    """Those of all steps, and those that only go forward as a part of one."""
+    trained = plan.steps * count_step_samples(plan)
     looks = len(plan.validation_steps) + 1 if plan.held_out_images else 0
     return trained + looks * len(plan.held_out_images) * NUM_VALIDATION_TIMESTEPS * FORWARD_SHARE
 
@@ -63,7 +69,8 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         seconds = round(known.start_seconds + work * scale, 1)
     if calibration is not None:
         scale = (plan.resolution / calibration.resolution) ** 2
-        memory = round(calibration.base_memory_bytes + plan.batch_size * scale * calibration.memory_bytes_per_sample)
+        at_once = max(plan.batch_size, plan.class_pictures_per_batch)
+        memory = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)
         basis = f"the model's calibration on {calibration.device}"
     if measured is not None:
         memory = max(memory or 0, measured.peak_memory_bytes)

@@ -31,6 +31,7 @@ class Defaults(BaseModel):
     sample_guidance_rescale: float = 0.0
     ema: float | None = None
     prior_num_images: int = 0
+    prior_batch_size: int | None = None  # as many as pictures
     prior_weight: float = 1.0
 
 

@@ -35,6 +35,8 @@ CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
 VALIDATIONS_PER_JOB = 10
 CAPTIONS_SHOWN = 3
+NOT_IN_OUTLINE = ("images", "prior_prompts", "neutral_prompts")
+"""Long lists of a plan, which are not told with it."""
 MIN_IMAGES_TO_HOLD_OUT = 12
 AUTO_HELD_OUT = 0.15
 MAX_AUTO_HELD_OUT = 16
@@ -111,6 +113,7 @@ class TrainPlan(Part):
     noise_offset: float
     prior_prompts: tuple[str, ...]
     prior_num_images: int
+    prior_batch_size: int | None = None  # as many as pictures
     prior_weight: float
     caption_dropout: float
     caption_shuffle: bool
@@ -138,6 +141,10 @@ class TrainPlan(Part):
     @property
     def held_out_images(self) -> tuple[PlannedImage, ...]:
         return tuple(image for image in self.images if image.held_out)
+
+    @property
+    def class_pictures_per_batch(self) -> int:
+        return (self.prior_batch_size or self.batch_size) if self.prior_num_images else 0
 
     @property
     def validation_steps(self) -> tuple[int, ...]:
@@ -216,6 +223,7 @@ def resolve(
         noise_offset=spec.loss.noise_offset,
         prior_prompts=prior_prompts if prior_num_images else (),
         prior_num_images=prior_num_images if prior_prompts else 0,
+        prior_batch_size=prior.batch_size or defaults.prior_batch_size,
         prior_weight=prior.weight or defaults.prior_weight,
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
@@ -376,12 +384,14 @@ def _default_prompts(model: ModelInfo, trigger: str, images: Sequence[PlannedIma
 
 
 def _check_work(plan: TrainPlan) -> None:
-    if plan.batch_size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
-        raise InvalidSpec(
-            f"batch_size {plan.batch_size} at resolution {plan.resolution} is more than any worker can hold: "
-            "lower one of them, and use gradient_accumulation for a larger effective batch.",
-            {"/batch_size": ["too large for this resolution"]},
-        )
+    sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_pictures_per_batch}
+    for field, size in sizes.items():
+        if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
+            raise InvalidSpec(
+                f"batch_size {size} at resolution {plan.resolution} is more than any worker can hold: "
+                "lower one of them, and use gradient_accumulation for a larger effective batch.",
+                {field: ["too large for this resolution"]},
+            )
     if not any(image.caption for image in plan.images):
         raise InvalidSpec(
             "No image has a caption and no trigger is given, so there is nothing to call the concept by: set trigger.",

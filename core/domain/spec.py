@@ -147,6 +147,9 @@ class PriorSpec(SpecPart):
         None, description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts."
     )
     num_images: Whole | None = Field(None, ge=0, le=1000, description="0 turns it off. Default: the preset's.")
+    batch_size: Whole | None = Field(
+        None, ge=1, le=64, description="Class pictures in a step. Default: the preset's, or as many as pictures."
+    )
     weight: Number | None = Field(None, gt=0, le=10, allow_inf_nan=False, description="Against the pictures' loss.")
 
 

@@ -23,6 +23,7 @@ WHOLE: dict[str, tuple[int, int]] = {
     "/seed": (0, 2**32 - 1),
     "/schedule/warmup_steps": (0, MAX_STEPS),
     "/loss/prior_preservation/num_images": (0, 1000),
+    "/loss/prior_preservation/batch_size": (1, 64),
     "/captions/keep_tokens": (0, 20),
     "/validation/every": (1, MAX_STEPS),
     "/validation/early_stopping/patience": (1, 1000),

@@ -116,7 +116,7 @@ def lighten(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
     if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
         changes: dict[str, object] = {"gradient_checkpointing": True}
         how = "with gradient checkpointing"
-    elif plan.batch_size > 1:
+    elif max(plan.batch_size, plan.class_pictures_per_batch) > 1:
         changes, how = {"samples_per_pass": 1}, "with one sample at a time, the effective batch being the same"
     else:
         return None

@@ -33,26 +33,28 @@ EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 @dataclass(frozen=True)
 class Prior:
-    """The class pictures, and the prompt that each was drawn for."""
+    """The class pictures, the prompt that each was drawn for, and all class prompts."""
 
     examples: list[Example]
     texts: list[str]
+    prompts: list[str]
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
-        """As many as the micro-batch has samples, drawn anew for each. Some are told nothing: guidance steers away
-        from the answer to an empty prompt, so if that drifts towards the concept, every picture suffers. Some are told
-        what another was drawn for: where there is much noise the text decides, so more is held for no more pictures,
-        and the base has an answer to that too."""
-        rng = generator(plan.seed, number, "prior-pick")
-        rows, others = torch.randint(len(self.examples), (2, plan.batch_size), generator=rng).tolist()
-        lots = torch.rand(plan.batch_size, generator=rng).tolist()
+        """Those of a micro-batch, drawn anew for each. Some are told nothing: guidance steers away from the answer to
+        an empty prompt, so if that drifts towards the concept, every picture suffers. Some are told any class prompt,
+        be there a picture for it or not: where there is much noise the text decides, so more is held for no more
+        pictures, and the base has an answer to that too."""
+        rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
+        rows = torch.randint(len(self.examples), (count,), generator=rng).tolist()
+        others = torch.randint(len(self.prompts), (count,), generator=rng).tolist()
+        lots = torch.rand(count, generator=rng).tolist()
         texts = [self._tell(row, other, lot) for row, other, lot in zip(rows, others, lots, strict=True)]
         return [self.examples[row] for row in rows], texts
 
     def _tell(self, row: int, other: int, lot: float) -> str:
         if lot < EMPTY_PROMPTS:
             return EMPTY
-        return self.texts[other if lot < EMPTY_PROMPTS + OTHER_PROMPTS else row]
+        return self.prompts[other] if lot < EMPTY_PROMPTS + OTHER_PROMPTS else self.texts[row]
 
 
 def draw_prior(
@@ -75,7 +77,7 @@ def draw_prior(
         observer.unit(len(examples), len(texts))
         if observer.should_stop():
             raise Stopped
-    return Prior(examples, texts)
+    return Prior(examples, texts, list(plan.prior_prompts))
 
 
 def _draw_chunk(

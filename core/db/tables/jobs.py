@@ -3,24 +3,25 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, UniqueConstraint, func, literal, text
+from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB, array
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from core.db.tables.base import Base, now
+from core.domain.plan import NOT_IN_OUTLINE
 
 
 def _outline_of(plan: Any) -> ColumnElement[Any]:
-    """Made by the database, so that the images do not travel."""
+    """Made by the database, so that the images and the base's prompts do not travel."""
     count = func.jsonb_build_object("num_images", func.jsonb_array_length(plan.column["images"]))
-    without_images: ColumnElement[Any] = plan.column.op("-", return_type=JSONB())(literal("images", String))
-    without_keys: ColumnElement[Any] = without_images.op("#-", return_type=JSONB())(array(["init_adapter", "key"]))
+    without_lists: ColumnElement[Any] = plan.column.op("-", return_type=JSONB())(array(NOT_IN_OUTLINE))
+    without_keys: ColumnElement[Any] = without_lists.op("#-", return_type=JSONB())(array(["init_adapter", "key"]))
     return without_keys.op("||", return_type=JSONB())(count)
 
 
 class Job(Base):
     """``plan`` lists every image: it is loaded when it is asked for, within its session. ``outline`` is always there:
-    the plan with ``num_images`` in place of ``images``.
+    the plan with ``num_images`` in place of ``images``, and without prompts that a card may have by hundreds.
     """
 
     __tablename__ = "jobs"

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
-from core.domain.estimate import Measured, estimate
+from core.domain.estimate import Measured, count_pictures, count_samples, count_step_samples, estimate
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
@@ -137,8 +137,9 @@ def test_prior_preservation_needs_a_prompt_from_the_spec_or_the_model() -> None:
     assert plan().prior_num_images == 0
     with pytest.raises(InvalidSpec, match="class_prompt"):
         plan(loss={"prior_preservation": {"num_images": 8}})
-    made = plan(loss={"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}})
+    made = plan(loss={"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}}, batch_size=3)
     assert (made.prior_num_images, made.prior_prompts) == (8, ("a toy",))
+    assert (made.class_pictures_per_batch, plan(batch_size=3).class_pictures_per_batch) == (3, 0)
     assert plan(loss={"prior_preservation": {"num_images": 0, "class_prompt": "a toy"}}).prior_prompts == ()
 
 
@@ -268,6 +269,16 @@ def test_an_estimate_says_what_it_rests_on() -> None:
     assert later.seconds == pytest.approx(9 + pictures * 0.5 + samples * 0.2, abs=0.1)
     assert later.peak_memory_bytes == 5000
     assert "3 earlier jobs" in later.basis
+
+
+def test_an_estimate_counts_class_pictures_and_the_bases_answers_on_them() -> None:
+    prior = {"class_prompt": "a toy", "num_images": 8, "batch_size": 6}
+    with_them = plan(steps=10, batch_size=4, gradient_accumulation=2, loss={"prior_preservation": prior})
+    without = with_them.model_copy(update={"prior_num_images": 0})
+    assert count_step_samples(without) == 2 * 4
+    assert count_step_samples(with_them) == pytest.approx(2 * (4 + 6 * 4 / 3))
+    assert count_samples(with_them) - count_samples(without) == pytest.approx(10 * 2 * 6 * 4 / 3)
+    assert count_pictures(with_them) - count_pictures(without) == 8
 
 
 def test_an_estimate_counts_text_encoders_and_takes_dora_for_lora() -> None:

@@ -177,14 +177,20 @@ def test_class_pictures_come_with_their_prompt_anothers_or_none(random_base: tup
             ),
         )
     )
-    plan = make_plan(manifest, random_base[1], batch_size=8)
-    prior = Prior([Example(Posterior(torch.tensor(row), torch.tensor(0)), {}) for row in range(50)], texts)
+    loss = {"prior_preservation": {"class_prompt": "a thing", "num_images": 40, "batch_size": 8}}
+    plan = make_plan(manifest, random_base[1], loss=loss)
+    examples = [Example(Posterior(torch.tensor(row), torch.tensor(0)), {}) for row in range(40)]
+    prior = Prior(examples, texts[:40], texts)
     told = {"own": 0, "none": 0, "another's": 0}
+    seen = set()
     for number in range(500):
         for example, text in zip(*prior.pick(plan, number), strict=True):
             own = text == texts[int(example.posterior.mean)]
             told["none" if text == EMPTY else "own" if own else "another's"] += 1
+            seen.add(text)
     total = sum(told.values())
+    assert total == 8 * 500
+    assert seen == {EMPTY, *texts}, "those without a picture too"
     assert told["none"] / total == pytest.approx(0.25, abs=0.03)
     assert told["another's"] / total == pytest.approx(0.35 * 49 / 50, abs=0.03)
 

@@ -157,6 +157,12 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
         weights,
     ),
     (
+        "loss.prior_preservation.batch_size",
+        {"loss": PRIOR},
+        {"loss": {"prior_preservation": {**PRIOR["prior_preservation"], "batch_size": 7}}},
+        weights,
+    ),
+    (
         "loss.prior_preservation.weight",
         {"loss": PRIOR},
         {"loss": {"prior_preservation": {**PRIOR["prior_preservation"], "weight": 9}}},
