@@ -27,10 +27,10 @@ DEFAULTS = Defaults(
     adapter_type="locon",
     rank=8,
     targets="all",
-    learning_rate=4e-3,
+    learning_rate=5e-3,
     schedule="cosine",
     batch_size=4,
-    steps_per_image=25,
+    steps_per_image=20,
     min_steps=200,
     max_steps=600,
     min_snr_gamma=None,
@@ -38,8 +38,8 @@ DEFAULTS = Defaults(
     sample_guidance_scale=5.0,
     sample_guidance_rescale=0.7,
     prior_num_images=NUM_CLASS,
-    prior_batch_size=12,
-    prior_weight=4.0,
+    prior_batch_size=16,
+    prior_weight=6.0,
 )
 """Measured: see README.md beside the weights."""
 
