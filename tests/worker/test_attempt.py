@@ -75,6 +75,7 @@ def test_nothing_due_is_nothing_done(house: House) -> None:
     assert house.run() is False
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict[str, str]) -> None:
     job_id = house.submit(**{**LONG, "steps": 240})
     with house.running():
@@ -89,6 +90,7 @@ def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict
     assert "job.notice" in house.event_types(job_id)
 
 
+@pytest.mark.slow
 def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undisturbed: dict[str, str]) -> None:
     job_id = house.submit(**{**LONG, "steps": 240})
     with house.running():
@@ -131,6 +133,7 @@ def test_a_canceled_job_leaves_no_adapter(house: House) -> None:
     assert psutil.Process(house.trainer_pid).is_running(), "the trainer stays warm"
 
 
+@pytest.mark.slow
 def test_a_hung_trainer_does_not_keep_a_cancel_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.attempt.STOP_GRACE_SECONDS", 1.0)
     job_id = house.submit(**LONG)
@@ -232,6 +235,7 @@ def test_a_precision_that_the_device_only_emulates_is_said_to_be_slow(house: Hou
     assert len(told) == 1 and "no hardware for fp16" in told[0]
 
 
+@pytest.mark.slow
 def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House) -> None:
     job_id = submit_too_large(house)
     starve(house)
@@ -407,6 +411,7 @@ def runner_heard(house: House, job_id: str) -> bool:
     return job.status == JobStatus.CANCELING
 
 
+@pytest.mark.slow
 def test_a_full_disk_gives_the_job_back_and_the_next_one_a_fresh_trainer(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

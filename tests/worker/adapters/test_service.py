@@ -94,6 +94,7 @@ def test_imports_end_as_ready_or_with_the_reason(
     assert list(storage.list(f"adapters/{bad}")) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_ends_leaves_the_import_to_the_next(
     settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:

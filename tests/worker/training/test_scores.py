@@ -64,7 +64,7 @@ def test_concept_is_the_share_that_lies_on_the_concepts_side() -> None:
     assert score_concept(torch.cat([near(3, 0.9), near(5, 0.1)]), base, shown) == 3 / 8
 
 
-@pytest.mark.parametrize("name", ["robot", "cactus"])
+@pytest.mark.parametrize("name", ["robot", pytest.param("cactus", marks=pytest.mark.slow)])
 def test_real_pictures_are_of_the_concept_and_blobs_in_its_colours_are_not(name: str) -> None:
     """On the bundled base, by captions that the base answers in its own way."""
     find_font()

@@ -4,6 +4,7 @@ import multiprocessing
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -19,6 +20,7 @@ def write_again_and_again(path: Path, start: Barrier) -> None:
         write_safetensors(path, TENSORS, {})
 
 
+@pytest.mark.slow
 def test_a_file_that_two_processes_write_at_once_is_always_whole(tmp_path: Path) -> None:
     path = tmp_path / "shared.prior"
     write_safetensors(path, TENSORS, {})
