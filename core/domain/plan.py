@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from core.domain.captions import teach
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo, PredictionType
@@ -352,20 +353,6 @@ def _hold_out(spec: TrainingSpec, images: Sequence[ManifestImage]) -> set[str]:
         count = min(len(hashes) - 1, math.ceil(fraction * len(hashes)))
     drawn = sorted(hashes, key=lambda sha256: hashlib.sha256(f"{spec.seed}:held-out:{sha256}".encode()).digest())
     return set(drawn[:count])
-
-
-def teach(spec: TrainingSpec, caption: str | None) -> str:
-    """The text that an image is trained under.
-
-    The template where one is given; else the caption, with the trigger in front unless it already has it;
-    else the trigger alone.
-    """
-    trigger = spec.trigger or ""
-    if spec.captions.template is not None:
-        return spec.captions.template.format(trigger=trigger, caption=caption or "").strip(" ,")
-    if caption is None or not trigger or trigger.lower() in caption.lower():
-        return caption or trigger
-    return f"{trigger}, {caption}"
 
 
 def _resolve_prompts(

@@ -33,11 +33,10 @@ EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 @dataclass(frozen=True)
 class Prior:
-    """The class pictures, the prompt that each was drawn for, and all class prompts."""
+    """The class pictures, and the prompt that each was drawn for."""
 
     examples: list[Example]
     texts: list[str]
-    prompts: list[str]
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
         """Those of a micro-batch, drawn anew for each. Some are told nothing: guidance steers away from the answer to
@@ -46,15 +45,17 @@ class Prior:
         pictures, and the base has an answer to that too."""
         rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
         rows = torch.randint(len(self.examples), (count,), generator=rng).tolist()
-        others = torch.randint(len(self.prompts), (count,), generator=rng).tolist()
+        others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
         lots = torch.rand(count, generator=rng).tolist()
-        texts = [self._tell(row, other, lot) for row, other, lot in zip(rows, others, lots, strict=True)]
-        return [self.examples[row] for row in rows], texts
+        chosen = zip(rows, others, lots, strict=True)
+        told = [_tell(self.texts[row], plan.prior_prompts[other], lot) for row, other, lot in chosen]
+        return [self.examples[row] for row in rows], told
 
-    def _tell(self, row: int, other: int, lot: float) -> str:
-        if lot < EMPTY_PROMPTS:
-            return EMPTY
-        return self.prompts[other] if lot < EMPTY_PROMPTS + OTHER_PROMPTS else self.texts[row]
+
+def _tell(own: str, other: str, lot: float) -> str:
+    if lot < EMPTY_PROMPTS:
+        return EMPTY
+    return other if lot < EMPTY_PROMPTS + OTHER_PROMPTS else own
 
 
 def draw_prior(
@@ -77,7 +78,7 @@ def draw_prior(
         observer.unit(len(examples), len(texts))
         if observer.should_stop():
             raise Stopped
-    return Prior(examples, texts, list(plan.prior_prompts))
+    return Prior(examples, texts)
 
 
 def _draw_chunk(

@@ -59,8 +59,7 @@ class DiffusionProcess:
     def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         """Not from a timestep that leaves nothing of the picture, where epsilon does not tell of it: arXiv 2202.00512,
         appendix D."""
-        known: torch.Tensor = self._scheduler.alphas_cumprod
-        alphas = known.to(noisy_BCHW.device)[timesteps_B].view(-1, 1, 1, 1)
+        alphas = self._alphas(timesteps_B).view(-1, 1, 1, 1)
         if self._predicts_v:
             return alphas.sqrt() * noisy_BCHW - (1 - alphas).sqrt() * predicted
         return (noisy_BCHW - (1 - alphas).sqrt() * predicted) / alphas.sqrt()
@@ -70,11 +69,16 @@ class DiffusionProcess:
 
         With a zero terminal SNR, v's weight at the last timestep is 0 and epsilon's would be 0 / 0, taken as 1.
         """
-        alphas = self._scheduler.alphas_cumprod.to(timesteps_B.device)[timesteps_B].double()
+        alphas = self._alphas(timesteps_B).double()
         snr = alphas / (1 - alphas)
         clipped = snr.clamp(max=gamma)
         weights = clipped / (snr + 1) if self._predicts_v else torch.where(snr > 0, clipped / snr, 1.0)
         return weights.float()
+
+    def _alphas(self, timesteps_B: torch.Tensor) -> torch.Tensor:
+        """(B,): the share of the picture's variance that is left, alpha-bar."""
+        alphas: torch.Tensor = self._scheduler.alphas_cumprod.to(timesteps_B.device)
+        return alphas[timesteps_B]
 
     def open_sampler(self) -> DDIMScheduler:
         """DDIM (arXiv 2010.02502) with trailing timesteps (arXiv 2305.08891, section 3.3)."""

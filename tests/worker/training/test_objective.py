@@ -178,9 +178,9 @@ def test_class_pictures_come_with_their_prompt_anothers_or_none(random_base: tup
         )
     )
     loss = {"prior_preservation": {"class_prompt": "a thing", "num_images": 40, "batch_size": 8}}
-    plan = make_plan(manifest, random_base[1], loss=loss)
+    plan = make_plan(manifest, random_base[1], loss=loss).model_copy(update={"prior_prompts": tuple(texts)})
     examples = [Example(Posterior(torch.tensor(row), torch.tensor(0)), {}) for row in range(40)]
-    prior = Prior(examples, texts[:40], texts)
+    prior = Prior(examples, texts[:40])
     told = {"own": 0, "none": 0, "another's": 0}
     seen = set()
     for number in range(500):
