@@ -11,7 +11,6 @@ import pytest
 from app.auth.gate import is_open
 from app.auth.scopes import LOOKING
 from app.datasets.closing import add_files
-from app.main import create_app
 from core.db import audit
 from core.db.access import Actor, act_as
 from core.db.datasets import NewFile
@@ -20,11 +19,12 @@ from core.domain.audit import Action
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import Worker, add_dataset, add_model, draw_png, submit
 from tests.app.test_adapters import import_ready
+from tests.fixtures.document import read_document
 from tests.fixtures.weights import weights_of
 
 WRITES = {
     (method.upper(), path)
-    for path, methods in create_app().openapi()["paths"].items()
+    for path, methods in read_document()["paths"].items()
     for method in methods
     if not is_open(path) and method.upper() not in LOOKING
 }

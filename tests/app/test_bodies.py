@@ -16,11 +16,11 @@ from starlette.types import Message
 
 from app import bodies
 from app.bodies import BodyGuard, GuardedBody, TooSlow, find_limits
-from app.main import create_app
 from core.domain.errors import TooLarge
 from tests.app.conftest import LiveApi, as_tenant
 from tests.app.factory import draw_png
 from tests.app.test_jobs import refuse
+from tests.fixtures.document import read_document
 from tests.fixtures.servers import wait_for
 
 DRIP_SECONDS = 0.05
@@ -206,7 +206,7 @@ def test_every_route_has_a_limit(strict: LiveApi) -> None:
         ("/adapters", kinds[1]): 500_000 + MEBIBYTE,
         **{("/datasets/{dataset_id}/files/{filename}", kind): 100_000 for kind in kinds},
     }
-    for path in create_app().openapi()["paths"]:
+    for path in read_document()["paths"]:
         for kind in kinds:
             max_bytes, _ = find_limits(path, Headers({"content-type": kind}), settings)
             assert max_bytes == large.get((path, kind), MEBIBYTE), (path, kind)

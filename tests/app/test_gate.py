@@ -14,9 +14,10 @@ from core.db.tables import ApiKey
 from core.domain.keys import hash_api_key, make_api_key
 from tests.app.conftest import LiveApi, make_settings
 from tests.app.factory import Worker, add_dataset, submit
+from tests.fixtures.document import read_document
 
 OPEN = {"/healthz", "/readyz"}
-DOCUMENT = create_app().openapi()
+DOCUMENT = read_document()
 ROUTES = [(method, path) for path, methods in DOCUMENT["paths"].items() for method in methods if path not in OPEN]
 
 

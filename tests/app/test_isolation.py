@@ -9,13 +9,13 @@ import pytest
 
 from app.auth.gate import is_open
 from app.auth.scopes import find_need
-from app.main import create_app
 from core.db.workers import see_worker
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import add_dataset
 from tests.app.world import World, build
+from tests.fixtures.document import read_document
 
-DOCUMENT = create_app().openapi()
+DOCUMENT = read_document()
 ROUTES = [
     (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods if not is_open(path)
 ]

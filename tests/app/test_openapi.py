@@ -9,11 +9,11 @@ import jsonschema
 import pydantic
 import pytest
 
-from app.main import create_app
 from app.problems import MEDIA_TYPE
 from tests.app.conftest import LiveApi
+from tests.fixtures.document import read_document
 
-DOCUMENT = create_app().openapi()
+DOCUMENT = read_document()
 OPERATIONS = [
     (path, method, operation) for path, methods in DOCUMENT["paths"].items() for method, operation in methods.items()
 ]

@@ -8,12 +8,13 @@ from fastapi.routing import APIRoute
 
 from app.auth.gate import is_open
 from app.auth.scopes import NEEDS, Need, find_need
-from app.main import ROUTERS, create_app
+from app.main import ROUTERS
 from core.domain.keys import SCOPES
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import submit
+from tests.fixtures.document import read_document
 
-DOCUMENT = create_app().openapi()
+DOCUMENT = read_document()
 ROUTES = [
     (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods if not is_open(path)
 ]

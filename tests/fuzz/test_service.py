@@ -9,7 +9,7 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from app.main import create_app
+from tests.fixtures.document import read_document
 from tests.fixtures.running_api import RunningApi
 from tests.fuzz.conftest import Fuzz, Ids
 from tests.fuzz.world import build_world
@@ -18,9 +18,7 @@ SEED = int(os.environ.get("FUZZ_SEED", "1"))
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "220")
 MIN_CASES = 10_000
 
-OPERATIONS = {
-    f"{method.upper()} {path}" for path, methods in create_app().openapi()["paths"].items() for method in methods
-}
+OPERATIONS = {f"{method.upper()} {path}" for path, methods in read_document()["paths"].items() for method in methods}
 OPEN = {"GET /healthz", "GET /readyz"}
 
 

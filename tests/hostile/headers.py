@@ -1,5 +1,6 @@
 """Headers of .safetensors files that are broken or made to deceive: each must be refused, and why."""
 
+import functools
 import json
 import pickle
 import struct
@@ -28,6 +29,7 @@ def one(**parts: str) -> bytes:
     return file_of(f'{{"a":{entry(**parts)}}}')
 
 
+@functools.cache
 def list_headers() -> dict[str, bytes]:
     makers = (_lengths, _json, _doubles, _metadata, _entries, _types, _shapes, _places, _layouts, _masses)
     cases = [case for make in makers for case in make()]

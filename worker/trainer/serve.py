@@ -40,6 +40,7 @@ from worker.trainer.wire import (
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+gc.disable()  # imports make a million objects to be kept: looking through them meanwhile takes a second
 
 import torch
 
@@ -240,6 +241,7 @@ def main() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with reports
     device = torch.device(args.device)
     gc.freeze()  # a collection need not look at what the libraries brought: 0.3 s each time that a network is dropped
+    gc.enable()
     with lock_device(args.home, args.device, args.slot):
         inbox = Inbox(sys.stdin.buffer)
         trainer = Trainer(device, lines, inbox)
