@@ -15,7 +15,7 @@ from tests.acceptance.conftest import Atelier
 from tests.fixtures.service import ROOT
 
 PROMPT = "a large blip on a blue background"
-FEW_CLASS_PICTURES = {"prior_preservation": {"num_images": 8}}
+FEW_CLASS_PICTURES = {"prior_preservation": {"num_images": 8, "batch_size": 4}}
 
 
 def upload_blip(atelier: Atelier) -> str:
@@ -45,9 +45,9 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
         "model": "tiny",
         "dataset": dataset_id,
         "trigger": "blip",
-        "steps": 12,
-        "samples": {"every": 6, "num_steps": 10},
-        "validation": {"every": 6},
+        "steps": 8,
+        "samples": {"every": 4, "num_steps": 10},
+        "validation": {"every": 4},
         "loss": FEW_CLASS_PICTURES,
     }
     plan = atelier.http.post("/jobs", params={"dry_run": True}, json=body).raise_for_status().json()
@@ -55,7 +55,7 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
     assert answer.status_code == 201, answer.text
     job = atelier.wait_for_job(answer.json()["id"])
     assert job["status"] == "succeeded", job["error"]
-    assert job["progress"]["step"] == 12  # type: ignore[index]
+    assert job["progress"]["step"] == 8  # type: ignore[index]
     events = atelier.http.get(f"/jobs/{job['id']}/events", params={"limit": 100}).raise_for_status().json()["data"]
     phases = [event["data"]["phase"] for event in events if event["type"] == "job.phase"]
     assert phases[:5] == ["caching", *["sampling", "training"] * 2]
@@ -78,16 +78,16 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
     result = job["result"]
     assert isinstance(result, dict)
     taken = result["metrics"]["step"]
-    assert [row["step"] for row in samples] == sorted({0, 6, 12, taken})
+    assert [row["step"] for row in samples] == sorted({0, 4, 8, taken})
     assert result["samples"]["step"] == taken and f"step {taken}" in result["note"].replace("last step, ", "step ")
     assert result["metrics"]["retention"] > 0.5
     assert all(tool["loads"] for proof in result["proofs"].values() for tool in proof["tools"] if tool["required"])
     assert all(proof["images_match"] for proof in result["proofs"].values())
-    grid = atelier.http.get(f"/jobs/{job['id']}/samples/12/grid.png").raise_for_status()
+    grid = atelier.http.get(f"/jobs/{job['id']}/samples/8/grid.png").raise_for_status()
     with Image.open(io.BytesIO(grid.content)) as picture:
         assert picture.width > 2 * 64
     metrics = atelier.http.get(f"/jobs/{job['id']}/metrics").raise_for_status().json()["data"]
-    assert [row["step"] for row in metrics] == list(range(1, 13))
+    assert [row["step"] for row in metrics] == list(range(1, 9))
     assert sum(row["validation_loss"] is not None for row in metrics) == 2
     events = [row["type"] for row in atelier.http.get(f"/jobs/{job['id']}/events").raise_for_status().json()["data"]]
     assert events[0] == "job.queued" and events[-1] == "job.succeeded"

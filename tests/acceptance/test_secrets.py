@@ -102,7 +102,7 @@ def plant_jobs(atelier: Atelier, dataset: str, canaries: Canaries) -> None:
         "model": "tiny", "dataset": dataset, "steps": 2, "trigger": canaries.plant("trigger"),
         "name": canaries.plant("job"), "samples": {"prompts": [canaries.plant("prompt")]},
         "webhook": {"url": address, "secret": secret}, "evaluation": "off",
-        "loss": {"prior_preservation": {"num_images": 2}},
+        "loss": {"prior_preservation": {"num_images": 2, "batch_size": 2}},
     }  # fmt: skip
     headers = {"Idempotency-Key": canaries.plant("idempotency key")}
     for more in ({}, {"optimizer": {"learning_rate": 1e4}, "steps": 8}):
