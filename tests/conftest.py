@@ -24,5 +24,12 @@ def _collect_only_what_tests_make() -> None:
     gc.enable()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _keep_what_tests_read() -> None:
+    """As above, for the tables and modules that the tests of other files have read since."""
+    gc.collect()
+    gc.freeze()
+
+
 settings.register_profile("untimed", deadline=None)  # a loaded machine is no bug
 settings.load_profile("untimed")
