@@ -26,12 +26,13 @@ from worker import runner
 __all__ = ["house"]
 
 SAMPLELESS = {"samples": {"prompts": []}}
+SHORTER = {**LONG, "steps": 160}
 
 
 @pytest.fixture(scope="module")
 def undisturbed(house: House) -> dict[str, str]:
     """The adapters of the long job, run without a stop."""
-    job_id = house.submit(**{**LONG, "steps": 240})
+    job_id = house.submit(**SHORTER)
     assert house.run()
     return house.adapters(job_id)
 
@@ -77,9 +78,9 @@ def test_nothing_due_is_nothing_done(house: House) -> None:
 
 @pytest.mark.slow
 def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict[str, str]) -> None:
-    job_id = house.submit(**{**LONG, "steps": 240})
+    job_id = house.submit(**SHORTER)
     with house.running():
-        house.wait_for_step(job_id, 100)
+        house.wait_for_step(job_id, 60)
         os.kill(house.trainer_pid, signal.SIGKILL)
     job = house.job(job_id)
     assert (job.status, job.attempt, job.failures) == (JobStatus.QUEUED, 1, 1)
@@ -92,9 +93,9 @@ def test_a_killed_trainer_costs_nothing_but_time(house: House, undisturbed: dict
 
 @pytest.mark.slow
 def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undisturbed: dict[str, str]) -> None:
-    job_id = house.submit(**{**LONG, "steps": 240})
+    job_id = house.submit(**SHORTER)
     with house.running():
-        house.wait_for_step(job_id, 130)
+        house.wait_for_step(job_id, 90)
         os.kill(house.trainer_pid, signal.SIGKILL)
     with house.sessions() as session:
         newest, older = claims.newest_checkpoints(session, job_id)
@@ -110,7 +111,7 @@ def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undis
 def test_a_pause_gives_the_device_back_and_a_resume_ends_in_the_same_bytes(
     house: House, undisturbed: dict[str, str]
 ) -> None:
-    job_id = house.submit(**{**LONG, "steps": 240})
+    job_id = house.submit(**SHORTER)
     with house.running():
         house.wait_for_step(job_id, 50)
         house.ask(jobs.pause_job, job_id)

@@ -222,6 +222,7 @@ def run(
 ) -> Callable[[dict[str, Any]], Outcome]:
     folder, info = random_base
     manifest, files = write_pictures(tmp_path_factory.mktemp("pictures"), [(64, 64)] * 3 + [(96, 64)], masked=2)
+    cache = tmp_path_factory.mktemp("cache")
     made: dict[str, Outcome] = {}
 
     def run_once(spec: dict[str, Any]) -> Outcome:
@@ -231,7 +232,7 @@ def run(
             runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
             base = load_base("sd1", folder, torch.device("cpu"), runtime.dtype)
             seen = RecordingObserver()
-            result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"))
+            result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"), cache_folder=cache)
             made[key] = Outcome(plan, runtime, result, seen)
         return made[key]
 
