@@ -149,9 +149,9 @@ def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
         with reporter.following(job) as hear, closing(client.watch(job.id)) as updates:
             for update in updates:
                 hear(update)
-            ended = client.get_job(job.id)
-            hear(ended)  # the stream ends with the last event, whatever progress came with it
-        return ended
+                if isinstance(update, Job):
+                    job = update
+        return job
     except KeyboardInterrupt:
         raise JobStopped(job.id) from None
 

@@ -45,6 +45,8 @@ from client.watching import Update, watch_job
 Result = TypeVar("Result")
 
 POLL_SECONDS = 0.5
+RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Together what a service takes to start again."""
 UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
 """The answer to an upload comes after the service has stored the whole body."""
 
@@ -154,7 +156,7 @@ class AtelierClient:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/resume", Job)
 
     def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
-        """Every event once and in order, and the job's progress between them, until the job has ended."""
+        """Every event once and in order, the job's progress between them, and last the job as it ended."""
         return watch_job(self._transport, job_id, after)
 
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
@@ -299,7 +301,7 @@ class AtelierClient:
 
 def _retry(call: Callable[[], Result]) -> Result:
     """Repeats what can be repeated without harm, when the connection or a part of the service failed."""
-    for pause_seconds in (0.5, 1.0, 2.0):
+    for pause_seconds in RETRY_PAUSES_SECONDS:
         try:
             return call()
         except ClientError as error:

@@ -53,7 +53,7 @@ class Watch:
                 self.wait_after(error)
 
     def stream(self) -> Iterator[Update]:
-        """Until the job ends or the connection does."""
+        """Until the job's last event or the connection's end; then the job is asked for once."""
         with self.open_stream() as response:
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise NoStream
@@ -61,9 +61,9 @@ class Watch:
                 self.heard()
                 update = self.read(message)
                 if update is not None:
-                    yield from self.hand_out(update)
-                if self.ended:
-                    return
+                    yield self.note(update)
+                if isinstance(update, JobEvent) and update.is_final:
+                    break
         yield from self.poll()
 
     def open_stream(self) -> AbstractContextManager[httpx.Response]:
@@ -83,13 +83,14 @@ class Watch:
             raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
 
     def poll(self) -> Iterator[Update]:
-        """What is new now, by plain requests; then a pause."""
+        """What is new now, by plain requests; then a pause, unless the job has ended."""
         # The job first: once it has ended, its last event is there to be fetched.
         job = self.transport.get(f"/jobs/{self.job_id}", Job)
         for event in self.fetch_events():
-            yield from self.hand_out(event)
+            yield self.note(event)
         self.heard()
-        yield from self.hand_out(job)
+        self.ended = job.is_terminal
+        yield job
         if not self.ended:
             time.sleep(POLL_SECONDS)
 
@@ -102,13 +103,10 @@ class Watch:
             if not page.has_more:
                 return
 
-    def hand_out(self, update: Update) -> Iterator[Update]:
+    def note(self, update: Update) -> Update:
         if isinstance(update, JobEvent):
             self.last_id = update.id
-            self.ended = update.is_final
-        else:
-            self.ended = update.is_terminal
-        yield update
+        return update
 
     def heard(self) -> None:
         self.failures, self.silent_since = 0, None

@@ -53,8 +53,9 @@ def break_off(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 @pytest.mark.parametrize(("fault", "error"), [(flip_last_byte, DownloadDamaged), (break_off, ConnectionFailed)])
 def test_a_damaged_file_is_noticed_and_what_was_there_before_stays(
-    finished: ScriptedJob, tmp_path: Path, fault: object, error: type[Exception]
+    finished: ScriptedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: object, error: type[Exception]
 ) -> None:
+    monkeypatch.setattr("client.client.RETRY_PAUSES_SECONDS", (0.0, 0.0))
     assert callable(fault)
     target = tmp_path / "a.safetensors"
     target.write_bytes(b"older")

@@ -53,10 +53,12 @@ def test_a_running_job_is_followed_live(client: AtelierClient, running_api: Runn
     assert client.get_job(job.id).is_terminal
 
 
-def test_an_ended_job_is_told_whole(client: AtelierClient, running_api: RunningApi) -> None:
+def test_an_ended_job_is_told_whole_and_comes_last_itself(client: AtelierClient, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     job.run_to_the_end()
-    assert types_of(list(client.watch(job.id))) == WHOLE
+    updates = list(client.watch(job.id))
+    assert types_of(updates) == WHOLE
+    assert updates[-1] == client.get_job(job.id)
 
 
 def test_watching_goes_on_after_an_event(client: AtelierClient, running_api: RunningApi) -> None:
@@ -81,6 +83,10 @@ def test_a_killed_service_costs_no_event(own_api: RunningApi) -> None:
     assert types_of(got) == WHOLE
 
 
+def is_stream(request: httpx.Request) -> bool:
+    return "event-stream" in request.headers["accept"]
+
+
 def break_after_each_block(blocks: Iterator[bytes]) -> Iterator[bytes]:
     yield next(blocks)
     raise httpx.ReadError("the line broke")
@@ -91,7 +97,7 @@ def test_a_line_that_breaks_after_every_message_costs_none(running_api: RunningA
     job.run_to_the_end()
 
     def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        return change_body(response, break_after_each_block) if request.url.path.endswith("/events") else response
+        return change_body(response, break_after_each_block) if is_stream(request) else response
 
     with AtelierClient(running_api.url, running_api.api_key, transport=FaultyTransport(spoil)) as client:
         assert types_of(list(client.watch(job.id))) == WHOLE
@@ -131,7 +137,7 @@ def test_where_no_stream_gets_through_it_asks_again(running_api: RunningApi, mon
     job = ScriptedJob(running_api)
 
     def spoil(request: httpx.Request, response: httpx.Response) -> httpx.Response:
-        if "event-stream" not in request.headers["accept"]:
+        if not is_stream(request):
             return response
         response.close()
         return httpx.Response(200, headers={"content-type": "text/html"}, content=b"<html>")
