@@ -183,7 +183,10 @@ class JobOut(BaseModel):
     model: str
     dataset: str
     spec: dict[str, Any] = Field(description="As it was posted.")
-    plan: dict[str, Any] = Field(description="The spec with every open choice turned into a number.")
+    plan: dict[str, Any] = Field(
+        description="The spec with every open choice turned into a number; without the images, and the prompts that the "
+        "base's card has for class pictures and for scores."
+    )
     progress: Progress
     estimate: Estimate
     attempt: int

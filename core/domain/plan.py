@@ -224,7 +224,7 @@ def resolve(
         noise_offset=spec.loss.noise_offset,
         prior_prompts=prior_prompts if prior_num_images else (),
         prior_num_images=prior_num_images if prior_prompts else 0,
-        prior_batch_size=prior.batch_size or defaults.prior_batch_size,
+        prior_batch_size=(prior.batch_size or defaults.prior_batch_size) if prior_num_images else None,
         prior_weight=prior.weight or defaults.prior_weight,
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
@@ -392,4 +392,10 @@ def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
         raise InvalidSpec(
             f"Prior preservation needs a class_prompt: the model {plan.model} has no prompts of its own for it.",
             {"/loss/prior_preservation/class_prompt": ["needed for this model"]},
+        )
+    tuned = any(value is not None for value in (asked.class_prompt, asked.batch_size, asked.weight))
+    if asked.num_images is None and tuned and not plan.prior_num_images:
+        raise InvalidSpec(
+            f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own.",
+            {"/loss/prior_preservation/num_images": ["needed for this model"]},
         )

@@ -78,7 +78,7 @@ _SENTENCES: dict[TerminationReason, tuple[str, str]] = {
     ),
     TerminationReason.OUT_OF_MEMORY: (
         "The device ran out of memory",
-        "Set gradient_checkpointing to true, or lower batch_size or resolution.",
+        "Set gradient_checkpointing to true, or lower batch_size, loss.prior_preservation.batch_size or resolution.",
     ),
     TerminationReason.INFRASTRUCTURE: (
         "The workers failed too often",

@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from core.domain.plan import TrainPlan
 from worker.training.errors import BadInput
 from worker.training.formats import write_safetensors
-from worker.training.state import Best, State, Tensors
+from worker.training.state import HELD_OUT_MEASURE, Best, State, Tensors
 
 PLAIN = (bool, int, float, str, type(None))
 
@@ -47,6 +47,7 @@ def save_checkpoint(state: State, plan: TrainPlan, path: Path) -> None:
         "plan": plan_hash(plan),
         "step": state.step,
         "loss": state.loss,
+        "measure": HELD_OUT_MEASURE,
         "curve": state.curve,
         "lowest": state.lowest,
         "best": [state.best.step, state.best.loss] if state.best else None,
@@ -107,11 +108,12 @@ def _restore(state: State, facts: Mapping[str, Any], tensors: Mapping[str, torch
     if state.accelerator.scaler and facts["scaler"]:
         state.accelerator.scaler.load_state_dict(facts["scaler"])
     state.average = _moved(state, _under("average.", tensors)) or None
-    state.lowest = facts["lowest"]
-    state.curve = [(step, loss) for step, loss in facts["curve"]]
-    if facts["best"]:
-        step, loss = facts["best"]
-        state.best = Best(step, loss, _moved(state, _under("best.", tensors)))
+    if facts.get("measure") == HELD_OUT_MEASURE:
+        state.lowest = facts["lowest"]
+        state.curve = [(step, loss) for step, loss in facts["curve"]]
+        if facts["best"]:
+            step, loss = facts["best"]
+            state.best = Best(step, loss, _moved(state, _under("best.", tensors)))
     state.step, state.loss = facts["step"], facts["loss"]
 
 

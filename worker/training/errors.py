@@ -1,7 +1,7 @@
 """How a training can fail. The trainer maps each to a TerminationReason.
 
 TrainingError
-├── NanLoss        the loss is not finite: the spec's to mend
+├── NanLoss        a loss or a weight is not finite: the spec's to mend
 ├── BadInput       the base, the dataset or the spec cannot be used together
 └── BaseChanged    the frozen base's weights moved: a bug of ours, never to be shipped over
 """
@@ -12,8 +12,8 @@ class TrainingError(Exception):
 
 
 class NanLoss(TrainingError):
-    def __init__(self, step: int, learning_rate: float) -> None:
-        super().__init__(f"The loss is not a finite number at step {step} (learning rate {learning_rate:g})")
+    def __init__(self, step: int, learning_rate: float, what: str = "loss") -> None:
+        super().__init__(f"The {what} is not a finite number at step {step} (learning rate {learning_rate:g})")
 
 
 class BadInput(TrainingError):

@@ -151,7 +151,7 @@ class Run:
                 loss += plan.prior_weight * self.keep(number)
             total += loss / plan.gradient_accumulation
         if not math.isfinite(total):
-            raise NanLoss(state.step + 1, state.schedule.get_last_lr()[0])
+            raise self.diverged("loss", state.step + 1)
         self.accelerator.clip_grad_norm_(list(state.params.values()), plan.max_grad_norm)
         state.optimizer.step()
         state.optimizer.zero_grad()
@@ -160,6 +160,9 @@ class Run:
         if plan.ema is not None:
             state.update_average(plan.ema)
         return total
+
+    def diverged(self, what: str, step: int) -> NanLoss:
+        return NanLoss(step, self.state.schedule.get_last_lr()[0], what)
 
     def learn(self, number: int) -> float:
         """Adds the gradient of micro-batch ``number``; returns its loss."""
@@ -221,6 +224,8 @@ class Run:
     def look_again(self) -> None:
         """At the first step of this attempt: it may have been stopped before that was looked at, or right in it. Then
         the checkpoint does not know the held-out loss of its own step, and no later one takes the last one's place."""
+        if self.state.step > 0 and self.plan.held_out_images and not self.state.curve:
+            self.validate(0)  # the checkpoint is of a version that measured something else
         known = len(self.state.curve)
         self.look()
         if self.state.step > 0 and len(self.state.curve) > known and self.checkpoint_is_due():
@@ -229,19 +234,21 @@ class Run:
     def look(self) -> None:
         step, seen = self.state.step, [step for step, _ in self.state.curve]
         if (step == 0 or step in self.plan.validation_steps) and self.plan.held_out_images and step not in seen:
-            self.validate()
+            self.validate(step)
         if step in self.plan.sample_steps:
             self.draw_samples()
         if not self.is_over():
             self.observer.phase(Phase.TRAINING)
 
-    def validate(self) -> None:
+    def validate(self, step: int) -> None:
         """At step 0 the base's own, whatever adapter the run began with."""
-        own = silenced(self.networks) if self.state.step == 0 else nullcontext()
+        own = silenced(self.networks) if step == 0 else nullcontext()
         with self.showing(), own, torch.no_grad():
             told = self.encode(self.held_out.texts)
             losses = self.held_out.measure(told, self.device, self.observer)
-        self.state.judge(losses)
+        if not all(map(math.isfinite, losses)):
+            raise self.diverged("held-out loss", step)
+        self.state.judge(step, losses)
         self.observer.validated(*self.state.curve[-1])
 
     def draw_base_samples(self) -> None:
@@ -287,6 +294,8 @@ class Run:
         """Promotes the best weights, measures them, and writes their files."""
         state, plan, num_steps = self.state, self.plan, self.state.step
         self.promoted = promoted = state.promote()
+        if not all(param.isfinite().all() for param in state.params.values()):
+            raise self.diverged("norm of the weights", promoted)
         if plan.sample_prompts and promoted not in plan.sample_steps:
             self.draw_samples()
         with self.showing():

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ import torch
 from accelerate import Accelerator
 
 Tensors = dict[str, torch.Tensor]
+HELD_OUT_MEASURE = "latents without noise, one loss a picture"
+"""What ``curve`` and ``lowest`` count: a checkpoint's are of no use where it says another."""
 QUANTILES_OF_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
@@ -69,21 +72,21 @@ class State:
         for name, param in self.params.items():
             param.copy_(weights[name])
 
-    def judge(self, losses: list[float]) -> None:
-        """Takes the held-out losses of this step into account, picture by picture.
+    def judge(self, step: int, losses: list[float]) -> None:
+        """Takes held-out losses into account, picture by picture: of these weights, or at step 0 the base's.
 
         The best is the latest that the pictures do not tell to be worse than the lowest. A few pictures' loss is flat
         and noisy long before the adapter draws well: its mere minimum is often one of the first evaluations. While it
         is not below the base's it says nothing, and there is no best.
         """
         loss = statistics.fmean(losses)
-        self.curve.append((self.step, loss))
-        if self.step == 0:
+        self.curve.append((step, loss))
+        if step == 0:
             return
         if self.lowest is None or loss < statistics.fmean(self.lowest):
             self.lowest = losses
         if loss < self.curve[0][1] and not is_worse(losses, self.lowest):
-            self.best = Best(self.step, loss, {name: tensor.clone() for name, tensor in self.weights().items()})
+            self.best = Best(step, loss, {name: tensor.clone() for name, tensor in self.weights().items()})
 
     def promote(self) -> int:
         """Puts the best weights in place, for good, or the last where there is no best; returns their step."""
@@ -107,12 +110,18 @@ class State:
 
 
 def is_worse(losses: list[float], lowest: list[float]) -> bool:
-    """By a paired t-test over the pictures, one-sided at 5 %. One picture alone tells nothing."""
-    differences = [loss - low for loss, low in zip(losses, lowest, strict=True)]
+    """By a paired t-test over the pictures, one-sided at 5 %, of the losses' logarithms: a picture that is hard to
+    predict has a high loss, and differences in its measure. One picture alone tells nothing."""
+    differences = [_log(loss) - _log(low) for loss, low in zip(losses, lowest, strict=True)]
     if len(differences) < 2 or not any(differences):
         return False
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     return statistics.fmean(differences) > quantile_of_t(len(differences) - 1) * error
+
+
+def _log(loss: float) -> float:
+    """A picture that its mask hides has no loss."""
+    return math.log(max(loss, sys.float_info.min))
 
 
 def quantile_of_t(freedom: int) -> float:

@@ -143,6 +143,13 @@ def test_prior_preservation_needs_a_prompt_from_the_spec_or_the_model() -> None:
     assert plan(loss={"prior_preservation": {"num_images": 0, "class_prompt": "a toy"}}).prior_prompts == ()
 
 
+@pytest.mark.parametrize("field", [{"class_prompt": "a toy"}, {"weight": 2.0}, {"batch_size": 4}])
+def test_what_tunes_prior_preservation_needs_class_pictures(field: dict[str, object]) -> None:
+    with pytest.raises(InvalidSpec, match="num_images"):
+        plan(loss={"prior_preservation": field})
+    assert plan(loss={"prior_preservation": {**field, "num_images": 0}}).prior_batch_size is None, "it is off"
+
+
 def test_null_is_the_same_as_absent_at_every_level() -> None:
     assert plan(loss={"prior_preservation": None, "type": None}, seed=None) == plan()
 

@@ -68,6 +68,24 @@ def test_everything_that_moved_is_in_the_checkpoint(bench: Bench, tmp_path: Path
         assert same(restored[name], value), f"{name} is not what it was: see worker/training/checkpoint.py"
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_held_out_losses_of_another_measure_are_taken_anew(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The base's own too, under the weights that the checkpoint has."""
+    spec = {"precision": "fp32", "samples": {"prompts": []}, "evaluation": "off"}
+    plan, first = bench.plan(steps=6, validation={"fraction": 0.3, "every": 3}, **spec), RecordingObserver()
+    whole = bench.run(tmp_path / "first", plan, first).outcome.held_out_losses
+    monkeypatch.setattr("worker.training.checkpoint.HELD_OUT_MEASURE", "another")
+    halting = Halting()
+    with pytest.raises(Stopped):
+        bench.run(tmp_path / "second", plan, halting)
+    monkeypatch.undo()
+    again = bench.run(tmp_path / "third", plan, resume_from=halting.checkpoints[-1][1]).outcome.held_out_losses
+    assert [step for step, _ in whole] == [0, 3, 6]
+    assert again == (whole[0], whole[2]), "step 3 was before the checkpoint"
+
+
 def test_nothing_moves_outside_of_the_state(bench: Bench, tmp_path: Path, runs: list[Run]) -> None:
     with pytest.raises(Stopped):
         bench.run(tmp_path, bench.plan(**EVERYTHING))

@@ -25,6 +25,7 @@ from worker.training.families.protocol import Base
 from worker.training.formats import hash_weights
 from worker.training.loop import train
 from worker.training.observer import RecordingObserver, StepReport, Stop, Stopped
+from worker.training.state import State
 
 CPU = torch.device("cpu")
 
@@ -162,6 +163,22 @@ def test_a_diverging_run_fails_with_what_to_do(bench: Bench, tmp_path: Path) -> 
         bench.run(tmp_path, plan)
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_weights_that_are_no_numbers_are_never_exported(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step's loss was taken before its weights moved."""
+    promote = State.promote
+
+    def spoil(state: State) -> int:
+        next(iter(state.params.values())).data.fill_(float("nan"))
+        return promote(state)
+
+    monkeypatch.setattr(State, "promote", spoil)
+    with pytest.raises(NanLoss, match="weights is not a finite number at step 1"):
+        bench.run(tmp_path, bench.plan(steps=1, validation={"fraction": 0}, samples={"prompts": []}))
+
+
 def test_a_missing_picture_is_bad_input(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(steps=1)
     lacking = Bench(bench.folder, bench.info, bench.manifest, {})
@@ -217,6 +234,13 @@ def test_memory_is_saved_once_and_only_where_it_can_be(bench: Bench) -> None:
     assert lighter is not None and lighter[0].gradient_checkpointing
     assert lighten(lighter[0], plan) is None
     assert lighten(bench.runtime(plan), plan_without(plan)) is None, "nothing is left to try"
+
+
+def test_class_pictures_are_taken_one_at_a_time_too(bench: Bench) -> None:
+    prior = {"class_prompt": "a cat", "num_images": 4, "batch_size": 4}
+    plan = plan_without(bench.plan(steps=1, batch_size=1, loss={"prior_preservation": prior}))
+    lighter = lighten(bench.runtime(plan), plan)
+    assert lighter is not None and lighter[0].samples_per_pass == 1
 
 
 def test_what_torch_says_on_a_cpu_without_memory_is_understood() -> None:

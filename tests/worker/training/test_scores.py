@@ -1,5 +1,6 @@
 """The scores: what they call nothing, all, and something in between; and the held-out loss that never jumps."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from diffusers import DDPMScheduler
 from PIL import Image, ImageDraw
 
 from core.domain.estimate import NUM_CONCEPT_PICTURES
@@ -15,6 +17,7 @@ from core.model_folders import BUNDLED
 from scripts.glyphs import HELD_OUT, caption, draw_set, find_font
 from tests.fixtures.bench import CPU, Bench
 from worker.training.data import fill_cache
+from worker.training.errors import NanLoss
 from worker.training.families import load_base
 from worker.training.families.protocol import Framing, Sampling
 from worker.training.observer import RecordingObserver
@@ -114,13 +117,39 @@ def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) ->
     assert seen.units == 2 * len(held_out.texts)
 
 
+def test_a_held_out_loss_is_of_the_picture(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told that there is no noise, at alpha-bar a, the picture is off by sqrt((1 - a) / a) times the noise."""
+    plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
+    base = bench.load(bench.runtime(plan))
+    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
+    held_out = HeldOut(base, plan, cache)
+    monkeypatch.setattr(base, "predict", lambda noisy, timesteps, told: torch.zeros_like(noisy))
+    losses = held_out.measure([cache.conditioning[text] for text in held_out.texts], CPU, RecordingObserver())
+    middles = torch.tensor([62, 187, 312, 437, 562, 687, 812, 937])
+    left = DDPMScheduler.from_pretrained(bench.folder, subfolder="scheduler").alphas_cumprod[middles]
+    assert losses == pytest.approx([((1 - left) / left).mean().item()] * len(losses), rel=0.2)
+
+
+def test_a_held_out_loss_that_is_no_number_ends_the_run(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HeldOut, "measure", lambda self, *_: [math.nan] * len(self.texts))
+    with pytest.raises(NanLoss, match="held-out loss is not a finite number at step 0"):
+        bench.run(tmp_path, bench.plan(steps=1, validation={"fraction": 0.3}))
+
+
 @pytest.mark.parametrize(
     ("losses", "worse"),
-    [([1.0, 2.0, 3.0], False), ([1.2, 2.0, 3.1], False), ([1.2, 2.1, 3.2], True), ([0.5, 1.5, 2.5], False)],
+    [([1.0, 2.0, 3.0], False), ([1.2, 2.1, 3.2], False), ([1.1, 2.3, 3.4], True), ([0.5, 1.5, 2.5], False)],
 )
 def test_worse_is_what_the_pictures_agree_about(losses: list[float], worse: bool) -> None:
-    """t is 1.73 and 5 in the second and the third, and has to be 2.92."""
+    """t is 2.34 and 9.2 in the second and the third, and has to be 2.92."""
     assert is_worse(losses, [1.0, 2.0, 3.0]) == worse
+
+
+def test_pictures_agree_whatever_each_ones_loss() -> None:
+    assert is_worse([0.11, 0.33], [0.1, 0.3])
+    assert not is_worse([0.0, 0.33], [0.0, 0.3]), "of one that its mask hides nothing is known"
 
 
 def test_one_picture_tells_nothing() -> None:
@@ -139,7 +168,7 @@ def judged(*rows: list[float]) -> State:
     for step, losses in enumerate(rows):
         state.step = step
         weight.data.fill_(step)
-        state.judge(losses)
+        state.judge(step, losses)
     return state
 
 
