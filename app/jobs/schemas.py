@@ -184,8 +184,8 @@ class JobOut(BaseModel):
     dataset: str
     spec: dict[str, Any] = Field(description="As it was posted.")
     plan: dict[str, Any] = Field(
-        description="The spec with every open choice turned into a number; without the images, and the prompts that the "
-        "base's card has for class pictures and for scores."
+        description="The spec with every open choice turned into a number; without the images, and without the prompts "
+        "that the base's card has for class pictures and for scores."
     )
     progress: Progress
     estimate: Estimate
