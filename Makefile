@@ -12,6 +12,9 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# pip compiles one file after the other, a minute on one core. What does not compile is for other versions of Python.
+PIP_INSTALL := $(PIP) install --quiet --no-compile
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST_FLAGS ?= -n 4 --dist worksteal
 
 # The first Python of at least 3.11; `make PYTHON=/path/to/python install` chooses another.
@@ -69,14 +72,16 @@ $(BIN)/python:
 # the libraries that this build names.
 $(VENV)/.installed: pyproject.toml requirements/local.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time this takes some minutes"
-	@$(PIP) install --quiet --require-hashes --no-deps -r requirements/local.txt || { $(explain-failure); exit 1; }
-	@$(PIP) install --quiet $(TORCH) || { $(explain-failure); exit 1; }
-	@$(PIP) install --quiet --no-deps -e .
+	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/local.txt || { $(explain-failure); exit 1; }
+	@$(PIP_INSTALL) $(TORCH) || { $(explain-failure); exit 1; }
+	@$(PIP_INSTALL) --no-deps -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-tests: requirements/tests.txt $(VENV)/.installed
 	@echo "Installing what the tests need into $(VENV)"
-	@$(PIP) install --quiet --require-hashes --no-deps -r requirements/tests.txt || { $(explain-failure); exit 1; }
+	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/tests.txt || { $(explain-failure); exit 1; }
+	@$(COMPILE)
 	@touch $@
 
 # requirements/ anew, after the dependencies in pyproject.toml have changed; LOCK_FLAGS=--upgrade takes the newest.
