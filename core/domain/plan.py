@@ -393,9 +393,7 @@ def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
             f"Prior preservation needs a class_prompt: the model {plan.model} has no prompts of its own for it.",
             {"/loss/prior_preservation/class_prompt": ["needed for this model"]},
         )
-    tuned = any(value is not None for value in (asked.class_prompt, asked.batch_size, asked.weight))
+    tuned = asked.class_prompt or asked.batch_size or asked.weight
     if asked.num_images is None and tuned and not plan.prior_num_images:
-        raise InvalidSpec(
-            f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own.",
-            {"/loss/prior_preservation/num_images": ["needed for this model"]},
-        )
+        detail = f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own."
+        raise InvalidSpec(detail, {"/loss/prior_preservation/num_images": ["needed for this model"]})
