@@ -8,8 +8,11 @@ import httpx
 import jsonschema
 import pydantic
 import pytest
+from fastapi.routing import APIRoute
 
+from app.main import ROUTERS
 from app.problems import MEDIA_TYPE
+from app.validation import list_query
 from tests.app.conftest import LiveApi
 from tests.fixtures.document import read_document
 
@@ -166,3 +169,13 @@ def test_metrics_continue_after_a_step(api: LiveApi) -> None:
     for after in ("", "x", "-1", "1.5", "100001"):
         answer = api.client.get(f"/jobs/job_none/metrics?after={after}")
         assert (answer.status_code, list(answer.json()["errors"])) == (422, ["/query/after"])
+
+
+def test_the_querys_parameters_are_those_that_requests_are_held_against() -> None:
+    routes = [route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)]
+    known = {
+        (route.path_format, method.lower()): list_query(route.dependant) for route in routes for method in route.methods
+    }
+    for path, method, operation in OPERATIONS:
+        told = {place["name"] for place in operation.get("parameters", ()) if place["in"] == "query"}
+        assert known[path, method] == told, f"{method} {path}"
