@@ -15,8 +15,10 @@ from app.database import Database, acting
 from core.db.access import Actor, act_for, present
 from core.db.tables import DEFAULT_TENANT, Base
 from core.domain.keys import hash_api_key
-from tests.app.conftest import LiveApi, as_tenant, with_scopes
+from tests.app.conftest import LiveApi, as_tenant, make_settings, serve, with_scopes
 from tests.app.world import World, build
+from tests.fixtures.database import fresh_database, in_database
+from tests.fixtures.servers import PostgresHandle, ValkeyHandle
 
 SHARED = {"models", "workers"}
 """Of nobody's: bases are for all, and of a worker only its own tenant learns which job it runs."""
@@ -53,15 +55,24 @@ class House:
             return session.execute(sa.text(f"SELECT count(*) FROM {table}")).scalar_one()
 
 
-@pytest.fixture
-def house(start_api: Callable[..., LiveApi]) -> Iterator[House]:
-    server = start_api()
-    with as_tenant(server) as first, as_tenant(server) as second:
-        worlds = []
-        for api in (first, second):
-            with with_scopes(api, "admin") as admin:
-                worlds.append(build(api, admin))
-        yield House(server, (first.tenant_id, second.tenant_id), (worlds[0], worlds[1]), first.api_key)
+@pytest.fixture(scope="module")
+def house(
+    postgres: PostgresHandle, template_database: str, valkey: ValkeyHandle, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[House]:
+    """One for all: whatever a test manages to change, it changes for the tenant that may."""
+    with fresh_database(postgres, template_database) as name:
+        home = tmp_path_factory.mktemp("house")
+        settings = make_settings(in_database(postgres.url_api, name), valkey.url, home)
+        with (
+            serve(settings, in_database(postgres.url_app, name)) as server,
+            as_tenant(server) as first,
+            as_tenant(server) as second,
+        ):
+            worlds = []
+            for api in (first, second):
+                with with_scopes(api, "admin") as admin:
+                    worlds.append(build(api, admin))
+            yield House(server, (first.tenant_id, second.tenant_id), (worlds[0], worlds[1]), first.api_key)
 
 
 def test_the_apis_role_owns_nothing_and_is_bound(house: House) -> None:

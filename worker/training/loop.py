@@ -121,6 +121,7 @@ class Run:
         set_checkpointing(self.base.denoiser.module, self.runtime)
 
     def steps(self) -> None:
+        self.set_mode(training=True)
         self.look_again()
         while not self.is_over():
             started = time.perf_counter()
@@ -141,8 +142,6 @@ class Run:
     def one_step(self) -> float:
         """One optimizer step over ``gradient_accumulation`` micro-batches; returns their mean loss."""
         plan, state, total = self.plan, self.state, 0.0
-        for network in self.networks:
-            network.module.train()
         for micro in range(plan.gradient_accumulation):
             number = state.step * plan.gradient_accumulation + micro
             seed_torch(plan.seed, number)  # dropout's masks are the only draws that torch itself makes
@@ -267,14 +266,19 @@ class Run:
     def showing(self) -> Iterator[None]:
         """Within it the networks answer with the weights that would be exported now. A stop leaves a checkpoint
         of the weights that are trained."""
-        for network in self.networks:
-            network.module.eval()
+        self.set_mode(training=False)
         try:
             with self.state.showing(self.state.weights()), self.runtime.autocast():
                 yield
         except Stopped:
             self.save_if_asked()
             raise
+        finally:
+            self.set_mode(training=True)
+
+    def set_mode(self, *, training: bool) -> None:
+        for network in self.networks:
+            network.module.train(training)
 
     def checkpoint_is_due(self) -> bool:
         if self.is_over():

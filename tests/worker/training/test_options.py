@@ -1,6 +1,7 @@
 """Every option of TrainingSpec, through real steps: what it changes. An option without effect is a bug, and a new
 option without a row here fails the first test."""
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from core.domain.spec import TrainingSpec
 from tests.fixtures.bases import make_plan, write_pictures
 from worker.training.device import Runtime, choose_runtime
 from worker.training.families import load_base
+from worker.training.families.protocol import Base
 from worker.training.loop import TrainResult, train
 from worker.training.observer import RecordingObserver
 
@@ -225,13 +227,17 @@ def run(
     cache = tmp_path_factory.mktemp("cache")
     made: dict[str, Outcome] = {}
 
+    @functools.cache
+    def load(dtype: torch.dtype) -> Base:
+        return load_base("sd1", folder, torch.device("cpu"), dtype)
+
     def run_once(spec: dict[str, Any]) -> Outcome:
         key = repr(sorted(spec.items(), key=lambda item: item[0]))
         if key not in made:
             plan = make_plan(manifest, info, **spec)
             runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
-            base = load_base("sd1", folder, torch.device("cpu"), runtime.dtype)
             seen = RecordingObserver()
+            base = load(runtime.dtype)  # warm, as in a trainer: each run leaves it as it was
             result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"), cache_folder=cache)
             made[key] = Outcome(plan, runtime, result, seen)
         return made[key]

@@ -28,16 +28,20 @@ PROBE = {"ab": (512, 64, 321, 513)}
 """Of the fixtures' vocabulary."""
 
 
+Pipelines = dict[Family, Any]
+
+
 class Bench:
     """A models directory with the fixtures' vocabulary in it, and layouts of the tiny size."""
 
-    def __init__(self, home: Path) -> None:
-        self.home, self.models, self.configs = home, home / "models", home / "configs"
+    def __init__(self, home: Path, configs: Path, pipelines: Pipelines) -> None:
+        self.home, self.models, self.configs, self.pipelines = home, home / "models", configs, pipelines
         self.models.mkdir()
-        self.pipelines: dict[Family, Any] = {}
-        for family in FAMILIES:
-            self.pipelines[family] = make_random_pipeline(home / f"words-{family}", "epsilon", family)
-            write_configs(self.configs / family, self.pipelines[family])
+
+    def remake(self, family: Family) -> Any:
+        """A pipeline of this test's own, to be changed."""
+        self.pipelines[family] = make_random_pipeline(self.home / f"words-{family}", "epsilon", family)
+        return self.pipelines[family]
 
     def add_vocabulary(self) -> None:
         write_tokenizer(self.models / "clip")
@@ -62,9 +66,19 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
+@pytest.fixture(scope="module")
+def layouts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pipelines]:
+    folder = tmp_path_factory.mktemp("layouts")
+    pipelines = {family: make_random_pipeline(folder / f"words-{family}", "epsilon", family) for family in FAMILIES}
+    for family, pipeline in pipelines.items():
+        write_configs(folder / family, pipeline)
+    return folder, pipelines
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path, layouts: tuple[Path, Pipelines]) -> Bench:
+    configs, pipelines = layouts
+    return Bench(tmp_path, configs, dict(pipelines))
 
 
 @pytest.fixture
@@ -124,7 +138,7 @@ def test_a_converted_base_encodes_and_predicts_as_the_original(bench: Bench, fam
 
 def test_the_files_precision_is_kept(bench: Bench) -> None:
     bench.add_vocabulary()
-    pipeline = bench.pipelines["sd1"]
+    pipeline = bench.remake("sd1")
     pipeline.unet.half()
     pipeline.text_encoder.to(torch.bfloat16)
     bench.write("sd1")
@@ -290,7 +304,7 @@ def test_other_sizes_are_refused(bench: Bench) -> None:
 
 def test_eight_bits_are_refused(bench: Bench) -> None:
     bench.add_vocabulary()
-    bench.pipelines["sd1"].unet.to(torch.float8_e4m3fn)
+    bench.remake("sd1").unet.to(torch.float8_e4m3fn)
     bench.write("sd1")
     refusal = bench.prepare("model.safetensors").refusal
     assert refusal is not None and "F8_E4M3" in refusal

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def _read_header(path: Path) -> Header:
         return read_header(file.read(HEAD_BYTES), path.stat().st_size)
 
 
+@lru_cache(maxsize=10_000)  # a file's keys are asked for some forty times
 def split_key(key: str) -> tuple[str, str]:
     """A key's name of the layer and of the tensor; what is not known is cut at the first dot, as kohya's tools do."""
     for suffix in _LONGEST_FIRST:

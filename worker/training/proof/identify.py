@@ -1,6 +1,7 @@
 """What an adapter's file is, found from its keys and shapes alone, and whether it fits a base."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -120,15 +121,19 @@ def check_fits(file: AdapterFile, base: BaseLayers) -> str | None:
         if suffix not in SUFFIXES:
             return f"what {suffix} of {name} is, is not known"
         grouped.setdefault(name, {})[SUFFIXES[suffix]] = shape
-    return next((reason for name in grouped if (reason := _misfit(name, grouped[name], base, layers))), None)
+    holders = Counter(layers.values())
+    for name, group in grouped.items():
+        place = layers[name]
+        if reason := _misfit(name, group, base.shapes[place]):
+            return reason
+        if holders[place] > 1:
+            return f"two names of the file lie on one layer, {place.part}.{place.path}"
+    return None
 
 
-def _misfit(name: str, shape: dict[str, Shape], base: BaseLayers, layers: Mapping[str, Layer]) -> str | None:
-    layer = base.shapes[layers[name]]
+def _misfit(name: str, shape: dict[str, Shape], layer: Shape) -> str | None:
     if missing := [half for half in ("down", "up") if half not in shape]:
         return f"{name} has no lora_{missing[0]} weight"
     if not fits(shape, layer, strict=False):
         return f"{name}: {shape['down']} and {shape['up']} do not fit the base's layer of {layer}"
-    if [other for other, place in layers.items() if place == layers[name]] != [name]:
-        return f"two names of the file lie on one layer, {layers[name].part}.{layers[name].path}"
     return None
