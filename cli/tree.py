@@ -1,5 +1,6 @@
 """The processes of `atelier up`, in the stages in which they start."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -120,8 +121,13 @@ def _train_worker(slot: int, device: str, env: Mapping[str, str]) -> Service:
 def is_ready(url: str) -> bool:
     """Whether the API says that it, its database, its broker and its storage answer."""
     try:
-        # No proxy of the environment's: this is the machine itself.
-        with httpx.Client(trust_env=False, timeout=2) as client:
-            return client.get(f"{url}/readyz").status_code == httpx.codes.OK
+        return open_local_client().get(f"{url}/readyz", timeout=2).status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False
+
+
+@functools.cache
+def open_local_client() -> httpx.Client:
+    """Without the environment's proxies: this is the machine itself. One for all calls, for each reads every
+    certificate that the machine trusts. A connection is for one call: the server may not be the same at the next."""
+    return httpx.Client(trust_env=False, headers={"Connection": "close"})

@@ -17,7 +17,7 @@ from cli.errors import UsageError
 from cli.home import DEFAULT_HOME, Home, ensure_admin_key, lock_home, open_home
 from cli.ports import probe_port
 from cli.supervisor.supervisor import run_tree
-from cli.tree import TreePlan, build_tree
+from cli.tree import TreePlan, build_tree, open_local_client
 
 ALLOW_HTTP_VARIABLE = "ATELIER_ALLOW_HTTP"
 
@@ -105,10 +105,10 @@ def _welcome(home: Home, plan: TreePlan) -> None:
 def make_login_link(url: str, api_key: str) -> str:
     """With a token that the dashboard takes once; without one, and a warning, when the API gives none."""
     try:
-        with httpx.Client(trust_env=False, timeout=30) as client:
-            answer = client.post(f"{url}/ui/tokens", headers={"Authorization": f"Bearer {api_key}"})
-            answer.raise_for_status()
-            return f"{url}/ui/login?token={answer.json()['token']}"
+        headers = {"Authorization": f"Bearer {api_key}"}
+        answer = open_local_client().post(f"{url}/ui/tokens", headers=headers, timeout=30)
+        answer.raise_for_status()
+        return f"{url}/ui/login?token={answer.json()['token']}"
     except (httpx.HTTPError, ValueError, KeyError) as error:
         log.warning("no login link: %s", error)
         return f"{url}/ui"

@@ -145,7 +145,7 @@ def be_deterministic(runtime: Runtime) -> None:
     twentieth of a small step, and resumed runs would not end in the same bytes if there were such code."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as documented
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.set_num_threads(runtime.cpu_threads)
