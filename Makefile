@@ -12,8 +12,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# pip compiles one file after the other, and all of them: a minute on one core. What hardly anything here imports is
-# compiled when it is imported. What does not compile is for other versions of Python.
+# pip compiles one file after the other, and all of them: a minute on one core. Of the largest folders hardly a part is
+# imported, which is compiled then. What does not compile is for other versions of Python.
 PIP_INSTALL := $(PIP) install --quiet --no-compile
 COMPILE := $(BIN)/python -m compileall -qq -j 0 -x '/(transformers/models|diffusers/pipelines|pip|networkx|tests)/' $(VENV)/lib || true
 PYTEST_FLAGS ?= -n 4 --dist worksteal

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from core.domain.errors import Unavailable
 from core.storage import Storage, StorageError
 
 logger = logging.getLogger(__name__)
@@ -24,3 +25,9 @@ async def remove_keys(storage: Storage, keys: Iterable[str]) -> None:
             await asyncio.to_thread(storage.delete, key)
         except StorageError as error:
             logger.warning("%s was not deleted from storage: %s", key, error)
+
+
+def is_undone(error: BaseException) -> bool:
+    """Whether a transaction that ended so has left nothing for certain. Where a request was cut off or the database did
+    not answer, the row may be there all the same; if it is not, its files are collected like all that no row names."""
+    return isinstance(error, Exception) and not isinstance(error, Unavailable)

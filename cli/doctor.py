@@ -19,6 +19,7 @@ from cli.embedded.binaries import find_postgres, find_valkey
 from cli.embedded.place import Place
 from cli.errors import CommandError
 from cli.home import DEFAULT_HOME
+from cli.reporting import printable
 
 MIN_FREE_BYTES = 2 * 1024**3
 TIMEOUT_SECONDS = 5
@@ -46,7 +47,7 @@ def doctor(
     findings = examine(home.expanduser().resolve())
     table = Table("part", "", Column("found", overflow="fold"), box=None)
     for finding in findings:
-        table.add_row(finding.part, "ok" if finding.is_fine else "[red]problem[/red]", finding.detail)
+        table.add_row(finding.part, "ok" if finding.is_fine else "[red]problem[/red]", printable(finding.detail))
     Console().print(table)
     if not all(finding.is_fine for finding in findings):
         raise typer.Exit(1)

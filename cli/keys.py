@@ -35,7 +35,9 @@ def create_key(
     scope: Annotated[
         list[str] | None, typer.Option(help="read, jobs or admin; may be given several times.  [default: read, jobs]")
     ] = None,
-    days: Annotated[int | None, typer.Option(min=1, help="How long it is valid; for ever, if not given.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, max=36_500, help="How long it is valid; for ever, if not given.")
+    ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:

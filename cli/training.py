@@ -19,6 +19,8 @@ from client.models import AdapterFormat, Dataset, Job
 
 MAX_NAMES = 5
 MAX_NAME_CHARS = 200
+MAX_NAME_BYTES = 100
+"""Of a file: 255 are allowed, and what is being written has more in its name."""
 
 
 class JobStopped(Exception):
@@ -176,5 +178,6 @@ def save_adapter(
 
 
 def file_name(name: str) -> str:
-    """A job's name as one file's: a name may hold slashes, dots or spaces."""
-    return re.sub(r"[^\w.-]+", "-", name).strip("-.")[:100] or "adapter"
+    """A job's name as one file's: a name may hold slashes, dots or spaces, and letters of several bytes each."""
+    short = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:MAX_NAME_BYTES].decode(errors="ignore")
+    return short or "adapter"

@@ -128,6 +128,6 @@ def is_ready(url: str) -> bool:
 
 @functools.cache
 def open_local_client() -> httpx.Client:
-    """Without the environment's proxies: this is the machine itself. One for all calls, for each reads every
-    certificate that the machine trusts. A connection is for one call: the server may not be the same at the next."""
+    """Without the environment's proxies: this is the machine itself. One for all calls, for each reads a bundle of
+    certificates. A connection is for one call: the server may not be the same at the next."""
     return httpx.Client(trust_env=False, headers={"Connection": "close"})

@@ -8,7 +8,6 @@ with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
 """
 
 import time
-import urllib.parse
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -38,7 +37,7 @@ from client.models import (
     SampleSet,
     Tenant,
 )
-from client.transport import Transport
+from client.transport import Transport, quote
 from client.uploads import LazyFile, Selection
 from client.watching import Update, watch_job
 
@@ -309,11 +308,6 @@ def _retry(call: Callable[[], Result]) -> Result:
                 raise
             time.sleep(pause_seconds)
     return call()
-
-
-def quote(some_id: str) -> str:
-    """As one part of a path, whatever somebody typed."""
-    return urllib.parse.quote(some_id, safe="")
 
 
 def _explain_dataset(dataset: Dataset) -> str:

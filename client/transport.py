@@ -5,6 +5,7 @@ import importlib.metadata
 import ipaddress
 import re
 import time
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -50,11 +51,13 @@ class Transport:
         while True:
             with self.connecting():
                 response = self.http.request(method, path, **options)
-            pause = read_pause(response)
-            if pause is None or "files" in options or time.monotonic() + pause > deadline:
+            pause = read_pause(response, deadline)
+            if pause is None or "files" in options:
                 break
             time.sleep(pause)
         check(response)
+        if response.request.method != method:  # 302 and 303 make a GET of it, which changes nothing and succeeds
+            raise UnexpectedAnswer(f"{self.url} redirects to {response.url.join('/')}: set ATELIER_URL to that.")
         return response
 
     def ask(self, method: str, path: str, model: type[Parsed], **options: Any) -> Parsed:
@@ -67,12 +70,18 @@ class Transport:
 
     @contextlib.contextmanager
     def stream(self, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """An open answer whose body is not yet read."""
-        with self.connecting(), self.http.stream("GET", path, **options) as response:
-            if response.is_error:
-                response.read()
-            check(response)
-            yield response
+        """An open answer whose body is not yet read. Waits as ``send`` does."""
+        deadline = time.monotonic() + MAX_PAUSE_SECONDS
+        while True:
+            with self.connecting(), self.http.stream("GET", path, **options) as response:
+                pause = read_pause(response, deadline)
+                if pause is None:
+                    if response.is_error:
+                        response.read()
+                    check(response)
+                    yield response
+                    return
+            time.sleep(pause)
 
     @contextlib.contextmanager
     def connecting(self) -> Iterator[None]:
@@ -90,10 +99,19 @@ class Transport:
             raise UnexpectedAnswer(f"{self.url} redirects without end; check ATELIER_URL.") from error
 
 
-def read_pause(response: httpx.Response) -> float | None:
-    """The seconds after which a request that came too early (429) may be repeated. It has done nothing yet."""
+def quote(some_id: str) -> str:
+    """As one part of a path, whatever somebody typed."""
+    return urllib.parse.quote(some_id, safe="")
+
+
+def read_pause(response: httpx.Response, deadline: float) -> float | None:
+    """The seconds after which a request that came too early (429) may be repeated; None where that is after
+    ``deadline`` (monotonic). It has done nothing yet."""
     told = response.headers.get("Retry-After", "")
-    return max(0.1, float(told)) if response.status_code == 429 and told.isdecimal() else None
+    if response.status_code != httpx.codes.TOO_MANY_REQUESTS or not told.isdecimal():
+        return None
+    pause = max(0.1, float(told))
+    return pause if time.monotonic() + pause <= deadline else None
 
 
 def check_key(api_key: str) -> None:

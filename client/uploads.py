@@ -1,5 +1,6 @@
 """What of a folder is sent, and how: one multipart request whose files are opened one at a time."""
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -40,6 +41,14 @@ class Selection:
         return sum(upload.path.stat().st_size for upload in self.uploads)
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+
+
 class LazyFile(io.RawIOBase):
     """A file that is open only while it is read, so that a set may have more files than a process may open."""
 
@@ -48,7 +57,8 @@ class LazyFile(io.RawIOBase):
         self._path = path
         self._on_bytes = on_bytes
         self._file: BinaryIO | None = None
-        self._size = path.stat().st_size
+        with _readable(path):
+            self._size = path.stat().st_size
         self._position = 0
 
     def readable(self) -> bool:
@@ -67,10 +77,11 @@ class LazyFile(io.RawIOBase):
         return self._position
 
     def read(self, size: int = -1) -> bytes:
-        if self._file is None:
-            self._file = self._path.open("rb")
-            self._file.seek(self._position)
-        block = self._file.read(size)
+        with _readable(self._path):
+            if self._file is None:
+                self._file = self._path.open("rb")
+                self._file.seek(self._position)
+            block = self._file.read(size)
         self._position += len(block)
         if not block:
             self._release()
@@ -91,7 +102,7 @@ class LazyFile(io.RawIOBase):
 def select_files(path: Path) -> Selection:
     """The images and captions of a folder and its subfolders; or one archive or image.
 
-    Raises InputError when there is nothing to send.
+    Raises InputError when there is nothing to send, or something that cannot be.
     """
     if path.is_dir():
         return _select_folder(path)
@@ -99,12 +110,12 @@ def select_files(path: Path) -> Selection:
         raise InputError(f"There is no folder or file {path}.")
     if not (is_archive(path) or is_image(path)):
         raise InputError(f"{path} is neither a folder of images, nor an archive ({', '.join(ARCHIVE_SUFFIXES)}).")
-    return Selection((Upload(path.name, path),))
+    return Selection((_check(Upload(path.name, path)),))
 
 
 def _select_folder(folder: Path) -> Selection:
     found = [Upload(file.relative_to(folder).as_posix(), file) for file in _walk(folder)]
-    wanted = tuple(upload for upload in found if is_wanted(upload.path))
+    wanted = tuple(_check(upload) for upload in found if is_wanted(upload.path))
     if not any(is_image(upload.path) for upload in wanted):
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{folder} holds no image ({kinds}). Name the folder that the images lie in, or an archive.")
@@ -112,9 +123,23 @@ def _select_folder(folder: Path) -> Selection:
     return Selection(wanted, skipped)
 
 
+def _check(upload: Upload) -> Upload:
+    if not os.access(upload.path, os.R_OK):
+        raise InputError(f"{upload.path} cannot be read by this user.")
+    try:
+        upload.name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"The name {upload.name!r} is not UTF-8: rename the file.") from None
+    return upload
+
+
+def _refuse_closed(error: OSError) -> None:
+    raise InputError(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Files by name, hidden ones left out; links to folders are not followed, so there are no circles."""
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(folder, onerror=_refuse_closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(root, name)

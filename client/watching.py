@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from client.errors import ApiError, ConnectionFailed, UnexpectedAnswer, is_passing
 from client.models import Job, JobEvent, Page
-from client.transport import Transport, describe
+from client.transport import Transport, describe, quote
 
 Update = JobEvent | Job
 """An event of the job; or the job itself, when only its progress has moved."""
@@ -36,7 +36,7 @@ class Watch:
 
     def __init__(self, transport: Transport, job_id: str, after: str | None) -> None:
         self.transport = transport
-        self.job_id = job_id
+        self.path = f"/jobs/{quote(job_id)}"
         self.last_id = after
         self.ended = False
         self.failures = 0
@@ -71,7 +71,7 @@ class Watch:
         if self.last_id is not None:
             headers["Last-Event-ID"] = self.last_id
         timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
-        return self.transport.stream(f"/jobs/{self.job_id}/events", headers=headers, timeout=timeout)
+        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=timeout)
 
     def read(self, message: httpx_sse.ServerSentEvent) -> Update | None:
         """None for a message of a kind that this client does not know."""
@@ -85,7 +85,7 @@ class Watch:
     def poll(self) -> Iterator[Update]:
         """What is new now, by plain requests; then a pause, unless the job has ended."""
         # The job first: once it has ended, its last event is there to be fetched.
-        job = self.transport.get(f"/jobs/{self.job_id}", Job)
+        job = self.transport.get(self.path, Job)
         for event in self.fetch_events():
             yield self.note(event)
         self.heard()
@@ -98,7 +98,7 @@ class Watch:
         """Pages forward from the last event that was handed out."""
         while True:
             params: dict[str, Any] = {} if self.last_id is None else {"after": self.last_id}
-            page = self.transport.get(f"/jobs/{self.job_id}/events", Page[JobEvent], params=params)
+            page = self.transport.get(f"{self.path}/events", Page[JobEvent], params=params)
             yield from page.data
             if not page.has_more:
                 return

@@ -14,8 +14,8 @@ from hypothesis import settings
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("ATELIER_CPU_THREADS", "1")
 
-# Every HTTP client reads the certificates that it trusts, though nothing here is signed by any of them: one is read in
-# a fortieth of the time that all take. Inherited by the processes of pytest-xdist and by all programs.
+# An HTTP client that heeds the environment reads the certificates that it trusts, though nothing here is signed by any
+# of them: one is read in a fortieth of the time that all take. Programs and the processes of pytest-xdist inherit it.
 _trusted = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - lives as long as this process
 _trusted.write(Path(certifi.where()).read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n")
 _trusted.flush()

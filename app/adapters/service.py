@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy.orm import Session
 
 from app.adapters.receiving import SUFFIX, ReceivedAdapter, receive_adapter
-from app.cleaning import remove_prefix
+from app.cleaning import is_undone, remove_prefix
 from app.files import SAFETENSORS, StoredFile, safe_filename
 from app.services import Services
 from core.db import adapters, models, quotas
@@ -28,9 +28,14 @@ async def import_file(services: Services, tenant_id: str, body: AsyncIterator[by
     try:
         await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
         received = await receive_adapter(services, adapter_id, body, content_type)
-        return await services.database.run(insert, services.settings, tenant_id, adapter_id, received)
     except BaseException:
         await remove_prefix(services.storage, adapter_prefix(adapter_id))
+        raise
+    try:
+        return await services.database.run(insert, services.settings, tenant_id, adapter_id, received)
+    except BaseException as error:
+        if is_undone(error):
+            await remove_prefix(services.storage, adapter_prefix(adapter_id))
         raise
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.cleaning import remove_keys, remove_prefix
+from app.cleaning import is_undone, remove_keys, remove_prefix
 from app.datasets.names import check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
@@ -44,9 +44,14 @@ async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes],
         await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
         form = await receive_form(services, dataset_id, body, content_type)
         check_form(form.files)
-        return await services.database.run(insert_upload, services.settings, tenant_id, dataset_id, form)
     except BaseException:
         await remove_prefix(services.storage, dataset_prefix(dataset_id))
+        raise
+    try:
+        return await services.database.run(insert_upload, services.settings, tenant_id, dataset_id, form)
+    except BaseException as error:
+        if is_undone(error):
+            await remove_prefix(services.storage, dataset_prefix(dataset_id))
         raise
 
 
@@ -76,8 +81,9 @@ async def put_file(
         if received.fault is not None:
             raise received.fault
         file, replaced = await services.database.run(add_file, services.settings, tenant_id, dataset_id, received.file)
-    except BaseException:
-        await remove_keys(services.storage, [received.file.key])
+    except BaseException as error:
+        if is_undone(error):
+            await remove_keys(services.storage, [received.file.key])
         raise
     await remove_keys(services.storage, [replaced] if replaced else [])
     return file

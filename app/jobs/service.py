@@ -11,17 +11,18 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
+from app.jobs.beginning import Beginning, find_beginning, refuse_adapter
 from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting
 from app.jobs.schemas import JobRequest
 from app.services import Services
 from core.db import adapters, datasets, jobs, models, quotas, workers
-from core.db.tables import Adapter, Dataset, Job
+from core.db.tables import Dataset, Job
 from core.domain.dataset import DatasetManifest
-from core.domain.errors import IdempotencyMismatch, InvalidSpec, NotFound, WrongState
+from core.domain.errors import IdempotencyMismatch, NotFound, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
 from core.domain.limits import Limits
 from core.domain.model import ModelInfo
-from core.domain.plan import InitAdapter, TrainPlan, resolve
+from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, DatasetStatus, JobStatus
 
@@ -35,7 +36,7 @@ class Sources:
     model: ModelInfo
     manifest: DatasetManifest
     measured: Measured | None
-    init: Adapter | None
+    init: Beginning | None
     limits: Limits
     largest_memory: int | None
 
@@ -76,34 +77,15 @@ async def draw_up(services: Services, tenant_id: str, request: JobRequest) -> Dr
 
 def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
     refuse_large_set(len(sources.manifest.images), sources.limits)
-    init, file = sources.init, None
-    if init is not None:
-        file = InitAdapter(id=init.id, key=init.files["kohya"]["key"], sha256=init.files["kohya"]["sha256"])
-    wanted = spec if init is None else take_after(spec, init)
+    init = sources.init
+    file, wanted = (None, spec) if init is None else (init.file, init.complete(spec))
     plan = plan_within(
         lambda wanted: resolve(wanted, sources.manifest, sources.model, file), wanted, sources.model, sources.limits
     )
     if init is not None:
-        refuse_misfit(plan, init)
+        init.refuse_misfit(plan)
     refuse_unfitting(plan, sources.model, sources.largest_memory)
     return Draft(spec, plan, estimate(plan, sources.model, sources.measured))
-
-
-def take_after(spec: TrainingSpec, init: Adapter) -> TrainingSpec:
-    """The kind and rank of the adapter that is trained on, where the spec leaves them open."""
-    wanted = {"type": spec.adapter.type or init.type, "rank": spec.adapter.rank or init.rank}
-    return spec.model_copy(update={"adapter": spec.adapter.model_copy(update=wanted)})
-
-
-def refuse_misfit(plan: TrainPlan, init: Adapter) -> None:
-    """What the trainer would refuse only after the queue. Raises InvalidSpec."""
-    if init.rank is not None and plan.rank < init.rank:
-        told = f"must be {init.rank} or more, as {init.id} has"
-        raise InvalidSpec(f"adapter.rank {told}; it is {plan.rank}.", {"/adapter/rank": [told]})
-    if (plan.adapter_type == "dora") != (init.type == "dora"):
-        wanted = "dora" if init.type == "dora" else "lora or locon"
-        told = f"must be {wanted}, as {init.id} is"
-        raise InvalidSpec(f"adapter.type {told}.", {"/adapter/type": [told]})
 
 
 def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:
@@ -112,32 +94,11 @@ def load_sources(session: Session, tenant_id: str, defaults: Limits, request: Jo
         info = models.read_card(models.get_model(session, request.model))
     except (NotFound, WrongState) as error:
         raise type(error)(error.detail, {"/model": [error.detail]}) from None
-    init = None if request.init_adapter is None else find_init(session, tenant_id, request.init_adapter, info)
+    init = None if request.init_adapter is None else find_beginning(session, tenant_id, request.init_adapter, info)
     manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
     return Sources(info, manifest, measured, init, limits, workers.find_largest_memory(session))
-
-
-def find_init(session: Session, tenant_id: str, adapter_id: str, info: ModelInfo) -> Adapter:
-    """What a job starts from. Raises InvalidSpec."""
-    try:
-        adapter = adapters.get_adapter(session, tenant_id, adapter_id)
-    except NotFound:
-        raise refuse_init(f"There is no adapter {adapter_id[:80]}; GET /adapters lists them.") from None
-    if adapter.status != "ready":
-        advice = "wait until it is ready" if adapter.status == "checking" else "choose another"
-        raise refuse_init(f"Adapter {adapter_id} is {adapter.status}: {advice}.")
-    if adapter.family != info.family:
-        raise refuse_init(
-            f"Adapter {adapter_id} is for {adapter.family}, and the model {info.id} is {info.family}: choose an "
-            f"adapter of that family, or the model {adapter.model_id}."
-        )
-    return adapter
-
-
-def refuse_init(detail: str) -> InvalidSpec:
-    return InvalidSpec(detail, {"/init_adapter": [detail]})
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
@@ -182,7 +143,7 @@ def insert(
         try:
             adapters.keep_for_job(session, tenant_id, draft.plan.init_adapter.id)
         except NotFound as error:
-            raise refuse_init(error.detail) from None
+            raise refuse_adapter(error.detail) from None
     job = jobs.insert_job(
         session,
         tenant_id=tenant_id,

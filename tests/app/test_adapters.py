@@ -168,6 +168,27 @@ def test_a_job_starts_from_an_adapter_as_it_is(api: LiveApi) -> None:
     assert api.client.delete(f"/adapters/{adapter_id}").status_code == 204
 
 
+def test_a_job_takes_over_what_the_adapter_of_another_was_trained_with(api: LiveApi) -> None:
+    job = submit(api, adapter={"rank": 4, "targets": "attention_ff"}, text_encoder={"train": True, "rank": 8})
+    Worker(api, job["id"]).succeed()
+    adapter_id = api.client.get(f"/jobs/{job['id']}").json()["result"]["adapter_id"]
+    answer = post(api, init_adapter=adapter_id, trigger="toy")
+    assert answer.status_code == 201, answer.text
+    plan = answer.json()["plan"]
+    assert (plan["targets"], plan["text_encoder_rank"]) == ("attention_ff", 8)
+    narrower: list[tuple[dict[str, Any], str]] = [
+        ({"adapter": {"targets": "attention"}}, "/adapter/targets"),
+        ({"text_encoder": {"train": False}}, "/text_encoder/train"),
+        ({"text_encoder": {"train": True, "rank": 4}}, "/text_encoder/rank"),
+    ]
+    for body, field in narrower:
+        told = refuse(post(api, init_adapter=adapter_id, trigger="toy", **body), 422, "invalid-spec")["errors"]
+        assert list(told) == [field]
+        assert adapter_id in told[field][0]
+    wider = {"adapter": {"targets": "all"}, "text_encoder": {"train": True, "rank": 16}}
+    assert post(api, init_adapter=adapter_id, trigger="toy", **wider).status_code == 201
+
+
 def test_what_a_job_cannot_start_from_is_refused_with_the_field(api: LiveApi) -> None:
     ready, checking = import_ready(api), send(api).json()["id"]
     xl = add_model(api, MODEL.model_copy(update={"id": "xl", "family": "sdxl"}))
@@ -177,6 +198,7 @@ def test_what_a_job_cannot_start_from_is_refused_with_the_field(api: LiveApi) ->
         ({"init_adapter": ready, "model": xl}, "/init_adapter"),
         ({"init_adapter": ready, "adapter": {"rank": 2}}, "/adapter/rank"),
         ({"init_adapter": import_ready(api, kind="dora"), "adapter": {"type": "lora"}}, "/adapter/type"),
+        ({"init_adapter": import_ready(api, kind="locon"), "adapter": {"type": "lora"}}, "/adapter/type"),
     ]
     for body, field in wrong:
         full = {"model": MODEL.id, "dataset": add_dataset(api), "trigger": "toy", **body}

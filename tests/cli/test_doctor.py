@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from cli.doctor import Finding, examine
+from cli.main import app
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle
 
 
@@ -51,6 +53,10 @@ def test_what_does_not_answer_is_a_problem(tmp_path: Path, monkeypatch: pytest.M
         "storage",
     }
     assert "torch_that_is_not_there" in found["torch"].detail
+    monkeypatch.setenv("COLUMNS", "200")
+    told = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path)])
+    assert told.exit_code == 1
+    assert "install `atelier[train]`" in told.output, "brackets are no markup"
 
 
 def test_an_evicting_broker_is_a_problem(tmp_path: Path, valkey: ValkeyHandle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,37 @@ def test_a_proxys_page_that_nothing_answers_is_no_connection(status: int, error:
         client.get_job("job_1")
 
 
+@pytest.mark.parametrize("status", [302, 303, 307, 308])
+def test_a_redirect_that_changes_the_call_is_no_success(status: int) -> None:
+    """Such as a proxy's to https: what was a DELETE comes there as a GET, and finds the job."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.scheme == "http":
+            return httpx.Response(status, headers={"Location": str(request.url.copy_with(scheme="https"))})
+        return httpx.Response(204 if request.method == "DELETE" else 200, json={})
+
+    with AtelierClient("http://x", "atl_x", transport=httpx.MockTransport(answer)) as client:
+        if status in (307, 308):
+            client.delete_job("job_1")
+            return
+        with pytest.raises(UnexpectedAnswer, match="redirects to https://x/: set ATELIER_URL"):
+            client.delete_job("job_1")
+
+
+def test_an_id_that_is_none_stays_one_part_of_the_path() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.raw_path.decode())
+        return httpx.Response(404, json={"title": "Nothing here", "status": 404})
+
+    with AtelierClient("http://x", "atl_x", transport=httpx.MockTransport(answer)) as client:
+        for ask in (lambda: list(client.watch("a/../b?x=1")), lambda: client.get_job("a/../b?x=1")):
+            with pytest.raises(ApiError):
+                ask()
+    assert asked == ["/jobs/a%2F..%2Fb%3Fx%3D1/events", "/jobs/a%2F..%2Fb%3Fx%3D1"]
+
+
 def test_the_environments_proxy_is_not_asked_for_this_machine(
     running_api: RunningApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,5 +218,10 @@ def test_a_rate_limit_is_waited_for(own_api: RunningApi) -> None:
     own_api.start()
     with AtelierClient(own_api.url, own_api.api_key) as client:
         assert [list(client.list_jobs()) for _ in range(5)] == [[]] * 5
-    told = httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"})
-    assert told.status_code == 429, "there was something to wait for"
+        told = httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"})
+        assert told.status_code == 429, "there was something to wait for"
+        job = ScriptedJob(own_api)
+        job.run_to_the_end()
+        while httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"}).is_success:
+            pass
+        assert list(client.watch(job.id))[-1].id == job.id, "streams wait too"

@@ -14,7 +14,7 @@ import pytest
 from click.testing import Result
 
 from cli.supervisor.service import launcher_command
-from cli.training import read_spec
+from cli.training import file_name, read_spec
 from client import AtelierClient, select_files
 from core.domain.states import Phase
 from tests.client.conftest import Atelier
@@ -290,3 +290,10 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_go_on(
     assert f"atelier watch {job.id}" in told
     assert errors == ""
     assert lines_of(atelier("show", job.id, "--json"))[0]["status"] == "running"
+
+
+def test_a_name_in_letters_of_several_bytes_still_names_a_file(tmp_path: Path) -> None:
+    for name in ("\N{CJK UNIFIED IDEOGRAPH-72D7}" * 200, "../a b", "..."):
+        file = tmp_path / f".{file_name(name)}.safetensors.01234567.part"
+        file.touch()
+        assert file.parent == tmp_path

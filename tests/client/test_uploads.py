@@ -1,9 +1,13 @@
 """What of a folder is sent, and that it arrives."""
 
+import errno
 import io
+import os
 import resource
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,6 +58,41 @@ def test_what_cannot_be_sent_is_said_before_anything_is(tmp_path: Path, name: st
     write(tmp_path, {"a.pdf": b"x", "empty/caption.txt": b"x"})
     with pytest.raises(InputError, match=told):
         select_files(tmp_path / name)
+
+
+def test_a_name_that_is_no_utf_8_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+    write(tmp_path, {"a.png": b"x", os.fsdecode(b"caf\xe9.png"): b"x"})
+    with pytest.raises(InputError, match=r"caf\\udce9\.png' is not UTF-8: rename"):
+        select_files(tmp_path)
+
+
+def test_what_may_not_be_read_is_not_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so it is kept from it here."""
+    write(tmp_path, {"a.png": b"x", "closed/b.png": b"x"})
+    monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png cannot be read"):
+        select_files(tmp_path)
+    monkeypatch.undo()
+
+    def scan(path: str, scan: Callable[[str], Any] = os.scandir) -> Any:
+        if path.endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(InputError, match=r"closed cannot be read \(Permission denied\)"):
+        select_files(tmp_path)
+
+
+def test_a_file_that_went_away_is_said(client: AtelierClient, tmp_path: Path) -> None:
+    selection = select_files(write(tmp_path, {"a.png": png(), "b.png": png()}))
+    (tmp_path / "b.png").unlink()
+    with pytest.raises(InputError, match=r"b\.png cannot be read \(No such file"):
+        client.upload_dataset(selection)
+    file = LazyFile(tmp_path / "a.png")
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InputError, match=r"a\.png cannot be read \(No such file"):
+        file.read(1)
 
 
 def test_a_lazy_file_reads_like_any_other_and_is_closed_at_its_end(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_every_option_has_a_row() -> None:
 @pytest.fixture(scope="module")
 def run(
     random_base: tuple[Path, ModelInfo], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[dict[str, Any]], Outcome]:
+) -> Iterator[Callable[[dict[str, Any]], Outcome]]:
     folder, info = random_base
     manifest, files = write_pictures(tmp_path_factory.mktemp("pictures"), [(64, 64)] * 3 + [(96, 64)], masked=2)
     cache = tmp_path_factory.mktemp("cache")
@@ -231,18 +231,25 @@ def run(
     def load(dtype: torch.dtype) -> Base:
         return load_base("sd1", folder, torch.device("cpu"), dtype)
 
+    def run(spec: dict[str, Any]) -> Outcome:
+        plan = make_plan(manifest, info, **spec)
+        runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
+        seen = RecordingObserver()
+        base = load(runtime.dtype)  # warm, as in a trainer
+        result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"), cache_folder=cache)
+        return Outcome(plan, runtime, result, seen)
+
     def run_once(spec: dict[str, Any]) -> Outcome:
         key = repr(sorted(spec.items(), key=lambda item: item[0]))
         if key not in made:
-            plan = make_plan(manifest, info, **spec)
-            runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
-            seen = RecordingObserver()
-            base = load(runtime.dtype)  # warm, as in a trainer: each run leaves it as it was
-            result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"), cache_folder=cache)
-            made[key] = Outcome(plan, runtime, result, seen)
+            made[key] = run(spec)
         return made[key]
 
-    return run_once
+    yield run_once
+    used = run(BASELINE).tensors
+    load.cache_clear()
+    fresh = run(BASELINE).tensors
+    assert all(torch.equal(used[key], fresh[key]) for key in fresh), "an earlier run left something on the base"
 
 
 @pytest.mark.parametrize(("both", "second", "differs"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
