@@ -77,7 +77,7 @@ def find_beginning(session: Session, tenant_id: str, adapter_id: str, info: Mode
     if adapter.job_id is None:
         return Beginning(adapter)
     outline = jobs.get_job(session, tenant_id, adapter.job_id).outline
-    return Beginning(adapter, outline["targets"], outline["text_encoder_rank"])
+    return Beginning(adapter, outline.get("targets"), outline.get("text_encoder_rank"))
 
 
 def refuse_adapter(detail: str) -> InvalidSpec:
