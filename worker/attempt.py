@@ -22,7 +22,7 @@ from core.domain.artifacts import Artifact, attempt_key
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
-from core.domain.states import JobStatus, TerminationReason
+from core.domain.states import TERMINAL, JobStatus, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError, StorageFull, StorageUnavailable
 from worker.fetching import InputDamaged, fetch_checkpoint, fetch_files
@@ -54,8 +54,6 @@ PROGRESS_SECONDS = 1.0
 STOP_GRACE_SECONDS = 10.0
 RECENT_STEPS = 50
 UPLOAD_TRIES = 5
-TRIED_AGAIN = {claims.give_back, claims.put_off, claims.retry_lighter}
-"""The next attempt may come here, and find its latents."""
 
 log = logging.getLogger("atelier.attempt")
 
@@ -298,6 +296,11 @@ class Attempt:
         if self._wish(heart) is not None:
             raise StopAsked
 
+    def _clear_up(self, status: JobStatus) -> None:
+        """Unless the job goes on: its next attempt may come here and find its latents, and may be here already."""
+        if status in TERMINAL:
+            shutil.rmtree(self.workdir, ignore_errors=True)
+
     def _wish(self, heart: Heart) -> JobStatus | None:
         """Why the trainer should stop, if it should."""
         if heart.wish in {JobStatus.CANCELING, JobStatus.PAUSING}:
@@ -381,8 +384,6 @@ class Attempt:
             self._end(claims.give_back, detail)
 
     def _end(self, write: Any, *args: Any, **kwargs: Any) -> None:
-        self.outbox.add(write, *args, **kwargs)
+        self.outbox.add(write, *args, then=self._clear_up, **kwargs)
         self.outbox.drain()
-        if write not in TRIED_AGAIN:
-            shutil.rmtree(self.workdir, ignore_errors=True)
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)

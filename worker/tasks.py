@@ -18,7 +18,8 @@ from worker.webhooks import service as webhooks
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train() -> None:
     settings = load_settings()
-    while prepare_next(settings) or adopt_next(settings) or runner.run_next(settings):
+    # One of each in turn: however many imports wait, they do not hold up the training of others.
+    while any([prepare_next(settings), adopt_next(settings), runner.run_next(settings)]):
         pass
 
 

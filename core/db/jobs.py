@@ -30,7 +30,7 @@ from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, JobStatus, may_follow
 
 MEASURED_JOBS = 10
-MEANS = ("seconds_per_sample", "seconds_per_picture", "start_seconds")
+PER_PIXEL = ("seconds_per_sample", "seconds_per_picture")
 
 
 def insert_job(
@@ -208,9 +208,11 @@ def record_idempotent(session: Session, tenant_id: str, route: str, key: str, bo
 
 
 def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:
-    """Means over the tenant's newest undisturbed jobs on this base; None when there is none."""
+    """Means over the tenant's newest undisturbed jobs on this base, as of the largest resolution among them; None when
+    there is none."""
+    side = Job.plan["resolution"].astext.cast(Float)
     newest = (
-        select(Job.result["measured"].label("measured"), Job.plan["resolution"].astext.cast(Float).label("resolution"))
+        select(Job.result["measured"].label("measured"), side.label("resolution"), (side * side).label("pixels"))
         .where(
             Job.tenant_id == tenant_id,
             Job.model_id == model_id,
@@ -224,17 +226,20 @@ def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured |
     row = session.execute(
         select(
             func.count(),
-            *(func.avg(newest.c.measured[name].astext.cast(Float)) for name in MEANS),
+            *(func.avg(newest.c.measured[name].astext.cast(Float) / newest.c.pixels) for name in PER_PIXEL),
+            func.avg(newest.c.measured["start_seconds"].astext.cast(Float)),
             func.max(newest.c.measured["peak_memory_bytes"].astext.cast(Float)),
             func.max(newest.c.resolution),
         )
     ).one()
-    num_jobs, *means, memory, resolution = row
+    num_jobs, sample, picture, start, memory, resolution = row
     if num_jobs == 0:
         return None
     return Measured(
         num_jobs=num_jobs,
-        **dict(zip(MEANS, means, strict=True)),
+        seconds_per_sample=sample * resolution**2,
+        seconds_per_picture=picture * resolution**2,
+        start_seconds=start,
         peak_memory_bytes=int(memory),
         resolution=int(resolution),
     )

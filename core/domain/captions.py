@@ -1,5 +1,7 @@
 """What an image of the set is called in training."""
 
+import re
+
 from core.domain.spec import TrainingSpec
 
 
@@ -12,6 +14,11 @@ def teach(spec: TrainingSpec, caption: str | None) -> str:
     trigger = spec.trigger or ""
     if spec.captions.template is not None:
         return spec.captions.template.format(trigger=trigger, caption=caption or "").strip(" ,")
-    if caption is None or not trigger or trigger.lower() in caption.lower():
+    if caption is None or not trigger or _has(caption, trigger):
         return caption or trigger
     return f"{trigger}, {caption}"
+
+
+def _has(caption: str, trigger: str) -> bool:
+    """As a word: of `a pink flower` nobody learns what `ink` is."""
+    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None

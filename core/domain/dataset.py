@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any, Literal
@@ -158,18 +159,24 @@ def _parse_row(line: str) -> tuple[str, str] | None:
     return (name, text) if isinstance(name, str) and isinstance(text, str) else None
 
 
+def spell(name: str) -> str:
+    """A path as metadata.jsonl is read: some systems write accents apart from their letters, some backslashes."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
 def pair_captions(
     images: Iterable[str], text_files: Mapping[str, str], metadata: Mapping[str, str]
 ) -> tuple[dict[str, str | None], list[str]]:
     """Image name -> caption, and the caption files that belong to no image.
 
-    ``x.txt`` beside ``x.png`` wins over metadata.jsonl; an image with neither has None.
+    ``x.txt`` beside ``x.png`` wins over metadata.jsonl, whose names are as ``spell`` gives them; an image with neither
+    has None.
     """
     names = list(images)
     by_stem = {stem_of(name): text for name, text in text_files.items()}
     paired = {
         name: clean_caption(
-            by_stem.get(stem_of(name)) or metadata.get(name) or metadata.get(PurePosixPath(name).name, "")
+            by_stem.get(stem_of(name)) or metadata.get(spell(name)) or metadata.get(spell(PurePosixPath(name).name), "")
         )
         for name in names
     }

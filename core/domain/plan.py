@@ -16,6 +16,7 @@ from core.domain.captions import teach
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo, PredictionType
+from core.domain.plan_checks import check_plan
 from core.domain.spec import (
     MAX_RESOLUTION,
     MAX_STEPS,
@@ -30,7 +31,6 @@ from core.domain.spec import (
     TrainingSpec,
 )
 
-MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
 PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, "quick": 0.4}
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
@@ -244,8 +244,7 @@ def resolve(
         sample_seed=spec.samples.seed,
         max_duration_seconds=spec.max_duration_seconds,
     )
-    _check_work(plan)
-    _check_prior(spec, plan)
+    check_plan(spec, plan)
     return plan
 
 
@@ -368,32 +367,3 @@ def _default_prompts(model: ModelInfo, trigger: str, images: Sequence[PlannedIma
         return model.example_prompts or ("{trigger}",)
     captions = dict.fromkeys(image.caption for image in images if image.caption)
     return (*tuple(captions)[:CAPTIONS_SHOWN], *(p for p in model.example_prompts if "{trigger}" not in p))
-
-
-def _check_work(plan: TrainPlan) -> None:
-    sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_pictures_per_batch}
-    for field, size in sizes.items():
-        if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
-            raise InvalidSpec(
-                f"batch_size {size} at resolution {plan.resolution} is more than any worker can hold: "
-                "lower one of them, and use gradient_accumulation for a larger effective batch.",
-                {field: ["too large for this resolution"]},
-            )
-    if not any(image.caption for image in plan.images):
-        raise InvalidSpec(
-            "No image has a caption and no trigger is given, so there is nothing to call the concept by: set trigger.",
-            {"/trigger": ["needed, because the dataset has no captions"]},
-        )
-
-
-def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
-    asked = spec.loss.prior_preservation
-    if asked.num_images and not plan.prior_num_images:
-        raise InvalidSpec(
-            f"Prior preservation needs a class_prompt: the model {plan.model} has no prompts of its own for it.",
-            {"/loss/prior_preservation/class_prompt": ["needed for this model"]},
-        )
-    tuned = asked.class_prompt or asked.batch_size or asked.weight
-    if asked.num_images is None and tuned and not plan.prior_num_images:
-        detail = f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own."
-        raise InvalidSpec(detail, {"/loss/prior_preservation/num_images": ["needed for this model"]})

@@ -116,6 +116,7 @@ def test_a_pause_gives_the_device_back_and_a_resume_ends_in_the_same_bytes(
         house.wait_for_step(job_id, 50)
         house.ask(jobs.pause_job, job_id)
     assert house.job(job_id).status == JobStatus.PAUSED
+    assert (house.settings.home / "work" / job_id).exists(), "the next attempt may be in it already"
     assert house.run() is False
     house.ask(jobs.resume_job, job_id)
     assert house.run()

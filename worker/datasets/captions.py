@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 
-from core.domain.dataset import MAX_METADATA_PROBLEMS, METADATA_NAME, read_metadata
+from core.domain.dataset import MAX_METADATA_PROBLEMS, METADATA_NAME, read_metadata, spell
 
 MAX_CAPTION_BYTES = 64 << 10
 MAX_METADATA_BYTES = 16 << 20
@@ -33,7 +33,7 @@ def read_metadata_files(files: Mapping[str, bytes]) -> tuple[dict[str, str], dic
     for name, data in files.items():
         rows, wrong = read_metadata(decode_text(data))
         folder = PurePosixPath(name).parent
-        captions |= {str(folder / image): replace_surrogates(text) for image, text in rows.items()}
+        captions |= {spell(str(folder / image)): replace_surrogates(text) for image, text in rows.items()}
         if wrong:
             problems[name] = _summarize(wrong)
     return captions, problems

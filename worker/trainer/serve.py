@@ -20,6 +20,7 @@ from typing import IO, NoReturn
 from worker.parent import die_with_parent
 from worker.trainer.wire import (
     COMMANDS,
+    Alive,
     CheckpointSaved,
     Failed,
     Finished,
@@ -115,6 +116,9 @@ class PipeObserver:
 
     def unit(self, done: int, total: int) -> None:
         self._lines.send(UnitDone(done=done, total=total))
+
+    def alive(self) -> None:
+        self._lines.send(Alive())
 
     def step(self, report: StepReport) -> None:
         self._lines.send(

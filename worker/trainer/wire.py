@@ -72,6 +72,12 @@ class UnitDone(Message):
     total: int
 
 
+class Alive(Message):
+    """A part of a picture is drawn. Nobody counts them, but the trainer does not stand still."""
+
+    type: Literal["alive"] = "alive"
+
+
 class StepDone(Message):
     type: Literal["step"] = "step"
     step: int
@@ -132,6 +138,7 @@ Report = Annotated[
     | RuntimeChosen
     | PhaseEntered
     | UnitDone
+    | Alive
     | StepDone
     | Validated
     | CheckpointSaved
@@ -146,6 +153,7 @@ AnyReport = (
     | RuntimeChosen
     | PhaseEntered
     | UnitDone
+    | Alive
     | StepDone
     | Validated
     | CheckpointSaved

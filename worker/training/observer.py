@@ -38,6 +38,9 @@ class Observer(Protocol):
     def unit(self, done: int, total: int) -> None:
         """One unit of progress within a phase that has no steps: a cached image, a drawn sample."""
 
+    def alive(self) -> None:
+        """A part of a unit that takes long."""
+
     def step(self, report: StepReport) -> None: ...
 
     def validated(self, step: int, loss: float) -> None:
@@ -50,6 +53,13 @@ class Observer(Protocol):
     def should_stop(self) -> Stop | None: ...
 
 
+def go_on(observer: Observer) -> None:
+    """Between two parts of a unit that takes long. Raises Stopped when the observer asks for it."""
+    observer.alive()
+    if observer.should_stop():
+        raise Stopped
+
+
 @dataclass
 class RecordingObserver:
     """The in-memory twin: remembers everything, and asks to stop after ``stop_at`` units or steps."""
@@ -58,6 +68,7 @@ class RecordingObserver:
     stop: Stop = Stop.SAVE
     phases: list[Phase] = field(default_factory=list)
     units: int = 0
+    signs_of_life: int = 0
     steps: list[StepReport] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
@@ -69,6 +80,9 @@ class RecordingObserver:
     def unit(self, done: int, total: int) -> None:
         assert 0 < done <= total
         self.units += 1
+
+    def alive(self) -> None:
+        self.signs_of_life += 1
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ from worker.training.device import Runtime
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning, Posterior
 from worker.training.formats import write_safetensors
-from worker.training.observer import Observer, Stopped
+from worker.training.observer import Observer, Stopped, go_on
 from worker.training.sampling import plan_framing, plan_sampling
 
 PICTURES_AT_ONCE = 8
@@ -73,7 +74,7 @@ def draw_prior(
     examples: list[Example] = []
     for start in range(0, len(texts), PICTURES_AT_ONCE):
         chunk = texts[start : start + PICTURES_AT_ONCE]
-        latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk)
+        latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, observer)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
         observer.unit(len(examples), len(texts))
         if observer.should_stop():
@@ -89,6 +90,7 @@ def _draw_chunk(
     folder: Path,
     start: int,
     texts: list[str],
+    observer: Observer,
 ) -> torch.Tensor:
     how = plan_sampling(plan)
     facts = [plan.model_sha256, runtime.model_dump(), start, texts, vars(how)]
@@ -100,6 +102,7 @@ def _draw_chunk(
     except (OSError, SafetensorError, KeyError):
         pass
     seeds = range(start, start + len(texts))
-    latents_BCHW = base.sample([conditioning[text] for text in texts], conditioning[EMPTY], list(seeds), how)
+    told = [conditioning[text] for text in texts]
+    latents_BCHW = base.sample(told, conditioning[EMPTY], list(seeds), how, partial(go_on, observer))
     write_safetensors(path, {"latents": latents_BCHW}, {})
     return latents_BCHW

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from core.domain.plan import TrainPlan
 from worker.training.data import EMPTY, Cache
 from worker.training.families.protocol import Base, Conditioning, Framing, Sampling
-from worker.training.observer import Observer, Picture, Stopped
+from worker.training.observer import Observer, Picture, Stopped, go_on
 
 PICTURES_AT_ONCE = 4
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
@@ -46,7 +47,7 @@ class Gallery:
         if not self._plan.sample_prompts:
             return None
         told = encode([self._plan.sample_prompts[0]])[0]
-        latents_BCHW = self._base.sample([told], self._empty, [self._plan.sample_seed], plan_sampling(self._plan))
+        latents_BCHW = self._sample([told], [self._plan.sample_seed])
         return self._base.decode(latents_BCHW)[0]
 
     def _draw_pictures(self, step: int, told: Sequence[Conditioning]) -> list[Picture]:
@@ -57,7 +58,7 @@ class Gallery:
             chunk = prompts[start : start + PICTURES_AT_ONCE]
             seeds = [self._plan.sample_seed + index for index, _ in chunk]
             rows = told[start : start + len(chunk)]
-            latents_BCHW = self._base.sample(rows, self._empty, seeds, plan_sampling(self._plan))
+            latents_BCHW = self._sample(rows, seeds)
             for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
                 path = self._folder / f"step-{step:06d}-{index:02d}.png"
                 image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
@@ -67,6 +68,9 @@ class Gallery:
                 raise Stopped
         self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
         return pictures
+
+    def _sample(self, told: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
+        return self._base.sample(told, self._empty, seeds, plan_sampling(self._plan), partial(go_on, self._observer))
 
 
 def plan_sampling(plan: TrainPlan) -> Sampling:

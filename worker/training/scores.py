@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from worker.training.adapters import silenced
 from worker.training.data import EMPTY, Cache
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning, Network
-from worker.training.observer import Observer, Stopped
+from worker.training.observer import Observer, Stopped, go_on
 from worker.training.sampling import plan_framing, plan_sampling
 
 FEATURE_TIMESTEP = 0.26  # of the schedule: where DIFT finds meaning rather than texture
@@ -95,7 +96,8 @@ class Judge:
         for start in range(0, len(told), PICTURES_AT_ONCE):
             chunk = told[start : start + PICTURES_AT_ONCE]
             seeds = list(range(start, start + len(chunk)))
-            rows += self._base.sample(chunk, self._cache.conditioning[EMPTY], seeds, plan_sampling(self._plan))
+            empty, how = self._cache.conditioning[EMPTY], plan_sampling(self._plan)
+            rows += self._base.sample(chunk, empty, seeds, how, partial(go_on, self._observer))
             self._tick(len(chunk))
         return rows
 

@@ -11,7 +11,8 @@ async function refresh() {
   if (document.hidden) return;
   try {
     const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } });
-    if (answer.status === 401) return location.reload();
+    // Without TLS browsers do not tell that a script asks, and the way to the login page is followed.
+    if (answer.status === 401 || answer.redirected) return location.reload();
     if (!answer.ok) throw new Error(answer.statusText);
     replace(await answer.text());
     live.textContent = "";

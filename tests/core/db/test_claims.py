@@ -124,6 +124,17 @@ def test_an_estimate_rests_on_undisturbed_jobs_alone(sessions: sessionmaker[Sess
     assert (found.resolution, found.peak_memory_bytes) == (64, 5000)
 
 
+def test_an_estimate_weighs_jobs_by_their_resolution(sessions: sessionmaker[Session], claim: Claim) -> None:
+    """A picture of twice the side is four times the work."""
+    assert succeed_with(sessions, claim, {"peak_memory_bytes": 1.0}) is None
+    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0}
+    for resolution, seconds in ((64, 0.25), (64, 0.25), (128, 1.0)):
+        took = {**measured, "seconds_per_sample": seconds, "seconds_per_picture": 2 * seconds}
+        found = succeed_with(sessions, submit_and_claim(sessions, resolution), took)
+    assert found is not None and (found.num_jobs, found.resolution) == (3, 128)
+    assert (found.seconds_per_sample, found.seconds_per_picture, found.start_seconds) == (1.0, 2.0, 5.0)
+
+
 def succeed_with(sessions: sessionmaker[Session], claim: Claim, measured: dict[str, float]) -> Measured | None:
     with sessions.begin() as session:
         claims.succeed(
@@ -136,11 +147,11 @@ def succeed_with(sessions: sessionmaker[Session], claim: Claim, measured: dict[s
         return jobs.measure_model(session, DEFAULT_TENANT, "m")
 
 
-def submit_and_claim(sessions: sessionmaker[Session]) -> Claim:
+def submit_and_claim(sessions: sessionmaker[Session], resolution: int = 64) -> Claim:
     with sessions.begin() as session:
         job = Job(
             id=new_id("job"), tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.QUEUED,
-            spec={}, plan=PLAN, estimate={},
+            spec={}, plan=PLAN | {"resolution": resolution}, estimate={},
         )  # fmt: skip
         session.add(job)
     with sessions.begin() as session:

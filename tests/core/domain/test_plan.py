@@ -150,6 +150,29 @@ def test_what_tunes_prior_preservation_needs_class_pictures(field: dict[str, obj
     assert plan(loss={"prior_preservation": {**field, "num_images": 0}}).prior_batch_size is None, "it is off"
 
 
+@pytest.mark.parametrize(
+    ("spec", "pointer"),
+    [
+        ({"steps": 20, "schedule": {"name": "polynomial", "warmup_steps": 20}}, "/schedule/warmup_steps"),
+        ({"schedule": {"name": "polynomial"}, "optimizer": {"learning_rate": 1e-7}}, "/optimizer/learning_rate"),
+        ({"validation": {"fraction": 0, "early_stopping": {"patience": 3}}}, "/validation/early_stopping/patience"),
+        ({"text_encoder": {"rank": 8}}, "/text_encoder/train"),
+        ({"text_encoder": {"learning_rate": 1e-5}}, "/text_encoder/train"),
+    ],
+)
+def test_what_could_only_fail_or_do_nothing_is_refused(spec: dict[str, object], pointer: str) -> None:
+    with pytest.raises(InvalidSpec) as refusal:
+        plan(**spec)
+    assert list(refusal.value.errors) == [pointer]
+
+
+def test_what_is_next_to_it_is_taken() -> None:
+    assert plan(steps=20, schedule={"name": "polynomial", "warmup_steps": 19}).warmup_steps == 19
+    assert plan(steps=20, schedule={"name": "cosine", "warmup_steps": 20}).warmup_steps == 20
+    assert plan(validation={"early_stopping": {"patience": 3}}).patience == 3
+    assert plan(text_encoder={"train": True, "rank": 8}).text_encoder_rank == 8
+
+
 def test_null_is_the_same_as_absent_at_every_level() -> None:
     assert plan(loss={"prior_preservation": None, "type": None}, seed=None) == plan()
 
@@ -174,6 +197,9 @@ def test_alpha_follows_the_rank_unless_given() -> None:
     [
         ("a red hat", {"trigger": "blip"}, "blip, a red hat"),
         ("a large Blip", {"trigger": "blip"}, "a large Blip"),
+        ("a blip-like hat, (BLIP)", {"trigger": "blip"}, "a blip-like hat, (BLIP)"),
+        ("a pink flower", {"trigger": "ink"}, "ink, a pink flower"),
+        ("<s1> by the sea", {"trigger": "<s1>"}, "<s1> by the sea"),
         (None, {"trigger": "blip"}, "blip"),
         ("a red hat", {}, "a red hat"),
         (

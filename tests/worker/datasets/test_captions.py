@@ -57,6 +57,18 @@ def test_loose_metadata_finds_images_by_their_last_name() -> None:
     assert pair_captions(["set.zip/blip/a.png"], {}, captions)[0] == {"set.zip/blip/a.png": "found"}
 
 
+@pytest.mark.parametrize(
+    "name", ["img/m\N{LATIN SMALL LETTER U WITH DIAERESIS}.png", "img/mu\N{COMBINING DIAERESIS}.png"]
+)
+@pytest.mark.parametrize(
+    "written", ["img/m\N{LATIN SMALL LETTER U WITH DIAERESIS}.png", "img\\mu\N{COMBINING DIAERESIS}.png"]
+)
+def test_names_are_the_same_however_a_system_spells_them(name: str, written: str) -> None:
+    captions, _ = read_metadata_files({"metadata.jsonl": row(written, "found")})
+
+    assert pair_captions([name], {}, captions)[0] == {name: "found"}
+
+
 def test_a_lone_surrogate_becomes_something_that_can_be_stored() -> None:
     captions, _ = read_metadata_files({"metadata.jsonl": rb'{"file_name": "a.png", "text": "x\ud800y"}'})
 

@@ -116,6 +116,24 @@ def test_a_stop_while_sampling_is_obeyed(bench: Bench, tmp_path: Path) -> None:
         bench.run(tmp_path, bench.plan(steps=3), Impatient())
 
 
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_a_picture_that_takes_long_is_no_standstill_and_can_be_stopped(bench: Bench, tmp_path: Path) -> None:
+    """Of a grid of one chunk nothing else is heard until it is drawn."""
+
+    class Hurried(RecordingObserver):
+        def should_stop(self) -> Stop | None:
+            return Stop.DROP if self.signs_of_life == 3 else None
+
+    plan = bench.plan(steps=3, samples={"prompts": ["a", "b"], "num_steps": 5})
+    hurried = Hurried()
+    with pytest.raises(Stopped):
+        bench.run(tmp_path / "hurried", plan, hurried)
+    assert hurried.phases == [Phase.CACHING, Phase.SAMPLING] and not hurried.grids
+    patient = RecordingObserver()
+    bench.run(tmp_path / "patient", plan, patient)
+    assert patient.signs_of_life == 5 * (len(patient.grids) + 1), "every step of every grid, and of the cover"
+
+
 class StoppedIn(RecordingObserver):
     """Asks for a stop at the second look within a phase."""
 

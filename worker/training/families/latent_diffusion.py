@@ -1,7 +1,7 @@
 """What SD 1.x, SD 2.x and SDXL share: a UNet2DConditionModel over the latents of an AutoencoderKL."""
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +81,17 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def sample(
-        self, prompts: Sequence[Conditioning], negative: Conditioning, seeds: Sequence[int], how: Sampling
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
+        def end_step(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+            after_step()
+            return tensors
+
         pipeline = self._make_pipeline(self.process.open_sampler())
         pipeline.vae_scale_factor = self._latent_factor
         pipeline.set_progress_bar_config(disable=True)
@@ -95,6 +104,7 @@ class LatentDiffusion:
             height=how.height,
             width=how.width,
             output_type="latent",
+            callback_on_step_end=end_step,
         ).images
         return latents.float().cpu()
 

@@ -3,7 +3,7 @@
 Shapes: B batch, C latent channels, H and W latent height and width. Pictures are float, -1..1.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,9 +125,15 @@ class Base(Protocol):
     ) -> torch.Tensor: ...
 
     def sample(
-        self, prompts: Sequence[Conditioning], negative: Conditioning, seeds: Sequence[int], how: Sampling
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None] = ...,
     ) -> torch.Tensor:
-        """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator of its own seed, scaled as in training."""
+        """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator of its own seed, scaled as in training.
+        What ``after_step`` raises ends it."""
 
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """The pictures of such latents; the decoder is gone at the end."""

@@ -1,0 +1,75 @@
+"""What a plan is refused for that no single field of the spec shows: what no worker could hold, what could only fail
+after the queue, and options that would have no effect. Each raises InvalidSpec with the field to change."""
+
+from typing import TYPE_CHECKING
+
+from core.domain.errors import InvalidSpec
+from core.domain.spec import TrainingSpec
+
+if TYPE_CHECKING:
+    from core.domain.plan import TrainPlan
+
+MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
+POLYNOMIAL_END = 1e-7
+"""The rate that diffusers' polynomial schedule ends at."""
+
+
+def check_plan(spec: TrainingSpec, plan: "TrainPlan") -> None:
+    _check_work(plan)
+    _check_prior(spec, plan)
+    _check_schedule(plan)
+    _check_effects(spec, plan)
+
+
+def _check_work(plan: "TrainPlan") -> None:
+    sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_pictures_per_batch}
+    for field, size in sizes.items():
+        if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
+            raise InvalidSpec(
+                f"batch_size {size} at resolution {plan.resolution} is more than any worker can hold: "
+                "lower one of them, and use gradient_accumulation for a larger effective batch.",
+                {field: ["too large for this resolution"]},
+            )
+    if not any(image.caption for image in plan.images):
+        raise InvalidSpec(
+            "No image has a caption and no trigger is given, so there is nothing to call the concept by: set trigger.",
+            {"/trigger": ["needed, because the dataset has no captions"]},
+        )
+
+
+def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
+    asked = spec.loss.prior_preservation
+    if asked.num_images and not plan.prior_num_images:
+        raise InvalidSpec(
+            f"Prior preservation needs a class_prompt: the model {plan.model} has no prompts of its own for it.",
+            {"/loss/prior_preservation/class_prompt": ["needed for this model"]},
+        )
+    tuned = asked.class_prompt or asked.batch_size or asked.weight
+    if asked.num_images is None and tuned and not plan.prior_num_images:
+        detail = f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own."
+        raise InvalidSpec(detail, {"/loss/prior_preservation/num_images": ["needed for this model"]})
+
+
+def _check_schedule(plan: "TrainPlan") -> None:
+    """diffusers' polynomial schedule falls over the steps that warm-up leaves, from a rate above its end."""
+    if plan.schedule != "polynomial":
+        return
+    if plan.warmup_steps >= plan.steps:
+        told = f"must be less than the {plan.steps} steps"
+        raise InvalidSpec(f"schedule.warmup_steps {told}.", {"/schedule/warmup_steps": [told]})
+    if plan.learning_rate <= POLYNOMIAL_END:
+        told = f"must be above {POLYNOMIAL_END}, where a polynomial schedule ends"
+        raise InvalidSpec(f"optimizer.learning_rate {told}.", {"/optimizer/learning_rate": [told]})
+
+
+def _check_effects(spec: TrainingSpec, plan: "TrainPlan") -> None:
+    if plan.patience is not None and not plan.held_out_images:
+        raise InvalidSpec(
+            "Early stopping looks at held-out images, and this set is too small for them or validation.fraction is 0: "
+            "set a fraction, or leave patience out.",
+            {"/validation/early_stopping/patience": ["needs held-out images"]},
+        )
+    text = spec.text_encoder
+    if not text.train and (text.rank or text.learning_rate):
+        detail = "text_encoder.rank and learning_rate are for text encoders that are trained: set text_encoder.train."
+        raise InvalidSpec(detail, {"/text_encoder/train": ["needed for its rank and learning_rate"]})
