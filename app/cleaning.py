@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 from core.domain.errors import Unavailable
 from core.storage import Storage, StorageError
@@ -25,6 +26,18 @@ async def remove_keys(storage: Storage, keys: Iterable[str]) -> None:
             await asyncio.to_thread(storage.delete, key)
         except StorageError as error:
             logger.warning("%s was not deleted from storage: %s", key, error)
+
+
+@asynccontextmanager
+async def removing_if_it_fails(storage: Storage, prefix: str, *, inserts: bool = False) -> AsyncIterator[None]:
+    """What is put under ``prefix`` goes when the block fails; where it ``inserts`` the row that names it, only if there
+    is none for certain."""
+    try:
+        yield
+    except BaseException as error:
+        if not inserts or is_undone(error):
+            await remove_prefix(storage, prefix)
+        raise
 
 
 def is_undone(error: BaseException) -> bool:

@@ -296,11 +296,6 @@ class Attempt:
         if self._wish(heart) is not None:
             raise StopAsked
 
-    def _clear_up(self, status: JobStatus) -> None:
-        """Unless the job goes on: its next attempt may come here and find its latents, and may be here already."""
-        if status in TERMINAL:
-            shutil.rmtree(self.workdir, ignore_errors=True)
-
     def _wish(self, heart: Heart) -> JobStatus | None:
         """Why the trainer should stop, if it should."""
         if heart.wish in {JobStatus.CANCELING, JobStatus.PAUSING}:
@@ -387,3 +382,8 @@ class Attempt:
         self.outbox.add(write, *args, then=self._clear_up, **kwargs)
         self.outbox.drain()
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)
+
+    def _clear_up(self, status: JobStatus) -> None:
+        """Unless the job goes on: its next attempt may come here and find its latents, and may be here already."""
+        if status in TERMINAL:
+            shutil.rmtree(self.workdir, ignore_errors=True)

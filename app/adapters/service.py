@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from sqlalchemy.orm import Session
 
 from app.adapters.receiving import SUFFIX, ReceivedAdapter, receive_adapter
-from app.cleaning import is_undone, remove_prefix
+from app.cleaning import remove_prefix, removing_if_it_fails
 from app.files import SAFETENSORS, StoredFile, safe_filename
 from app.services import Services
 from core.db import adapters, models, quotas
@@ -24,19 +24,13 @@ async def import_file(services: Services, tenant_id: str, body: AsyncIterator[by
     Raises InvalidRequest, UnsupportedWeights, WeightsRejected, TooLarge, QuotaExceeded; for the model NotFound or
     WrongState.
     """
+    await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
     adapter_id = new_id("ad")
-    try:
-        await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
+    prefix = adapter_prefix(adapter_id)
+    async with removing_if_it_fails(services.storage, prefix):
         received = await receive_adapter(services, adapter_id, body, content_type)
-    except BaseException:
-        await remove_prefix(services.storage, adapter_prefix(adapter_id))
-        raise
-    try:
+    async with removing_if_it_fails(services.storage, prefix, inserts=True):
         return await services.database.run(insert, services.settings, tenant_id, adapter_id, received)
-    except BaseException as error:
-        if is_undone(error):
-            await remove_prefix(services.storage, adapter_prefix(adapter_id))
-        raise
 
 
 def insert(session: Session, settings: Settings, tenant_id: str, adapter_id: str, received: ReceivedAdapter) -> Adapter:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.cleaning import is_undone, remove_keys, remove_prefix
+from app.cleaning import is_undone, remove_keys, remove_prefix, removing_if_it_fails
 from app.datasets.names import check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
@@ -39,20 +39,14 @@ async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes],
 
     Raises InvalidRequest, TooLarge, QuotaExceeded, or what is wrong with the files when none of them can be used.
     """
+    await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
     dataset_id = new_id("ds")
-    try:
-        await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
+    prefix = dataset_prefix(dataset_id)
+    async with removing_if_it_fails(services.storage, prefix):
         form = await receive_form(services, dataset_id, body, content_type)
         check_form(form.files)
-    except BaseException:
-        await remove_prefix(services.storage, dataset_prefix(dataset_id))
-        raise
-    try:
+    async with removing_if_it_fails(services.storage, prefix, inserts=True):
         return await services.database.run(insert_upload, services.settings, tenant_id, dataset_id, form)
-    except BaseException as error:
-        if is_undone(error):
-            await remove_prefix(services.storage, dataset_prefix(dataset_id))
-        raise
 
 
 def insert_upload(session: Session, settings: Settings, tenant_id: str, dataset_id: str, form: Form) -> Overview:

@@ -50,9 +50,11 @@ class Beginning:
         order = get_args(Targets)
         if self.targets is not None and order.index(plan.targets) < order.index(self.targets):
             raise self._refuse("/adapter/targets", self.targets)
-        if self.text_rank is not None and plan.text_encoder_rank is None:
+        if self.text_rank is None:
+            return
+        if plan.text_encoder_rank is None:
             raise self._refuse("/text_encoder/train", "true")
-        if self.text_rank is not None and (plan.text_encoder_rank or 0) < self.text_rank:
+        if plan.text_encoder_rank < self.text_rank:
             raise self._refuse("/text_encoder/rank", f"{self.text_rank} or more")
 
     def _refuse(self, field: str, wanted: str, found: str = "") -> InvalidSpec:

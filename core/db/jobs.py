@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Float, delete, func, select
+from sqlalchemy import ColumnElement, Float, delete, func, select
 from sqlalchemy.orm import Session
 
 from core.db import audit, usage
@@ -30,7 +30,6 @@ from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, JobStatus, may_follow
 
 MEASURED_JOBS = 10
-PER_PIXEL = ("seconds_per_sample", "seconds_per_picture")
 
 
 def insert_job(
@@ -210,9 +209,8 @@ def record_idempotent(session: Session, tenant_id: str, route: str, key: str, bo
 def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:
     """Means over the tenant's newest undisturbed jobs on this base, as of the largest resolution among them; None when
     there is none."""
-    side = Job.plan["resolution"].astext.cast(Float)
     newest = (
-        select(Job.result["measured"].label("measured"), side.label("resolution"), (side * side).label("pixels"))
+        select(Job.result["measured"].label("measured"), Job.plan["resolution"].astext.cast(Float).label("resolution"))
         .where(
             Job.tenant_id == tenant_id,
             Job.model_id == model_id,
@@ -223,12 +221,19 @@ def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured |
         .limit(MEASURED_JOBS)
         .subquery()
     )
+
+    def read(name: str) -> ColumnElement[float]:
+        number: ColumnElement[float] = newest.c.measured[name].astext.cast(Float)
+        return number
+
+    pixels = newest.c.resolution * newest.c.resolution
     row = session.execute(
         select(
             func.count(),
-            *(func.avg(newest.c.measured[name].astext.cast(Float) / newest.c.pixels) for name in PER_PIXEL),
-            func.avg(newest.c.measured["start_seconds"].astext.cast(Float)),
-            func.max(newest.c.measured["peak_memory_bytes"].astext.cast(Float)),
+            func.avg(read("seconds_per_sample") / pixels),
+            func.avg(read("seconds_per_picture") / pixels),
+            func.avg(read("start_seconds")),
+            func.max(read("peak_memory_bytes")),
             func.max(newest.c.resolution),
         )
     ).one()

@@ -133,21 +133,6 @@ class Failed(Message):
     lighter: dict[str, Any] | None = None  # a runtime that may fit where this one did not
 
 
-Report = Annotated[
-    Ready
-    | RuntimeChosen
-    | PhaseEntered
-    | UnitDone
-    | Alive
-    | StepDone
-    | Validated
-    | CheckpointSaved
-    | SamplesDrawn
-    | Finished
-    | Halted
-    | Failed,
-    Field(discriminator="type"),
-]
 AnyReport = (
     Ready
     | RuntimeChosen
@@ -162,5 +147,6 @@ AnyReport = (
     | Halted
     | Failed
 )
+Report = Annotated[AnyReport, Field(discriminator="type")]
 REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Report)
 ENDS = (Finished, Halted, Failed)

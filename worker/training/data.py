@@ -20,7 +20,7 @@ from worker.training.draws import generator
 from worker.training.errors import BadInput
 from worker.training.families.protocol import Base, Conditioning, Framing, Posterior
 from worker.training.formats import write_safetensors
-from worker.training.observer import Observer, Stopped
+from worker.training.observer import Observer, heed
 
 SHUFFLES_PER_CAPTION = 8
 EMPTY = ""
@@ -53,8 +53,7 @@ class Progress:
     def tick(self) -> None:
         self._done += 1
         self._observer.unit(self._done, self._total)
-        if self._observer.should_stop():
-            raise Stopped
+        heed(self._observer)
 
 
 def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:

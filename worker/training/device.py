@@ -141,8 +141,8 @@ def open_accelerator(runtime: Runtime) -> Accelerator:
 
 def be_deterministic(runtime: Runtime) -> None:
     """The same operations in the same order: algorithms, cuBLAS workspace, and the number of CPU threads. Memory is
-    not filled before it is written, as torch does then to tame code that reads what it never wrote: that takes a
-    twentieth of a small step, and resumed runs would not end in the same bytes if there were such code."""
+    not filled before it is written, as torch does then to tame code that reads what it never wrote: that takes
+    some hundredths of a small step, and resumed runs would not end in the same bytes if there were such code."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as documented

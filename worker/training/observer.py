@@ -53,11 +53,16 @@ class Observer(Protocol):
     def should_stop(self) -> Stop | None: ...
 
 
-def go_on(observer: Observer) -> None:
-    """Between two parts of a unit that takes long. Raises Stopped when the observer asks for it."""
-    observer.alive()
+def heed(observer: Observer) -> None:
+    """Between two units. Raises Stopped when the observer asks for it."""
     if observer.should_stop():
         raise Stopped
+
+
+def go_on(observer: Observer) -> None:
+    """Between two parts of a unit that takes long; raises as ``heed`` does."""
+    observer.alive()
+    heed(observer)
 
 
 @dataclass

@@ -25,7 +25,7 @@ from worker.training.device import Runtime
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning, Posterior
 from worker.training.formats import write_safetensors
-from worker.training.observer import Observer, Stopped, go_on
+from worker.training.observer import Observer, go_on, heed
 from worker.training.sampling import plan_framing, plan_sampling
 
 PICTURES_AT_ONCE = 8
@@ -77,8 +77,7 @@ def draw_prior(
         latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, observer)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
         observer.unit(len(examples), len(texts))
-        if observer.should_stop():
-            raise Stopped
+        heed(observer)
     return Prior(examples, texts)
 
 

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from core.domain.plan import TrainPlan
 from worker.training.data import EMPTY, Cache
 from worker.training.families.protocol import Base, Conditioning, Framing, Sampling
-from worker.training.observer import Observer, Picture, Stopped, go_on
+from worker.training.observer import Observer, Picture, go_on, heed
 
 PICTURES_AT_ONCE = 4
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
@@ -64,8 +64,7 @@ class Gallery:
                 image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
                 pictures.append(Picture(prompt, seed, path))
             self._observer.unit(len(pictures), len(prompts))
-            if self._observer.should_stop():
-                raise Stopped
+            heed(self._observer)
         self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
         return pictures
 

@@ -23,7 +23,7 @@ from worker.training.adapters import silenced
 from worker.training.data import EMPTY, Cache
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning, Network
-from worker.training.observer import Observer, Stopped, go_on
+from worker.training.observer import Observer, go_on, heed
 from worker.training.sampling import plan_framing, plan_sampling
 
 FEATURE_TIMESTEP = 0.26  # of the schedule: where DIFT finds meaning rather than texture
@@ -93,10 +93,10 @@ class Judge:
     def draw(self, told: Sequence[Conditioning]) -> list[torch.Tensor]:
         """Latents (C, H, W), each from the seed of its place in the list."""
         rows: list[torch.Tensor] = []
+        empty, how = self._cache.conditioning[EMPTY], plan_sampling(self._plan)
         for start in range(0, len(told), PICTURES_AT_ONCE):
             chunk = told[start : start + PICTURES_AT_ONCE]
             seeds = list(range(start, start + len(chunk)))
-            empty, how = self._cache.conditioning[EMPTY], plan_sampling(self._plan)
             rows += self._base.sample(chunk, empty, seeds, how, partial(go_on, self._observer))
             self._tick(len(chunk))
         return rows
@@ -104,8 +104,7 @@ class Judge:
     def _tick(self, count: int) -> None:
         self._done += count
         self._observer.unit(self._done, self._total)
-        if self._observer.should_stop():
-            raise Stopped
+        heed(self._observer)
 
 
 def describe(base: Base, told: Conditioning, latents: Sequence[torch.Tensor], device: torch.device) -> torch.Tensor:

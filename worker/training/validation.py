@@ -14,7 +14,7 @@ from worker.training.data import Cache
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning
 from worker.training.objective import compare
-from worker.training.observer import Observer, Stopped
+from worker.training.observer import Observer, heed
 
 
 class HeldOut:
@@ -43,6 +43,5 @@ class HeldOut:
             restored = self._base.process.restore(noisy, predicted, timesteps)
             losses.append(compare(self._plan, restored, latents, mask).mean().item())
             observer.unit(number + 1, len(self._examples))
-            if observer.should_stop():
-                raise Stopped
+            heed(observer)
         return losses
