@@ -132,6 +132,8 @@ class TrainPlan(Part):
     sample_num_steps: int
     sample_guidance_scale: float
     sample_guidance_rescale: float = 0.0
+    sample_guidance_start: float = 0.0
+    sample_guidance_stop: float = 1.0
     sample_seed: int
     max_duration_seconds: int | None
 
@@ -241,6 +243,7 @@ def resolve(
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
         sample_guidance_scale=spec.samples.guidance_scale or defaults.sample_guidance_scale,
         sample_guidance_rescale=_resolve_rescale(spec, defaults),
+        **_resolve_interval(spec, defaults),
         sample_seed=spec.samples.seed,
         max_duration_seconds=spec.max_duration_seconds,
     )
@@ -260,6 +263,19 @@ def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
 def _resolve_rescale(spec: TrainingSpec, defaults: Defaults) -> float:
     wanted = spec.samples.guidance_rescale
     return defaults.sample_guidance_rescale if wanted is None else wanted
+
+
+def _resolve_interval(spec: TrainingSpec, defaults: Defaults) -> dict[str, float]:
+    """Raises InvalidSpec for an interval that holds no step."""
+    wanted_start, wanted_stop = spec.samples.guidance_start, spec.samples.guidance_stop
+    start = defaults.sample_guidance_start if wanted_start is None else wanted_start
+    stop = defaults.sample_guidance_stop if wanted_stop is None else wanted_stop
+    if start >= stop:
+        raise InvalidSpec(
+            f"samples.guidance_start is {start:g} and samples.guidance_stop {stop:g}: guidance must start before it stops.",
+            {"/samples/guidance_start": [f"must be less than guidance_stop, which is {stop:g}"]},
+        )
+    return {"sample_guidance_start": start, "sample_guidance_stop": stop}
 
 
 def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:

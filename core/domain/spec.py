@@ -242,6 +242,12 @@ class SamplesSpec(SpecPart):
         allow_inf_nan=False,
         description="How far guidance may not raise the contrast (arXiv 2305.08891).",
     )
+    guidance_start: Number | None = Field(
+        None, ge=0, lt=1, description="The part of the steps after which guidance begins (arXiv 2404.07724)."
+    )
+    guidance_stop: Number | None = Field(
+        None, gt=0, le=1, description="The part of the steps after which guidance ends; outside there is none."
+    )
     seed: Whole = Field(0, ge=0, lt=2**32)
 
 

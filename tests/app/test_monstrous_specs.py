@@ -51,6 +51,8 @@ RATES: dict[str, tuple[float, float]] = {
     "/validation/early_stopping/min_delta": (0, 1),
     "/samples/guidance_scale": (1, 30),
     "/samples/guidance_rescale": (0, 1),
+    "/samples/guidance_start": (0, 1),
+    "/samples/guidance_stop": (0, 1),
 }
 OF_THE_MODEL = {
     *("/resolution", "/batch_size", "/loss/prior_preservation/num_images", "/loss/prior_preservation/batch_size"),

@@ -327,3 +327,11 @@ def test_min_snr_is_not_for_a_base_that_flows() -> None:
     with pytest.raises(InvalidSpec, match="flow matching") as refusal:
         resolve(TrainingSpec.model_validate({"trigger": "blip", "loss": {"min_snr_gamma": 5}}), manifest(), flowing)
     assert list(refusal.value.errors) == ["/loss/min_snr_gamma"]
+
+
+def test_guidance_must_start_before_it_stops() -> None:
+    resolved = plan(samples={"guidance_start": 0.2, "guidance_stop": 0.6})
+    assert (resolved.sample_guidance_start, resolved.sample_guidance_stop) == (0.2, 0.6)
+    with pytest.raises(InvalidSpec, match="must start before it stops") as refusal:
+        plan(samples={"guidance_start": 0.6, "guidance_stop": 0.6})
+    assert list(refusal.value.errors) == ["/samples/guidance_start"]

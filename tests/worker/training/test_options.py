@@ -193,6 +193,8 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("samples.num_steps", SHOWN, {"samples": {**SHOWN["samples"], "num_steps": 3}}, pictures),
     ("samples.guidance_scale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_scale": 9}}, pictures),
     ("samples.guidance_rescale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_rescale": 1}}, pictures),
+    ("samples.guidance_start", SHOWN, {"samples": {**SHOWN["samples"], "guidance_start": 0.5}}, pictures),
+    ("samples.guidance_stop", SHOWN, {"samples": {**SHOWN["samples"], "guidance_stop": 0.5}}, pictures),
     ("samples.seed", SHOWN, {"samples": {**SHOWN["samples"], "seed": 4}}, pictures),
     ("max_duration_seconds", {}, {"max_duration_seconds": 99}, plans),
 ]

@@ -35,13 +35,24 @@ class Framing:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn from a base: ``width`` and ``height`` in pixels."""
+    """How pictures are drawn from a base: ``width`` and ``height`` in pixels.
+
+    Guidance is applied from the part ``guidance_start`` to the part ``guidance_stop`` of the steps, as by diffusers'
+    guiders (``start`` and ``stop``), and not outside (arXiv 2404.07724).
+    """
 
     num_steps: int
     guidance_scale: float
     guidance_rescale: float
     width: int
     height: int
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+
+    def is_guided(self, step: int) -> bool:
+        """``step`` counts from 0."""
+        first, end = int(self.guidance_start * self.num_steps), int(self.guidance_stop * self.num_steps)
+        return self.guidance_scale > 1 and first <= step < end
 
 
 class Network(Protocol):

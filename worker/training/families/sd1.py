@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel
 
 from worker.training.families.clip import Clip, ClipNetwork
@@ -32,15 +30,3 @@ class SD1TextEncoders:
 class SD1Base(LatentDiffusion):
     def open_text_encoders(self) -> SD1TextEncoders:
         return SD1TextEncoders(self.folder, self.device)
-
-    def _make_pipeline(self, scheduler: Any) -> Any:
-        return StableDiffusionPipeline(
-            vae=None,
-            text_encoder=None,
-            tokenizer=None,
-            unet=self.denoiser.module,
-            scheduler=scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )

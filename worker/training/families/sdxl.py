@@ -67,23 +67,3 @@ class SDXLBase(LatentDiffusion):
     def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         added = {"text_embeds": self._batch(rows, "pooled"), "time_ids": self._batch(rows, "time_ids")}
         return {**super()._tell_denoiser(rows), "added_cond_kwargs": added}
-
-    def _tell_pipeline(self, prompts: Sequence[Conditioning], negatives: Sequence[Conditioning]) -> dict[str, Any]:
-        """The pipeline's own framing: as if the picture had been as large as it is drawn, and not cropped."""
-        return {
-            **super()._tell_pipeline(prompts, negatives),
-            "pooled_prompt_embeds": self._batch(prompts, "pooled"),
-            "negative_pooled_prompt_embeds": self._batch(negatives, "pooled"),
-        }
-
-    def _make_pipeline(self, scheduler: Any) -> Any:
-        return StableDiffusionXLPipeline(
-            vae=None,
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
-            unet=self.denoiser.module,
-            scheduler=scheduler,
-            add_watermarker=False,
-        )
