@@ -53,7 +53,8 @@ def describe_end(job: Job) -> str:
     """One sentence of how an ended job ended, with what to do where it failed."""
     if job.status == "succeeded":
         took = job.finished_at - job.started_at if job.finished_at and job.started_at else None
-        return f"Job {job.id} succeeded" + (f" after {format_duration(took.total_seconds())}." if took else ".")
+        end = f"Job {job.id} succeeded" + (f" after {format_duration(took.total_seconds())}." if took else ".")
+        return " ".join([end, *(job.result or {}).get("warnings", [])])
     if job.status == "canceled" or job.error is None:
         return f"Job {job.id} was {job.status}."
     return f"Job {job.id} {job.status}. {job.error.title}: {job.error.detail}"

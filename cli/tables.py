@@ -74,6 +74,7 @@ def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     files = [f"{name} ({file['size'] / 1e6:.1f} MB)" for name, file in (result.get("adapter") or {}).items()]
     return [
         ("result", str(result.get("note") or "")),
+        *(("warning", str(warning)) for warning in result.get("warnings") or []),
         ("measured", ", ".join(measured)),
         ("adapter", " ".join([str(result.get("adapter_id") or ""), *files]).strip()),
     ]

@@ -216,6 +216,7 @@ def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     metrics, measured = result.get("metrics", {}), result.get("measured", {})
     rows = [
         ("What was taken", result.get("note"), "{}"),
+        *(("Warning", warning, "{}") for warning in result.get("warnings", [])),
         ("Final loss", metrics.get("loss"), "{:.4f}"),
         ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
         ("Held-out loss of the base", metrics.get("base_validation_loss"), "{:.4f}"),

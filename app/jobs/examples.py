@@ -96,6 +96,7 @@ JOB: dict[str, Any] = {
         },
         "note": "Training ran all 300 steps; the adapter is that of step 270, the latest that the "
         "held-out images do not tell to be worse than the best.",
+        "warnings": [],
     },
     "error": None,
     "metadata": {},

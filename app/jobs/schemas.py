@@ -131,6 +131,9 @@ class Result(BaseModel):
         default_factory=dict, description="Which tools read each file whole, found by their own naming rules."
     )
     note: str | None = Field(None, description="Which step was taken, and why training ended there.")
+    warnings: list[str] = Field(
+        default_factory=list, description="What to know before using the adapter, such as a low retention."
+    )
 
     @classmethod
     def of(cls, job: Job) -> Self | None:
@@ -146,6 +149,7 @@ class Result(BaseModel):
             metrics=ResultMetrics.model_validate({**job.result["metrics"], **job.result.get("measured", {})}),
             proofs=job.result.get("proofs", {}),
             note=job.result.get("note"),
+            warnings=job.result.get("warnings", []),
         )
 
 

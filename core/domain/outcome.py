@@ -6,6 +6,9 @@ from core.domain.artifacts import AdapterFormat
 from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
 from core.domain.proof import LoadProof
 
+LOW_RETENTION = 0.6
+"""Below, pictures for prompts without the trigger differ visibly from the base's."""
+
 
 class Scores(BaseModel):
     """From 0 to 1, or None where there was nothing to measure. See worker/training/scores.py."""
@@ -36,6 +39,18 @@ class Outcome(BaseModel):
 
     def validation_loss(self, step: int) -> float | None:
         return dict(self.held_out_losses).get(step)
+
+
+def warn(outcome: Outcome) -> list[str]:
+    """What a client should know before using the adapter."""
+    retention = outcome.scores.retention
+    if retention is None or retention >= LOW_RETENTION:
+        return []
+    return [
+        f"Prompts without the trigger are drawn otherwise than by the base (retention {retention:.2f}, where 1 is "
+        "unchanged). Use the adapter at a lower weight, or train again with fewer steps, a lower learning rate or more "
+        "class images (loss.prior_preservation)."
+    ]
 
 
 def explain(outcome: Outcome, plan: TrainPlan) -> str:

@@ -17,6 +17,7 @@ from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_b
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo, PredictionType
 from core.domain.plan_checks import check_plan
+from core.domain.prompts import default_prompts
 from core.domain.spec import (
     MAX_RESOLUTION,
     MAX_STEPS,
@@ -35,7 +36,6 @@ PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, 
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
 VALIDATIONS_PER_JOB = 10
-CAPTIONS_SHOWN = 3
 NOT_IN_OUTLINE = ("images", "prior_prompts", "neutral_prompts")
 """Long lists of a plan, which are not told with it."""
 MIN_IMAGES_TO_HOLD_OUT = 12
@@ -183,6 +183,7 @@ def resolve(
     prior_num_images = defaults.prior_num_images if prior.num_images is None else prior.num_images
     prior_prompts = (prior.class_prompt,) if prior.class_prompt else model.class_prompts
     trains_text = spec.text_encoder.train
+    guidance_start, guidance_stop = _resolve_interval(spec, defaults)
     plan = TrainPlan(
         name=spec.name or spec.trigger or "adapter",
         trigger=trigger,
@@ -243,7 +244,8 @@ def resolve(
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
         sample_guidance_scale=spec.samples.guidance_scale or defaults.sample_guidance_scale,
         sample_guidance_rescale=_resolve_rescale(spec, defaults),
-        **_resolve_interval(spec, defaults),
+        sample_guidance_start=guidance_start,
+        sample_guidance_stop=guidance_stop,
         sample_seed=spec.samples.seed,
         max_duration_seconds=spec.max_duration_seconds,
     )
@@ -265,17 +267,18 @@ def _resolve_rescale(spec: TrainingSpec, defaults: Defaults) -> float:
     return defaults.sample_guidance_rescale if wanted is None else wanted
 
 
-def _resolve_interval(spec: TrainingSpec, defaults: Defaults) -> dict[str, float]:
+def _resolve_interval(spec: TrainingSpec, defaults: Defaults) -> tuple[float, float]:
     """Raises InvalidSpec for an interval that holds no step."""
     wanted_start, wanted_stop = spec.samples.guidance_start, spec.samples.guidance_stop
     start = defaults.sample_guidance_start if wanted_start is None else wanted_start
     stop = defaults.sample_guidance_stop if wanted_stop is None else wanted_stop
     if start >= stop:
         raise InvalidSpec(
-            f"samples.guidance_start is {start:g} and samples.guidance_stop {stop:g}: guidance must start before it stops.",
+            f"samples.guidance_start is {start:g} and samples.guidance_stop {stop:g}: guidance must start before it "
+            "stops.",
             {"/samples/guidance_start": [f"must be less than guidance_stop, which is {stop:g}"]},
         )
-    return {"sample_guidance_start": start, "sample_guidance_stop": stop}
+    return start, stop
 
 
 def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:
@@ -373,13 +376,8 @@ def _hold_out(spec: TrainingSpec, images: Sequence[ManifestImage]) -> set[str]:
 def _resolve_prompts(
     spec: TrainingSpec, model: ModelInfo, trigger: str, images: Sequence[PlannedImage]
 ) -> tuple[str, ...]:
-    prompts = spec.samples.prompts if spec.samples.prompts is not None else _default_prompts(model, trigger, images)
+    prompts = spec.samples.prompts
+    if prompts is None:
+        shown = sorted(images, key=lambda image: not image.held_out)
+        prompts = default_prompts(model, spec.preset, trigger, [image.caption for image in shown])
     return tuple(prompt.replace("{trigger}", trigger).strip() for prompt in prompts)
-
-
-def _default_prompts(model: ModelInfo, trigger: str, images: Sequence[PlannedImage]) -> tuple[str, ...]:
-    """Without a trigger the set's own captions call what is learned."""
-    if trigger:
-        return model.example_prompts or ("{trigger}",)
-    captions = dict.fromkeys(image.caption for image in images if image.caption)
-    return (*tuple(captions)[:CAPTIONS_SHOWN], *(p for p in model.example_prompts if "{trigger}" not in p))

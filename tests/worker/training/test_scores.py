@@ -12,7 +12,7 @@ from diffusers import DDPMScheduler
 from PIL import Image, ImageDraw
 
 from core.domain.estimate import NUM_CONCEPT_PICTURES
-from core.domain.outcome import explain
+from core.domain.outcome import Scores, explain, warn
 from core.model_folders import BUNDLED
 from scripts.glyphs import HELD_OUT, caption, draw_set, find_font
 from tests.fixtures.bench import CPU, Bench
@@ -196,3 +196,12 @@ def test_a_run_ends_when_its_patience_does_and_says_which_step_it_took(bench: Be
     assert outcome.stopped_early and outcome.num_steps < plan.steps
     assert outcome.held_out_losses[0][0] == 0
     assert f"step {outcome.step}" in explain(outcome, plan).replace("last step, ", "step ")
+
+
+def test_a_low_retention_is_warned_of(bench: Bench, tmp_path: Path) -> None:
+    plan = bench.plan(steps=1, precision="fp32", samples={"prompts": []}, evaluation="off")
+    outcome = bench.run(tmp_path, plan).outcome
+    assert warn(outcome) == [], "nothing was measured"
+    kept, lost = (outcome.model_copy(update={"scores": Scores(retention=share)}) for share in (0.9, 0.31))
+    assert warn(kept) == []
+    assert "retention 0.31" in warn(lost)[0] and "prior_preservation" in warn(lost)[0]
