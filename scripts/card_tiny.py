@@ -15,7 +15,8 @@ from pathlib import Path
 
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.model_folders import CARD, read_card
-from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
+from scripts.colors import BACKGROUNDS
+from scripts.glyphs import BASE, SCALES, caption
 from scripts.retrieval import list_asked
 from worker.training.inspection import inspect
 

@@ -91,7 +91,7 @@ class LatentDiffusion:
     ) -> torch.Tensor:
         scheduler = self.process.open_sampler()
         scheduler.set_timesteps(how.num_steps, device=self.device)
-        latents_BCHW = self._draw_noise(seeds, how).to(self.device) * scheduler.init_noise_sigma
+        latents_BCHW: torch.Tensor = self._draw_noise(seeds, how).to(self.device) * scheduler.init_noise_sigma
         plain = [self._whole(row, how) for row in prompts]
         guided = [self._whole(negative, how)] * len(prompts) + plain
         for step, timestep in enumerate(scheduler.timesteps):
