@@ -69,7 +69,7 @@ def _describe(job: Job) -> list[tuple[str, str]]:
 
 def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     metrics = result.get("metrics") or {}
-    named = ("validation_loss", "base_validation_loss", "concept", "retention")
+    named = ("validation_loss", "base_validation_loss", "retention")
     measured = [f"{name.replace('_', ' ')} {metrics[name]:.3g}" for name in named if metrics.get(name) is not None]
     files = [f"{name} ({file['size'] / 1e6:.1f} MB)" for name, file in (result.get("adapter") or {}).items()]
     return [

@@ -36,7 +36,7 @@ EXAMPLE: dict[str, Any] = {
     "rank": 8,
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
     "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in FORMATS},
-    "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97, "concept": 0.88},
+    "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
     "proofs": {},
     "error": None,
     "setback": None,
@@ -91,8 +91,6 @@ class AdapterMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
-    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
 
 
 class AdapterUrls(BaseModel):

@@ -221,7 +221,6 @@ def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
         ("Held-out loss of the base", metrics.get("base_validation_loss"), "{:.4f}"),
         ("Retention", metrics.get("retention"), "{:.2f}"),
-        ("Concept", metrics.get("concept"), "{:.2f}"),
         ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
         ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
     ]

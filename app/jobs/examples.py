@@ -76,8 +76,6 @@ JOB: dict[str, Any] = {
             "validation_loss": 0.0698,
             "base_validation_loss": 0.1127,
             "retention": 0.97,
-            "concept": 0.88,
-            "concept_reference": "held-out pictures",
             "num_parameters": 655_360,
             "seconds_per_sample": 0.024,
             "peak_memory_bytes": 1_234_567_890,

@@ -113,8 +113,6 @@ class ResultMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
-    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
     num_parameters: int
     seconds_per_sample: float | None = None
     seconds_per_picture: float | None = None

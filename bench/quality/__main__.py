@@ -38,7 +38,7 @@ HEAD = """# What adapters learn on the bundled base
 - **PSNR**, **color error** (Delta E) and **border** of the 40 pictures against the nearest render of what was asked;
   in brackets what the autoencoder leaves of true renders (`bench/quality/fidelity.py`).
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
-- Retention and concept are the job's own scores.
+- Retention is the job's own score.
 
 All pictures are drawn as the base's card says: {how.sample_num_steps} steps of DDIM, guidance of
 {how.sample_guidance_scale:g} from {how.sample_guidance_start:.0%} to {how.sample_guidance_stop:.0%} of the steps,
@@ -48,7 +48,7 @@ rescaled by {how.sample_guidance_rescale:g}.
 
 COLUMNS = (
     "case", "by", "hits", "plain", "kept", "unasked", "PSNR", "color error", "border", "held-out loss", "steps",
-    "step taken", "seconds", "retention", "concept",
+    "step taken", "seconds", "retention",
 )  # fmt: skip
 
 
@@ -66,8 +66,7 @@ def _table(title: str, rows: Sequence[Row]) -> str:
 
 def _line(row: Row) -> str:
     change = row.loss / row.base_loss - 1
-    retention, concept = (row.scores.get(name) for name in ("retention", "concept"))
-    scores = [f"{value:.2f}" if value is not None else "" for value in (retention, concept)]
+    retention = "" if (kept := row.scores.get("retention")) is None else f"{kept:.2f}"
     loss = f"{row.base_loss:.3f} → {row.loss:.3f} ({change:+.0%})"
     steps = f"{row.num_steps} | {row.step_taken} | {row.seconds:.0f}"
     shares = f"{row.hits:.0%} | {_percent(row.plain)} | {row.retained:.1%} | {_percent(row.retained_unasked)}"
@@ -75,7 +74,7 @@ def _line(row: Row) -> str:
         f"{getattr(row.fidelity, name):.1f} ({getattr(row.bound, name):.1f})"
         for name in ("psnr", "color_error", "border")
     )
-    return f"| {row.case} | {row.by} | {shares} | {looks} | {loss} | {steps} | {' | '.join(scores)} |\n"
+    return f"| {row.case} | {row.by} | {shares} | {looks} | {loss} | {steps} | {retention} |\n"
 
 
 def _percent(share: float | None) -> str:

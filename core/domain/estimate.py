@@ -6,8 +6,6 @@ from core.domain.plan import Part, TrainPlan
 BYTES_PER_WEIGHT = 2
 BYTES_PER_TRAINED = 8
 """A parameter in fp32 and its gradient; what the optimizer keeps of it comes on top."""
-NUM_CONCEPT_PICTURES = 8
-"""Drawn with the adapter, and without it, for the concept score."""
 NUM_VALIDATION_TIMESTEPS = 8
 """At which each held-out picture's loss is taken."""
 FORWARD_SHARE = 1 / 3
@@ -53,7 +51,7 @@ def count_pictures(plan: TrainPlan) -> int:
     """Those of the grids, of the cover, of the scores, of prior preservation (which may be there already), and of the
     load proof."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
-    scores = 2 * (NUM_CONCEPT_PICTURES + len(plan.neutral_prompts)) if plan.evaluation else 0
+    scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
     return grids + scores + plan.prior_num_images + NUM_PROOF_PICTURES
 
 

@@ -320,7 +320,7 @@ class TrainingSpec(SpecPart):
     validation: ValidationSpec = ValidationSpec()
     checkpoints: CheckpointsSpec = CheckpointsSpec()
     samples: SamplesSpec = SamplesSpec()
-    evaluation: Literal["on", "off"] = Field("on", description="Concept and retention scores at the end.")
+    evaluation: Literal["on", "off"] = Field("on", description="The retention score at the end.")
     priority: Whole = Field(0, ge=-100, le=100, description="Orders your own queued jobs; higher goes first.")
     max_duration_seconds: Whole | None = Field(None, ge=60, le=7 * 86_400)
     webhook: WebhookSpec | None = None

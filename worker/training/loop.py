@@ -303,7 +303,7 @@ class Run:
         if plan.sample_prompts and promoted not in plan.sample_steps:
             self.draw_samples()
         with self.showing():
-            scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.device, self.observer)
+            scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.observer)
             cover = self.gallery.draw_cover(self.encode)
         self.observer.phase(Phase.EXPORTING)
         modules = read_modules(self.networks)

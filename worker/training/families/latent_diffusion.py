@@ -14,8 +14,8 @@ from worker.training.device import free_memory
 from worker.training.errors import BadInput
 from worker.training.families.protocol import (
     Conditioning,
-    Denoiser,
     Framing,
+    Network,
     NoiseProcess,
     Posterior,
     Sampling,
@@ -41,9 +41,9 @@ class LatentDiffusion:
 
     pipeline_options: Mapping[str, Any] = {}
 
-    def __init__(self, folder: Path, denoiser: Denoiser, process: NoiseProcess, device: torch.device) -> None:
+    def __init__(self, folder: Path, denoiser: Network, process: NoiseProcess, device: torch.device) -> None:
         self.folder, self.device = folder, device
-        self.denoiser: Denoiser = denoiser
+        self.denoiser: Network = denoiser
         self.process: NoiseProcess = process
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 

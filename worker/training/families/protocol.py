@@ -80,12 +80,6 @@ class Network(Protocol):
         """The layer's path in diffusers' files."""
 
 
-class Denoiser(Network, Protocol):
-    @property
-    def feature_layer(self) -> Any:
-        """The module whose output (B, D, height, width) describes what a picture shows, place by place."""
-
-
 class TextEncoders(Protocol):
     """A family's tokenizers and text encoders, in memory while this object lives."""
 
@@ -119,7 +113,7 @@ class NoiseProcess(Protocol):
 class Base(Protocol):
     """A loaded base. The denoiser stays in memory between jobs; encoders are opened when needed and dropped."""
 
-    denoiser: Denoiser
+    denoiser: Network
     process: NoiseProcess
 
     def open_text_encoders(self) -> TextEncoders:
