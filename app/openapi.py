@@ -31,6 +31,7 @@ _DETAILS = {
     "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
     "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",
+    "range-not-satisfiable": "The file has 1,313,096 bytes, and the range that was asked for begins behind them.",
     "invalid-request": "/limit should be at most 100.",
     "invalid-spec": "/adapter/rank should be less than or equal to 256.",
     "url-forbidden": "/webhook/url: 10.1.2.3 is a private address. Name a receiver on the public internet, or ask the "
