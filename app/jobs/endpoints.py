@@ -21,6 +21,7 @@ from app.deps import (
 )
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
+from app.media import EVENT_STREAM, accepts
 from app.openapi import problems
 from app.pages import Page
 from app.webhooks.service import refuse_forbidden
@@ -156,7 +157,7 @@ async def list_job_events(
 ) -> Page[EventOut] | Response:
     """What happened, oldest first. With `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if accepts(request.headers, EVENT_STREAM):
         messages = stream.follow(services, caller, job_id, place)
         return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
     rows = await services.database.run(list_events, job_id, after_seq=place, limit=limit + 1)
