@@ -12,8 +12,10 @@ from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.auth.gate import Gate
 from app.bodies import BodyGuard
+from app.cross_origin import CrossOrigins
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
+from app.head import HeadRequests
 from app.headers import SecurityHeaders
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
@@ -49,6 +51,9 @@ ROUTERS = (
     dashboard_router,
 )
 
+LAYERS = (HeadRequests, SecurityHeaders, CrossOrigins, RateLimits, ProblemMiddleware, Gate, BodyGuard)
+"""From the outermost to the one next to the routes."""
+
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Without ``settings`` they come from the environment at the start, which fails naming what is missing."""
@@ -75,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redirect_slashes=False,  # the address would be made from the Host header, which anybody writes
         generate_unique_id_function=name_operation,
-        middleware=[Middleware(layer) for layer in (SecurityHeaders, RateLimits, ProblemMiddleware, Gate, BodyGuard)],
+        middleware=[Middleware(layer) for layer in LAYERS],
     )
     install_handlers(app, ROUTERS)
     install_openapi(app)
