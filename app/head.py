@@ -40,10 +40,10 @@ class HeadRequests:
 
 async def _first_of(receive: Receive, answered: asyncio.Event) -> Message:
     """The next message, or the client's leaving once the answer's header has been sent."""
-    waits = [asyncio.ensure_future(receive()), asyncio.ensure_future(answered.wait())]
+    incoming, leaving = asyncio.ensure_future(receive()), asyncio.ensure_future(answered.wait())
     try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        return {"type": "http.disconnect"} if answered.is_set() else waits[0].result()
+        await asyncio.wait((incoming, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return {"type": "http.disconnect"} if answered.is_set() else incoming.result()
     finally:
-        for waiting in waits:
-            waiting.cancel()
+        incoming.cancel()
+        leaving.cancel()

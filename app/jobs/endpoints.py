@@ -77,7 +77,7 @@ async def create_job(
     refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
         draft = await service.draw_up(services, caller.tenant_id, body)
-        return JSONResponse(DryRun.of(draft.plan, draft.estimate).model_dump(mode="json"))
+        return JSONResponse(DryRun.of(draft.plan, draft.estimate, draft.advice).model_dump(mode="json"))
     submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
     services.doorbell.ring("train")
     if body.webhook is not None:

@@ -7,12 +7,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
 from app.jobs import examples
+from app.jobs.outline import Plan
 from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
+from core.domain.advice import Advice
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
-from core.domain.plan import NOT_IN_OUTLINE, TrainPlan
+from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus, Phase
@@ -183,7 +185,7 @@ class JobOut(BaseModel):
     model: str
     dataset: str
     spec: dict[str, Any] = Field(description="As it was posted.")
-    plan: dict[str, Any] = Field(
+    plan: Plan = Field(
         description="The spec with every open choice turned into a number; without the images, and without the prompts "
         "that the base's card has for class pictures and for scores."
     )
@@ -207,7 +209,7 @@ class JobOut(BaseModel):
             model=job.model_id,
             dataset=job.dataset_id,
             spec=job.spec,
-            plan=job.outline,
+            plan=Plan.model_validate(job.outline),
             progress=Progress.model_validate(job.progress or {"num_steps": job.outline["steps"]}),
             estimate=Estimate.model_validate(job.estimate),
             attempt=job.attempt,
@@ -219,7 +221,7 @@ class JobOut(BaseModel):
 
     def as_accepted(self) -> Self:
         """As it was first answered, whatever became of it since."""
-        fresh = Progress(num_steps=self.progress.num_steps or self.plan["steps"])
+        fresh = Progress(num_steps=self.progress.num_steps or self.plan.steps)
         changes = {"status": JobStatus.QUEUED, "progress": fresh, "attempt": 0}
         gone = dict.fromkeys(("phase", "started_at", "finished_at", "result", "error"))
         return self.model_copy(update={**changes, **gone})
@@ -236,15 +238,15 @@ class DryRun(BaseModel):
     model_config = example(examples.DRY_RUN)
 
     object: Literal["plan"] = "plan"
-    plan: dict[str, Any]
-    estimate: Estimate
+    plan: Plan = Field(description="The spec with every open choice turned into a number, as a job shows it.")
+    estimate: Estimate = Field(description="What the job would take.")
+    warnings: tuple[Advice, ...] = Field(
+        description="What may not be as you meant it, and what to change. Empty where nothing is."
+    )
 
     @classmethod
-    def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
-        """As a job shows it: its list of images may have thousands, and names storage keys."""
-        hidden: Any = {**dict.fromkeys(NOT_IN_OUTLINE, True), "init_adapter": {"key"}}
-        outline = {**plan.model_dump(mode="json", exclude=hidden), "num_images": len(plan.images)}
-        return cls(plan=outline, estimate=estimate)
+    def of(cls, plan: TrainPlan, estimate: Estimate, advice: tuple[Advice, ...] = ()) -> Self:
+        return cls(plan=Plan.of(plan), estimate=estimate, warnings=advice)
 
 
 class EventOut(BaseModel):

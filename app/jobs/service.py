@@ -12,11 +12,12 @@ from sqlalchemy.orm import Session
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
 from app.jobs.beginning import Beginning, find_beginning, refuse_adapter
-from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting
+from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting, refuse_unrunnable
 from app.jobs.schemas import JobRequest
 from app.services import Services
 from core.db import adapters, datasets, jobs, models, quotas, workers
 from core.db.tables import Dataset, Job
+from core.domain.advice import Advice, advise
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import IdempotencyMismatch, NotFound, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
@@ -39,6 +40,7 @@ class Sources:
     init: Beginning | None
     limits: Limits
     largest_memory: int | None
+    device_kinds: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Draft:
     spec: TrainingSpec
     plan: TrainPlan
     estimate: Estimate
+    advice: tuple[Advice, ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
     if init is not None:
         init.refuse_misfit(plan)
     refuse_unfitting(plan, sources.model, sources.largest_memory)
-    return Draft(spec, plan, estimate(plan, sources.model, sources.measured))
+    refuse_unrunnable(plan, sources.device_kinds)
+    advice = advise(plan, sources.manifest)
+    return Draft(spec, plan, estimate(plan, sources.model, sources.measured), advice)
 
 
 def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:
@@ -98,7 +103,8 @@ def load_sources(session: Session, tenant_id: str, defaults: Limits, request: Jo
     manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
-    return Sources(info, manifest, measured, init, limits, workers.find_largest_memory(session))
+    memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
+    return Sources(info, manifest, measured, init, limits, memory, kinds)
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
