@@ -98,10 +98,11 @@ async def list_jobs(
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[JobOut]:
     """Newest first."""
-    rows, has_more = await database.run(
-        jobs.list_jobs, caller.tenant_id, status=status, model=model, after=after, limit=limit
+    rows, has_more, places = await database.run(
+        service.list_page, caller.tenant_id, status=status, model=model, after=after, limit=limit
     )
-    return Page[JobOut].of([JobOut.of(job) for job in rows], lambda job: job.id, has_more=has_more)
+    shown = [JobOut.of(job, places.get(job.id)) for job in rows]
+    return Page[JobOut].of(shown, lambda job: job.id, has_more=has_more)
 
 
 @router.get("/{job_id}", responses=problems("not-found"))
@@ -113,7 +114,9 @@ async def get_job(
         float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another status.", allow_inf_nan=False)
     ] = 0,
 ) -> JobOut:
-    return JobOut.of(await service.wait_for_change(services, caller, job_id, wait))
+    """One job as it is now or, with `wait`, as soon as its status changes."""
+    job = await service.wait_for_change(services, caller, job_id, wait)
+    return await service.show(services, job)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems("not-found", "wrong-state"))
@@ -138,7 +141,7 @@ async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> Jo
     job = await services.database.run(jobs.resume_job, caller.tenant_id, job_id)
     services.doorbell.ring("train")
     services.progress.announce(job_id)
-    return JobOut.of(job)
+    return await service.show(services, job)
 
 
 @router.get(

@@ -18,6 +18,7 @@ from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus, Phase
+from core.domain.waiting import Place
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN)]
 
@@ -77,7 +78,11 @@ class Progress(BaseModel):
     num_steps: int = 0
     percent: float = 0.0
     seconds_per_step: float | None = None
-    eta_seconds: float | None = Field(None, description="For the steps that are left; null once there are none.")
+    eta_seconds: float | None = Field(
+        None,
+        description="Of a running job for the steps that are left, null once there are none; of a queued job until it "
+        "ends, with what is ahead of it among your own jobs, null where that was never measured.",
+    )
     loss: float | None = None
     units_done: int | None = None
     units_total: int | None = None
@@ -182,6 +187,9 @@ class JobOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    queue_position: int | None = Field(
+        None, description="Of a queued job among your own: 1 is the next to begin. Null while it does not wait."
+    )
     model: str
     dataset: str
     spec: dict[str, Any] = Field(description="As it was posted.")
@@ -198,9 +206,11 @@ class JobOut(BaseModel):
     urls: Urls
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, place: Place | None = None) -> Self:
+        """``place``: of a job that is queued."""
         return cls(
             id=job.id,
+            queue_position=place and place.number,
             status=JobStatus(job.status),
             phase=Phase(job.phase) if job.phase else None,
             created_at=job.created_at,
@@ -210,7 +220,7 @@ class JobOut(BaseModel):
             dataset=job.dataset_id,
             spec=job.spec,
             plan=Plan.model_validate(job.outline),
-            progress=Progress.model_validate(job.progress or {"num_steps": job.outline["steps"]}),
+            progress=_progress_of(job, place),
             estimate=Estimate.model_validate(job.estimate),
             attempt=job.attempt,
             result=Result.of(job),
@@ -223,8 +233,17 @@ class JobOut(BaseModel):
         """As it was first answered, whatever became of it since."""
         fresh = Progress(num_steps=self.progress.num_steps or self.plan.steps)
         changes = {"status": JobStatus.QUEUED, "progress": fresh, "attempt": 0}
-        gone = dict.fromkeys(("phase", "started_at", "finished_at", "result", "error"))
+        gone = dict.fromkeys(("phase", "queue_position", "started_at", "finished_at", "result", "error"))
         return self.model_copy(update={**changes, **gone})
+
+
+def _progress_of(job: Job, place: Place | None) -> Progress:
+    known = job.progress or {"num_steps": job.outline["steps"]}
+    if JobStatus(job.status) is not JobStatus.QUEUED:
+        return Progress.model_validate(known)
+    start, seconds = place and place.starts_in_seconds, job.estimate.get("seconds")
+    eta = None if start is None or seconds is None else round(start + seconds, 1)
+    return Progress.model_validate({**known, "eta_seconds": eta})
 
 
 def _urls_of(job_id: str) -> Urls:

@@ -61,7 +61,7 @@ def measure_scores(
     """``encode`` gives what the trained text encoders say; the cache has what the base's own do."""
     if not plan.evaluation:
         return Scores()
-    observer.phase(Phase.SAMPLING)
+    observer.phase(Phase.SCORING)
     judge = Judge(base, plan, cache, device, observer)
     neutral, captions = list(plan.neutral_prompts), judge.captions
     after, drawn = judge.draw(encode(neutral)), judge.draw(encode(captions))
