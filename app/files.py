@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import Request, Response
@@ -10,12 +10,14 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from app.conditions import Span, find_span, is_known
 from app.head import is_head
+from app.media import accepts
 from core.storage import ObjectNotFound, Storage
 from core.storage.disposition import attachment
 
 CHUNK_BYTES = 1 << 20
 ADDRESS_SECONDS = 300
-SAFETENSORS = "application/octet-stream"
+OCTETS = "application/octet-stream"
+SAFETENSORS = OCTETS
 PNG = "image/png"
 
 
@@ -39,7 +41,9 @@ async def send_file(request: Request, storage: Storage, file: StoredFile) -> Res
 
     Raises ObjectNotFound when the store has lost it, and RangeNotSatisfiable.
     """
-    headers = {"ETag": file.etag, "Cache-Control": "private, no-cache"}
+    headers = {"ETag": file.etag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
+    if accepts(request.headers, OCTETS):
+        file = replace(file, content_type=OCTETS)
     if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
     if not is_head(request) and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
@@ -82,8 +86,9 @@ def _read(storage: Storage, key: str, span: Span) -> Iterator[bytes]:
 
 
 def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=`` of a route that sends a file."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    """For ``responses=`` of a route that sends a file: by its media type, or as bytes to who asks for those, as clients
+    do that openapi-python-client generates, which knows no pictures."""
+    content = {name: {"schema": {"type": "string", "format": "binary"}} for name in (media_type, OCTETS)}
     redirect = {"description": "The file is at the address in Location, for a few minutes."}
     return {
         200: {"content": content, "description": "The file, whole."},

@@ -32,6 +32,7 @@ from app.tenants.endpoints import router as tenants_router
 from app.usage.endpoints import router as usage_router
 from app.validation import refuse_unknown_query
 from app.webhooks.endpoints import router as webhooks_router
+from app.webhooks.messages import describe_webhooks
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 
@@ -84,6 +85,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install_handlers(app, ROUTERS)
     install_openapi(app)
+    describe_webhooks(app.webhooks)
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
     return app

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from app.glossary import describe_all, list_operations, tell_defaults
 from app.problems import MEDIA_TYPE, STATUS_OF, Problem
 from core.domain.errors import AtelierError
 
@@ -102,7 +103,12 @@ def install_openapi(app: FastAPI) -> None:
 
 def _make_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        webhooks=app.webhooks.routes,
+        tags=app.openapi_tags,
     )
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
@@ -111,6 +117,8 @@ def _make_document(app: FastAPI) -> dict[str, Any]:
     for model in _list_models(BaseModel):
         if model.__name__ in schemas:
             _restore_examples(schemas[model.__name__], model)
+    describe_all(document)
+    tell_defaults(document)
     return document
 
 
@@ -125,10 +133,9 @@ def _add_problems_of_bodies(document: dict[str, Any]) -> None:
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:
     """The framework announces a 422 of its own for every parameter; this service never sends it."""
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                del operation["responses"]["422"]
+    for operation in list_operations(document):
+        if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+            del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
 

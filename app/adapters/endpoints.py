@@ -95,6 +95,7 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
 
 @router.get("/{adapter_id}", responses=problems("not-found"))
 async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
+    """One adapter: what it is for, and where its files are."""
     return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
 
 

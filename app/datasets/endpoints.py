@@ -122,6 +122,7 @@ async def list_datasets(
 
 @router.get("/{dataset_id}", responses=problems("not-found"))
 async def get_dataset(dataset_id: Id, caller: CallerDep, database: DatabaseDep) -> DatasetOut:
+    """One dataset: what it is, and what became of its files."""
     return show(await database.run(service.read_overview, caller.tenant_id, dataset_id))
 
 
@@ -201,6 +202,7 @@ async def download_dataset_image(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
+    """One image as PNG: upright, and without metadata."""
     image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
     filename = make_filename(image.name.rpartition("/")[2].rpartition(".")[0], ".png")
     return await send_file(request, services.storage, StoredFile(image.key, image.sha256, image.size, filename, PNG))

@@ -57,6 +57,8 @@ async def list_job_checkpoints(job_id: Id, caller: CallerDep, database: Database
 
 @router.get("/samples", responses=problems("not-found"))
 async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[SampleOut]:
+    """The pictures of each step at which some were drawn, in the order of the steps."""
+
     def read(session: Session) -> list[SampleOut]:
         jobs.get_job(session, caller.tenant_id, job_id)
         return [SampleOut.of(row) for row in jobs.list_samples(session, job_id)]
@@ -72,6 +74,7 @@ async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep)
 async def download_checkpoint(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
 ) -> Response:
+    """The state of the training after a step, as a .safetensors file for Atelier itself."""
     file = await services.database.run(find_checkpoint, caller.tenant_id, job_id, step)
     return await send_file(request, services.storage, file)
 
@@ -102,6 +105,7 @@ async def download_sample(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
+    """One picture of a step, by its place among the prompts."""
     file = await services.database.run(find_picture, caller.tenant_id, job_id, step, index)
     return await send_file(request, services.storage, file)
 
