@@ -35,6 +35,10 @@ def describe_progress(job: Job) -> str:
     progress = job.progress
     if progress is None or not progress.num_steps:
         return ""
+    if job.status == "queued":
+        return describe_wait(job)
+    if progress.units_total and job.phase != "training":
+        return f"{progress.units_done}/{progress.units_total}"
     parts = [f"{progress.step}/{progress.num_steps}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
@@ -43,6 +47,14 @@ def describe_progress(job: Job) -> str:
     if progress.eta_seconds is not None and not job.is_terminal:
         parts.append(f"{format_duration(progress.eta_seconds)} left")
     return "  ".join(parts)
+
+
+def describe_wait(job: Job) -> str:
+    """Such as ``place 2 in the queue  12:05 left``, of a job that waits."""
+    eta = job.progress.eta_seconds if job.progress else None
+    left = f"{format_duration(eta)} left" if eta is not None else ""
+    place = f"place {job.queue_position} in the queue" if job.queue_position else ""
+    return "  ".join(part for part in (place, left) if part)
 
 
 def describe_state(job: Job) -> str:

@@ -105,6 +105,8 @@ class Progress(Answer):
     seconds_per_step: float | None = None
     eta_seconds: float | None = None
     loss: float | None = None
+    units_done: int | None = None
+    units_total: int | None = None
 
 
 class Estimate(Answer):
@@ -131,6 +133,7 @@ class Job(Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempt: int = 0
+    queue_position: int | None = None
     spec: dict[str, Any] = Field(default_factory=dict)
     plan: dict[str, Any] = Field(default_factory=dict)
     progress: Progress | None = None

@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from app.auth.gate import address_of, find_caller
 from app.auth.scopes import LOOKING, allows, require
+from app.conditions import is_known
 from app.dashboard import sessions
 from app.dashboard.live import Cursor, read_news, stream_news
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
@@ -190,7 +191,7 @@ async def show_sample(
 async def send_picture(request: Request, services: Services, key: str, sha256: str) -> Response:
     """Always through this service: the page's policy lets pictures come from nowhere else."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
-    if sha256 in request.headers.get("if-none-match", ""):
+    if is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(await asyncio.to_thread(services.storage.read, key), media_type=PNG, headers=headers)
 

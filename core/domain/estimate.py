@@ -1,5 +1,7 @@
 """What a job will take, said before it runs."""
 
+from pydantic import Field
+
 from core.domain.model import ModelInfo
 from core.domain.plan import Part, TrainPlan
 
@@ -16,15 +18,16 @@ NUM_PROOF_PICTURES = 2
 class Estimate(Part):
     """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
 
-    steps: int
-    seconds: float | None
-    peak_memory_bytes: int | None
-    adapter_bytes: int
-    basis: str
+    steps: int = Field(description="Training steps.")
+    seconds: float | None = Field(description="From its start to its end, without the time in the queue.")
+    peak_memory_bytes: int | None = Field(description="The most memory that it takes at once.")
+    adapter_bytes: int = Field(description="The size of the adapter's file.")
+    basis: str = Field(description="What the times and the memory were taken from.")
 
 
 class Measured(Part):
-    """Means over earlier undisturbed jobs on the same base."""
+    """Medians over earlier undisturbed jobs on the same base and device. ``device`` is its name, None where the jobs
+    did not say it."""
 
     num_jobs: int
     seconds_per_sample: float
@@ -32,6 +35,7 @@ class Measured(Part):
     start_seconds: float
     resolution: int
     peak_memory_bytes: int
+    device: str | None = None
 
 
 def count_step_samples(plan: TrainPlan) -> float:
@@ -72,7 +76,7 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         basis = f"the model's calibration on {calibration.device}"
     if measured is not None:
         memory = max(memory or 0, measured.peak_memory_bytes)
-        basis = f"{measured.num_jobs} earlier jobs on this base"
+        basis = _describe_jobs(measured)
     return Estimate(
         steps=plan.steps,
         seconds=seconds,
@@ -80,6 +84,11 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         adapter_bytes=_count_parameters(plan, model) * BYTES_PER_WEIGHT,
         basis=basis,
     )
+
+
+def _describe_jobs(measured: Measured) -> str:
+    count = "one earlier job" if measured.num_jobs == 1 else f"the median of {measured.num_jobs} earlier jobs"
+    return f"{count} on this base" + (f", on {measured.device}" if measured.device else "")
 
 
 def count_least_memory(plan: TrainPlan, model: ModelInfo) -> int:

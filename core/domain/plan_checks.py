@@ -51,13 +51,15 @@ def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
 
 
 def _check_schedule(plan: "TrainPlan") -> None:
-    """diffusers' polynomial schedule falls over the steps that warm-up leaves, from a rate above its end."""
-    if plan.schedule != "polynomial":
-        return
+    """A rate that rises until the end is never the one that was asked for; and diffusers' polynomial schedule falls
+    over the steps that warm-up leaves, from a rate above its end."""
     if plan.warmup_steps >= plan.steps:
-        told = f"must be less than the {plan.steps} steps"
-        raise InvalidSpec(f"schedule.warmup_steps {told}.", {"/schedule/warmup_steps": [told]})
-    if plan.learning_rate <= POLYNOMIAL_END:
+        told = f"must be less than the {plan.steps} steps, or the learning rate is never reached"
+        raise InvalidSpec(
+            f"schedule.warmup_steps is {plan.warmup_steps}: it {told}. A tenth of the steps is usual.",
+            {"/schedule/warmup_steps": [told]},
+        )
+    if plan.schedule == "polynomial" and plan.learning_rate <= POLYNOMIAL_END:
         told = f"must be above {POLYNOMIAL_END}, where a polynomial schedule ends"
         raise InvalidSpec(f"optimizer.learning_rate {told}.", {"/optimizer/learning_rate": [told]})
 

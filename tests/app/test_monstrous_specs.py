@@ -57,6 +57,7 @@ RATES: dict[str, tuple[float, float]] = {
 OF_THE_MODEL = {
     *("/resolution", "/batch_size", "/loss/prior_preservation/num_images", "/loss/prior_preservation/batch_size"),
     *("/text_encoder/rank", "/text_encoder/learning_rate", "/validation/early_stopping/patience"),
+    "/schedule/warmup_steps",
 }
 """Fields whose bounds are fine, and the toy model has narrower ones or needs more to be said."""
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999")

@@ -43,7 +43,7 @@ def measure_scores(
     neutral = list(plan.neutral_prompts)
     if not plan.evaluation or len(neutral) < 2:
         return Scores()
-    observer.phase(Phase.SAMPLING)
+    observer.phase(Phase.SCORING)
     judge = Judge(base, plan, cache, observer)
     after = judge.draw(encode(neutral))
     with silenced(networks):

@@ -168,7 +168,6 @@ def test_what_could_only_fail_or_do_nothing_is_refused(spec: dict[str, object], 
 
 def test_what_is_next_to_it_is_taken() -> None:
     assert plan(steps=20, schedule={"name": "polynomial", "warmup_steps": 19}).warmup_steps == 19
-    assert plan(steps=20, schedule={"name": "cosine", "warmup_steps": 20}).warmup_steps == 20
     assert plan(validation={"early_stopping": {"patience": 3}}).patience == 3
     assert plan(text_encoder={"train": True, "rank": 8}).text_encoder_rank == 8
 
@@ -335,3 +334,12 @@ def test_guidance_must_start_before_it_stops() -> None:
     with pytest.raises(InvalidSpec, match="must start before it stops") as refusal:
         plan(samples={"guidance_start": 0.6, "guidance_stop": 0.6})
     assert list(refusal.value.errors) == ["/samples/guidance_start"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"])
+@pytest.mark.parametrize("warmup", [100, 101, 100_000])
+def test_a_warm_up_of_all_steps_is_refused(schedule: str, warmup: int) -> None:
+    with pytest.raises(InvalidSpec, match="less than the 100 steps") as refused:
+        plan(steps=100, schedule={"name": schedule, "warmup_steps": warmup})
+    assert list(refused.value.errors) == ["/schedule/warmup_steps"]
+    assert plan(steps=100, schedule={"name": schedule, "warmup_steps": 99}).warmup_steps == 99
