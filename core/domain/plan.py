@@ -119,6 +119,7 @@ class TrainPlan(Part):
     caption_dropout: float
     caption_shuffle: bool
     caption_keep_tokens: int
+    max_token_length: int = 75
 
     validation_every: int
     patience: int | None
@@ -229,6 +230,7 @@ def resolve(
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
         caption_keep_tokens=spec.captions.keep_tokens,
+        max_token_length=spec.captions.max_token_length,
         validation_every=spec.validation.every or max(1, math.ceil(steps / VALIDATIONS_PER_JOB)),
         patience=spec.validation.early_stopping.patience,
         min_delta=spec.validation.early_stopping.min_delta,

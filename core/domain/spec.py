@@ -175,6 +175,11 @@ class CaptionsSpec(SpecPart):
     dropout: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
     shuffle: Truth = Field(False, description="Shuffles the comma-separated tags at every use.")
     keep_tokens: Whole = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
+    max_token_length: Literal[75, 150, 225] = Field(
+        225,
+        description="How many tokens of a text are encoded, in chunks of 75 where it is longer (sd-scripts' "
+        "max_token_length). What is beyond is cut, the trigger never.",
+    )
 
     @field_validator("template")
     @classmethod

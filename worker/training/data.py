@@ -18,6 +18,7 @@ from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage, TrainPlan
 from worker.training.draws import generator
 from worker.training.errors import BadInput
+from worker.training.families.long_texts import limits_of
 from worker.training.families.protocol import Base, Conditioning, Framing, Posterior
 from worker.training.formats import write_safetensors
 from worker.training.observer import Observer, heed
@@ -42,6 +43,7 @@ class Cache:
     examples: Mapping[tuple[int, bool], Example]  # (image's index, mirrored)
     conditioning: Mapping[str, Conditioning]  # by caption, as the base's own text encoders have it
     captions: Sequence[Sequence[str]]  # per image: its caption, or its shuffles
+    num_cut: int  # images with a caption that is longer than what is encoded
 
 
 class Progress:
@@ -68,22 +70,28 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
         for mirrored in ((False, True) if plan.flip and not image.held_out else (False,))
     ]
     progress = Progress(observer, len(texts) + len(variants))
-    conditioning = _encode_texts(base, texts, progress)
+    conditioning, cut = _encode_texts(base, plan, texts, progress)
     examples = _cache_pictures(base, plan, files, variants, folder, progress)
-    return Cache(examples, conditioning, captions)
+    num_cut = sum(any(text in cut for text in row) for row in captions)
+    return Cache(examples, conditioning, captions, num_cut)
 
 
 @torch.no_grad()
-def _encode_texts(base: Base, texts: Sequence[str], progress: Progress) -> dict[str, Conditioning]:
-    encoders = base.open_text_encoders()
+def _encode_texts(
+    base: Base, plan: TrainPlan, texts: Sequence[str], progress: Progress
+) -> tuple[dict[str, Conditioning], set[str]]:
+    """What the base's own encoders say of each text, and the texts that are too long to be encoded whole."""
+    encoders = base.open_text_encoders(limits_of(plan))
     conditioning: dict[str, Conditioning] = {}
+    cut: set[str] = set()
     for text in texts:
         row = encoders.encode([text])[0]
         conditioning[text] = {name: tensor.float().cpu() for name, tensor in row.items()}
+        cut |= {text} if encoders.is_cut(text) else set()
         progress.tick()
     del encoders
     base.free()
-    return conditioning
+    return conditioning, cut
 
 
 def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.outcome import Outcome
+from core.domain.outcome import Outcome, describe_cut
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from worker.training.adapters import attach_all, count_parameters, detach, read_modules, silenced
@@ -71,6 +71,8 @@ def train(
     observer.phase(Phase.CACHING)
     own_cache = cache_folder or workdir / "cache"
     cache = fill_cache(base, plan, files, own_cache, observer)
+    if cache.num_cut and resume_from is None:
+        observer.notice(describe_cut(cache.num_cut, plan))
     try:
         with runtime.autocast():
             prior = draw_prior(base, plan, runtime, cache.conditioning, shared_cache or own_cache, observer)
@@ -320,5 +322,6 @@ class Run:
             seconds_per_step=sorted(self.pace)[len(self.pace) // 2] if self.pace else 0.0,
             seconds_per_picture=self.gallery.seconds_per_picture,
             peak_memory_bytes=peak_memory_bytes(self.device),
+            num_cut=self.cache.num_cut,
         )
         return TrainResult(export(modules, described, self.workdir), outcome)
