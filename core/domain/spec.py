@@ -144,9 +144,16 @@ class PriorSpec(SpecPart):
     training, and the adapter is held to what the base says of them."""
 
     class_prompt: Prompt | None = Field(
-        None, description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts."
+        None,
+        description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts. Of the "
+        "dataset's own regularisation images it is the caption of those that have none.",
     )
-    num_images: Whole | None = Field(None, ge=0, le=1000, description="0 turns it off. Default: the preset's.")
+    num_images: Whole | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="0 turns it off. Default: the preset's; the dataset's regularisation images where it has any.",
+    )
     batch_size: Whole | None = Field(
         None, ge=1, le=64, description="Class pictures in a step. Default: the preset's, or as many as pictures."
     )

@@ -31,7 +31,7 @@ from worker.training.formats import describe_for_kohya, export, hash_weights, to
 from worker.training.objective import Draw, compute_loss, compute_prior_loss
 from worker.training.observer import Observer, StepReport, Stop, Stopped
 from worker.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
-from worker.training.prior import Prior, draw_prior
+from worker.training.prior import Prior, open_prior
 from worker.training.proof.pictures import layers_of, prove_files
 from worker.training.sampling import Gallery
 from worker.training.scores import measure_scores
@@ -75,7 +75,7 @@ def train(
         observer.notice(describe_cut(cache.num_cut, plan))
     try:
         with runtime.autocast():
-            prior = draw_prior(base, plan, runtime, cache.conditioning, shared_cache or own_cache, observer)
+            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
         begin_with = plan.init_adapter if resume_from is None else None
         layers = layers_of(base, plan.family) if begin_with else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
