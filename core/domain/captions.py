@@ -1,13 +1,8 @@
-"""What an image of the set is called in training, and how much of it a text encoder can be given."""
+"""What an image of the set is called in training."""
 
 import re
 
 from core.domain.spec import TrainingSpec
-
-MAX_TOKEN_LENGTH = 225
-TOKENS_PER_CHUNK = 75
-"""Of CLIP's text encoders, which are given 77 with the marks of beginning and end."""
-_PARTS = re.compile(r"'(?:s|t|re|ve|m|ll|d)|[^\W\d_]+|\d|(?:[^\w\s]|_)+")
 
 
 def teach(spec: TrainingSpec, caption: str | None) -> str:
@@ -27,9 +22,3 @@ def teach(spec: TrainingSpec, caption: str | None) -> str:
 def find_phrase(text: str, phrase: str) -> re.Match[str] | None:
     """As a word: of `a pink flower` nobody learns what `ink` is."""
     return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)
-
-
-def count_least_tokens(text: str) -> int:
-    """A text has at least so many tokens of CLIP's, whatever is in its vocabulary: words, digits and runs of marks are
-    never joined (the pattern of its tokenizer, ``simple_tokenizer.py`` of openai/CLIP)."""
-    return len(_PARTS.findall(text.lower()))

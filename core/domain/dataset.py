@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
+
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = (".txt", ".caption")
@@ -25,7 +27,7 @@ MAX_FILES_LISTED = 100
 
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
-    "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding",
+    "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding", "many-tokens",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
 """``class``: a regularisation picture, which says what must not change."""
@@ -199,6 +201,12 @@ def write_report(
             "long-captions",
             f"These captions are longer than {MAX_CAPTION_CHARS:,} characters: what is beyond was cut off.",
             tuple(i.name for i in images if i.caption is not None and len(i.caption) >= MAX_CAPTION_CHARS),
+        ),
+        (
+            "many-tokens",
+            f"These captions have more than {MAX_TOKEN_LENGTH} tokens, even if each word is only one: what is "
+            "beyond is not trained. The trigger is, wherever it stands.",
+            tuple(i.name for i in images if i.caption and count_least_tokens(i.caption) > MAX_TOKEN_LENGTH),
         ),
         (
             "unused-captions",

@@ -3,9 +3,9 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.captions import MAX_TOKEN_LENGTH
 from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
 from core.domain.proof import LoadProof
+from core.domain.tokens import MAX_TOKEN_LENGTH
 
 
 class Scores(BaseModel):

@@ -82,6 +82,12 @@ def test_a_set_is_as_large_as_its_subjects_and_class_images_need_no_caption_of_t
     assert report.notes == ("what was understood",)
 
 
+def test_captions_that_no_encoder_is_given_whole_are_named() -> None:
+    fits, cut = image("a", caption="word " * 225), image("b", caption="word " * 226, dhash="ffff")
+    report = write_report(2, DatasetManifest(images=(fits, cut)), [], [])
+    assert {warning.code: warning.files for warning in report.warnings}["many-tokens"] == ("b",)
+
+
 def test_the_content_hash_follows_role_and_repeats_where_there_are_any() -> None:
     plain = image("a")
     hashes = {

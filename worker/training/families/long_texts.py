@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
-from core.domain.captions import TOKENS_PER_CHUNK, find_phrase
+from core.domain.captions import find_phrase
 from core.domain.plan import TrainPlan
+from core.domain.tokens import TOKENS_PER_CHUNK
 from worker.training.errors import BadInput
 from worker.training.families.protocol import TextLimits
 
