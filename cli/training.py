@@ -125,6 +125,8 @@ def report_dataset(dataset: Dataset, reporter: Reporter) -> None:
     images = report.num_images if report else 0
     detail = {"id": dataset.id, "report": report.model_dump(mode="json") if report else None}
     reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}", **detail)
+    for note in report.notes if report else ():
+        reporter.say("note", note)
     for item in report.left_out if report else ():
         reporter.warn("left-out", f"{item.file} was left out: {item.reason}", file=item.file, reason=item.reason)
     for warning in report.warnings if report else ():

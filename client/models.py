@@ -42,6 +42,7 @@ class Report(Answer):
     num_images: int = 0
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Trouble(Answer):

@@ -12,8 +12,8 @@ from client.errors import InputError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-CAPTION_SUFFIX = ".txt"
-METADATA_NAME = "metadata.jsonl"
+CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
+METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
 
 
 @dataclass(frozen=True)
@@ -157,4 +157,4 @@ def is_archive(path: Path) -> bool:
 
 def is_wanted(path: Path) -> bool:
     """In a folder, archives stay behind: they mostly hold the same images once more."""
-    return is_image(path) or path.suffix.lower() == CAPTION_SUFFIX or path.name == METADATA_NAME
+    return is_image(path) or path.suffix.lower() in CAPTION_SUFFIXES or path.name.lower() in METADATA_NAMES

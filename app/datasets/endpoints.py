@@ -32,7 +32,7 @@ FORM: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},
-            "description": "A .zip or .tar archive, and/or images, caption .txt files and metadata.jsonl.",
+            "description": "A .zip or .tar archive, and/or images, captions (.txt, .caption), metadata.jsonl or .csv.",
         },
         "name": {"type": "string", "maxLength": 200},
     },

@@ -6,18 +6,22 @@ from typing import Literal
 
 from core.domain.dataset import (
     ARCHIVE_SUFFIXES,
-    CAPTION_SUFFIX,
+    CAPTION_SUFFIXES,
     IMAGE_SUFFIXES,
-    METADATA_NAME,
     is_archive_name,
+    is_caption_name,
     is_image_name,
 )
 from core.domain.errors import InvalidRequest, UnsupportedMedia
+from core.domain.metadata import METADATA_NAMES, is_metadata_name
 
 Kind = Literal["image", "archive", "caption", "other"]
 
 MAX_NAME_CHARS = 255
-TAKEN = f"images ({', '.join(sorted(IMAGE_SUFFIXES))}), captions ({CAPTION_SUFFIX}) and {METADATA_NAME}"
+TAKEN = (
+    f"images ({', '.join(sorted(IMAGE_SUFFIXES))}), captions ({', '.join(CAPTION_SUFFIXES)}) and "
+    f"{' or '.join(METADATA_NAMES)}"
+)
 ARCHIVES = ", ".join(ARCHIVE_SUFFIXES)
 
 
@@ -26,8 +30,7 @@ def kind_of(name: str) -> Kind:
         return "image"
     if is_archive_name(name):
         return "archive"
-    is_caption = name.lower().endswith(CAPTION_SUFFIX) or name.rpartition("/")[2] == METADATA_NAME
-    return "caption" if is_caption else "other"
+    return "caption" if is_caption_name(name) or is_metadata_name(name) else "other"
 
 
 def check_name(name: str) -> str:

@@ -52,11 +52,12 @@ def count_samples(plan: TrainPlan) -> float:
 
 
 def count_pictures(plan: TrainPlan) -> int:
-    """Those of the grids, of the cover, of the scores, of prior preservation (which may be there already), and of the
-    load proof."""
+    """Those of the grids, of the cover, of the scores, of prior preservation where the base draws them (they may be
+    there already), and of the load proof."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
     scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
-    return grids + scores + plan.prior_num_images + NUM_PROOF_PICTURES
+    drawn = 0 if plan.class_images else plan.prior_num_images
+    return grids + scores + drawn + NUM_PROOF_PICTURES
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:

@@ -112,9 +112,16 @@ class PriorSpec(SpecPart):
     training, and the adapter is held to what the base says of them."""
 
     class_prompt: Prompt | None = Field(
-        None, description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts."
+        None,
+        description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts. Of the "
+        "dataset's own regularisation images it is the caption of those that have none.",
     )
-    num_images: Whole | None = Field(None, ge=0, le=1000, description="0 turns it off. Default: the preset's.")
+    num_images: Whole | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="0 turns it off. Default: the preset's; the dataset's regularisation images where it has any.",
+    )
     batch_size: Whole | None = Field(
         None, ge=1, le=64, description="Class pictures in a step. Default: the preset's, or as many as pictures."
     )
@@ -150,6 +157,11 @@ class CaptionsSpec(SpecPart):
     dropout: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
     shuffle: Truth = Field(False, description="Shuffles the comma-separated tags at every use.")
     keep_tokens: Whole = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
+    max_token_length: Literal[75, 150, 225] = Field(
+        225,
+        description="How many tokens of a text are encoded, in chunks of 75 where it is longer (sd-scripts' "
+        "max_token_length). What is beyond is cut, the trigger never.",
+    )
 
     @field_validator("template")
     @classmethod

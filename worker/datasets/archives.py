@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from core.domain.dataset import CAPTION_SUFFIX, METADATA_NAME, is_image_name
+from core.domain.dataset import is_caption_name, is_image_name
 from core.domain.errors import ArchiveRejected
+from core.domain.metadata import is_metadata_name
 from worker.datasets.names import NameRegister, clean_name, is_litter, is_nested_archive
 
 MAX_ENTRIES = 10_000
@@ -140,12 +141,11 @@ class Output:
             target.write(chunk)
 
 
-NOT_USABLE = "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)."
+NOT_USABLE = "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, .caption, metadata.jsonl or .csv)."
 
 
 def is_usable_name(name: str) -> bool:
-    path = PurePosixPath(name)
-    return is_image_name(name) or path.suffix.lower() == CAPTION_SUFFIX or path.name == METADATA_NAME
+    return is_image_name(name) or is_caption_name(name) or is_metadata_name(name)
 
 
 class BoundedFile:

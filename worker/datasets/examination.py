@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from core.db.validation import ReceivedFile
@@ -13,24 +13,21 @@ from core.domain.dataset import (
     DatasetReport,
     LeftOut,
     ManifestImage,
-    clean_caption,
+    ReportWarning,
     is_archive_name,
     is_image_name,
-    is_mask_name,
-    pair_captions,
-    pair_masks,
     write_report,
 )
 from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.layouts import Layout, Place, read_layout
+from core.domain.metadata import is_metadata_name
 from core.storage import ObjectNotFound, Storage
 from worker.datasets.archives import NOT_USABLE, is_usable_name
 from worker.datasets.captions import (
     MAX_CAPTION_BYTES,
     MAX_CAPTIONS_BYTES,
     MAX_METADATA_BYTES,
-    decode_text,
-    is_metadata,
-    read_metadata_files,
+    read_captions,
 )
 from worker.datasets.names import is_litter
 from worker.datasets.pictures import Picture, Unusable
@@ -53,6 +50,8 @@ class Findings:
     images: list[ManifestImage] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     unused_captions: list[str] = field(default_factory=list)
+    doubts: list[ReportWarning] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def leave_out(self, name: str, reason: str) -> None:
         self.left_out.append(LeftOut(file=name, reason=reason))
@@ -61,7 +60,9 @@ class Findings:
         return DatasetManifest(images=tuple(self.images))
 
     def report(self) -> DatasetReport:
-        return write_report(self.num_files, self.manifest(), self.left_out, self.unused_captions)
+        return write_report(
+            self.num_files, self.manifest(), self.left_out, self.unused_captions, self.doubts, self.notes
+        )
 
 
 class Examination:
@@ -80,6 +81,7 @@ class Examination:
         self.findings = Findings()
         self._dataset_id, self._storage, self._sandbox, self._scratch = dataset_id, storage, sandbox, scratch
         self._max_images, self._check = max_images, check
+        self._archives: dict[str, str] = {}  # what the names from each begin with -> its name
         self._num_paths = 0
         self._num_deaths = 0
         self._num_unpacked_bytes = 0
@@ -88,15 +90,15 @@ class Examination:
         """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
         files = self._collect(list(received))
         pictures = sorted(name for name in files if is_image_name(name))
-        images = [name for name in pictures if not is_mask_name(name)]
-        self._check_number(images)
-        masks = self._pair_masks(files, images, [name for name in pictures if is_mask_name(name)])
-        captions = self._read_captions(files, pictures, images)
-        for name in images:
+        layout = self._read_layout(pictures)
+        captions = self._read_captions(files, pictures, layout.images)
+        for name, place in layout.places.items():
             self._check()
-            self._take_image(name, files[name], masks.get(name), captions[name])
+            mask = files[layout.masks[name]] if name in layout.masks else None
+            self._take_image(name, files[name], mask, captions[name] or place.class_text, place)
         if not self.findings.images:
             self._reject_without_images()
+        self._refuse_without_subject()
 
     def _new_path(self) -> Path:
         self._num_paths += 1
@@ -111,6 +113,7 @@ class Examination:
             self._check()
             if is_archive_name(file.filename):
                 prefix = f"{file.filename}/" if len(received) > 1 else ""
+                self._archives[prefix] = file.filename
                 files |= self._expand(file, prefix)
             elif not is_litter(file.filename):
                 files |= self._take_loose(file)
@@ -166,18 +169,20 @@ class Examination:
 
     # --- captions ------------------------------------------------------------------------------------------
 
-    def _pair_masks(self, files: dict[str, Path], images: list[str], masks: list[str]) -> dict[str, Path]:
-        paired, alone = pair_masks(images, masks)
-        for name in alone:
-            self.findings.leave_out(name, "It is a mask by its name, and there is no image that it could belong to.")
-        return {image: files[mask] for image, mask in paired.items()}
+    def _read_layout(self, pictures: list[str]) -> Layout:
+        layout = read_layout(pictures)
+        self._check_number(layout.images)
+        for name, reason in layout.left_out.items():
+            self.findings.leave_out(name, reason)
+        self.findings.notes += layout.notes
+        return layout
 
     def _read_captions(self, files: dict[str, Path], pictures: list[str], images: list[str]) -> dict[str, str | None]:
-        texts: dict[str, str] = {}
+        texts: dict[str, bytes] = {}
         metadata: dict[str, bytes] = {}
         room = MAX_CAPTIONS_BYTES
         for name in sorted(set(files) - set(pictures)):
-            max_bytes = MAX_METADATA_BYTES if is_metadata(name) else MAX_CAPTION_BYTES
+            max_bytes = MAX_METADATA_BYTES if is_metadata_name(name) else MAX_CAPTION_BYTES
             size = files[name].stat().st_size
             if size > max_bytes:
                 self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
@@ -185,15 +190,14 @@ class Examination:
             room -= size
             if room < 0:
                 self.findings.leave_out(name, f"All captions together are larger than {MAX_CAPTIONS_BYTES:,} bytes.")
-            elif is_metadata(name):
-                metadata[name] = files[name].read_bytes()
             else:
-                texts[name] = clean_caption(decode_text(files[name].read_bytes())) or ""
-        from_metadata, problems = read_metadata_files(metadata)
-        for name, problem in problems.items():
+                (metadata if is_metadata_name(name) else texts)[name] = files[name].read_bytes()
+        found = read_captions(images, texts, metadata, self._archives)
+        for name, problem in found.problems.items():
             self.findings.leave_out(name, problem)
-        captions, self.findings.unused_captions = pair_captions(images, texts, from_metadata)
-        return captions
+        self.findings.unused_captions = found.pairing.unused
+        self.findings.doubts += found.doubts
+        return found.pairing.captions
 
     # --- images --------------------------------------------------------------------------------------------
 
@@ -203,12 +207,12 @@ class Examination:
                 f"The set has {len(images):,} images, and {self._max_images:,} are the most. Remove some, or split it."
             )
 
-    def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None) -> None:
+    def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None, place: Place) -> None:
         target = self._new_path()
         try:
             picture = self._convert(source, target, mask)
             self._refuse_duplicate(picture)
-            self.findings.images.append(self._store(name, picture, target, caption))
+            self.findings.images.append(self._store(name, picture, target, caption, place))
         except Unusable as error:
             self.findings.leave_out(name, str(error))
         finally:
@@ -233,7 +237,7 @@ class Examination:
             if image.sha256 == picture.sha256:
                 raise Unusable(f"It has the very pixels of {image.name}.")
 
-    def _store(self, name: str, picture: Picture, path: Path, caption: str | None) -> ManifestImage:
+    def _store(self, name: str, picture: Picture, path: Path, caption: str | None, place: Place) -> ManifestImage:
         key = image_key(self._dataset_id, picture.sha256)
         stored = self._storage.put_file(key, path, content_type="image/png")
         return ManifestImage(
@@ -247,7 +251,17 @@ class Examination:
             dhash=picture.dhash,
             sharpness=picture.sharpness,
             masked=picture.masked,
+            role=place.role,
+            repeats=place.repeats,
         )
+
+    def _refuse_without_subject(self) -> None:
+        if all(image.role == "class" for image in self.findings.images):
+            folder = str(PurePosixPath(self.findings.images[0].name).parent)
+            raise DatasetRejected(
+                f"All of its images are for regularisation by their folder ({folder}), and none shows the subject. Add "
+                "the subject's images beside that folder, or give it another name."
+            )
 
     def _reject_without_images(self) -> NoReturn:
         if self.findings.num_files == 0:

@@ -9,6 +9,7 @@ from core.domain.estimate import Measured, count_pictures, count_samples, count_
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
+from core.domain.tokens import count_least_tokens
 
 DEFAULTS = Defaults(
     adapter_type="lora",
@@ -96,6 +97,66 @@ def test_pictures_are_held_out_by_number(images: int, fraction: str | float, hel
     assert len(made.held_out_images) == held_out
     assert len(made.training_images) == images - held_out
     assert bool(made.validation_steps) == bool(held_out)
+
+
+def test_repeats_count_in_epochs_and_not_in_what_the_presets_take() -> None:
+    images = tuple(image(n).model_copy(update={"repeats": 3 if n < 2 else 1}) for n in range(4))
+    repeated = DatasetManifest(images=images)
+    assert resolve(TrainingSpec(epochs=2, batch_size=2), repeated, MODEL).steps == 2 * 4
+    assert resolve(TrainingSpec(), repeated, MODEL).steps == resolve(TrainingSpec(), manifest(4), MODEL).steps
+    assert [planned.repeats for planned in resolve(TrainingSpec(), repeated, MODEL).images] == [3, 3, 1, 1]
+
+
+def with_class_images(*captions: str | None) -> DatasetManifest:
+    others = [image(100 + n, caption).model_copy(update={"role": "class"}) for n, caption in enumerate(captions)]
+    return DatasetManifest(images=(*manifest(12).images, *others))
+
+
+def test_regularisation_images_take_the_place_of_class_pictures() -> None:
+    made = resolve(TrainingSpec(trigger="zap", batch_size=3), with_class_images("a dog", "a dog", None), MODEL)
+    assert len(made.images) == 12 and {planned.key for planned in made.images}.isdisjoint({"k100", "k101", "k102"})
+    assert [planned.caption for planned in made.class_images] == ["a dog", "a dog", ""], "never with the trigger"
+    assert (made.prior_num_images, made.prior_prompts, made.prior_weight) == (3, ("a dog",), 1.0)
+    assert made.class_pictures_per_batch == 3
+    assert not any(planned.held_out for planned in made.class_images)
+    assert count_pictures(made) == count_pictures(plan(trigger="zap", batch_size=3)), "none is drawn"
+
+
+def test_a_class_prompt_captions_the_regularisation_images_that_have_no_caption() -> None:
+    spec = TrainingSpec.model_validate({"loss": {"prior_preservation": {"class_prompt": "a toy", "weight": 0.5}}})
+    made = resolve(spec, with_class_images("a dog", None), MODEL)
+    assert [planned.caption for planned in made.class_images] == ["a dog", "a toy"]
+    assert (made.prior_prompts, made.prior_weight) == (("a dog", "a toy"), 0.5)
+    silent = resolve(TrainingSpec(), with_class_images(None), MODEL)
+    assert silent.prior_prompts == ("",)
+
+
+def test_regularisation_images_may_be_left_aside_but_not_drawn_instead() -> None:
+    aside = resolve(
+        TrainingSpec.model_validate({"loss": {"prior_preservation": {"num_images": 0}}}), with_class_images("x"), MODEL
+    )
+    assert (aside.class_images, aside.prior_num_images) == ((), 0)
+    drawn = TrainingSpec.model_validate({"loss": {"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}}})
+    with pytest.raises(InvalidSpec, match="has 2 regularisation images") as refusal:
+        resolve(drawn, with_class_images("x", "y"), MODEL)
+    assert list(refusal.value.errors) == ["/loss/prior_preservation/num_images"]
+
+
+@pytest.mark.parametrize("length", [75, 150, 225])
+def test_a_plan_says_how_many_tokens_are_encoded(length: int) -> None:
+    assert plan(captions={"max_token_length": length}).max_token_length == length
+    assert plan().max_token_length == 225
+    before = {**plan().model_dump(mode="json")}
+    del before["max_token_length"]
+    assert TrainPlan.model_validate(before).max_token_length == 75, "plans of before go on as they began"
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [("", 0), ("a red hat", 3), ("it's 2026!", 7), ("a, b,, c", 5), ("über-großes Haus", 4), ("a_b", 3), ("猫と犬", 1)],
+)
+def test_words_digits_and_marks_are_tokens_of_their_own(text: str, least: int) -> None:
+    assert count_least_tokens(text) == least
 
 
 def test_what_is_held_out_depends_on_the_seed_and_the_pictures_alone() -> None:
@@ -264,7 +325,8 @@ def test_a_set_without_words_needs_a_trigger() -> None:
         {"optimizer": {"betas": [0.9, 1.0]}}, {"resolution": 4096}, {"batch_size": 0}, {"seed": -1}, {"seed": 2**32},
         {"trigger": ""}, {"trigger": "a\x00b"}, {"captions": {"template": "{0}"}},
         {"captions": {"template": "{trigger.x}"}},
-        {"captions": {"template": "{"}}, {"captions": {"dropout": 1.5}}, {"samples": {"prompts": ["x"] * 17}},
+        {"captions": {"template": "{"}}, {"captions": {"dropout": 1.5}},
+        {"captions": {"max_token_length": 77}}, {"samples": {"prompts": ["x"] * 17}},
         {"no_such_field": 1}, {"adapter": {"no_such_field": 1}}, {"precision": "int8"}, {"metadata": {"k": "v" * 513}},
         {"loss": {"min_snr_gamma": 0}}, {"loss": {"noise_offset": float("inf")}}, {"max_duration_seconds": 1},
     ],

@@ -122,7 +122,8 @@ def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: E
     assert {item.file: item.reason.split(":")[0].rstrip(".") for item in findings.left_out} == {
         "broken.png": "It is broken or cut short",
         "text.png": "It is not a PNG, JPEG or WebP picture, whatever its name says",
-        "notes.doc": "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)",
+        "notes.doc": "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, .caption, "
+        "metadata.jsonl or .csv)",
         "small.png": "It has 12 x 90 pixels",
     }
     report = findings.report()
@@ -148,7 +149,7 @@ def test_captions_that_are_no_captions(examine: Examine) -> None:
     assert findings.unused_captions == ["stray.txt"]
     assert {item.file: item.reason for item in findings.left_out} == {
         "a.txt": "It is larger than 65,536 bytes, as no caption is.",
-        "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text.",
+        "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text (or caption, or prompt).",
     }
 
 
@@ -322,3 +323,56 @@ def test_an_image_that_hides_all_of_itself_is_left_out(examine: Examine) -> None
     findings = examine({"a.png": encode(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "b.png": png(2)})
     assert names(findings) == ["b.png"]
     assert "hides all" in findings.left_out[0].reason
+
+
+# --- layouts of other trainers ------------------------------------------------------------------------------
+
+
+def test_kohyas_folders_give_repeats_class_and_role(examine: Examine) -> None:
+    findings = examine(
+        {
+            "set.zip": zip_of(
+                ("img/10_blip toy/a.png", png(1)),
+                ("img/10_blip toy/b.png", png(2)),
+                ("img/10_blip toy/b.caption", b"a red blip"),
+                ("reg/1_toy/c.png", png(3)),
+            )
+        }
+    )
+
+    assert [(image.name, image.caption, image.role, image.repeats) for image in findings.images] == [
+        ("img/10_blip toy/a.png", "blip toy", "subject", 10),
+        ("img/10_blip toy/b.png", "a red blip", "subject", 10),
+        ("reg/1_toy/c.png", "toy", "class", 1),
+    ]
+    report = findings.report()
+    assert len(report.notes) == 2 and "10 repeats" in report.notes[0] and "regularisation" in report.notes[1]
+    assert "missing-captions" not in {warning.code for warning in report.warnings}
+
+
+def test_onetrainers_mask_becomes_its_images_alpha(examine: Examine) -> None:
+    mask = Image.new("L", draw(1).size)
+    mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    findings = examine({"a.png": png(1), "a-masklabel.png": encode(mask), "a-condlabel.png": png(5), "b.png": png(2)})
+
+    assert [(image.name, image.masked) for image in findings.images] == [("a.png", True), ("b.png", False)]
+    assert [item.file for item in findings.left_out] == ["a-condlabel.png"]
+
+
+def test_a_set_of_regularisation_images_alone_is_rejected(examine: Examine) -> None:
+    detail = refusal(examine, {"set.zip": zip_of(("reg/1_toy/a.png", png(1)), ("reg/1_toy/b.png", png(2)))})
+
+    assert detail.startswith("All of its images are for regularisation by their folder (reg/1_toy)")
+
+
+def test_what_is_not_used_of_captions_is_told(examine: Examine) -> None:
+    rows = b'{"file_name": "gone.png", "text": "x"}\n{"file_name": "b", "text": "found"}\n'
+    findings = examine(
+        {"a.png": png(1), "a.txt": "кот на столе".encode("cp1251"), "b.png": png(2), "metadata.jsonl": rows}
+    )
+
+    assert [image.caption for image in findings.images] == ["кот на столе", "found"]
+    told = {warning.code: warning.files for warning in findings.report().warnings}
+    assert told["caption-encoding"] == ("a.txt",)
+    assert told["unmatched-rows"] == ("metadata.jsonl, line 1: gone.png (no image of the set has this path)",)
+    assert told["guessed-rows"] == ("metadata.jsonl, line 2: b -> b.png",)

@@ -176,6 +176,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("captions.dropout", {}, {"captions": {"dropout": 0.9}}, weights),
     ("captions.shuffle", {}, SHUFFLED, weights),
     ("captions.keep_tokens", SHUFFLED, {"captions": {**SHUFFLED["captions"], "keep_tokens": 3}}, weights),
+    ("captions.max_token_length", {}, {"captions": {"dropout": 0.0, "max_token_length": 75}}, weights),
     ("validation.fraction", {}, {"validation": {"fraction": 0.5}}, evaluations),
     ("validation.every", HELD, {"validation": {"fraction": 0.5, "every": 2}}, evaluations),
     ("validation.early_stopping.patience", HELD, {"validation": PATIENT}, steps),

@@ -12,6 +12,7 @@ from PIL import Image
 
 from worker.training.device import free_memory
 from worker.training.errors import BadInput
+from worker.training.families.long_texts import lengthen_empty, stack_states
 from worker.training.families.protocol import (
     Conditioning,
     Framing,
@@ -20,6 +21,7 @@ from worker.training.families.protocol import (
     Posterior,
     Sampling,
     TextEncoders,
+    TextLimits,
 )
 from worker.training.process import open_process
 
@@ -47,7 +49,7 @@ class LatentDiffusion:
         self.process: NoiseProcess = process
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
-    def open_text_encoders(self) -> TextEncoders:
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
         raise NotImplementedError
 
     def describe_framing(self, framing: Framing) -> Conditioning:
@@ -88,6 +90,24 @@ class LatentDiffusion:
         seeds: Sequence[int],
         how: Sampling,
         after_step: Callable[[], None] = lambda: None,
+    ) -> torch.Tensor:
+        """Texts of different lengths are drawn one length after the other, each with an empty text as long."""
+        lengths = [len(prompt["states"]) for prompt in prompts]
+        drawn: dict[int, torch.Tensor] = {}
+        for length in dict.fromkeys(lengths):
+            chosen = [index for index, each in enumerate(lengths) if each == length]
+            empty = {**negative, "states": lengthen_empty(negative["states"], length)}
+            rows = self._sample_alike([prompts[i] for i in chosen], empty, [seeds[i] for i in chosen], how, after_step)
+            drawn |= dict(zip(chosen, rows, strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    def _sample_alike(
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None],
     ) -> torch.Tensor:
         scheduler = self.process.open_sampler()
         scheduler.set_timesteps(how.num_steps, device=self.device)
@@ -152,7 +172,9 @@ class LatentDiffusion:
 
     def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         """The U-Net's arguments after latents and timesteps."""
-        return {"encoder_hidden_states": self._batch(rows, "states")}
+        states_BTD, mask_BT = stack_states([row["states"].to(self.device) for row in rows])
+        told = {"encoder_hidden_states": states_BTD}
+        return told if mask_BT is None else {**told, "encoder_attention_mask": mask_BT}
 
     def _batch(self, rows: Sequence[Conditioning], name: str) -> torch.Tensor:
         return torch.stack([row[name].to(self.device) for row in rows])

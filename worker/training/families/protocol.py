@@ -80,13 +80,25 @@ class Network(Protocol):
         """The layer's path in diffusers' files."""
 
 
+@dataclass(frozen=True)
+class TextLimits:
+    """How much of a text is encoded: ``num_chunks`` times what the encoders take at once; ``keep`` is never cut."""
+
+    num_chunks: int = 1
+    keep: str = ""
+
+
 class TextEncoders(Protocol):
     """A family's tokenizers and text encoders, in memory while this object lives."""
 
     networks: Sequence[Network]
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        """On the encoders' device. Gradients flow into whatever asks for them."""
+        """On the encoders' device. Gradients flow into whatever asks for them. Of texts that take several chunks there
+        are longer states."""
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text is longer than the limits, so that not all of it is encoded."""
 
 
 class NoiseProcess(Protocol):
@@ -116,7 +128,7 @@ class Base(Protocol):
     denoiser: Network
     process: NoiseProcess
 
-    def open_text_encoders(self) -> TextEncoders:
+    def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read anew from the base's files each time, frozen, in fp32: whatever is done to them is gone with them."""
 
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:

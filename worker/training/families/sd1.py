@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from transformers import CLIPTextModel
 
-from worker.training.families.clip import Clip, ClipNetwork
+from worker.training.families.clip import Clip, ClipNetwork, ClipTextEncoders
 from worker.training.families.latent_diffusion import LatentDiffusion, load_denoiser
-from worker.training.families.protocol import Conditioning, Network
+from worker.training.families.protocol import Conditioning, Network, TextLimits
 from worker.training.families.unet import UnetNetwork
 
 
@@ -18,15 +18,17 @@ def load_sd1(folder: Path, device: torch.device, dtype: torch.dtype) -> "SD1Base
     return SD1Base(folder, UnetNetwork(unet), process, device)
 
 
-class SD1TextEncoders:
-    def __init__(self, folder: Path, device: torch.device) -> None:
+class SD1TextEncoders(ClipTextEncoders):
+    def __init__(self, folder: Path, device: torch.device, limits: TextLimits) -> None:
         self._clip = Clip(folder, "tokenizer", "text_encoder", CLIPTextModel, device)
         self.networks: Sequence[Network] = [ClipNetwork(self._clip.encoder, "lora_te", "text_encoder")]
+        super().__init__([self._clip], limits)
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        return [{"states": states_TD} for states_TD in self._clip.read(texts).last_hidden_state.float()]
+        read = self._clip.read(*self._fit(texts))
+        return [{"states": states_TD} for states_TD in read.join(read.answer.last_hidden_state.float())]
 
 
 class SD1Base(LatentDiffusion):
-    def open_text_encoders(self) -> SD1TextEncoders:
-        return SD1TextEncoders(self.folder, self.device)
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> SD1TextEncoders:
+        return SD1TextEncoders(self.folder, self.device, limits)
