@@ -18,6 +18,7 @@ from core.db.tables import DatasetFile
 from core.domain.artifacts import dataset_prefix, upload_key
 from core.domain.audit import Action
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, WrongState
+from core.domain.picture_formats import ACCEPTED
 from core.domain.states import DatasetStatus
 from core.settings import Settings
 from core.storage import DEFAULT_CONTENT_TYPE, MAX_UPLOAD_URL_SECONDS, PresignedUpload, Storage
@@ -104,7 +105,7 @@ def check_contents(files: Sequence[DatasetFile]) -> None:
     if not files:
         raise DatasetRejected("There is no file in the dataset yet: add images before you finalize it.")
     if not any(kind_of(file.filename) == "image" for file in files):
-        raise DatasetRejected("There is no image in the dataset yet, only captions: add PNG, JPEG or WebP pictures.")
+        raise DatasetRejected(f"There is no image in the dataset yet, only captions: add {ACCEPTED} pictures.")
 
 
 async def check_arrived(storage: Storage, dataset_id: str, files: Sequence[DatasetFile]) -> None:

@@ -140,7 +140,10 @@ class Output:
             target.write(chunk)
 
 
-NOT_USABLE = "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)."
+NOT_USABLE = (
+    "By its name it is neither an image (.png, .jpg, .webp, .heic, .avif, .bmp, .tif or .gif) nor a caption "
+    "(.txt, metadata.jsonl)."
+)
 
 
 def is_usable_name(name: str) -> bool:

@@ -22,6 +22,7 @@ from core.domain.dataset import (
     write_report,
 )
 from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.picture_formats import ACCEPTED
 from core.storage import ObjectNotFound, Storage
 from worker.datasets.archives import NOT_USABLE, is_usable_name
 from worker.datasets.captions import (
@@ -42,7 +43,7 @@ MAX_DECODER_DEATHS = 20
 MAX_FILES = 20_000
 """Of a set, those in its archives counted."""
 MAX_REASONS_SHOWN = 3
-_WHAT_TO_DO = "Upload .png, .jpg or .webp images, loose or in a .zip or .tar archive."
+_WHAT_TO_DO = f"Upload {ACCEPTED} images, loose or in a .zip or .tar archive."
 
 
 @dataclass
