@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from core.domain.file_counts import FileCounts
 from core.domain.picture_formats import SUFFIXES
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
@@ -31,7 +32,7 @@ NEAR_DUPLICATE_BITS = 5
 
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
-    "unused-captions", "left-out",
+    "unused-captions", "left-out", "first-picture", "unusable-profile", "names-guessed",
 ]  # fmt: skip
 
 
@@ -67,12 +68,13 @@ class ReportWarning(Part):
 
 
 class DatasetReport(Part):
-    """What became of every file, and what may spoil the training."""
+    """What became of every file, and what may spoil the training. Old reports have no ``files``."""
 
     num_files: int
     num_images: int
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
+    files: FileCounts | None = None
 
 
 class DatasetManifest(Part):
@@ -219,9 +221,18 @@ def near_duplicates(images: Iterable[ManifestImage]) -> list[tuple[str, str]]:
 
 
 def write_report(
-    num_files: int, manifest: DatasetManifest, left_out: Iterable[LeftOut], unused_captions: Iterable[str]
+    num_files: int,
+    manifest: DatasetManifest,
+    left_out: Iterable[LeftOut],
+    unused_captions: Iterable[str],
+    *,
+    files: FileCounts | None = None,
+    noted: Iterable[ReportWarning] = (),
 ) -> DatasetReport:
-    """The report of a set. It never refuses: that is the caller's, when no image is left."""
+    """The report of a set. It never refuses: that is the caller's, when no image is left.
+
+    ``noted``: what was found while the files were read.
+    """
     images, out = manifest.images, tuple(left_out)
     checks: list[tuple[WarningCode, str, tuple[str, ...]]] = [
         (
@@ -255,7 +266,9 @@ def write_report(
         ("left-out", "These files were left out; left_out says why.", tuple(item.file for item in out)),
     ]
     warnings = tuple(ReportWarning(code=code, message=message, files=files) for code, message, files in checks if files)
-    return DatasetReport(num_files=num_files, num_images=len(images), left_out=out, warnings=warnings)
+    return DatasetReport(
+        num_files=num_files, num_images=len(images), left_out=out, warnings=(*noted, *warnings), files=files
+    )
 
 
 def is_blurry(image: ManifestImage) -> bool:

@@ -3,6 +3,7 @@
 Known by name alone, each by its full name: a picture whose own name, or whose folder's, begins with a dot is a picture.
 """
 
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 FINDER_ICON = "Icon\r"
@@ -32,9 +33,15 @@ _TRASH_OF_USER = ".trash-"
 def is_litter(name: str) -> bool:
     """``name`` is a relative path with forward slashes."""
     *folders, file = PurePosixPath(name).parts or ("",)
-    lowered = file.lower()
-    return (
-        lowered in _FILES
-        or file.startswith(_APPLE_DOUBLE)
-        or any(part.lower() in _FOLDERS or part.lower().startswith(_TRASH_OF_USER) for part in folders)
-    )
+    return file.lower() in _FILES or file.startswith(_APPLE_DOUBLE) or _is_in_litter(folders)
+
+
+def is_hidden_twin(name: str) -> bool:
+    """Whether nothing but its first two characters speaks against a file: macOS calls what it knows beside ``a.png``
+    ``._a.png`` (AppleDouble), and so may a person call a picture."""
+    *folders, file = PurePosixPath(name).parts or ("",)
+    return file.startswith(_APPLE_DOUBLE) and not _is_in_litter(folders)
+
+
+def _is_in_litter(folders: Iterable[str]) -> bool:
+    return any(part.lower() in _FOLDERS or part.lower().startswith(_TRASH_OF_USER) for part in folders)
