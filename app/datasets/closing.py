@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.datasets.names import check_loose_kind, check_name, find_collision, kind_of
+from app.datasets.names import check_apart, check_loose_kind, check_name, find_collision, kind_of
 from app.datasets.receiving import max_bytes_of
 from app.datasets.schemas import Announced, UploadOut
 from app.datasets.service import Overview, check_totals
@@ -78,6 +78,7 @@ def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: 
     """The object of a file that is replaced stays: its own upload may be on the way. It goes with the dataset."""
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
+    check_apart([file.filename for file in files], datasets.list_filenames(session, dataset_id))
     for file in files:
         datasets.put_file(session, dataset_id, file)
     check_totals(settings, datasets.total_files(session, dataset_id))

@@ -18,7 +18,7 @@ from core.domain.dataset import (
     pair_masks,
     spell,
 )
-from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from core.domain.litter import is_hidden_twin, is_litter
 from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.storage import ObjectNotFound, Storage
@@ -89,14 +89,26 @@ class Examination:
     def _collect(self, received: list[ReceivedFile]) -> dict[str, Path]:
         """Name -> where it lies. Names from an archive that did not come alone begin with the archive's."""
         files: dict[str, Path] = {}
-        for file in received:
+        for number, file in enumerate(received):
             self._check()
-            if is_archive_name(file.filename):
-                prefix = f"{spell(file.filename)}/" if len(received) > 1 else ""
-                files |= self._expand(file, prefix)
-            else:
-                files |= self._take_loose(file)
+            try:
+                if is_archive_name(file.filename):
+                    files |= self._expand(file, f"{spell(file.filename)}/" if len(received) > 1 else "")
+                else:
+                    files |= self._take_loose(file)
+            except UserError:
+                self._enter_unexamined(received[number:])
+                raise
         return files
+
+    def _enter_unexamined(self, received: list[ReceivedFile]) -> None:
+        """Of a rejected set; an archive counts as one."""
+        for file in received:
+            name = spell(file.filename)
+            if is_litter(name):
+                self.findings.ledger.pass_over()
+            elif not self.findings.ledger.knows(name):
+                self.findings.ledger.enter(name)
 
     def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
         """Under its name with composed accents, as names in archives have them, captions and metadata.jsonl."""
