@@ -30,7 +30,8 @@ FORM: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},
-            "description": "A .zip or .tar archive, and/or images, caption .txt files and metadata.jsonl.",
+            "description": "A .zip or .tar archive, and/or images (PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF, GIF), "
+            "caption .txt files and metadata.jsonl.",
         },
         "name": {"type": "string", "maxLength": 200},
     },

@@ -1,6 +1,5 @@
 """Nothing vanishes: files in are images, captions, masks, left out and litter, whatever was sent."""
 
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from core.domain.errors import DatasetRejected, UserError
 from core.domain.file_counts import FileCounts
 from core.domain.litter import is_litter
 from core.storage import MemoryStorage
-from tests.app.conftest import LiveApi, workers_url
 from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from tests.worker.datasets.test_examination import receive
@@ -23,7 +21,6 @@ from worker.datasets.examination import Examination
 from worker.datasets.findings import Findings
 from worker.datasets.ledger import Fate, Ledger
 from worker.datasets.sandbox import Sandbox
-from worker.datasets.service import Validator
 
 PICTURE, MASK = png(1), encode(Image.new("L", draw(1).size, 200))
 
@@ -209,18 +206,3 @@ def test_files_in_are_files_accounted_for(
         assert report.files.received >= len(loose), "an archive that was refused counts as one"
     litter = [name for group in (loose, zipped or {}, tarred or {}) for name in group if is_litter(name)]
     assert report.files.litter <= len(litter)
-
-
-def test_the_api_shows_what_became_of_every_file(api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    files = [("...and then.png", png(1)), ("b.png", png(2)), ("b.txt", b"b"), (".DS_Store", b"x"), ("c.png", b"x")]
-    answer = api.client.post("/datasets", files=[("files", file) for file in files])
-    assert answer.status_code == 202, answer.text
-    dataset = answer.json()["id"]
-    settings = api.settings.model_copy(update={"database_url": workers_url(api)})
-    validator = Validator(settings, api.sessions, api.storage, threading.Event())
-    while api.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
-        assert validator.validate_next()
-    assert api.client.get(f"/datasets/{dataset}").json()["report"]["files"] == {
-        "received": 5, "images": 2, "captions": 1, "masks": 0, "left_out": 1, "litter": 1, "unexamined": 0,
-    }  # fmt: skip
