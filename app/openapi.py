@@ -39,8 +39,10 @@ _DETAILS = {
     "operator to admit this one (ATELIER_WEBHOOK_ALLOW).",
     "idempotency-mismatch": "This Idempotency-Key made job_01j9z0000000000000000000000 from another body.",
     "archive-rejected": "photos.zip is no zip archive, or is damaged.",
-    "dataset-rejected": "There is no image among the files; send PNG, JPEG or WebP.",
-    "image-rejected": "cat.png is no PNG, JPEG or WebP picture, whatever its name says.",
+    "dataset-rejected": "There is no image among the files, only captions. Send the pictures too: PNG, JPEG, WebP, "
+    "HEIC, AVIF, BMP, TIFF or GIF.",
+    "image-rejected": "cat.png: It is a PDF document, which is not accepted. Export it as PNG or JPEG; WebP, HEIC, "
+    "AVIF, BMP, TIFF and GIF are accepted too, whatever their names.",
     "model-rejected": "mine has no atelier.json.",
     "adapter-rejected": "The file is a LoHa, which is not taken.",
     "weights-rejected": "The file is empty. Send it again, whole.",

@@ -35,6 +35,18 @@ class ReportWarning(Answer):
     files: tuple[str, ...] = ()
 
 
+class FileCounts(Answer):
+    """What became of the files of a dataset; ``received`` is the sum of the others."""
+
+    received: int = 0
+    images: int = 0
+    captions: int = 0
+    masks: int = 0
+    left_out: int = 0
+    litter: int = 0
+    unexamined: int = 0
+
+
 class Report(Answer):
     """What became of every file of a dataset."""
 
@@ -43,6 +55,7 @@ class Report(Answer):
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
     notes: tuple[str, ...] = ()
+    files: FileCounts | None = None
 
 
 class Trouble(Answer):

@@ -10,7 +10,12 @@ from typing import BinaryIO
 
 from client.errors import InputError
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".webp", ".heic", ".heif", ".hif",
+        ".avif", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    }
+)  # fmt: skip
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})

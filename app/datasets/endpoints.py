@@ -32,7 +32,8 @@ FORM: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},
-            "description": "A .zip or .tar archive, and/or images, captions (.txt, .caption), metadata.jsonl or .csv.",
+            "description": "A .zip or .tar archive, and/or images (PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF, GIF), "
+            "captions (.txt, .caption), metadata.jsonl or .csv.",
         },
         "name": {"type": "string", "maxLength": 200},
     },

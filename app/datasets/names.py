@@ -13,6 +13,7 @@ from core.domain.dataset import (
     is_image_name,
 )
 from core.domain.errors import InvalidRequest, UnsupportedMedia
+from core.domain.litter import FINDER_ICON
 from core.domain.metadata import METADATA_NAMES, is_metadata_name
 
 Kind = Literal["image", "archive", "caption", "other"]
@@ -39,7 +40,7 @@ def check_name(name: str) -> str:
     bad = (
         len(name) > MAX_NAME_CHARS
         or "\\" in name
-        or any(unicodedata.category(char) in {"Cc", "Cs"} for char in name)
+        or any(unicodedata.category(char) in {"Cc", "Cs"} for char in _visible(name))
         or any(segment.strip() in {"", ".", ".."} for segment in segments)
     )
     if bad:
@@ -50,6 +51,11 @@ def check_name(name: str) -> str:
             {"/files": [f"{shown}: bad name"]},
         )
     return name
+
+
+def _visible(name: str) -> str:
+    """Without the carriage return that nobody sees in the name of macOS's file for a folder's icon."""
+    return name.removesuffix("\r") if name.rpartition("/")[2] == FINDER_ICON else name
 
 
 def check_loose_kind(name: str) -> None:
@@ -69,8 +75,27 @@ def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that are the same but for case or Unicode form, and so would be one file on many systems."""
     seen: dict[str, str] = {}
     for name in names:
-        folded = unicodedata.normalize("NFC", name).casefold()
+        folded = _fold(name)
         if folded in seen:
             return seen[folded], name
         seen[folded] = name
     return None
+
+
+def check_apart(names: Iterable[str], others: Iterable[str]) -> None:
+    """``names`` may replace files of the very same names, but none of a name that differs only in case or Unicode form.
+
+    Raises InvalidRequest.
+    """
+    added = {_fold(name): name for name in names}
+    for other in others:
+        name = added.get(_fold(other), other)
+        if name != other:
+            raise InvalidRequest(
+                f"{name} and {other}, which is in the dataset already, are one name to many systems. Rename one.",
+                {"/files": [f"{name} collides with {other}"]},
+            )
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -12,9 +12,11 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from core.domain.file_counts import FileCounts
+from core.domain.picture_formats import SUFFIXES
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = (".txt", ".caption")
 MAX_CAPTION_CHARS = 2000
@@ -28,6 +30,7 @@ MAX_FILES_LISTED = 100
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
     "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding", "many-tokens",
+    "first-picture", "unusable-profile", "names-guessed",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
 """``class``: a regularisation picture, which says what must not change."""
@@ -67,13 +70,15 @@ class ReportWarning(Part):
 
 
 class DatasetReport(Part):
-    """What became of every file, what was understood of their layout (``notes``), and what may spoil the training."""
+    """What became of every file, what was understood of their layout (``notes``), and what may spoil the training. Old
+    reports have no ``files``."""
 
     num_files: int
     num_images: int
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
     notes: tuple[str, ...] = ()
+    files: FileCounts | None = None
 
 
 class DatasetManifest(Part):
@@ -166,12 +171,14 @@ def write_report(
     manifest: DatasetManifest,
     left_out: Iterable[LeftOut],
     unused_captions: Iterable[str],
-    doubts: Iterable[ReportWarning] = (),
+    *,
+    files: FileCounts | None = None,
+    noted: Iterable[ReportWarning] = (),
     notes: Iterable[str] = (),
 ) -> DatasetReport:
     """The report of a set. It never refuses: that is the caller's, when no image is left.
 
-    ``doubts``: warnings of whoever read the files; ``notes``: what was understood of their layout.
+    ``noted``: warnings of whoever read the files; ``notes``: what was understood of their layout.
     """
     images, subjects, out = manifest.images, manifest.subjects, tuple(left_out)
     checks: list[tuple[WarningCode, str, tuple[str, ...]]] = [
@@ -215,13 +222,14 @@ def write_report(
         ),
         ("left-out", "These files were left out; left_out says why.", tuple(item.file for item in out)),
     ]
-    warnings = [ReportWarning(code=code, message=message, files=files) for code, message, files in checks if files]
+    warnings = tuple(ReportWarning(code=code, message=message, files=files) for code, message, files in checks if files)
     return DatasetReport(
         num_files=num_files,
         num_images=len(images),
         left_out=out,
-        warnings=(*warnings, *doubts),
+        warnings=(*noted, *warnings),
         notes=tuple(notes),
+        files=files,
     )
 
 

@@ -23,7 +23,8 @@ def choose_guidance(spec: TrainingSpec, defaults: Defaults) -> Guidance:
     stop = defaults.sample_guidance_stop if wanted.guidance_stop is None else wanted.guidance_stop
     if start >= stop:
         raise InvalidSpec(
-            f"samples.guidance_start is {start:g} and samples.guidance_stop {stop:g}: guidance must start before it stops.",
+            f"samples.guidance_start is {start:g} and samples.guidance_stop is {stop:g}: guidance must start before it "
+            "stops.",
             {"/samples/guidance_start": [f"must be less than guidance_stop, which is {stop:g}"]},
         )
     rescale = defaults.sample_guidance_rescale if wanted.guidance_rescale is None else wanted.guidance_rescale

@@ -2,34 +2,29 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from core.db.validation import ReceivedFile
 from core.domain.artifacts import image_key
-from core.domain.dataset import (
-    DatasetManifest,
-    DatasetReport,
-    LeftOut,
-    ManifestImage,
-    ReportWarning,
-    is_archive_name,
-    is_image_name,
-    write_report,
-)
-from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.dataset import ManifestImage, is_archive_name, is_image_name
+from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from core.domain.layouts import Layout, Place, read_layout
+from core.domain.litter import is_hidden_twin, is_litter
 from core.domain.metadata import is_metadata_name
+from core.domain.pairing import spell
+from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.storage import ObjectNotFound, Storage
-from worker.datasets.archives import NOT_USABLE, is_usable_name
+from worker.datasets.archives import NOT_USABLE, Contents, is_usable_name
 from worker.datasets.captions import (
     MAX_CAPTION_BYTES,
     MAX_CAPTIONS_BYTES,
     MAX_METADATA_BYTES,
     read_captions,
 )
-from worker.datasets.names import is_litter
+from worker.datasets.findings import Findings
+from worker.datasets.ledger import Fate
 from worker.datasets.pictures import Picture, Unusable
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
@@ -39,30 +34,7 @@ MAX_DECODER_DEATHS = 20
 MAX_FILES = 20_000
 """Of a set, those in its archives counted."""
 MAX_REASONS_SHOWN = 3
-_WHAT_TO_DO = "Upload .png, .jpg or .webp images, loose or in a .zip or .tar archive."
-
-
-@dataclass
-class Findings:
-    """What is known so far; the report of a rejected set is written from it too."""
-
-    num_files: int = 0
-    images: list[ManifestImage] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    unused_captions: list[str] = field(default_factory=list)
-    doubts: list[ReportWarning] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def leave_out(self, name: str, reason: str) -> None:
-        self.left_out.append(LeftOut(file=name, reason=reason))
-
-    def manifest(self) -> DatasetManifest:
-        return DatasetManifest(images=tuple(self.images))
-
-    def report(self) -> DatasetReport:
-        return write_report(
-            self.num_files, self.manifest(), self.left_out, self.unused_captions, self.doubts, self.notes
-        )
+_WHAT_TO_DO = f"Upload {ACCEPTED} images, loose or in a .zip or .tar archive."
 
 
 class Examination:
@@ -96,6 +68,7 @@ class Examination:
             self._check()
             mask = files[layout.masks[name]] if name in layout.masks else None
             self._take_image(name, files[name], mask, captions[name] or place.class_text, place)
+        self.findings.settle_rest()
         if not self.findings.images:
             self._reject_without_images()
         self._refuse_without_subject()
@@ -109,22 +82,56 @@ class Examination:
     def _collect(self, received: list[ReceivedFile]) -> dict[str, Path]:
         """Name -> where it lies. Names from an archive that did not come alone begin with the archive's."""
         files: dict[str, Path] = {}
-        for file in received:
+        for number, file in enumerate(received):
             self._check()
-            if is_archive_name(file.filename):
-                prefix = f"{file.filename}/" if len(received) > 1 else ""
-                self._archives[prefix] = file.filename
-                files |= self._expand(file, prefix)
-            elif not is_litter(file.filename):
-                files |= self._take_loose(file)
+            try:
+                if is_archive_name(file.filename):
+                    prefix = f"{spell(file.filename)}/" if len(received) > 1 else ""
+                    self._archives[prefix] = spell(file.filename)
+                    files |= self._expand(file, prefix)
+                else:
+                    files |= self._take_loose(file)
+            except UserError:
+                self._enter_unexamined(received[number:])
+                raise
         return files
 
+    def _enter_unexamined(self, received: list[ReceivedFile]) -> None:
+        """Of a rejected set; an archive counts as one."""
+        for file in received:
+            name = spell(file.filename)
+            if is_litter(name):
+                self.findings.ledger.pass_over()
+            elif not self.findings.ledger.knows(name):
+                self.findings.ledger.enter(name)
+
     def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
-        self.findings.num_files += 1
-        if not is_usable_name(file.filename):
-            self.findings.leave_out(file.filename, NOT_USABLE)
+        """Under its name with composed accents, as names in archives have them, captions and metadata.jsonl."""
+        name = spell(file.filename)
+        if is_litter(name) and not is_hidden_twin(name):
+            self.findings.ledger.pass_over()
             return {}
-        return {file.filename: self._fetch(file)}
+        path = self._fetch(file) if is_usable_name(name) else None
+        if is_litter(name) and not (path and _begins_as_picture(path)):
+            self.findings.ledger.pass_over()
+            return {}
+        return self._enter(name, path, NOT_USABLE)
+
+    def _enter(self, name: str, path: Path | None, problem: str | None) -> dict[str, Path]:
+        """A file of the set, unless it cannot be used. The second of one name would take the first's place."""
+        if self.findings.ledger.knows(name):
+            self.findings.ledger.enter(name := self._find_free_name(name))
+            path, problem = None, "Another file of the set has the same name. Rename one of them."
+        else:
+            self.findings.ledger.enter(name)
+        if path is None:
+            self.findings.leave_out(name, problem or NOT_USABLE)
+            return {}
+        return {name: path}
+
+    def _find_free_name(self, name: str) -> str:
+        names = (f"{name} ({number})" for number in count(2))
+        return next(free for free in names if not self.findings.ledger.knows(free))
 
     def _fetch(self, file: ReceivedFile) -> Path:
         path = self._new_path()
@@ -140,7 +147,7 @@ class Examination:
         archive, folder = self._fetch(file), self._new_path()
         folder.mkdir()
         try:
-            entries = self._sandbox.expand(archive, file.filename, folder)
+            contents = self._sandbox.expand(archive, file.filename, folder)
         except ArchiveRejected as error:
             raise ArchiveRejected(f"{file.filename}: {error.detail}") from error
         except DecoderDied as error:
@@ -150,12 +157,18 @@ class Examination:
             ) from error
         archive.unlink()
         (folder / "archive.tar").unlink(missing_ok=True)
-        self.findings.num_files += len(entries)
-        for entry in entries:
-            if entry.problem:
-                self.findings.leave_out(prefix + entry.name, entry.problem)
-        unpacked = {prefix + entry.name: folder / entry.written_as for entry in entries if entry.written_as}
+        unpacked = self._enter_contents(contents, folder, prefix)
+        if contents.names_read_as:
+            self.findings.note_guessed_names(file.filename, contents.names_read_as, unpacked)
         self._check_totals(file.filename, unpacked.values())
+        return unpacked
+
+    def _enter_contents(self, contents: Contents, folder: Path, prefix: str) -> dict[str, Path]:
+        self.findings.ledger.pass_over(contents.num_litter)
+        unpacked: dict[str, Path] = {}
+        for entry in contents.entries:
+            path = folder / entry.written_as if entry.written_as else None
+            unpacked |= self._enter(prefix + entry.name, path, entry.problem)
         return unpacked
 
     def _check_totals(self, filename: str, unpacked: Iterable[Path]) -> None:
@@ -174,6 +187,7 @@ class Examination:
         self._check_number(layout.images)
         for name, reason in layout.left_out.items():
             self.findings.leave_out(name, reason)
+        self.findings.ledger.settle(layout.masks.values(), Fate.MASK)
         self.findings.notes += layout.notes
         return layout
 
@@ -192,6 +206,7 @@ class Examination:
                 self.findings.leave_out(name, f"All captions together are larger than {MAX_CAPTIONS_BYTES:,} bytes.")
             else:
                 (metadata if is_metadata_name(name) else texts)[name] = files[name].read_bytes()
+        self.findings.ledger.settle([*texts, *metadata], Fate.CAPTION)
         found = read_captions(images, texts, metadata, self._archives)
         for name, problem in found.problems.items():
             self.findings.leave_out(name, problem)
@@ -212,7 +227,7 @@ class Examination:
         try:
             picture = self._convert(source, target, mask)
             self._refuse_duplicate(picture)
-            self.findings.images.append(self._store(name, picture, target, caption, place))
+            self.findings.take(self._store(name, picture, target, caption, place), picture.notes)
         except Unusable as error:
             self.findings.leave_out(name, str(error))
         finally:
@@ -271,3 +286,8 @@ class Examination:
             raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
         shown = " ".join(reasons[:MAX_REASONS_SHOWN])
         raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown} {_WHAT_TO_DO}")
+
+
+def _begins_as_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return recognise_format(file.read(HEAD_BYTES)) is not None

@@ -18,7 +18,8 @@ from core.storage import MemoryStorage
 from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from worker.datasets import examination
-from worker.datasets.examination import Examination, Findings
+from worker.datasets.examination import Examination
+from worker.datasets.findings import Findings
 from worker.datasets.pictures import Picture
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
@@ -121,9 +122,10 @@ def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: E
     assert names(findings) == [f"{number}.png" for number in range(6)]
     assert {item.file: item.reason.split(":")[0].rstrip(".") for item in findings.left_out} == {
         "broken.png": "It is broken or cut short",
-        "text.png": "It is not a PNG, JPEG or WebP picture, whatever its name says",
-        "notes.doc": "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, .caption, "
-        "metadata.jsonl or .csv)",
+        "text.png": "It is not a picture, or one in a format that is not accepted. Export it as PNG or JPEG; "
+        "WebP, HEIC, AVIF, BMP, TIFF and GIF are accepted too, whatever their names",
+        "notes.doc": "By its name it is neither an image (.png, .jpg, .webp, .heic, .avif, .bmp, .tif or .gif) nor a "
+        "caption (.txt, .caption, metadata.jsonl or .csv)",
         "small.png": "It has 12 x 90 pixels",
     }
     report = findings.report()
@@ -163,19 +165,19 @@ def test_litter_is_not_mentioned(examine: Examine) -> None:
 
 
 def test_an_empty_archive(examine: Examine) -> None:
-    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload .png,")
+    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload PNG,")
 
 
 def test_no_image_in_it(examine: Examine) -> None:
-    detail = refusal(examine, {"set.zip": zip_of(("a.txt", b"x"), ("b.gif", b"x"))})
+    detail = refusal(examine, {"set.zip": zip_of(("a.txt", b"x"), ("b.pdf", b"x"))})
 
-    assert detail.startswith("None of its 2 files is an image. Upload .png,")
+    assert detail.startswith("None of its 2 files is an image. Upload PNG,")
 
 
 def test_no_usable_image_says_why(examine: Examine) -> None:
     detail = refusal(examine, {"a.png": b"text", "b.png": b"", "c.png": png(1, 8, 8), "d.png": b"x"})
 
-    assert detail.startswith("None of its 4 images can be used. a.png: It is not a PNG")
+    assert detail.startswith("None of its 4 images can be used. a.png: It is not a picture")
     assert "c.png: It has 8 x 8 pixels" in detail
     assert "d.png" not in detail
 
