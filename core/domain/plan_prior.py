@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
 from core.domain.model import ModelInfo
+from core.domain.prompts import call_plainly
 from core.domain.spec import TrainingSpec
 
 
@@ -32,7 +33,19 @@ def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo
         return PriorChoice(given, tuple(prompts) or ("",), len(given))
     prompt = asked.class_prompt
     known = (prompt,) if prompt else model.class_prompts
-    return PriorChoice((), known if wanted else (), wanted if known else 0)
+    if not known or not wanted:
+        return PriorChoice((), (), 0)
+    plain = _call_without_style(spec, manifest)
+    return PriorChoice((), (*plain, *known), wanted + len(plain))
+
+
+def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[str, ...]:
+    """A style's captions without its trigger: by them the base must go on drawing the same things in its own way, as in
+    ai-toolkit's differential output preservation. Else a style is learned of the things and not of the trigger."""
+    if spec.preset != "style" or not spec.trigger:
+        return ()
+    captions = [image.caption for image in manifest.subjects if image.caption]
+    return tuple(dict.fromkeys(text for text in call_plainly(spec.trigger, captions) if text))
 
 
 def call_class_image(spec: TrainingSpec, image: ManifestImage) -> str:

@@ -37,6 +37,19 @@ def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
     return " ".join([*words[:place], trigger + comma, *words[place:]])
 
 
+def call_plainly(trigger: str, captions: Sequence[str]) -> list[str]:
+    """Those captions that have the trigger, without it or the phrase at their end that it is in."""
+    called = [caption for caption in captions if _find(caption, trigger) is not None]
+    if phrase := _ending(trigger, called):
+        return [caption.removesuffix(phrase) for caption in called]
+    return [_without(caption, trigger) for caption in called]
+
+
+def _without(caption: str, trigger: str) -> str:
+    words, place = caption.split(), _find(caption, trigger) or 0
+    return " ".join([*words[:place], *words[place + len(trigger.split()) :]])
+
+
 def _ending(trigger: str, captions: Sequence[str]) -> str | None:
     """What all captions end with, from its comma or space on, if the trigger is in it."""
     if len(captions) < 2:

@@ -2,8 +2,11 @@
 
 import pytest
 
-from core.domain.prompts import call_style, default_prompts
-from tests.core.domain.test_plan import MODEL
+from core.domain.dataset import DatasetManifest
+from core.domain.plan import resolve
+from core.domain.prompts import call_plainly, call_style, default_prompts
+from core.domain.spec import TrainingSpec
+from tests.core.domain.test_plan import MODEL, image
 
 NEUTRAL = (
     "a large cookie on a red background",
@@ -44,3 +47,34 @@ def test_a_style_job_samples_its_own_things_others_and_one_without_the_trigger()
 def test_a_subject_is_sampled_by_the_cards_examples() -> None:
     assert default_prompts(MODEL, "auto", "zog", ["a zog"]) == MODEL.example_prompts
     assert default_prompts(MODEL, "style", "zog", ["a cat"]) == MODEL.example_prompts, "no caption has the trigger"
+
+
+@pytest.mark.parametrize(
+    ("captions", "expected"),
+    [
+        (["a cat, in zog style", "a dog on a mat, in zog style"], ["a cat", "a dog on a mat"]),
+        (["a large zog cat", "a dog", "a small Zog dog"], ["a large cat", "a small dog"]),
+        (["zog, a cat", "zog, a dog"], ["a cat", "a dog"]),
+        (["a dog"], []),
+    ],
+)
+def test_a_caption_is_said_without_its_style(captions: list[str], expected: list[str]) -> None:
+    assert call_plainly("zog", captions) == expected
+
+
+def test_the_base_is_held_to_its_own_drawings_of_a_styles_things() -> None:
+    """Where prior preservation is on, and not for a subject, which has no drawing of the base's own."""
+    model = MODEL.model_copy(
+        update={"class_prompts": ("a bus",), "defaults": MODEL.defaults.model_copy(update={"prior_num_images": 3})}
+    )
+    images = tuple(image(number, caption) for number, caption in enumerate(("a zog cat", "a zog hen", "a dog")))
+    manifest = DatasetManifest(images=images)
+
+    def prior(**spec: object) -> tuple[tuple[str, ...], int]:
+        plan = resolve(TrainingSpec.model_validate({"trigger": "zog", **spec}), manifest, model)
+        return plan.prior_prompts, plan.prior_num_images
+
+    assert prior(preset="style") == (("a cat", "a hen", "a bus"), 5)
+    assert prior(preset="auto") == (("a bus",), 3)
+    off = {"prior_preservation": {"num_images": 0}}
+    assert prior(preset="style", loss=off) == ((), 0)
