@@ -58,6 +58,9 @@ def import_adapter(
         sent = talk.client.import_adapter(path, model, name=name or path.stem, trigger=trigger, tags=tag or ())
         talk.reporter.say("adapter", f"Adapter {sent.id} is being checked.", id=sent.id, status=sent.status)
         ready = talk.client.wait_for_adapter(sent.id, on_setback=lambda why: talk.reporter.warn("setback", why))
+        if ready.num_ignored:
+            first = f"{ready.ignored[0].key} {ready.ignored[0].reason}" if ready.ignored else "see `adapters show`"
+            talk.reporter.warn("ignored", f"{ready.num_ignored} tensors of the file were not taken over: {first}.")
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
         talk.reporter.say("adapter", text, id=ready.id, status=ready.status)
 

@@ -88,6 +88,13 @@ class Model(Answer):
     description: str = ""
 
 
+class IgnoredKey(Answer):
+    """A tensor of an imported file that was not taken over."""
+
+    key: str
+    reason: str
+
+
 class Adapter(Answer):
     """``type`` and ``rank`` are null before an import was checked; ``job`` for imports."""
 
@@ -104,6 +111,8 @@ class Adapter(Answer):
     rank: int | None = None
     job: str | None = None
     files: dict[str, Any] = Field(default_factory=dict)
+    ignored: tuple[IgnoredKey, ...] = ()
+    num_ignored: int = 0
     metrics: dict[str, Any] | None = None
     error: Trouble | None = None
     setback: str | None = None

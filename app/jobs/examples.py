@@ -85,7 +85,14 @@ JOB: dict[str, Any] = {
                 "format": "kohya",
                 "family": "sd1",
                 "tools": [
-                    {"tool": tool, "required": True, "loads": True, "num_keys": 576, "num_resolved": 576}
+                    {
+                        "tool": tool,
+                        "required": True,
+                        "loads": True,
+                        "verdict": "same",
+                        "num_keys": 576,
+                        "num_resolved": 576,
+                    }
                     for tool in ("diffusers", "sd-scripts", "a1111", "comfyui")
                 ],
                 "images_match": True,

@@ -27,7 +27,7 @@ from worker.training.device import Runtime, open_accelerator, peak_memory_bytes,
 from worker.training.draws import seed_torch
 from worker.training.errors import BaseChanged, NanLoss
 from worker.training.families.protocol import Base, Conditioning
-from worker.training.formats import describe_for_kohya, export, hash_weights, to_kohya
+from worker.training.formats import LoraModule, describe_for_kohya, export, hash_weights, to_kohya
 from worker.training.objective import Draw, compute_loss, compute_prior_loss
 from worker.training.observer import Observer, StepReport, Stop, Stopped
 from worker.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
@@ -89,7 +89,7 @@ def train(
     finally:
         detach(base.denoiser)
     with runtime.autocast():
-        proofs = prove_files(base, plan, result.files)
+        proofs = prove_files(base, plan, result.files, run.trained)
     if hash_weights(base.denoiser) != before:
         raise BaseChanged("The base's weights changed during training")
     return TrainResult(result.files, result.outcome.model_copy(update={"proofs": proofs}))
@@ -109,6 +109,7 @@ class Run:
     workdir: Path
     pace: list[float] = field(default_factory=list)
     promoted: int | None = None  # the step, at the end
+    trained: list[LoraModule] = field(default_factory=list)  # at the end: what the files are written from
 
     def __post_init__(self) -> None:
         plan, self.device = self.plan, self.accelerator.device
@@ -308,7 +309,7 @@ class Run:
             scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.observer)
             cover = self.gallery.draw_cover(self.encode)
         self.observer.phase(Phase.EXPORTING)
-        modules = read_modules(self.networks)
+        self.trained = modules = read_modules(self.networks)
         described = describe_for_kohya(plan, to_kohya(modules), self.runtime.precision, promoted, cover)
         outcome = Outcome(
             step=promoted,
