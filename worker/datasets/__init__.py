@@ -7,6 +7,6 @@ examination.py  what becomes of every file
 findings.py     what was found out so far, and the report; ledger.py holds that no file is forgotten
 sandbox.py      starts, asks and ends the process that opens what users sent
 decoder.py      that process; in it alone run archives.py with names.py, zip_names.py and name_encodings.py, and
-                pictures.py with opening.py, colours.py and png_chunks.py
+                pictures.py with opening.py, colours.py, coded_colours.py and png_chunks.py
 captions.py     texts of unknown encoding
 """
