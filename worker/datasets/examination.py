@@ -290,7 +290,7 @@ class Examination:
         if not reasons:
             raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
         shown = " ".join(reasons[:MAX_REASONS_SHOWN])
-        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown} {_WHAT_TO_DO}")
+        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown}")
 
 
 def _begins_as_picture(path: Path) -> bool:
