@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.datasets.names import check_apart, check_loose_kind, check_name, find_collision, kind_of
+from app.datasets.names import check_apart, check_loose_kind, check_name, find_collision, kind_of, refuse_kind
 from app.datasets.receiving import max_bytes_of
 from app.datasets.schemas import Announced, UploadOut
 from app.datasets.service import Overview, check_totals
@@ -43,6 +43,8 @@ def check_announced(settings: Settings, files: Sequence[Announced]) -> None:
     """Raises InvalidRequest, UnsupportedMedia or TooLarge."""
     for file in files:
         check_loose_kind(check_name(file.filename))
+        if kind_of(file.filename) == "other":  # nobody looks at its content before the set is closed
+            raise refuse_kind(file.filename)
         if file.size > max_bytes_of(kind_of(file.filename), settings):
             raise TooLarge(f"{file.filename} is larger than {settings.max_file_bytes:,} bytes.")
     if collision := find_collision(file.filename for file in files):
@@ -105,7 +107,7 @@ def list_open_files(session: Session, tenant_id: str, dataset_id: str) -> Sequen
 def check_contents(files: Sequence[DatasetFile]) -> None:
     if not files:
         raise DatasetRejected("There is no file in the dataset yet: add images before you finalize it.")
-    if not any(kind_of(file.filename) == "image" for file in files):
+    if all(kind_of(file.filename) == "caption" for file in files):
         raise DatasetRejected(f"There is no image in the dataset yet, only captions: add {ACCEPTED} pictures.")
 
 

@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Literal
 
 from core.domain.dataset import (
@@ -60,15 +61,19 @@ def _visible(name: str) -> str:
 
 def check_loose_kind(name: str) -> None:
     """For a single file of an open dataset. Raises UnsupportedMedia."""
-    kind = kind_of(name)
-    if kind == "archive":
+    if kind_of(name) == "archive":
         raise UnsupportedMedia(f"{name}: an archive is a dataset of its own; send it by POST /datasets.")
-    if kind == "other":
-        raise refuse_kind(name)
 
 
 def refuse_kind(name: str) -> UnsupportedMedia:
     return UnsupportedMedia(f"{name}: this kind of file is not taken. Send {TAKEN}, or an archive ({ARCHIVES}).")
+
+
+def may_be_image(name: str) -> bool:
+    """By its name, or for all that its name says: without a suffix, or with one that only begins as an image's does,
+    as in ``a.jpg_large`` and ``a.jpeg!d``."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return not suffix or suffix.startswith(tuple(IMAGE_SUFFIXES))
 
 
 def find_collision(names: Iterable[str]) -> tuple[str, str] | None:

@@ -137,7 +137,7 @@ def check_form(files: list[Received]) -> None:
             f"{first} and {second} are one name to many systems. Rename one of them.",
             {f"/{FILES_FIELD}": [f"{second} collides with {first}"]},
         )
-    if not any(received.kind in {"image", "archive"} and received.fault is None for received in files):
+    if not any(received.kind != "caption" and received.fault is None for received in files):
         raise _refuse_all(files)
 
 

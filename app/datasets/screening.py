@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from app.datasets.names import kind_of, refuse_kind
+from app.datasets.names import kind_of, may_be_image, refuse_kind
 from core.domain.dataset import IMAGE_SUFFIXES, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, UserError
 from core.domain.litter import is_litter
@@ -102,7 +102,7 @@ def judge(name: str, glimpse: Glimpse) -> UserError | None:
         case "archive":
             return _judge_archive(name, glimpse)
         case "other":
-            return refuse_kind(name)
+            return None if recognise_format(bytes(glimpse.head[:HEAD_BYTES])) else refuse_kind(name)
         case "caption":
             return None
 
@@ -128,7 +128,7 @@ def _judge_contents(name: str, contents: Iterable[str]) -> UserError | None:
     empty = True
     for entry in contents:
         empty = False
-        if is_archive_name(entry) or (is_image_name(entry) and not is_litter(entry.replace("\\", "/"))):
+        if is_archive_name(entry) or (may_be_image(entry) and not is_litter(entry.replace("\\", "/"))):
             return None  # what is wrong with an archive in it, the worker says
     if empty:
         return ArchiveRejected(f"{name} is an empty archive: there is no file in it. Pack it with the images inside.")

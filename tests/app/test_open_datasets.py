@@ -91,6 +91,14 @@ def test_names_that_begin_with_a_dot_are_names(api: LiveApi) -> None:
         assert put(api, dataset, name, draw_png()).json()["filename"] == name
 
 
+def test_a_picture_without_a_suffix_is_taken_and_counts_as_an_image(api: LiveApi) -> None:
+    dataset = open_dataset(api)
+    assert put(api, dataset, "photo", draw_png()).status_code == 201
+    assert put(api, dataset, "a.jpg_large", draw_png(2)).status_code == 201
+    refuse(put(api, dataset, "text", b"hello"), 415, "unsupported-media")
+    assert api.client.post(f"/datasets/{dataset}/finalize").status_code == 202
+
+
 def test_files_that_are_refused(api: LiveApi) -> None:
     dataset = open_dataset(api)
     for name, content, status, slug in (

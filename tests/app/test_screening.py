@@ -154,6 +154,8 @@ def test_litter_is_no_image(name: str) -> None:
     assert isinstance(judge("a.zip", see(pack_zip({name: b"x"}))), DatasetRejected)
 
 
-@pytest.mark.parametrize("name", [".hack/a.png", "...and then.png", ".a.png", "a.HEIC", "b.jfif", "c.avif"])
+@pytest.mark.parametrize(
+    "name", [".hack/a.png", "...and then.png", ".a.png", "a.HEIC", "b.jfif", "c.avif", "photo", "d.jpg_large"]
+)
 def test_names_that_begin_with_a_dot_and_all_suffixes_are_images(name: str) -> None:
     assert judge("a.zip", see(pack_zip({name: b"x"}))) is None

@@ -23,7 +23,7 @@ from core.domain.dataset import is_caption_name, is_image_name
 from core.domain.errors import ArchiveRejected
 from core.domain.litter import is_hidden_twin, is_litter
 from core.domain.metadata import is_metadata_name
-from core.domain.picture_formats import HEAD_BYTES, recognise_format
+from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from worker.datasets.name_encodings import Guess, decode_names
 from worker.datasets.names import NameRegister, clean_name, is_nested_archive
 from worker.datasets.zip_names import read_zip_names
@@ -134,7 +134,7 @@ class Output:
             self.num_litter += 1
             return
         self._names.add(name)
-        problem = self._judge(name, declared_bytes)
+        problem = self._judge(name, declared_bytes, open_entry)
         written_as = None if problem else f"{len(self.entries):06d}"
         if written_as:
             with open_entry() as source, (self._folder / written_as).open("xb") as target:
@@ -143,10 +143,10 @@ class Output:
                     raise ArchiveRejected(f'"{name}" in it is not as long as it says. Make it anew.')
         self.entries.append(Entry(name, written_as, problem))
 
-    def _judge(self, name: str, declared_bytes: int) -> str | None:
+    def _judge(self, name: str, declared_bytes: int, open_entry: Callable[[], IO[bytes]]) -> str | None:
         if is_nested_archive(name):
             raise ArchiveRejected(f'It holds another archive: "{name}". Unpack that one first.')
-        if not is_usable_name(name):
+        if not is_usable_name(name) and not _begins_as_picture(open_entry):
             return NOT_USABLE
         if declared_bytes > self._max_file_bytes:
             return f"It is larger than {self._max_file_bytes:,} bytes: make it smaller."
@@ -164,8 +164,8 @@ def _begins_as_picture(open_entry: Callable[[], IO[bytes]]) -> bool:
 
 
 NOT_USABLE = (
-    "By its name it is neither an image (.png, .jpg, .webp, .heic, .avif, .bmp, .tif or .gif) nor a caption "
-    "(.txt, .caption, metadata.jsonl or .csv)."
+    f"It is neither an image in an accepted format ({ACCEPTED}) nor, by its name, a caption (.txt, .caption, "
+    "metadata.jsonl or .csv)."
 )
 
 

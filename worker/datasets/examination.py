@@ -57,11 +57,12 @@ class Examination:
         self._num_paths = 0
         self._num_deaths = 0
         self._num_unpacked_bytes = 0
+        self._pictures_of_other_names: set[str] = set()
 
     def run(self, received: Iterable[ReceivedFile]) -> None:
         """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
         files = self._collect(list(received))
-        pictures = sorted(name for name in files if is_image_name(name))
+        pictures = sorted(name for name in files if self._is_picture(name))
         layout = self._read_layout(pictures)
         captions = self._read_captions(files, pictures, layout.images)
         for name, place in layout.places.items():
@@ -111,11 +112,15 @@ class Examination:
         if is_litter(name) and not is_hidden_twin(name):
             self.findings.ledger.pass_over()
             return {}
-        path = self._fetch(file) if is_usable_name(name) else None
-        if is_litter(name) and not (path and _begins_as_picture(path)):
+        path = self._fetch(file)
+        is_picture = _begins_as_picture(path)
+        if is_picture or (is_usable_name(name) and not is_litter(name)):
+            return self._enter(name, path, None)
+        path.unlink()
+        if is_litter(name):
             self.findings.ledger.pass_over()
             return {}
-        return self._enter(name, path, NOT_USABLE)
+        return self._enter(name, None, NOT_USABLE)
 
     def _enter(self, name: str, path: Path | None, problem: str | None) -> dict[str, Path]:
         """A file of the set, unless it cannot be used. The second of one name would take the first's place."""
@@ -127,7 +132,13 @@ class Examination:
         if path is None:
             self.findings.leave_out(name, problem or NOT_USABLE)
             return {}
+        if not is_usable_name(name):
+            self._pictures_of_other_names.add(name)
         return {name: path}
+
+    def _is_picture(self, name: str) -> bool:
+        """By its name or, where that says nothing, by its content."""
+        return is_image_name(name) or name in self._pictures_of_other_names
 
     def _find_free_name(self, name: str) -> str:
         names = (f"{name} ({number})" for number in count(2))
@@ -281,11 +292,11 @@ class Examination:
     def _reject_without_images(self) -> NoReturn:
         if self.findings.num_files == 0:
             raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
-        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if is_image_name(item.file)]
+        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
         if not reasons:
             raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
         shown = " ".join(reasons[:MAX_REASONS_SHOWN])
-        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown} {_WHAT_TO_DO}")
+        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown}")
 
 
 def _begins_as_picture(path: Path) -> bool:

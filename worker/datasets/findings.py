@@ -28,8 +28,8 @@ _NOTES: Mapping[Note, tuple[WarningCode, str]] = {
     ),
     "unusable-profile": (
         "unusable-profile",
-        "The colour profiles in these are broken or for other kinds of pixels: their colours were taken as sRGB. "
-        "If they look wrong, export the pictures as sRGB.",
+        "The colour profiles of these are broken, for other kinds of pixels, or of high dynamic range: their colours "
+        "were taken as sRGB. If they look wrong, export the pictures as sRGB.",
     ),
 }
 

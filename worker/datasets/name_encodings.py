@@ -12,7 +12,10 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 
+MAX_WEIGHED_BYTES = 16 << 10
+"""Every name must be possible in an encoding; of as many the characters are weighed."""
 STANDARD = "cp437"
 """What the format itself says of names without the flag (APPNOTE.TXT 6.3.10, D.1)."""
 _RARE = 1e-5
@@ -64,7 +67,9 @@ def _weigh_all(encoding: Encoding, raw_names: Sequence[bytes]) -> float:
         names = [raw.decode(encoding.codec) for raw in raw_names]
     except UnicodeDecodeError:
         return -math.inf
-    return math.log(encoding.prior) + sum(_weigh_name(name, encoding.weigh) for name in set(names))
+    sizes = accumulate(len(raw) for raw in raw_names)
+    sample = dict.fromkeys(name for name, size in zip(names, sizes, strict=True) if size <= MAX_WEIGHED_BYTES)
+    return math.log(encoding.prior) + sum(_weigh_name(name, encoding.weigh) for name in sample or names[:1])
 
 
 def _weigh_name(name: str, weigh: Weigh) -> float:

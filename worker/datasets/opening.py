@@ -19,6 +19,8 @@ from PIL import AvifImagePlugin, Image, ImageChops
 
 from core.domain.dataset import MIN_SIDE
 from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
+from worker.datasets import coded_colours
+from worker.datasets.coded_colours import CodedColours, read_coded_colours
 from worker.datasets.colours import OPAQUE, UnusableSamples, read_16_bits, split_alpha, to_srgb
 from worker.datasets.png_chunks import OpenPng, open_png
 
@@ -105,14 +107,21 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
         alpha = alpha or _alpha_by_colour(image, raw_mode, source)
         if kind == "BMP" and alpha is not None and not alpha.getbbox():
             alpha = None  # the fourth byte is mostly left at 0, and means nothing
+        profile = png.profile or image.info.get("icc_profile")
+        coded = _read_coded(source, kind) if not profile and colours.mode == "RGB" else CodedColours()
         return _Stored(
             colours.copy() if colours is image else colours,
             alpha,
-            png.profile or image.info.get("icc_profile"),
-            png.lost_profile,
+            profile or coded.profile,
+            png.lost_profile or not coded.is_known,
             _find_orientation(image),
             _has_more(image),  # goes on to the next, so it comes last
         )
+
+
+def _read_coded(source: Path, kind: str) -> CodedColours:
+    with source.open("rb") as file:
+        return read_coded_colours(file.read(coded_colours.HEAD_BYTES), kind)
 
 
 def _finish(stored: _Stored, with_profile: bool) -> Opened:

@@ -160,6 +160,61 @@ def test_a_profile_larger_than_pillow_reads_is_used(tmp_path: Path) -> None:
     assert notes == ()
 
 
+# --- colours named by numbers -------------------------------------------------------------------------------
+
+
+def coded(kind: str, primaries: int, transfer: int) -> bytes:
+    """Without a profile; ``ORANGE_IN_P3`` throughout."""
+    if kind == "PNG":
+        whole = encode(plain("RGB", ORANGE_IN_P3))
+        return whole[:33] + chunk(b"cICP", bytes([primaries, transfer, 0, 1])) + whole[33:]
+    options: dict[str, Any] = {"chroma": 444} if kind == "HEIF" else {"subsampling": "4:4:4"}
+    whole = encode(plain("RGB", ORANGE_IN_P3), kind, quality=100, **options)
+    at = whole.index(b"colrnclx") + 8
+    return whole[:at] + struct.pack(">HH", primaries, transfer) + whole[at + 4 :]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "HEIF", "AVIF"])
+def test_display_p3_by_its_number_is_converted(kind: str, tmp_path: Path) -> None:
+    colour, notes = colour_of(coded(kind, 12, 13), tmp_path)
+
+    assert near(colour, ORANGE, 4)
+    assert notes == ()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "HEIF", "AVIF"])
+@pytest.mark.parametrize(("primaries", "transfer"), [(1, 13), (2, 2), (1, 1), (6, 6)])
+def test_srgb_by_its_numbers_stays_as_it_is(kind: str, primaries: int, transfer: int, tmp_path: Path) -> None:
+    colour, notes = colour_of(coded(kind, primaries, transfer), tmp_path)
+
+    assert near(colour, ORANGE_IN_P3, 3)
+    assert notes == ()
+
+
+def test_bt_2020_and_plain_gammas_by_their_numbers(tmp_path: Path) -> None:
+    """A red of BT.2020 lies far outside sRGB; a grey stays grey, lighter by the gamma."""
+    wide, _ = colour_of(coded("PNG", 9, 13), tmp_path)
+    assert wide[0] == 255 and wide[2] < ORANGE_IN_P3[2]
+    whole = encode(plain("RGB", (100, 100, 100)))
+    linear = whole[:33] + chunk(b"cICP", bytes([1, 8, 0, 1])) + whole[33:]
+    assert near(colour_of(linear, tmp_path)[0], (168, 168, 168))
+
+
+@pytest.mark.parametrize(("primaries", "transfer"), [(9, 16), (9, 18), (22, 13), (200, 200)])
+def test_what_cannot_be_converted_stays_and_it_is_said(primaries: int, transfer: int, tmp_path: Path) -> None:
+    colour, notes = colour_of(coded("PNG", primaries, transfer), tmp_path)
+
+    assert near(colour, ORANGE_IN_P3)
+    assert notes == ("unusable-profile",)
+
+
+def test_a_profile_goes_before_the_numbers(tmp_path: Path) -> None:
+    whole = encode(plain("RGB", (200, 100, 10)), icc_profile=SWAPPED)
+    data = whole[:33] + chunk(b"cICP", bytes([12, 13, 0, 1])) + whole[33:]
+
+    assert near(colour_of(data, tmp_path)[0], (10, 100, 200))
+
+
 # --- a colour that is transparent --------------------------------------------------------------------------
 
 

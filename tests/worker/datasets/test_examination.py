@@ -18,6 +18,7 @@ from core.storage import MemoryStorage
 from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from worker.datasets import examination
+from worker.datasets.archives import NOT_USABLE
 from worker.datasets.examination import Examination
 from worker.datasets.findings import Findings
 from worker.datasets.pictures import Picture
@@ -124,12 +125,25 @@ def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: E
         "broken.png": "It is broken or cut short",
         "text.png": "It is not a picture, or one in a format that is not accepted. Export it as PNG or JPEG; "
         "WebP, HEIC, AVIF, BMP, TIFF and GIF are accepted too, whatever their names",
-        "notes.doc": "By its name it is neither an image (.png, .jpg, .webp, .heic, .avif, .bmp, .tif or .gif) nor a "
-        "caption (.txt, .caption, metadata.jsonl or .csv)",
+        "notes.doc": NOT_USABLE.rstrip("."),
         "small.png": "It has 12 x 90 pixels",
     }
     report = findings.report()
     assert (report.num_files, report.num_images, len(report.left_out)) == (10, 6, 4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_picture_is_one_whatever_its_name_says(examine: Examine, packed: bool) -> None:
+    """As browsers and chats save them."""
+    jpeg, heic = encode(draw(2), "JPEG"), encode(draw(4), "HEIF")
+    files = {"photo": png(1), "photo.txt": b"a caption", "x.jpg_large": jpeg, "y.dat": png(3), "z.png": heic}
+    files[".png"] = png(5)
+    findings = examine({"set.zip": zip_of(*files.items())} if packed else files)
+
+    assert {image.name: image.caption for image in findings.images} == {
+        "photo": "a caption", "x.jpg_large": None, "y.dat": None, "z.png": None, ".png": None,
+    }  # fmt: skip
+    assert findings.left_out == []
 
 
 def test_duplicates_are_left_out_whatever_they_came_in(examine: Examine) -> None:

@@ -1,5 +1,7 @@
 """Names in any of the encodings that archives have them in are read as they were written."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,4 +81,6 @@ def test_any_bytes_become_names_one_for_one(raw_names: list[bytes]) -> None:
 def test_many_long_names_take_no_time_to_speak_of() -> None:
     """Ten thousand, as many as an archive may have; they are limited in bytes too."""
     names = [f"画像フォルダー/{'写真' * 20}{number}.png" for number in range(10_000)]
+    started = time.process_time()
     assert decode_names([name.encode("cp932") for name in names]).names == tuple(names)
+    assert time.process_time() - started < 5

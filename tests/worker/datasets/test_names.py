@@ -61,3 +61,14 @@ def test_nested_archives_by_name() -> None:
     assert is_nested_archive("a/B.ZIP")
     assert is_nested_archive("a.png.gz")
     assert not is_nested_archive("zip.png")
+
+
+@pytest.mark.parametrize("name", ["Icon\r", "set/Icon\r"])
+def test_the_one_control_character_that_is_no_fault_is_in_a_name_that_nobody_sees(name: str) -> None:
+    assert clean_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["xIcon\r", "Icon\r/a.png", "a\r/Icon\r", "Icon\r.png", "Icon\r\r", "icon\r"])
+def test_others_like_it_are_faults(name: str) -> None:
+    with pytest.raises(ArchiveRejected, match="control characters"):
+        clean_name(name)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.domain.errors import ArchiveRejected
 from core.storage import MemoryStorage
 from tests.fixtures.pictures import png
 from tests.worker.datasets.hostile import tar_of
@@ -125,3 +126,30 @@ def test_a_guess_is_said_in_the_report(sandbox: Sandbox, tmp_path: Path) -> None
 
     assert "set.zip" in warning.message and "Shift-JIS (Japanese)" in warning.message
     assert warning.files == ("写真.png",)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ("../a.png", "leads out"),
+        ("a/../../b.png", "leads out"),
+        ("/etc/passwd", "absolute"),
+        ("C:\\a.png", "absolute"),
+        ("a\nb.png", "control"),
+        ("a.png\0.exe", "control"),
+        ("ok.png", "are the same"),
+        ("OK.PNG", "are the same"),
+        ("b.zip", "another archive"),
+        ("n" * 501 + ".png", "characters"),
+    ],
+)
+def test_a_name_from_the_unicode_path_field_is_held_to_the_same_rules(stated: str, words: str, tmp_path: Path) -> None:
+    data = stored_zip(plain(b"ok.png"), (b"harmless.png", b"x", unicode_path(stated, b"harmless.png"), 0))
+    with pytest.raises(ArchiveRejected, match=words):
+        expand(data, tmp_path)
+
+
+def test_names_that_fall_together_once_they_are_read_are_refused(tmp_path: Path) -> None:
+    data = stored_zip(("caf\u00e9.png".encode(), b"x", b"", 0x800), plain("cafe\u0301.png".encode()))
+    with pytest.raises(ArchiveRejected, match="are the same"):
+        expand(data, tmp_path)
