@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from core.domain.errors import InvalidSpec
 from core.domain.spec import TrainingSpec
+from core.domain.tokens import count_least_tokens
 
 if TYPE_CHECKING:
     from core.domain.plan import TrainPlan
@@ -16,6 +17,7 @@ POLYNOMIAL_END = 1e-7
 
 def check_plan(spec: TrainingSpec, plan: "TrainPlan") -> None:
     _check_work(plan)
+    _check_trigger(plan)
     _check_prior(spec, plan)
     _check_schedule(plan)
     _check_effects(spec, plan)
@@ -34,6 +36,16 @@ def _check_work(plan: "TrainPlan") -> None:
         raise InvalidSpec(
             "No image has a caption and no trigger is given, so there is nothing to call the concept by: set trigger.",
             {"/trigger": ["needed, because the dataset has no captions"]},
+        )
+
+
+def _check_trigger(plan: "TrainPlan") -> None:
+    """It is never cut, so all of it has to be encoded. Whether it has still more tokens only the trainer can tell."""
+    least, most = count_least_tokens(plan.trigger), plan.max_token_length
+    if least > most:
+        raise InvalidSpec(
+            f"The trigger has {least} tokens or more, and captions.max_token_length is {most}: give a shorter one.",
+            {"/trigger": [f"is longer than {most} tokens"]},
         )
 
 

@@ -33,6 +33,7 @@ LEGACY_ENCODINGS = {
     "cp1255": "Windows-1255 (Hebrew)",
     "cp1256": "Windows-1256 (Arabic)",
 }
+LATIN = {WESTERN, "cp1250", "cp1254"}
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -92,13 +93,14 @@ def find_unicode(data: bytes) -> str | None:
 
 def guess_legacy_encoding(sample: bytes) -> str:
     """Of texts that are not Unicode, joined. Single letters beyond ASCII among many within it are Western accents: by
-    their frequencies they may be anything."""
+    their frequencies they may be anything. Where letters beyond ASCII stand together, they are not Latin."""
     runs = _NOT_ASCII.findall(sample)
     num_high = sum(map(len, runs))
     num_letters = num_high + sum(bytes([byte]).isalpha() for byte in sample)
     if num_high < 1.5 * len(runs) and num_high < num_letters / 4 and _can_decode(sample, WESTERN):
         return WESTERN
-    best = from_bytes(sample, cp_isolation=list(LEGACY_ENCODINGS)).best()
+    candidates = set(LEGACY_ENCODINGS) - (LATIN if num_high >= 2 * len(runs) else set())
+    best = from_bytes(sample, cp_isolation=sorted(candidates)).best()
     return best.encoding if best is not None and best.encoding in LEGACY_ENCODINGS else WESTERN
 
 

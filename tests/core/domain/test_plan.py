@@ -218,6 +218,7 @@ def test_what_tunes_prior_preservation_needs_class_pictures(field: dict[str, obj
         ({"schedule": {"name": "polynomial"}, "optimizer": {"learning_rate": 1e-7}}, "/optimizer/learning_rate"),
         ({"validation": {"fraction": 0, "early_stopping": {"patience": 3}}}, "/validation/early_stopping/patience"),
         ({"text_encoder": {"rank": 8}}, "/text_encoder/train"),
+        ({"trigger": "a " * 76, "captions": {"max_token_length": 75}}, "/trigger"),
         ({"text_encoder": {"learning_rate": 1e-5}}, "/text_encoder/train"),
     ],
 )
@@ -231,6 +232,7 @@ def test_what_is_next_to_it_is_taken() -> None:
     assert plan(steps=20, schedule={"name": "polynomial", "warmup_steps": 19}).warmup_steps == 19
     assert plan(validation={"early_stopping": {"patience": 3}}).patience == 3
     assert plan(text_encoder={"train": True, "rank": 8}).text_encoder_rank == 8
+    assert plan(trigger="a " * 75, captions={"max_token_length": 75}).max_token_length == 75
 
 
 def test_null_is_the_same_as_absent_at_every_level() -> None:
