@@ -22,6 +22,7 @@ from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
+from app.jobs.service import list_page
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat
@@ -121,8 +122,11 @@ async def show_job_rows(services: ServicesDep, visit: VisitDep, after: After = N
 
 
 async def list_jobs(services: Services, visit: Visit, after: str | None) -> dict[str, Any]:
-    rows, has_more = await services.database.run(jobs.list_jobs, visit.caller.tenant_id, after=after, limit=PAGE_SIZE)
-    return {"jobs": [JobView.of(row) for row in rows], "has_more": has_more, "after": after}
+    rows, has_more, places = await services.database.run(
+        list_page, visit.caller.tenant_id, status=None, model=None, after=after, limit=PAGE_SIZE
+    )
+    shown = [JobView.of(row, places.get(row.id)) for row in rows]
+    return {"jobs": shown, "has_more": has_more, "after": after}
 
 
 @router.get("/jobs/{job_id}")

@@ -243,8 +243,7 @@ def _progress_of(job: Job, place: Place | None) -> Progress:
     known = job.progress or {"num_steps": job.outline["steps"]}
     if JobStatus(job.status) is not JobStatus.QUEUED:
         return Progress.model_validate(known)
-    start, seconds = place and place.starts_in_seconds, job.estimate.get("seconds")
-    eta = None if start is None or seconds is None else round(start + seconds, 1)
+    eta = place.ends_in(job.estimate.get("seconds")) if place else None
     return Progress.model_validate({**known, "eta_seconds": eta})
 
 

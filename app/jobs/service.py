@@ -91,8 +91,9 @@ def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
         init.refuse_misfit(plan)
     refuse_unfitting(plan, sources.model, sources.largest_memory)
     refuse_unrunnable(plan, sources.device_kinds)
-    advice = advise(plan, sources.manifest)
-    return Draft(spec, plan, estimate(plan, sources.model, sources.measured), advice)
+    estimated = estimate(plan, sources.model, sources.measured)
+    advice = advise(plan, sources.manifest, seconds=estimated.seconds, devices=sources.device_kinds)
+    return Draft(spec, plan, estimated, advice)
 
 
 def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:

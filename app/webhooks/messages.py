@@ -29,7 +29,7 @@ EXAMPLE: dict[str, Any] = {
         "seq": 14,
         "status": "succeeded",
         "attempt": 1,
-        "event": {"samples": examples.JOB["result"]["samples"] and examples.JOB["result"]["samples"]["step"]},
+        "event": {"adapter_id": examples.JOB["result"]["adapter_id"], "note": examples.JOB["result"]["note"]},
         "job": {**_ENDED, "result": {name: row for name, row in examples.JOB["result"].items() if name != "proofs"}},
     },
 }

@@ -1,6 +1,6 @@
 """What of a plan may not be what was meant: told before it runs, with what to change. Nothing here refuses."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,7 +14,7 @@ MUCH_CROPPED = 0.25
 MUCH_ENLARGED = 1.1
 MAX_NAMED = 5
 
-AdviceCode = Literal["cropped", "enlarged"]
+AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit"]
 
 
 class Advice(BaseModel):
@@ -38,11 +38,42 @@ class Fit:
     enlarged: float
 
 
-def advise(plan: TrainPlan, manifest: DatasetManifest) -> tuple[Advice, ...]:
-    """``plan`` was resolved from this manifest."""
+def advise(
+    plan: TrainPlan, manifest: DatasetManifest, *, seconds: float | None = None, devices: Set[str] = frozenset()
+) -> tuple[Advice, ...]:
+    """``plan`` was resolved from this manifest, and is estimated to take so many ``seconds``. ``devices``: the kinds
+    that there are, such as `cpu`; empty where that is not known."""
     fits = tuple(_fit_all(plan, manifest))
     square = all(image.bucket.width == image.bucket.height for image in plan.images)
-    return (*_advise_on_crops(fits, square=square), *_advise_on_sizes(fits, plan.resolution))
+    return (
+        *_advise_on_crops(fits, square=square),
+        *_advise_on_sizes(fits, plan.resolution),
+        *_advise_on_precision(plan, devices),
+        *_advise_on_time(plan, seconds),
+    )
+
+
+def _advise_on_precision(plan: TrainPlan, devices: Set[str]) -> Iterator[Advice]:
+    if plan.precision == "fp16" and devices == {"cpu"}:
+        yield Advice(
+            code="emulated",
+            field="/precision",
+            message="fp16 is emulated on CPUs, and no other device is here: that is slower than fp32. Leave "
+            "precision at auto.",
+            files=(),
+        )
+
+
+def _advise_on_time(plan: TrainPlan, seconds: float | None) -> Iterator[Advice]:
+    limit = plan.max_duration_seconds
+    if limit is not None and seconds is not None and seconds > limit:
+        yield Advice(
+            code="time-limit",
+            field="/max_duration_seconds",
+            message=f"The job is estimated to take {seconds:,.0f} seconds and would fail after {limit:,}: raise "
+            "max_duration_seconds, or lower steps.",
+            files=(),
+        )
 
 
 def _fit_all(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Fit]:

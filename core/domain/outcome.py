@@ -83,5 +83,5 @@ def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
     end = f"Training ran all {plan.steps} steps"
     if outcome.stopped_early:
         end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {plan.patience} evaluations not better"
-    chosen = "the latest that the held-out images do not tell to be worse than the best"
+    chosen = "the latest whose loss on the held-out images is not measurably worse than the best"
     return f"{end}; the adapter is that of step {outcome.step}, {chosen}."

@@ -13,6 +13,12 @@ class Place:
     number: int
     starts_in_seconds: float | None
 
+    def ends_in(self, estimated: float | None) -> float | None:
+        """Seconds, of a job that takes ``estimated``."""
+        if self.starts_in_seconds is None or estimated is None:
+            return None
+        return round(self.starts_in_seconds + estimated, 1)
+
 
 def find_starts(running: Sequence[float | None], waiting: Sequence[float | None], num_slots: int) -> list[float | None]:
     """Seconds until each of the waiting jobs starts, in their order; each takes the slot that is free first.

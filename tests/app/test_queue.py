@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from core.db import claims
+from app.dashboard.views import JobView
+from core.db import claims, jobs, waiting
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, submit
 from worker.reporter import describe_progress
@@ -46,3 +47,14 @@ def test_the_time_of_a_queued_job_counts_what_is_ahead(own_api: LiveApi) -> None
 def test_another_tenants_jobs_are_not_counted(api: LiveApi, other: LiveApi) -> None:
     submit(other, priority=100)
     assert look(api, submit(api))["queue_position"] == 1
+
+
+def test_the_dashboard_shows_the_place(api: LiveApi) -> None:
+    first, second = submit(api), submit(api)
+    with api.sessions() as session:
+        places = waiting.find_places(session, api.tenant_id)
+        rows = {job["id"]: jobs.get_job(session, api.tenant_id, job["id"]) for job in (first, second)}
+        shown = [JobView.of(row, places[job_id]) for job_id, row in rows.items()]
+    assert [view.queue_position for view in shown] == [1, 2]
+    assert shown[0].eta_seconds is not None and shown[1].eta_seconds is not None
+    assert shown[0].eta_seconds <= shown[1].eta_seconds

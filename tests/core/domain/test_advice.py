@@ -41,6 +41,23 @@ def test_pictures_that_are_enlarged() -> None:
     assert [found.code for found in advise_on((64, 64), resolution=128)] == ["enlarged"]
 
 
+def test_a_time_limit_that_the_job_will_run_into() -> None:
+    images = DatasetManifest(images=(image(0),))
+    made = resolve(TrainingSpec(max_duration_seconds=60), images, MODEL)
+    assert advise(made, images, seconds=59.0) == advise(made, images) == ()
+    [advice] = advise(made, images, seconds=1200.0)
+    assert (advice.code, advice.field) == ("time-limit", "/max_duration_seconds")
+    assert "1,200 seconds" in advice.message and "after 60" in advice.message
+
+
+def test_a_precision_that_is_emulated_here() -> None:
+    images = DatasetManifest(images=(image(0),))
+    made = resolve(TrainingSpec(precision="fp16"), images, MODEL)
+    [advice] = advise(made, images, devices=frozenset({"cpu"}))
+    assert (advice.code, advice.field) == ("emulated", "/precision")
+    assert advise(made, images) == advise(made, images, devices=frozenset({"cpu", "cuda"})) == ()
+
+
 def test_only_the_worst_are_named() -> None:
     [advice] = advise_on(*[(8 + number, 8 + number) for number in range(12)])
     assert advice.files == tuple(f"{number}.png" for number in range(5))
