@@ -14,10 +14,10 @@ from core.domain.errors import AtelierError
 
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
-Send the API key as `Authorization: Bearer atl_…`. A key with the scope `read` looks, one with `jobs` changes things,
-one with `admin` does both and makes keys; tenants and models are made with the operator's. Errors are
+Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to look things up, `jobs` to change
+them, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
 `application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
-says what to do. A field or parameter that there is not is refused, never passed over.
+says what to do. Unknown fields and parameters are rejected.
 """
 
 OF_BODIES = ("too-large", "too-slow", "unsupported-media")

@@ -146,7 +146,7 @@ def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: 
     job = jobs.get_job(session, tenant_id, job_id)
     row = jobs.get_artifact(session, job_id, f"adapter-{adapter_format}")
     if row is None:
-        raise WrongState(f"Job {job_id} is {job.status}: there is an adapter when it has succeeded.")
+        raise WrongState(f"Job {job_id} is {job.status}: the adapter is available once the job has succeeded.")
     suffix = ".safetensors" if adapter_format == "kohya" else ".diffusers.safetensors"
     return StoredFile(row.key, row.sha256, row.size, safe_filename(name_of(job), suffix), SAFETENSORS)
 

@@ -69,7 +69,7 @@ async def create_job(
     caller: CallerDep,
     services: ServicesDep,
     response: Response,
-    dry_run: Annotated[bool, Query(description="Only say what the job would be and take.")] = False,
+    dry_run: Annotated[bool, Query(description="Return the plan and an estimate; queue nothing.")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""

@@ -40,7 +40,7 @@ def test_before_it_exists_and_in_no_known_format(api: LiveApi) -> None:
     job = submit(api)
     for _ in range(2):
         problem = refuse(api.client.get(f"/jobs/{job['id']}/adapter"), 409, "wrong-state")
-        assert "when it has succeeded" in problem["detail"]
+        assert "once the job has succeeded" in problem["detail"]
         api.client.post(f"/jobs/{job['id']}/cancel")
     problem = refuse(api.client.get(f"/jobs/{job['id']}/adapter?format=onnx"), 422, "invalid-request")
     assert list(problem["errors"]) == ["/query/format"]
