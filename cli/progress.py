@@ -15,6 +15,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
 from cli.pulse import Pulse
@@ -22,6 +23,9 @@ from client import Update
 from client.models import Job, JobEvent
 
 LINES_PER_JOB = 10
+BAR_COLUMNS = 40
+TEXT_COLUMNS = 72
+"""Of all that stands beside a job's bar, at its longest."""
 
 
 class TrainingColumn(ProgressColumn):
@@ -141,8 +145,7 @@ class LiveProgress:
 
     @contextlib.contextmanager
     def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:<9}", markup=False), BarColumn(), TrainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with open_job_bar(self.console) as bars:
             task = bars.add_task(describe_state(job), total=None, job=job)
 
             def on_update(update: Update) -> None:
@@ -158,6 +161,19 @@ class LiveProgress:
                 bars.update(task, description=describe_state(update), total=total, completed=step, job=update)
 
             yield on_update
+
+
+def open_job_bar(console: Console) -> Progress:
+    """On one line, however narrow: the bar gives way first, then what stands behind it."""
+    bar_width = min(BAR_COLUMNS, max(5, console.width - TEXT_COLUMNS))
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<9}", markup=False),
+        BarColumn(bar_width),
+        TrainingColumn(table_column=Column(no_wrap=True, overflow="ellipsis")),
+        console=console,
+        transient=True,
+    )
 
 
 class LineProgress:
