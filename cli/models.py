@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
@@ -16,6 +16,7 @@ from cli.tables import print_model, print_models
 from client import ClientError, ModelUnusable
 from client.models import Model
 from core.domain.model import PredictionType
+from core.model_folders import CARD
 
 models = App(invoke_without_command=True, help="Add, list and remove the bases that can be trained on.")
 
@@ -145,5 +146,13 @@ def remove_model(model: ModelArgument, as_json: JsonOption = False) -> None:
     with open_context(as_json) as context:
         model_id = find_model(context.client, model)
         context.client.delete_model(model_id)
-        result: dict[str, Any] = {"id": model_id}
-        context.reporter.say("deleted", f"Model {model_id} is removed.", **result)
+        left = find_left_folder(find_models_path(os.environ, context.connection.url), model_id)
+        advice = f" Its files are still in {left}: delete that folder, or it is registered again at the next start."
+        text = f"Model {model_id} is removed.{advice if left else ''}"
+        context.reporter.say("deleted", text, id=model_id, folder=str(left) if left else None)
+
+
+def find_left_folder(models_path: Path | None, model_id: str) -> Path | None:
+    """The prepared folder of a base, where it lies on this machine under the base's id."""
+    folder = models_path / model_id if models_path else None
+    return folder if folder and (folder / CARD).is_file() else None

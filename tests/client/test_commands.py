@@ -323,6 +323,15 @@ def test_no_service_is_exit_code_1_with_what_to_do(atelier: Atelier, monkeypatch
     assert "atelier up" in lines_of(result)[0]["message"]
 
 
+def test_a_service_of_another_home_may_be_meant(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ATELIER_URL", "ATELIER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("cli.connection.DEFAULT_URL", "http://127.0.0.1:1")
+    assert "set ATELIER_HOME" in atelier("jobs").stderr
+    monkeypatch.setenv("ATELIER_HOME", "elsewhere")
+    assert "set ATELIER_HOME" not in atelier("jobs").stderr
+
+
 @pytest.fixture
 def watching(running_api: RunningApi) -> Iterator[tuple[ScriptedJob, "subprocess.Popen[str]"]]:
     job = ScriptedJob(running_api)

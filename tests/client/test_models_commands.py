@@ -129,10 +129,16 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_base_that_nobody_needs_is_removed(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_base_that_nobody_needs_is_removed(atelier: Atelier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with serving(Service) as url:
         monkeypatch.setenv("ATELIER_URL", url)
         removed, refused = atelier("models", "rm", "unu"), atelier("models", "rm", "busy")
+        monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
+        for name, content in {"run/api.json": json.dumps({"url": url}), "models/unused/atelier.json": "{}"}.items():
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).write_text(content)
+        left = atelier("models", "rm", "unused").stdout
     assert (removed.exit_code, removed.stdout) == (0, "Model unused is removed.\n")
     assert refused.exit_code == 1
     assert "delete its jobs first" in refused.stderr
+    assert f"still in {tmp_path / 'models' / 'unused'}" in left, "a start would find it again"
