@@ -54,6 +54,7 @@ from client.uploads import LazyFile, Selection, select_files
 from client.waiting import poll, report_setbacks, retry
 from client.watching import Update, watch_job
 
+LARGEST_PAGE = 100
 UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
 """The answer to an upload comes after the service has stored the whole body."""
 
@@ -100,7 +101,7 @@ class AtelierClient:
         """The newest dataset made of the very same files, by name and content, if it is ready or about to be. One that
         left files out is passed over: the service may read them by now. Reads every file. Raises InputError."""
         wanted = selection.content_hash()
-        for dataset in self.list_datasets():
+        for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
             left_out = dataset.report.left_out if dataset.report else ()
             if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"} and not left_out:
                 return dataset
