@@ -15,10 +15,10 @@ from core.domain.errors import AtelierError
 
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
-Send the API key as `Authorization: Bearer atl_…`. A key with the scope `read` may read, one with `jobs` may change
-datasets, jobs and adapters, one with `admin` may do both and manage keys; tenants and models need the operator's key.
-Errors are `application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and
-`detail` says what to do. Unknown fields and parameters are rejected.
+Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to read, `jobs` to change datasets,
+jobs and adapters, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
+`application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
+says what to do. Unknown fields and parameters are rejected.
 """
 
 OF_BODIES = ("too-large", "too-slow", "unsupported-media")

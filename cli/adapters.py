@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, list_unless_asked, show_all
+from cli.app import App
+from cli.context import JsonOption, LimitOption, list_unless_asked, open_context, show_all
+from cli.ids import find_adapter, find_model
 from cli.tables import print_adapter, print_adapters
 from client import InputError
 
-adapters = typer.Typer(invoke_without_command=True, help="Find, show, import and delete adapters.")
+adapters = App(invoke_without_command=True, help="List, show, import and delete adapters.")
 
-AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's id.")]
+AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's id, or its beginning.")]
 
 
 @adapters.callback()
@@ -22,52 +24,72 @@ def list_by_default(context: typer.Context, as_json: JsonOption = False) -> None
 
 @adapters.command("list")
 def list_adapters(
-    model: Annotated[str | None, typer.Option(help="Only those for this base.")] = None,
-    trigger: Annotated[str | None, typer.Option(help="Only those with this very trigger.")] = None,
-    tag: Annotated[str | None, typer.Option(help="Only those with this tag.")] = None,
-    text: Annotated[str | None, typer.Option(help="Words in the name, description or trigger.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only those for this base.")] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="Only those with exactly this trigger.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Words in the name, description or trigger.")] = None,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List adapters, newest first."""
-    with converse(as_json) as talk:
-        found = talk.client.list_adapters(model=model, trigger=trigger, tag=tag, text=text)
+    with open_context(as_json) as context:
+        wanted = None if model is None else find_model(context.client, model)
+        found = context.client.list_adapters(model=wanted, trigger=trigger, tag=tag, text=text)
         show_all(list(itertools.islice(found, limit)), as_json, print_adapters)
 
 
 @adapters.command("show")
 def show_adapter(adapter: AdapterArgument, as_json: JsonOption = False) -> None:
     """Show one adapter."""
-    with converse(as_json) as talk:
-        show_all([talk.client.get_adapter(adapter)], as_json, lambda rows: print_adapter(rows[0]))
+    with open_context(as_json) as context:
+        show_all(
+            [context.client.get_adapter(find_adapter(context.client, adapter))],
+            as_json,
+            lambda rows: print_adapter(rows[0]),
+        )
 
 
 @adapters.command("import")
 def import_adapter(
-    path: Annotated[Path, typer.Argument(help="A .safetensors file of kohya's or diffusers' format.")],
-    model: Annotated[str, typer.Option(help="The base that it is for.")],
-    name: Annotated[str | None, typer.Option(help="By default the file's.")] = None,
-    trigger: Annotated[str | None, typer.Option(help="By default what the file says.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="May be given several times.")] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .safetensors file, in the format of kohya or diffusers.")
+    ],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="The base that it was made for.")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default the file's.")] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="By default what the file says.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be given several times.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Import an adapter that was made elsewhere, and wait for its check."""
-    with converse(as_json) as talk:
+    options = {"/file": "FILE", "/model": "--model", "/name": "--name", "/trigger": "--trigger", "/tags": "--tag"}
+    with open_context(as_json, options) as context:
         if not path.is_file():
             raise InputError(f"There is no file {path}.")
-        sent = talk.client.import_adapter(path, model, name=name or path.stem, trigger=trigger, tags=tag or ())
-        talk.reporter.say("adapter", f"Adapter {sent.id} is being checked.", id=sent.id, status=sent.status)
-        ready = talk.client.wait_for_adapter(sent.id, on_setback=lambda why: talk.reporter.warn("setback", why))
+        with context.reporter.uploading(path.stat().st_size) as count:
+            sent = context.client.import_adapter(
+                path,
+                find_model(context.client, model),
+                name=name or path.stem,
+                trigger=trigger,
+                tags=tag or (),
+                on_bytes=count,
+            )
+        context.reporter.say("adapter", f"Adapter {sent.id} is being checked.", id=sent.id, status=sent.status)
+        with context.reporter.waiting("Checking the adapter"):
+            ready = context.client.wait_for_adapter(
+                sent.id, on_setback=lambda why: context.reporter.warn("setback", why)
+            )
         if ready.num_ignored:
             first = f"{ready.ignored[0].key} {ready.ignored[0].reason}" if ready.ignored else "see `adapters show`"
-            talk.reporter.warn("ignored", f"{ready.num_ignored} tensors of the file were not taken over: {first}.")
+            context.reporter.warn("ignored", f"{ready.num_ignored} tensors of the file were not taken over: {first}.")
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
-        talk.reporter.say("adapter", text, id=ready.id, status=ready.status)
+        context.reporter.say("adapter", text, id=ready.id, status=ready.status)
 
 
 @adapters.command("delete")
 def delete_adapter(adapter: AdapterArgument, as_json: JsonOption = False) -> None:
-    """Delete an imported adapter. One that a job made goes with its job."""
-    with converse(as_json) as talk:
-        talk.client.delete_adapter(adapter)
-        talk.reporter.say("deleted", f"Adapter {adapter} is deleted.", id=adapter)
+    """Delete an imported adapter. A job's adapter is deleted with its job."""
+    with open_context(as_json) as context:
+        adapter_id = find_adapter(context.client, adapter)
+        context.client.delete_adapter(adapter_id)
+        context.reporter.say("deleted", f"Adapter {adapter_id} is deleted.", id=adapter_id)

@@ -1,215 +1,165 @@
-"""The client commands: `atelier train`, `jobs`, `show`, `watch`, `cancel`, `pause`, `resume`, `delete`, `download`,
-`models`.
+"""The client commands: `atelier train`, `jobs`, `show`, `watch`, `cancel`, `pause`, `resume`, `delete`, `download`.
 
 Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted (the job goes on).
 """
 
 import itertools
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cli.connection import find_connection
-from cli.errors import CommandError
+from cli.app import FLAG, App
+from cli.context import FAILED, JsonOption, LimitOption, open_context, show_all
+from cli.ids import find_job, find_model
+from cli.invocation import hint
 from cli.progress import describe_end
-from cli.reporting import Reporter, choose_reporter, print_json
-from cli.tables import print_job, print_jobs, print_models
-from cli.training import JobStopped, TrainRequest, file_name, follow, read_spec, save_adapter, train
-from client import ApiError, AtelierClient, ClientError, InputError
+from cli.reporting import Reporter
+from cli.tables import describe_measures, print_job, print_jobs
+from cli.training import TrainRequest, file_name, follow, read_spec, save_adapter, train
+from client import AtelierClient
 from client.models import AdapterFormat, Job
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON lines only.")]
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
+TRAIN_OPTIONS = ("model", "trigger", "steps", "seed", "name")
+TRAIN_EXAMPLE = """Example: atelier train ./images --trigger "blip" --model tiny --steps 300
 
-
-@dataclass(frozen=True)
-class Conversation:
-    client: AtelierClient
-    reporter: Reporter
-    as_json: bool
+Every other option of a training goes into a file given with --spec, in YAML or JSON, such as `adapter: {rank: 16}`;
+docs/training.md lists them, and so does /docs of the running service."""
 
 
-@contextmanager
-def converse(as_json: bool) -> Iterator[Conversation]:
-    """Gives the client, and turns every failure into one message and an exit code."""
-    reporter = choose_reporter(as_json)
-    try:
-        connection = find_connection(os.environ)
-        with AtelierClient(connection.url, connection.api_key) as client:
-            yield Conversation(client, reporter, as_json)
-    except ApiError as error:
-        problem = error.problem
-        extra = {"type": problem.type, "title": problem.title, "status": problem.status, "errors": dict(problem.errors)}
-        reporter.fail(explain(error), **extra)
-        raise typer.Exit(exit_code_of(problem.status)) from error
-    except ClientError as error:
-        reporter.fail(str(error))
-        raise typer.Exit(USAGE if isinstance(error, InputError) else FAILED) from error
-    except CommandError as error:
-        reporter.fail(error.message)
-        raise typer.Exit(error.exit_code) from error
-    except JobStopped as stopped:
-        tell_of_running_job(reporter, stopped.job_id)
-        raise typer.Exit(INTERRUPTED) from stopped
-    except KeyboardInterrupt:
-        reporter.fail("Interrupted.")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def tell_of_running_job(reporter: Reporter, job_id: str) -> None:
-    text = (
-        f"Interrupted; job {job_id} goes on.\n  watch it:  atelier watch {job_id}\n  end it:    atelier cancel {job_id}"
-    )
-    reporter.say("interrupted", text, job=job_id)
-
-
-def explain(error: ApiError) -> str:
-    """The detail, then each field that is wrong and that it does not name: of many it names a few."""
-    detail, errors = str(error), error.problem.errors
-    fields = [
-        f"  {pointer.strip('/').replace('/', '.')}: {message}"
-        for pointer, messages in errors.items()
-        for message in messages
-        if message not in detail or (pointer not in detail and len(errors) > 1)
-    ]
-    hint = []
-    if error.problem.status == 401:
-        hint = ["Set ATELIER_API_KEY, or run this where the service's home is (ATELIER_HOME, default ./.atelier)."]
-    return "\n".join([detail, *fields, *hint])
-
-
-def exit_code_of(status: int) -> int:
-    """A state that does not allow it (409), too many requests and the server's own errors are no usage errors."""
-    return USAGE if 400 <= status < 500 and status not in {409, 429} else FAILED
-
-
-def finish(job: Job, reporter: Reporter) -> NoReturn:
-    """Says how the job ended, and exits accordingly."""
+def finish(job: Job, reporter: Reporter, *, is_downloaded: bool = False) -> NoReturn:
+    """Says how the job ended and how to get its file, and exits accordingly."""
     result = {"job": job.id, "status": job.status, "error": job.error.model_dump(mode="json") if job.error else None}
-    if job.status == "succeeded":
-        reporter.say("done", describe_end(job), **result)
-        raise typer.Exit(0)
-    reporter.fail(describe_end(job), **result)
-    raise typer.Exit(FAILED)
+    if job.status != "succeeded":
+        reporter.fail(describe_end(job), **result)
+        raise typer.Exit(FAILED)
+    lines = [describe_end(job)]
+    if measures := describe_measures(job.result or {}):
+        lines.append(f"  measured:      {measures}")
+    if not is_downloaded:
+        lines.append(f"  get the file:  {hint('download', job.id)}")
+    reporter.say("done", "\n".join(lines), **result)
+    raise typer.Exit(0)
 
 
 def train_command(
-    path: Annotated[Path, typer.Argument(help="A folder of images with their captions, or an archive of one.")],
-    model: Annotated[str | None, typer.Option(help="The base to train on.  [default: tiny]")] = None,
-    trigger: Annotated[str | None, typer.Option(help="The phrase that calls the concept in prompts.")] = None,
-    spec: Annotated[Path | None, typer.Option(help="A TrainingSpec, in JSON or YAML; options win over it.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Training steps; by default chosen from the images.")] = None,
-    seed: Annotated[int | None, typer.Option(help="The same seed gives the same adapter.")] = None,
-    name: Annotated[str | None, typer.Option(help="The adapter's name.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the adapter and its sample grid go.")] = Path("out"),
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder of images with their captions, or an archive of one.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="The base to train on.  [default: tiny, the bundled one]")
+    ] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(metavar="WORDS", help="The phrase that calls the concept in prompts. Needed without captions."),
+    ] = None,
+    spec: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="More options, in YAML or JSON; those given here win over it.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help="Training steps; by default chosen from the number of images.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same adapter.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="The adapter's name.")] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the adapter and its sample grid go.")] = Path("out"),
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--upload-again", metavar=FLAG, help="Send the files even if the service has a dataset of the same ones."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter on a folder of images, and download it."""
-    with converse(as_json) as talk:
-        given = {"model": model, "trigger": trigger, "steps": steps, "seed": seed, "name": name}
-        fields: dict[str, Any] = {"model": "tiny", **(read_spec(spec) if spec else {})}
-        fields |= {key: value for key, value in given.items() if value is not None}
-        finish(train(talk.client, TrainRequest(path, fields, out), talk.reporter), talk.reporter)
+    given = dict(zip(TRAIN_OPTIONS, (model, trigger, steps, seed, name), strict=True))
+    given = {field: value for field, value in given.items() if value is not None}
+    with open_context(as_json, {f"/{field}": f"--{field}" for field in given}) as context:
+        fields: dict[str, Any] = {"model": "tiny", **(read_spec(spec) if spec else {}), **given}
+        if model is not None:
+            fields["model"] = find_model(context.client, model)
+        request = TrainRequest(path, fields, out, upload_again=again)
+        finish(train(context.client, request, context.reporter), context.reporter, is_downloaded=True)
 
 
 def jobs(
-    status: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only jobs on this base.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20,
+    status: Annotated[str | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs on this base.")] = None,
+    limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
-    with converse(as_json) as talk:
-        found = list(itertools.islice(talk.client.list_jobs(status=status, model=model), limit))
+    with open_context(as_json) as context:
+        wanted = None if model is None else find_model(context.client, model)
+        found = list(itertools.islice(context.client.list_jobs(status=status, model=wanted), limit))
         show_all(found, as_json, print_jobs)
-
-
-def models(as_json: JsonOption = False) -> None:
-    """List the bases that can be trained on."""
-    with converse(as_json) as talk:
-        show_all(list(talk.client.list_models()), as_json, print_models)
-
-
-def show_all(rows: list[Any], as_json: bool, print_table: Callable[[list[Any]], None]) -> None:
-    if not as_json:
-        print_table(rows)
-        return
-    for row in rows:
-        print_json(row.model_dump(mode="json"))
-
-
-def list_unless_asked(context: typer.Context, list_all: Callable[..., None], as_json: bool) -> None:
-    """For a group of commands: on its own it lists."""
-    if context.invoked_subcommand is None:
-        list_all(as_json=as_json)
-    elif as_json:
-        raise typer.BadParameter(f"it goes behind `{context.invoked_subcommand}`", context, param_hint="--json")
 
 
 def show(job: JobArgument, as_json: JsonOption = False) -> None:
     """Show one job."""
-    with converse(as_json) as talk:
-        show_all([talk.client.get_job(job)], as_json, lambda rows: print_job(rows[0]))
+    with open_context(as_json) as context:
+        found = context.client.get_job(find_job(context.client, job))
+        show_all([found], as_json, lambda rows: print_job(rows[0]))
 
 
 def watch(job: JobArgument, as_json: JsonOption = False) -> None:
     """Follow a job to its end. Ctrl-C stops the watching, not the job."""
-    with converse(as_json) as talk:
-        found = talk.client.get_job(job)
-        finish(found if found.is_terminal else follow(talk.client, found, talk.reporter), talk.reporter)
+    with open_context(as_json) as context:
+        found = context.client.get_job(find_job(context.client, job))
+        ended = found if found.is_terminal else follow(context.client, found, context.reporter)
+        finish(ended, context.reporter)
 
 
 def cancel(job: JobArgument, as_json: JsonOption = False) -> None:
-    """End a job for good."""
-    ask_for(AtelierClient.cancel_job, job, as_json)
+    """End a job for good. A paused job can be resumed; a canceled one cannot."""
+    change_job(AtelierClient.cancel_job, job, as_json)
 
 
 def delete(job: JobArgument, as_json: JsonOption = False) -> None:
     """Delete a job that has ended, with its files and its adapter."""
-    with converse(as_json) as talk:
-        talk.client.delete_job(job)
-        talk.reporter.say("deleted", f"Job {job} is deleted.", id=job)
+    with open_context(as_json) as context:
+        job_id = find_job(context.client, job)
+        context.client.delete_job(job_id)
+        context.reporter.say("deleted", f"Job {job_id} is deleted.", id=job_id)
 
 
 def pause(job: JobArgument, as_json: JsonOption = False) -> None:
     """Have a job write a checkpoint and make room for others."""
-    ask_for(AtelierClient.pause_job, job, as_json)
+    change_job(AtelierClient.pause_job, job, as_json)
 
 
 def resume(job: JobArgument, as_json: JsonOption = False) -> None:
     """Put a paused job back into the queue."""
-    ask_for(AtelierClient.resume_job, job, as_json)
+    change_job(AtelierClient.resume_job, job, as_json)
 
 
-def ask_for(change: Callable[[AtelierClient, str], Job], job_id: str, as_json: bool) -> None:
-    with converse(as_json) as talk:
-        job = change(talk.client, job_id)
-        talk.reporter.say("job", f"Job {job.id} is {job.status}.", id=job.id, status=job.status)
+def change_job(change: Callable[[AtelierClient, str], Job], typed: str, as_json: bool) -> None:
+    with open_context(as_json) as context:
+        job = change(context.client, find_job(context.client, typed))
+        context.reporter.say("job", f"Job {job.id} is {job.status}.", id=job.id, status=job.status)
 
 
 def download(
     job: JobArgument,
-    adapter_format: Annotated[AdapterFormat, typer.Option("--format", help="Whose key names it has.")] = "kohya",
-    out: Annotated[Path, typer.Option(help="Where it goes.")] = Path("out"),
+    adapter_format: Annotated[
+        AdapterFormat,
+        typer.Option("--format", metavar="kohya|diffusers", help="kohya: for A1111, Forge, ComfyUI and sd-scripts."),
+    ] = "kohya",
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where it goes.")] = Path("out"),
     as_json: JsonOption = False,
 ) -> None:
     """Download a finished job's adapter."""
-    with converse(as_json) as talk:
-        found = talk.client.get_job(job)
+    with open_context(as_json) as context:
+        found = context.client.get_job(find_job(context.client, job))
         ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
         target = out / f"{file_name(found.name)}{ending}.safetensors"
-        save_adapter(talk.client, found, target, adapter_format, talk.reporter)
+        save_adapter(context.client, found, target, adapter_format, context.reporter)
 
 
-def register(app: typer.Typer) -> None:
+def register(app: App, panel: str) -> None:
     """Adds the client commands to the `atelier` command."""
-    app.command("train")(train_command)
-    for command in (jobs, show, watch, cancel, pause, resume, delete, download, models):
-        app.command()(command)
+    app.command("train", rich_help_panel=panel, epilog=TRAIN_EXAMPLE)(train_command)
+    for command in (jobs, show, watch, cancel, pause, resume, delete, download):
+        app.command(rich_help_panel=panel)(command)

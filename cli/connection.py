@@ -24,20 +24,37 @@ def find_connection(environ: Mapping[str, str]) -> Connection:
 
     The home's key opens everything, so it goes to addresses of this machine only.
     """
-    home = Path(environ.get("ATELIER_HOME") or DEFAULT_HOME).expanduser()
+    home = find_home(environ)
     url = environ.get("ATELIER_URL") or read_running_url(home) or DEFAULT_URL
     key = environ.get("ATELIER_API_KEY") or (read_admin_key(home) if is_this_machine(url) else None)
     return Connection(url.rstrip("/"), key)
 
 
+def find_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("ATELIER_HOME") or DEFAULT_HOME).expanduser()
+
+
 def read_running_url(home: Path) -> str | None:
-    """Where the `atelier up` of this home listens; None when none was told."""
-    try:
-        told = json.loads(Home(home).address_file.read_text())
-    except (OSError, ValueError):
+    """Where the `atelier up` of this home listens; None when none says so."""
+    return _read_address(home).get("url")
+
+
+def find_models_path(environ: Mapping[str, str], url: str) -> Path | None:
+    """The models directory of the service at ``url``; None where that is not this home's `atelier up`."""
+    home = find_home(environ)
+    if read_running_url(home) != url:
         return None
-    url = told.get("url") if isinstance(told, dict) else None
-    return url if isinstance(url, str) else None
+    return Path(_read_address(home).get("models") or home / "models").resolve()
+
+
+def _read_address(home: Path) -> dict[str, str]:
+    """What `atelier up` wrote once it was up; what is no text in it is left out."""
+    try:
+        address = json.loads(Home(home).address_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    items = address.items() if isinstance(address, dict) else ()
+    return {key: value for key, value in items if isinstance(value, str)}
 
 
 def read_admin_key(home: Path) -> str | None:

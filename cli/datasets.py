@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, list_unless_asked, show_all
+from cli.app import App
+from cli.context import JsonOption, LimitOption, list_unless_asked, open_context, show_all
+from cli.ids import find_dataset
 from cli.tables import print_datasets
 
-datasets = typer.Typer(invoke_without_command=True, help="Find and delete the sets of images that jobs learn from.")
+datasets = App(invoke_without_command=True, help="List and delete the sets of images that jobs learn from.")
 
 
 @datasets.callback()
@@ -17,19 +19,19 @@ def list_by_default(context: typer.Context, as_json: JsonOption = False) -> None
 
 
 @datasets.command("list")
-def list_datasets(
-    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 20, as_json: JsonOption = False
-) -> None:
+def list_datasets(limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List datasets, newest first."""
-    with converse(as_json) as talk:
-        show_all(list(itertools.islice(talk.client.list_datasets(), limit)), as_json, print_datasets)
+    with open_context(as_json) as context:
+        show_all(list(itertools.islice(context.client.list_datasets(), limit)), as_json, print_datasets)
 
 
 @datasets.command("delete")
 def delete_dataset(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id.")], as_json: JsonOption = False
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id, or its beginning.")],
+    as_json: JsonOption = False,
 ) -> None:
-    """Delete a dataset with its images. The jobs that were made from it go first."""
-    with converse(as_json) as talk:
-        talk.client.delete_dataset(dataset)
-        talk.reporter.say("deleted", f"Dataset {dataset} is deleted.", id=dataset)
+    """Delete a dataset with its images. Delete the jobs that use it first."""
+    with open_context(as_json) as context:
+        dataset_id = find_dataset(context.client, dataset)
+        context.client.delete_dataset(dataset_id)
+        context.reporter.say("deleted", f"Dataset {dataset_id} is deleted.", id=dataset_id)

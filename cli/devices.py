@@ -1,7 +1,8 @@
 """Which device each train worker gets, found out without importing torch."""
 
+import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cli.errors import UsageError
 
@@ -33,3 +34,32 @@ def choose_devices(num_workers: int, environ: Mapping[str, str]) -> list[str]:
 def slot_of(device: str) -> int:
     """The slot a worker of this device takes where none is named: the GPU's number; 0 for a CPU."""
     return int(device.partition(":")[2] or 0)
+
+
+def warn_of_busy_cores(devices: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """What to do where the CPU workers together have more threads than there are cores: OpenMP's threads wait by
+    spinning, so each takes from the others even while it waits, and all of them become many times slower."""
+    num_workers = sum(device.startswith("cpu") for device in devices)
+    cores = count_cores()
+    threads = _count_threads(environ) or os.cpu_count() or 1
+    if num_workers * threads <= cores:
+        return None
+    advice = f"ATELIER_CPU_THREADS={max(1, cores // num_workers)}"
+    workers = f"{num_workers} training workers of {threads} threads each" if num_workers > 1 else f"{threads} threads"
+    return (
+        f"{workers} share {cores} cores, which makes training many times slower. Set {advice}, or start fewer workers."
+    )
+
+
+def _count_threads(environ: Mapping[str, str]) -> int:
+    """0 where none is set, or something that the service will refuse."""
+    value = environ.get("ATELIER_CPU_THREADS", "")
+    return int(value) if value.isdecimal() else 0
+
+
+def count_cores() -> int:
+    """Those that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS
+        return os.cpu_count() or 1

@@ -1,5 +1,6 @@
-"""`atelier doctor`: whether this machine can run Atelier, part by part."""
+"""`atelier doctor`: whether this machine can run Atelier, part by part, and what runs on it now."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,28 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import psycopg
 import redis
 import typer
 from rich.console import Console
-from rich.table import Column, Table
+from rich.text import Text
 
+from cli.connection import find_connection, read_running_url
+from cli.devices import count_cores
 from cli.embedded.binaries import find_postgres, find_valkey
 from cli.embedded.place import Place
 from cli.errors import CommandError
 from cli.home import DEFAULT_HOME
+from cli.invocation import hint
+from cli.programs import ROOT
 from cli.reporting import printable
+from cli.tree import open_local_client
+from client import AtelierClient, ClientError
+from core.model_folders import BUNDLED, CARD
 
 MIN_FREE_BYTES = 2 * 1024**3
 TIMEOUT_SECONDS = 5
 TORCH_TIMEOUT_SECONDS = 120
 
 # In a process of its own: this one never loads torch.
-_ASK_TORCH = """
-import torch
-names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-print(torch.__version__, "on", ", ".join(names) or "the CPU")
-"""
+EXAMINE_MACHINE = (sys.executable, "-m", "worker.training.machine", str(BUNDLED / "tiny" / "unet"))
 
 
 @dataclass(frozen=True)
@@ -41,29 +46,37 @@ class Finding:
 
 
 def doctor(
-    home: Annotated[Path, typer.Option(envvar="ATELIER_HOME", help="The home to look at.")] = DEFAULT_HOME,
+    home: Annotated[
+        Path, typer.Option(envvar="ATELIER_HOME", metavar="DIR", help="The home to look at.")
+    ] = DEFAULT_HOME,
 ) -> None:
-    """Check this machine and its settings; exit with 1 if something is wrong."""
-    findings = examine(home.expanduser().resolve())
-    table = Table("part", "", Column("found", overflow="fold"), box=None)
-    for finding in findings:
-        table.add_row(finding.part, "ok" if finding.is_fine else "[red]problem[/red]", printable(finding.detail))
-    Console().print(table)
+    """Check this machine, its settings and the running service; exit with 1 if something is wrong."""
+    console = Console(highlight=False, soft_wrap=True)
+    findings = []
+    for part, check in list_checks(home.expanduser().resolve()).items():
+        findings.append(finding := _examine_part(part, check))
+        verdict = Text("ok     ", "green") if finding.is_fine else Text("PROBLEM", "bold red")
+        console.print(Text.assemble(f"{part:<9} ", verdict, "  ", printable(finding.detail)))
     if not all(finding.is_fine for finding in findings):
         raise typer.Exit(1)
 
 
 def examine(home: Path) -> list[Finding]:
-    checks: dict[str, Callable[[], str]] = {
+    return [_examine_part(part, check) for part, check in list_checks(home).items()]
+
+
+def list_checks(home: Path) -> dict[str, Callable[[], str]]:
+    return {
         "python": lambda: sys.version.split()[0],
-        "torch": _check_torch,
         "home": lambda: _check_home(home),
         "disk": lambda: _check_disk(home),
         "database": _check_database,
         "broker": _check_broker,
         "storage": lambda: _check_storage(home),
+        "service": lambda: _check_service(home),
+        "bases": lambda: _check_bases(home),
+        "devices": _check_devices,
     }
-    return [_examine_part(part, check) for part, check in checks.items()]
 
 
 def _examine_part(part: str, check: Callable[[], str]) -> Finding:
@@ -75,14 +88,64 @@ def _examine_part(part: str, check: Callable[[], str]) -> Finding:
         return Finding(part, False, str(error).strip())
 
 
-def _check_torch() -> str:
+def _check_devices() -> str:
+    """Torch, what it trains on, in which precision, and how fast."""
+    env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # a training that runs meanwhile is not to suffer
     result = subprocess.run(
-        [sys.executable, "-c", _ASK_TORCH], capture_output=True, text=True, timeout=TORCH_TIMEOUT_SECONDS, check=False
+        EXAMINE_MACHINE, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TORCH_TIMEOUT_SECONDS, check=False
     )
     if result.returncode != 0:
         last_line = (result.stderr.strip().splitlines() or ["no message"])[-1]
-        raise CommandError(f"cannot be imported ({last_line}); install `atelier[train]` to train here")
-    return result.stdout.strip()
+        raise CommandError(f"torch cannot be used ({last_line}); install `atelier[train]` to train here")
+    report = json.loads(result.stdout)
+    devices = "; ".join(
+        f"{device['device']}: {device['name']}, {device['memory_bytes'] / 1024**3:.0f} GiB, {device['precision']}, "
+        f"{device['seconds_per_image']:.3g} s an image and step on tiny's U-Net"
+        for device in report["devices"]
+    )
+    return f"torch {report['torch_version']} with {report['cpu_threads']} CPU threads; {devices}{_describe_load()}"
+
+
+def _describe_load() -> str:
+    """Where others slowed the measurement down."""
+    load, cores = os.getloadavg()[0], count_cores()
+    return f" (measured on a busy machine: a load of {load:.1f} on {cores} cores)" if load > cores else ""
+
+
+def _check_service(home: Path) -> str:
+    """One that should be up and is not is a problem; none at all is not."""
+    connection = find_connection({**os.environ, "ATELIER_HOME": str(home)})
+    is_expected = bool(os.environ.get("ATELIER_URL") or read_running_url(home))
+    try:
+        answer = open_local_client().get(f"{connection.url}/readyz", timeout=TIMEOUT_SECONDS)
+        checks = answer.json()["checks"]
+    except (OSError, ValueError, KeyError, TypeError, httpx.HTTPError) as error:
+        if is_expected:
+            raise CommandError(f"nothing answers at {connection.url} ({error}); start it: {hint('up')}") from error
+        return f"not running in this home; start it: {hint('up')}"
+    if failing := [f"{name}: {state}" for name, state in checks.items() if state != "ok"]:
+        raise CommandError(f"up at {connection.url}, but not ready: {', '.join(failing)}")
+    return f"up at {connection.url}"
+
+
+def _check_bases(home: Path) -> str:
+    """As the running service knows them; else what lies prepared in the folders that it will look through."""
+    connection = find_connection({**os.environ, "ATELIER_HOME": str(home)})
+    try:
+        with AtelierClient(connection.url, connection.api_key) as client:
+            models = list(client.list_models())
+    except ClientError:
+        return f"{', '.join(_list_prepared(home)) or 'none'} (prepared; the service was not asked)"
+    ready = [model.id for model in models if model.status == "ready"]
+    others = [f"{model.id} is {model.status}" for model in models if model.status != "ready"]
+    if not ready:
+        raise CommandError(f"none is ready; add one: {hint('models', 'add', 'PATH')}")
+    return "; ".join([f"ready: {', '.join(ready)}", *others])
+
+
+def _list_prepared(home: Path) -> list[str]:
+    models_path = Path(os.environ.get("ATELIER_MODELS") or home / "models").expanduser()
+    return sorted({card.parent.name for root in (BUNDLED, models_path) for card in root.glob(f"[!.]*/{CARD}")})
 
 
 def _check_home(home: Path) -> str:
@@ -95,7 +158,7 @@ def _check_home(home: Path) -> str:
 def _check_disk(home: Path) -> str:
     free = shutil.disk_usage(_existing(home)).free
     if free < MIN_FREE_BYTES:
-        raise CommandError(f"{free / 1024**3:.1f} GiB free; a base model and its jobs want more than 2")
+        raise CommandError(f"{free / 1024**3:.1f} GiB free; a base and its jobs need more than 2")
     return f"{free / 1024**3:.0f} GiB free"
 
 
@@ -121,8 +184,8 @@ def _check_broker() -> str:
         client.ping()
         try:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
-        except redis.ResponseError:  # hosted ones do not tell
-            return "answers; see to it yourself that its maxmemory-policy is noeviction"
+        except redis.ResponseError:  # hosted ones do not say
+            return "answers; make sure yourself that its maxmemory-policy is noeviction"
     if policy != "noeviction":
         raise CommandError(f"maxmemory-policy is {policy}: queues can be dropped; set it to noeviction")
     return "answers"

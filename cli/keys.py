@@ -5,16 +5,20 @@ from typing import Annotated
 
 import typer
 
-from cli.commands import JsonOption, converse, list_unless_asked, show_all
+from cli.app import App
+from cli.context import JsonOption, list_unless_asked, open_context, show_all
+from cli.ids import find_key, find_tenant
 from cli.reporting import Reporter
 from cli.tables import print_keys, print_tenants
 from client.models import NewKey
 
-keys = typer.Typer(invoke_without_command=True, help="Make, list, rotate and revoke API keys.")
-tenants = typer.Typer(invoke_without_command=True, help="Make and list tenants, with the operator's key.")
+keys = App(invoke_without_command=True, help="Make, list, rotate and revoke API keys.")
+tenants = App(invoke_without_command=True, help="Make and list tenants, with the operator's key.")
 
-KeyArgument = Annotated[str, typer.Argument(metavar="KEY", help="The key's id, key_…; not its secret.")]
-TenantOption = Annotated[str | None, typer.Option(help="Another tenant's, with the operator's key.")]
+KeyArgument = Annotated[
+    str, typer.Argument(metavar="KEY", help="The key's id (key_…) or its beginning; not its secret.")
+]
+TenantOption = Annotated[str | None, typer.Option(metavar="TENANT", help="Of another tenant, with the operator's key.")]
 
 
 @keys.callback()
@@ -24,28 +28,31 @@ def list_keys_by_default(context: typer.Context, as_json: JsonOption = False) ->
 
 @keys.command("list")
 def list_keys(tenant: TenantOption = None, as_json: JsonOption = False) -> None:
-    """List keys, newest first; of their secrets, how they begin."""
-    with converse(as_json) as talk:
-        show_all(list(talk.client.list_keys(tenant=tenant)), as_json, print_keys)
+    """List keys, newest first. Of each secret only the beginning is shown."""
+    with open_context(as_json) as context:
+        show_all(list(context.client.list_keys(tenant=find_tenant(context.client, tenant))), as_json, print_keys)
 
 
 @keys.command("create")
 def create_key(
-    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who or what will use it.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="read, jobs or admin; may be given several times.  [default: read, jobs]")
+        list[str] | None,
+        typer.Option(metavar="SCOPE", help="read, jobs or admin; may be given several times.  [default: read, jobs]"),
     ] = None,
     days: Annotated[
-        int | None, typer.Option(min=1, max=36_500, help="How long it is valid; for ever, if not given.")
+        int | None, typer.Option(min=1, max=36_500, metavar="N", help="How long it is valid; without it, forever.")
     ] = None,
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a key, and print it this once."""
-    with converse(as_json) as talk:
+    """Make a key, and print its secret, which is shown only once."""
+    options = {"/name": "NAME", "/scopes": "--scope", "/expires_at": "--days", "/tenant": "--tenant"}
+    with open_context(as_json, options) as context:
         end = None if days is None else datetime.now(UTC) + timedelta(days=days)
         scopes = tuple(scope or ("read", "jobs"))
-        show_secret(talk.client.create_key(name, scopes=scopes, expires_at=end, tenant=tenant), talk.reporter)
+        owner = find_tenant(context.client, tenant)
+        show_secret(context.client.create_key(name, scopes=scopes, expires_at=end, tenant=owner), context.reporter)
 
 
 @keys.command("rotate")
@@ -57,22 +64,26 @@ def rotate_key(
     tenant: TenantOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a new key in the place of an old one, and print it this once."""
-    with converse(as_json) as talk:
-        show_secret(talk.client.rotate_key(key, overlap_seconds=overlap, tenant=tenant), talk.reporter)
+    """Replace a key by a new one, and print its secret, which is shown only once."""
+    with open_context(as_json) as context:
+        owner = find_tenant(context.client, tenant)
+        key_id = find_key(context.client, key, owner)
+        show_secret(context.client.rotate_key(key_id, overlap_seconds=overlap, tenant=owner), context.reporter)
 
 
 @keys.command("revoke")
 def revoke_key(key: KeyArgument, tenant: TenantOption = None, as_json: JsonOption = False) -> None:
-    """End a key at once and for good."""
-    with converse(as_json) as talk:
-        talk.client.revoke_key(key, tenant=tenant)
-        talk.reporter.say("revoked", f"Key {key} is revoked.", id=key)
+    """Revoke a key at once. This cannot be undone."""
+    with open_context(as_json) as context:
+        owner = find_tenant(context.client, tenant)
+        key_id = find_key(context.client, key, owner)
+        context.client.revoke_key(key_id, tenant=owner)
+        context.reporter.say("revoked", f"Key {key_id} is revoked.", id=key_id)
 
 
 def show_secret(made: NewKey, reporter: Reporter) -> None:
     """The one thing on stdout that begins with atl_, so that a script finds it."""
-    text = f"Key {made.id} ({', '.join(made.scopes)}), which is shown this once:\n{made.secret}"
+    text = f"Key {made.id} ({', '.join(made.scopes)}). Its secret is shown only this once:\n{made.secret}"
     reporter.say("key", text, **made.model_dump(mode="json"))
 
 
@@ -84,13 +95,15 @@ def list_tenants_by_default(context: typer.Context, as_json: JsonOption = False)
 @tenants.command("list")
 def list_tenants(as_json: JsonOption = False) -> None:
     """List tenants."""
-    with converse(as_json) as talk:
-        show_all(list(talk.client.list_tenants()), as_json, print_tenants)
+    with open_context(as_json) as context:
+        show_all(list(context.client.list_tenants()), as_json, print_tenants)
 
 
 @tenants.command("create")
-def create_tenant(name: Annotated[str, typer.Argument(help="Whose it is.")], as_json: JsonOption = False) -> None:
+def create_tenant(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Whose it is.")], as_json: JsonOption = False
+) -> None:
     """Make a tenant. Then make its first key: atelier keys create NAME --scope admin --tenant ID"""
-    with converse(as_json) as talk:
-        made = talk.client.create_tenant(name)
-        talk.reporter.say("tenant", f"Tenant {made.id} is made.", **made.model_dump(mode="json"))
+    with open_context(as_json) as context:
+        made = context.client.create_tenant(name)
+        context.reporter.say("tenant", f"Tenant {made.id} is made.", **made.model_dump(mode="json"))

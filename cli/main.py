@@ -1,45 +1,48 @@
 """The entry point of `atelier`: registers the commands, and turns what they raise into messages."""
 
-from typing import Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
-from cli import adapters, commands, datasets, keys, processes
+from cli import adapters, commands, datasets, keys, login, models, processes
+from cli.app import FLAG, App, print_version
 from cli.doctor import doctor
-from cli.errors import CommandError
 from cli.up import up
 
+TRAIN, MANAGE, SERVE = "Train", "Look after what is there", "Run the service"
 
-class Commands(TyperGroup):
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except CommandError as error:
-            typer.echo(f"Error: {error.message}", err=True)
-            raise typer.Exit(error.exit_code) from error
-
-
-app = typer.Typer(
+app = App(
     name="atelier",
-    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
     help="Train LoRA adapters from a few images, on your own machines.",
 )
 
-app.command()(up)
-app.command()(processes.api)
-app.add_typer(processes.worker, name="worker")
-app.command()(processes.steward)
-app.command()(processes.migrate)
-app.command()(doctor)
-commands.register(app)
-app.add_typer(datasets.datasets, name="datasets")
-app.add_typer(adapters.adapters, name="adapters")
-app.add_typer(keys.keys, name="keys")
-app.add_typer(keys.tenants, name="tenants")
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", metavar=FLAG, callback=print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Train LoRA adapters from a few images, on your own machines."""
+
+
+app.command(rich_help_panel=SERVE)(up)
+app.command("login", rich_help_panel=SERVE)(login.login)
+app.command(rich_help_panel=SERVE)(doctor)
+commands.register(app, TRAIN)
+app.add_typer(models.models, name="models", rich_help_panel=MANAGE)
+app.add_typer(datasets.datasets, name="datasets", rich_help_panel=MANAGE)
+app.add_typer(adapters.adapters, name="adapters", rich_help_panel=MANAGE)
+app.add_typer(keys.keys, name="keys", rich_help_panel=MANAGE)
+app.add_typer(keys.tenants, name="tenants", rich_help_panel=MANAGE)
+app.command(rich_help_panel=SERVE)(processes.api)
+app.add_typer(processes.worker, name="worker", rich_help_panel=SERVE)
+app.command(rich_help_panel=SERVE)(processes.steward)
+app.command(rich_help_panel=SERVE)(processes.migrate)
 
 if __name__ == "__main__":
     app()

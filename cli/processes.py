@@ -7,17 +7,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli import programs
+from cli.app import App
 from cli.devices import slot_of
 from cli.errors import UsageError
 from cli.home import DEFAULT_HOME
 from cli.up import refuse_plain_http
 
-worker = typer.Typer(no_args_is_help=True, help="Start one worker.")
+worker = App(no_args_is_help=True, help="Start one worker.")
 
 
 def api(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on.")] = 8000,
 ) -> None:
     """Start the API."""
     refuse_plain_http(host)
@@ -26,8 +27,12 @@ def api(
 
 @worker.command("train")
 def train_worker(
-    device: Annotated[str, typer.Option(envvar="ATELIER_DEVICE", help="cpu, or cuda:0 and so on.")] = "cpu",
-    slot: Annotated[int | None, typer.Option(min=0, help="Number on this machine; by default the GPU's.")] = None,
+    device: Annotated[
+        str, typer.Option(envvar="ATELIER_DEVICE", metavar="DEVICE", help="cpu, or cuda:0 and so on.")
+    ] = "cpu",
+    slot: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Number on this machine; by default the GPU's.")
+    ] = None,
 ) -> None:
     """Start a worker that trains, on one device."""
     number = slot_of(device) if slot is None else slot
@@ -37,12 +42,12 @@ def train_worker(
 
 @worker.command("cpu")
 def cpu_worker() -> None:
-    """Start a worker for what needs no GPU: checking datasets, webhooks."""
+    """Start a worker for what needs no GPU: checking datasets, sending webhooks."""
     _become(programs.cpu_worker_command(), _service_environment())
 
 
 def steward() -> None:
-    """Start the steward, which brings lost work back. Any number may run; one leads."""
+    """Start the steward, which puts lost work back into the queue. Any number may run; one leads."""
     _become(programs.steward_command(), _service_environment())
 
 

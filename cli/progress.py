@@ -12,14 +12,20 @@ from rich.progress import (
     SpinnerColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TransferSpeedColumn,
 )
+from rich.table import Column
 from rich.text import Text
 
+from cli.pulse import Pulse
 from client import Update
 from client.models import Job, JobEvent
 
 LINES_PER_JOB = 10
+BAR_COLUMNS = 40
+TEXT_COLUMNS = 72
+"""Of all that stands beside a job's bar, at its longest."""
 
 
 class TrainingColumn(ProgressColumn):
@@ -30,16 +36,23 @@ class TrainingColumn(ProgressColumn):
         return Text(describe_progress(job), style="cyan" if job.status == "running" else "")
 
 
+class DetailColumn(ProgressColumn):
+    """What is known beyond the time."""
+
+    def __init__(self, detail: Callable[[], str]) -> None:
+        super().__init__()
+        self.detail = detail
+
+    def render(self, task: Task) -> Text:
+        return Text(self.detail(), style="dim")
+
+
 def describe_progress(job: Job) -> str:
-    """Such as ``120/300  loss 0.0712  0.18 s/step  0:32 left``."""
+    """Such as ``120/300  loss 0.0712  0.18 s/step  0:32 left``; the time alone while the job is queued."""
     progress = job.progress
     if progress is None or not progress.num_steps:
         return ""
-    if job.status == "queued":
-        return describe_wait(job)
-    if progress.units_total and job.phase != "training":
-        return f"{progress.units_done}/{progress.units_total}"
-    parts = [f"{progress.step}/{progress.num_steps}"]
+    parts = [] if job.status == "queued" else [f"{progress.step}/{progress.num_steps}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.seconds_per_step is not None:
@@ -49,15 +62,18 @@ def describe_progress(job: Job) -> str:
     return "  ".join(parts)
 
 
-def describe_wait(job: Job) -> str:
-    """Such as ``place 2 in the queue  12:05 left``, of a job that waits."""
-    eta = job.progress.eta_seconds if job.progress else None
-    left = f"{format_duration(eta)} left" if eta is not None else ""
-    place = f"place {job.queue_position} in the queue" if job.queue_position else ""
-    return "  ".join(part for part in (place, left) if part)
-
-
 def describe_state(job: Job) -> str:
+    """Such as ``training``, ``caching 3/12`` or ``queued, place 2``."""
+    if job.status == "queued" and job.queue_position:
+        return f"queued, place {job.queue_position}"
+    progress = job.progress
+    if job.phase == "training" or progress is None or not progress.units_total:
+        return name_state(job)
+    return f"{name_state(job)} {progress.units_done or 0}/{progress.units_total}"
+
+
+def name_state(job: Job) -> str:
+    """As ``describe_state``, without what counts up."""
     return job.phase if job.status == "running" and job.phase else job.status
 
 
@@ -77,6 +93,14 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def format_age(seconds: float) -> str:
+    """In the largest unit that fits, rounded down: ``5 min``, ``3 h``."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
 
 
 def describe_event(event: JobEvent) -> str | None:
@@ -109,17 +133,23 @@ class LiveProgress:
             yield lambda amount: bars.advance(task, amount)
 
     @contextlib.contextmanager
-    def checking(self) -> Iterator[None]:
-        with self.console.status("Checking the images"):
+    def waiting(self, text: str, detail: Callable[[], str]) -> Iterator[None]:
+        columns = (
+            SpinnerColumn(),
+            TextColumn(text.replace("{", "{{").replace("}", "}}"), markup=False),
+            TimeElapsedColumn(),
+            DetailColumn(detail),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            bars.add_task("", total=None)
             yield
 
     @contextlib.contextmanager
     def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
-        columns = (SpinnerColumn(), TextColumn("{task.description:<9}"), BarColumn(), TrainingColumn())
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with open_job_bar(self.console) as bars:
             task = bars.add_task(describe_state(job), total=None, job=job)
 
-            def hear(update: Update) -> None:
+            def on_update(update: Update) -> None:
                 if isinstance(update, JobEvent):
                     line = describe_event(update)
                     if line is not None:
@@ -131,41 +161,89 @@ class LiveProgress:
                 total, step = (progress.num_steps, progress.step) if progress and progress.num_steps else (None, 0)
                 bars.update(task, description=describe_state(update), total=total, completed=step, job=update)
 
-            yield hear
+            yield on_update
+
+
+def open_job_bar(console: Console) -> Progress:
+    """On one line, however narrow: the bar gives way first, then what stands behind it."""
+    bar_width = min(BAR_COLUMNS, max(5, console.width - TEXT_COLUMNS))
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<9}", markup=False),
+        BarColumn(bar_width),
+        TrainingColumn(table_column=Column(no_wrap=True, overflow="ellipsis")),
+        console=console,
+        transient=True,
+    )
 
 
 class LineProgress:
-    """For a log file or a pipe: each phase, and some LINES_PER_JOB lines of training."""
+    """For a log file or a pipe: each phase, some LINES_PER_JOB lines of training, and a sign of life between them."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.state = ""
         self.tenth = -1
+        self.job: Job | None = None
+        self.pulse = Pulse(self.print_pulse)
+
+    @contextlib.contextmanager
+    def uploading(self, num_bytes: int) -> Iterator[Callable[[int], None]]:
+        sent = 0
+
+        def count(amount: int) -> None:
+            nonlocal sent
+            sent += amount
+
+        with Pulse(lambda _: self.print(f"  uploading, {sent / 1e6:.1f} of {num_bytes / 1e6:.1f} MB")):
+            yield count
+
+    @contextlib.contextmanager
+    def waiting(self, text: str, detail: Callable[[], str]) -> Iterator[None]:
+        def beat(seconds: float) -> None:
+            parts = (text, f"{format_duration(seconds)} so far", detail())
+            self.print("  " + ", ".join(filter(None, parts)))
+
+        with Pulse(beat):
+            yield
 
     @contextlib.contextmanager
     def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
-        self.tell_state(job)
-        yield self.hear
+        self.job = job
+        self.print_state(job)
+        with self.pulse:
+            yield self.on_update
 
-    def hear(self, update: Update) -> None:
+    def on_update(self, update: Update) -> None:
         if isinstance(update, Job):
-            self.tell_state(update)
-            self.tell_progress(update)
+            self.job = update
+            self.print_state(update)
+            self.print_progress(update)
             return
         line = describe_event(update)
         if line is not None:
-            self.console.print(Text(line))
+            self.print(line)
 
-    def tell_state(self, job: Job) -> None:
-        state = describe_state(job)
+    def print_state(self, job: Job) -> None:
+        state = name_state(job)
         if state != self.state and not job.is_terminal:
-            self.console.print(Text(state))
+            self.print(describe_state(job) if job.status == "queued" else state)
         self.state = state
 
-    def tell_progress(self, job: Job) -> None:
+    def print_progress(self, job: Job) -> None:
         if job.progress is None or not job.progress.num_steps or not job.progress.step:
             return
         tenth = job.progress.step * LINES_PER_JOB // job.progress.num_steps
         if tenth > self.tenth:
             self.tenth = tenth
-            self.console.print(Text(f"  {describe_progress(job)}"))
+            self.print(f"  {describe_progress(job)}")
+
+    def print_pulse(self, seconds: float) -> None:
+        assert self.job is not None
+        steps = describe_progress(self.job) if self.job.phase == "training" else ""
+        parts = (describe_state(self.job), steps, f"{format_duration(seconds)} so far")
+        self.print("  " + ", ".join(filter(None, parts)))
+
+    def print(self, line: str) -> None:
+        self.pulse.touch()
+        self.console.print(Text(line))

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from cli.progress import LineProgress, LiveProgress
+from cli.pulse import Pulse
 from client import Update
 from client.models import Job, JobEvent
 
@@ -28,12 +29,13 @@ class Reporter(Protocol):
     def fail(self, message: str, **data: Any) -> None: ...
 
     def uploading(self, num_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Gives what hears the bytes as they leave."""
+        """Gives what is called with the number of bytes that just left."""
 
-    def checking(self) -> AbstractContextManager[None]: ...
+    def waiting(self, text: str, detail: Callable[[], str] = str) -> AbstractContextManager[None]:
+        """While the service works on something that is no job; ``detail`` is asked for more now and then."""
 
     def following(self, job: Job) -> AbstractContextManager[Callable[[Update], None]]:
-        """Gives what hears each update of the job."""
+        """Gives what is called with each update of the job."""
 
 
 class JsonReporter:
@@ -50,15 +52,36 @@ class JsonReporter:
     @contextlib.contextmanager
     def uploading(self, num_bytes: int) -> Iterator[Callable[[int], None]]:
         print_json({"event": "upload", "bytes": num_bytes})
-        yield lambda _: None
+        sent = 0
+
+        def count(amount: int) -> None:
+            nonlocal sent
+            sent += amount
+
+        with Pulse(lambda _: print_json({"event": "uploading", "bytes": num_bytes, "sent": sent})):
+            yield count
 
     @contextlib.contextmanager
-    def checking(self) -> Iterator[None]:
-        yield
+    def waiting(self, text: str, detail: Callable[[], str] = str) -> Iterator[None]:
+        def beat(seconds: float) -> None:
+            print_json({"event": "waiting", "for": text, "seconds": round(seconds, 1), "detail": detail()})
+
+        with Pulse(beat):
+            yield
 
     @contextlib.contextmanager
     def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
-        yield print_update
+        """Without news for a while, where the job stands is printed again."""
+        latest = job
+
+        def on_update(update: Update) -> None:
+            nonlocal latest
+            latest = update if isinstance(update, Job) else latest
+            pulse.touch()
+            print_update(update)
+
+        with Pulse(lambda _: print_update(latest)) as pulse:
+            yield on_update
 
 
 def print_update(update: Update) -> None:
@@ -92,17 +115,16 @@ class HumanReporter:
         self.errors.print(Text.assemble(("Error: ", "bold red"), printable(message)))
 
     def uploading(self, num_bytes: int) -> AbstractContextManager[Callable[[int], None]]:
-        if self.console.is_terminal:
-            return LiveProgress(self.console).uploading(num_bytes)
-        return contextlib.nullcontext(lambda _: None)
+        return self._progress().uploading(num_bytes)
 
-    def checking(self) -> AbstractContextManager[None]:
-        if self.console.is_terminal:
-            return LiveProgress(self.console).checking()
-        return contextlib.nullcontext()
+    def waiting(self, text: str, detail: Callable[[], str] = str) -> AbstractContextManager[None]:
+        return self._progress().waiting(text, detail)
 
     def following(self, job: Job) -> AbstractContextManager[Callable[[Update], None]]:
-        return (LiveProgress if self.console.is_terminal else LineProgress)(self.console).following(job)
+        return self._progress().following(job)
+
+    def _progress(self) -> LiveProgress | LineProgress:
+        return LiveProgress(self.console) if self.console.is_terminal else LineProgress(self.console)
 
 
 def printable(text: str) -> Text:

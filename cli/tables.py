@@ -1,5 +1,12 @@
-"""Jobs, models, adapters and keys as tables for people."""
+"""Jobs, models, adapters and keys as tables for people.
 
+On a terminal a row is one line of its width: ids are shortened, and what does not fit ends in an ellipsis. Elsewhere,
+as before `grep` or `awk`, a row is one line however long, with everything in it whole.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -7,26 +14,46 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cli.progress import describe_progress, describe_state, format_duration
+from cli.ids import shorten_ids
+from cli.invocation import hint
+from cli.progress import describe_progress, describe_state, format_age, format_duration
 from cli.reporting import printable
 from client.models import Adapter, Dataset, Job, Key, Model, Tenant
 
-PIPED_WIDTH = 1000
-STYLES = {"succeeded": "green", "failed": "red", "canceled": "dim", "running": "cyan"}
+PIPED_WIDTH = 100_000
+STYLES = {
+    "succeeded": "green", "ready": "green", "failed": "red", "rejected": "red", "canceled": "dim", "running": "cyan",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Column:
+    """An ``is_elastic`` one gives way where a terminal is narrow; the others are never cut."""
+
+    heading: str
+    is_elastic: bool = False
+    is_number: bool = False
+
+
+Cell = str | Text
 
 
 def print_jobs(jobs: list[Job]) -> None:
     if not jobs:
-        _print("There are no jobs yet. Make one: atelier train FOLDER --trigger WORD")
+        _print(f"There are no jobs yet. Make one: {hint('train', 'FOLDER', '--trigger', 'WORD')}")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("JOB", "NAME", "STATE", "STEP", "LEFT", "MODEL", "CREATED"):
-        table.add_column(heading, no_wrap=heading not in {"NAME", "MODEL"}, overflow="fold")
-    for job in jobs:
-        state = Text(describe_state(job), style=STYLES.get(job.status, ""))
-        name, model = printable(job.name), printable(job.model)
-        table.add_row(job.id, name, state, *_describe_steps(job), model, describe_age(job.created_at))
-    _print(table)
+    columns = (
+        Column("JOB"), Column("NAME", is_elastic=True), Column("STATE"), Column("STEP", is_number=True),
+        Column("LEFT", is_number=True), Column("MODEL", is_elastic=True), Column("CREATED", is_number=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            job.id, job.name, Text(describe_state(job), style=STYLES.get(job.status, "")), *_describe_steps(job),
+            job.model, describe_age(job.created_at),
+        )
+        for job in jobs
+    ]  # fmt: skip
+    print_rows(columns, rows)
 
 
 def _describe_steps(job: Job) -> tuple[str, str]:
@@ -39,13 +66,7 @@ def _describe_steps(job: Job) -> tuple[str, str]:
 
 
 def print_job(job: Job) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
-    for label, value in _describe(job):
-        if value:
-            table.add_row(label, printable(value))
-    _print(table)
+    print_fields(_describe(job))
 
 
 def _describe(job: Job) -> list[tuple[str, str]]:
@@ -68,85 +89,114 @@ def _describe(job: Job) -> list[tuple[str, str]]:
 
 
 def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
-    metrics = result.get("metrics") or {}
-    named = ("validation_loss", "base_validation_loss", "retention")
-    measured = [f"{name.replace('_', ' ')} {metrics[name]:.3g}" for name in named if metrics.get(name) is not None]
     files = [f"{name} ({file['size'] / 1e6:.1f} MB)" for name, file in (result.get("adapter") or {}).items()]
     return [
         ("result", str(result.get("note") or "")),
         *(("warning", str(warning)) for warning in result.get("warnings") or []),
-        ("measured", ", ".join(measured)),
+        ("measured", describe_measures(result)),
         ("adapter", " ".join([str(result.get("adapter_id") or ""), *files]).strip()),
     ]
 
 
+def describe_measures(result: dict[str, Any]) -> str:
+    """Such as ``validation loss 0.69, retention 0.95``; empty where nothing was measured."""
+    metrics = result.get("metrics") or {}
+    named = ("validation_loss", "base_validation_loss", "retention")
+    return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.3g}" for name in named if metrics.get(name) is not None)
+
+
 def print_datasets(datasets: list[Dataset]) -> None:
     if not datasets:
-        _print("There are no datasets yet. Make one: atelier train FOLDER --trigger WORD")
+        _print(f"There are no datasets yet. Make one: {hint('train', 'FOLDER', '--trigger', 'WORD')}")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("DATASET", "NAME", "STATE", "IMAGES", "CREATED", ""):
-        table.add_column(heading, no_wrap=heading == "DATASET", overflow="fold")
+    columns = (
+        Column("DATASET"), Column("NAME", is_elastic=True), Column("STATE"), Column("IMAGES", is_number=True),
+        Column("CREATED", is_number=True), Column("REASON", is_elastic=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = []
     for dataset in datasets:
         why = dataset.setback or (dataset.error.detail if dataset.error else "")
         images = "" if dataset.num_images is None else str(dataset.num_images)
-        texts = (dataset.name or "", dataset.status, images, describe_age(dataset.created_at), why)
-        table.add_row(dataset.id, *map(printable, texts))
-    _print(table)
+        state = Text(dataset.status, style=STYLES.get(dataset.status, ""))
+        rows.append((dataset.id, dataset.name or "", state, images, describe_age(dataset.created_at), why))
+    print_rows(columns, rows)
 
 
 def print_models(models: list[Model]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("MODEL", "FAMILY", "RESOLUTION", "STATE", "DESCRIPTION"):
-        table.add_column(heading)
-    for model in models:
-        table.add_row(
-            printable(model.id),
-            model.family or "",
-            str(model.resolution or ""),
-            model.status,
-            printable(model.description),
+    columns = (
+        Column("MODEL"), Column("FAMILY"), Column("PIXELS", is_number=True), Column("STATE"),
+        Column("DESCRIPTION", is_elastic=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            model.id, model.family or "", str(model.resolution or ""),
+            Text(model.status, style=STYLES.get(model.status, "")),
+            model.error.detail if model.error else model.description,
         )
-    _print(table)
+        for model in models
+    ]  # fmt: skip
+    print_rows(columns, rows)
+
+
+def print_model(model: Model) -> None:
+    parameters = f"{model.num_parameters / 1e6:,.0f} million in the U-Net" if model.num_parameters else ""
+    print_fields(
+        [
+            ("model", model.id),
+            ("state", model.status),
+            ("reason", model.error.detail if model.error else ""),
+            ("family", model.family or ""),
+            ("resolution", f"{model.resolution} pixels" if model.resolution else ""),
+            ("parameters", parameters),
+            ("description", model.description),
+            ("sha256", model.sha256 or ""),
+            ("of the file", model.file_sha256 or ""),
+            ("created", describe_age(model.created_at) if model.created_at else ""),
+        ]
+    )
 
 
 def print_adapters(adapters: list[Adapter]) -> None:
     if not adapters:
-        _print("There are no adapters yet. A job makes one; or: atelier adapters import FILE --model MODEL")
+        _print(
+            f"There are no adapters yet. A job makes one; or: {hint('adapters', 'import', 'FILE', '--model', 'MODEL')}"
+        )
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("ADAPTER", "NAME", "TRIGGER", "STATE", "KIND", "MODEL", "TAGS", "CREATED"):
-        table.add_column(heading, no_wrap=heading == "ADAPTER", overflow="fold")
-    for adapter in adapters:
-        texts = (adapter.name, adapter.trigger, adapter.status, _describe_kind(adapter), adapter.model)
-        tags = printable(", ".join(adapter.tags))
-        table.add_row(adapter.id, *map(printable, texts), tags, describe_age(adapter.created_at))
-    _print(table)
+    columns = (
+        Column("ADAPTER"), Column("NAME", is_elastic=True), Column("TRIGGER", is_elastic=True), Column("STATE"),
+        Column("KIND"), Column("MODEL", is_elastic=True), Column("TAGS", is_elastic=True),
+        Column("CREATED", is_number=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            adapter.id, adapter.name, adapter.trigger, Text(adapter.status, style=STYLES.get(adapter.status, "")),
+            _describe_kind(adapter), adapter.model, ", ".join(adapter.tags),
+            describe_age(adapter.created_at),
+        )
+        for adapter in adapters
+    ]  # fmt: skip
+    print_rows(columns, rows)
 
 
 def print_adapter(adapter: Adapter) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
     scores = {key: value for key, value in (adapter.metrics or {}).items() if isinstance(value, float)}
-    for label, value in [
-        ("adapter", adapter.id),
-        ("name", adapter.name),
-        ("state", adapter.status),
-        ("kind", _describe_kind(adapter)),
-        ("trigger", adapter.trigger),
-        ("description", adapter.description),
-        ("tags", ", ".join(adapter.tags)),
-        ("model", f"{adapter.model} ({adapter.family})"),
-        ("job", adapter.job or "imported"),
-        ("formats", ", ".join(adapter.files)),
-        ("measured", ", ".join(f"{key} {scores[key]:.3g}" for key in scores)),
-        ("created", describe_age(adapter.created_at)),
-        ("error", adapter.error.detail if adapter.error else ""),
-    ]:
-        if value:
-            table.add_row(label, printable(value))
-    _print(table)
+    print_fields(
+        [
+            ("adapter", adapter.id),
+            ("name", adapter.name),
+            ("state", adapter.status),
+            ("kind", _describe_kind(adapter)),
+            ("trigger", adapter.trigger),
+            ("description", adapter.description),
+            ("tags", ", ".join(adapter.tags)),
+            ("model", f"{adapter.model} ({adapter.family})"),
+            ("job", adapter.job or "imported"),
+            ("formats", ", ".join(adapter.files)),
+            ("measured", ", ".join(f"{key} {scores[key]:.3g}" for key in scores)),
+            ("created", describe_age(adapter.created_at)),
+            ("error", adapter.error.detail if adapter.error else ""),
+        ]
+    )
 
 
 def _describe_kind(adapter: Adapter) -> str:
@@ -154,14 +204,18 @@ def _describe_kind(adapter: Adapter) -> str:
 
 
 def print_keys(keys: list[Key]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("KEY", "NAME", "BEGINS", "SCOPES", "STATE", "USED", "CREATED"):
-        table.add_column(heading, no_wrap=heading == "KEY", overflow="fold")
-    for key in keys:
-        used = describe_age(key.last_used_at) if key.last_used_at else "never"
-        texts = (key.name, key.prefix, ", ".join(key.scopes), _describe_validity(key))
-        table.add_row(key.id, *map(printable, texts), used, describe_age(key.created_at))
-    _print(table)
+    columns = (
+        Column("KEY"), Column("NAME", is_elastic=True), Column("PREFIX"), Column("SCOPES", is_elastic=True),
+        Column("STATE"), Column("USED", is_number=True), Column("CREATED", is_number=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            key.id, key.name, key.prefix, ", ".join(key.scopes), _describe_validity(key),
+            describe_age(key.last_used_at) if key.last_used_at else "never", describe_age(key.created_at),
+        )
+        for key in keys
+    ]  # fmt: skip
+    print_rows(columns, rows)
 
 
 def _describe_validity(key: Key) -> str:
@@ -169,29 +223,61 @@ def _describe_validity(key: Key) -> str:
         return "revoked"
     if key.expires_at is None:
         return "valid"
-    end = key.expires_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    end = key.expires_at.astimezone(UTC).strftime("%Y-%m-%d")
     return f"until {end}" if key.expires_at > datetime.now(UTC) else "expired"
 
 
 def print_tenants(tenants: list[Tenant]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("TENANT", "NAME", "CREATED"):
-        table.add_column(heading, no_wrap=heading == "TENANT", overflow="fold")
-    for tenant in tenants:
-        table.add_row(tenant.id, printable(tenant.name), describe_age(tenant.created_at))
-    _print(table)
+    columns = (Column("TENANT"), Column("NAME", is_elastic=True), Column("CREATED", is_number=True))
+    print_rows(columns, [(tenant.id, tenant.name, describe_age(tenant.created_at)) for tenant in tenants])
 
 
 def describe_age(moment: datetime) -> str:
     """Such as ``5 min ago``."""
-    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
+    return f"{format_age((datetime.now(UTC) - moment).total_seconds())} ago"
 
 
-def _print(content: Table | str) -> None:
-    """A row is one line where another program reads it."""
+def print_rows(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], console: Console | None = None) -> None:
+    """The first cell of a row is its id."""
+    console = console or _open_console()
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.heading, no_wrap=not column.is_elastic, justify="right" if column.is_number else "left")
+    short = shorten_ids([str(row[0]) for row in rows]) if console.is_terminal else {}
+    for row in rows:
+        table.add_row(*map(_flatten, (short.get(str(row[0]), row[0]), *row[1:])))
+    _print(table, console)
+
+
+def _flatten(cell: Cell) -> Text:
+    """On one line, whatever is in it."""
+    text = cell if isinstance(cell, Text) else printable(" ".join(cell.split()))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def print_fields(fields: Sequence[tuple[str, str]]) -> None:
+    """One a line; those that are empty are left out."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in fields:
+        if value:
+            table.add_row(label, printable(value))
+    _print(table)
+
+
+def _open_console() -> Console:
+    """As wide as the terminal; without one, wider than any row."""
     console = Console(highlight=False)
-    console.print(content, width=None if console.is_terminal else PIPED_WIDTH)
+    return console if console.is_terminal else Console(highlight=False, width=PIPED_WIDTH)
+
+
+def _print(content: Table | str, console: Console | None = None) -> None:
+    """Without the blanks that fill up a table's last column."""
+    console = console or _open_console()
+    with console.capture() as capture:
+        console.print(content)
+    for line in capture.get().splitlines():
+        sys.stdout.write(f"{line.rstrip()}\n")
+    sys.stdout.flush()

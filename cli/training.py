@@ -33,11 +33,13 @@ class JobStopped(Exception):
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """``spec`` is the body of ``POST /jobs`` without the dataset."""
+    """``spec`` is the body of ``POST /jobs`` without the dataset. ``upload_again``: even if the service has the
+    files."""
 
     path: Path
     spec: Mapping[str, Any]
     out: Path
+    upload_again: bool = False
 
     @property
     def name(self) -> str:
@@ -84,8 +86,9 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
     body = {"name": request.name, **request.spec}
     selection = select_files(request.path)
     check_target(request.out)
+    check_captions(selection, request)
     client.check_spec(body)
-    dataset = send_dataset(client, selection, request.name, reporter)
+    dataset = provide_dataset(client, selection, request, reporter)
     job = client.create_job({**body, "dataset": dataset.id})
     reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
     ended = follow(client, job, reporter)
@@ -104,27 +107,46 @@ def check_target(out: Path) -> None:
         raise UsageError(f"The folder {out} for the adapter may not be written to. Name another with --out.")
 
 
-def send_dataset(client: AtelierClient, selection: Selection, name: str, reporter: Reporter) -> Dataset:
+def check_captions(selection: Selection, request: TrainRequest) -> None:
+    """Before the upload: whether anything says what the images show. Raises UsageError."""
+    captions = request.spec.get("captions")
+    template = captions.get("template") if isinstance(captions, Mapping) else None
+    if str(request.spec.get("trigger") or "").strip() or template or selection.may_have_captions():
+        return
+    raise UsageError(
+        f"Nothing says what the images of {request.path} show: there is no trigger and no caption. Add --trigger "
+        "WORDS, the phrase that is to call the concept, or put a caption x.txt beside each x.png."
+    )
+
+
+def provide_dataset(client: AtelierClient, selection: Selection, request: TrainRequest, reporter: Reporter) -> Dataset:
+    """A ready dataset of these files: one that is there, or else a new one."""
     warn_of_skipped(selection, reporter)
-    with reporter.uploading(selection.size) as hear:
-        sent = client.upload_dataset(selection, name=name, on_bytes=hear)
-    with reporter.checking():
+    known = None if request.upload_again else client.find_dataset(selection)
+    sent = known or send_files(client, selection, request.name, reporter)
+    with reporter.waiting("Checking the images"):
         dataset = client.wait_for_dataset(sent.id, on_setback=lambda why: reporter.warn("setback", why))
-    report_dataset(dataset, reporter)
+    report_dataset(dataset, reporter, is_reused=known is not None)
     return dataset
+
+
+def send_files(client: AtelierClient, selection: Selection, name: str, reporter: Reporter) -> Dataset:
+    with reporter.uploading(selection.size) as count:
+        return client.upload_dataset(selection, name=name, on_bytes=count)
 
 
 def warn_of_skipped(selection: Selection, reporter: Reporter) -> None:
     if selection.skipped:
-        text = f"Not sent, because they are no images or captions: {shorten(selection.skipped)}"
+        text = f"Not sent, because they are neither images nor captions: {shorten(selection.skipped)}"
         reporter.warn("skipped", text, files=list(selection.skipped))
 
 
-def report_dataset(dataset: Dataset, reporter: Reporter) -> None:
+def report_dataset(dataset: Dataset, reporter: Reporter, *, is_reused: bool) -> None:
     report = dataset.report
     images = report.num_images if report else 0
-    detail = {"id": dataset.id, "report": report.model_dump(mode="json") if report else None}
-    reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}", **detail)
+    detail = {"id": dataset.id, "reused": is_reused, "report": report.model_dump(mode="json") if report else None}
+    reused = ", sent before and not sent again" if is_reused else ""
+    reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}{reused}", **detail)
     for note in report.notes if report else ():
         reporter.say("note", note)
     for item in report.left_out if report else ():
@@ -150,9 +172,9 @@ def describe_job(job: Job) -> str:
 def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
     """Returns the job when it has ended. Raises JobStopped on Ctrl-C."""
     try:
-        with reporter.following(job) as hear, closing(client.watch(job.id)) as updates:
+        with reporter.following(job) as on_update, closing(client.watch(job.id)) as updates:
             for update in updates:
-                hear(update)
+                on_update(update)
                 if isinstance(update, Job):
                     job = update
         return job

@@ -12,10 +12,13 @@ from typing import Annotated
 import httpx
 import typer
 
-from cli.devices import choose_devices
+from cli.devices import choose_devices, warn_of_busy_cores
 from cli.errors import UsageError
 from cli.home import DEFAULT_HOME, Home, ensure_admin_key, lock_home, open_home
+from cli.invocation import hint
 from cli.ports import probe_port
+from cli.programs import service_environment
+from cli.progress import format_age
 from cli.supervisor.supervisor import run_tree
 from cli.tree import TreePlan, build_tree, open_local_client
 
@@ -25,10 +28,16 @@ log = logging.getLogger("atelier.supervisor")
 
 
 def up(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 picks a free one.")] = 8000,
-    home: Annotated[Path, typer.Option(envvar="ATELIER_HOME", help="Folder for everything it keeps.")] = DEFAULT_HOME,
-    train_workers: Annotated[int, typer.Option(min=1, help="Workers that train; with GPUs, one on each.")] = 1,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="Port to listen on; 0 picks a free one.")
+    ] = 8000,
+    home: Annotated[
+        Path, typer.Option(envvar="ATELIER_HOME", metavar="DIR", help="Folder for everything it keeps.")
+    ] = DEFAULT_HOME,
+    train_workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Workers that train; with GPUs, one on each.")
+    ] = 1,
 ) -> None:
     """Start the whole service on this machine and keep it up until Ctrl-C."""
     refuse_plain_http(host)
@@ -39,6 +48,8 @@ def up(
         port = choose_port(host, port)
         devices = tuple(choose_devices(train_workers, os.environ))
         plan = TreePlan(host, port, local_url(host, port), devices, ensure_admin_key(opened))
+        if warning := warn_of_busy_cores(devices, os.environ):
+            log.warning(warning)
         stages = build_tree(opened, plan, os.environ)
         try:
             code = run_tree(opened, stages, on_up=lambda: _welcome(opened, plan))
@@ -90,25 +101,34 @@ def _log_to(home: Home) -> None:
 
 
 def _welcome(home: Home, plan: TreePlan) -> None:
-    home.address_file.write_text(json.dumps({"url": plan.url}))
+    models = service_environment(os.environ, home.path).get("ATELIER_MODELS") or str(home.path / "models")
+    home.address_file.write_text(json.dumps({"url": plan.url, "models": models}))
     if not is_loopback(plan.host):
         typer.echo(f"Warning: it listens on {plan.host} without TLS, so keys and images cross the network unencrypted.")
+    url, seconds = make_login_link(plan.url, plan.api_key)
+    lifetime = (
+        f"this link works once, within {format_age(seconds)}; a new one: {hint('login')}" if seconds else hint("login")
+    )
     typer.echo(f"\nAtelier is up at {plan.url}")
-    typer.echo(f"Dashboard (this link works once): {make_login_link(plan.url, plan.api_key)}")
+    typer.echo(f"Dashboard: {url}\n  ({lifetime})")
     typer.echo(f"Admin key: {home.admin_key_file}")
+    typer.echo("Next, from another terminal:")
     if home.path != DEFAULT_HOME.resolve():
-        typer.echo(f"Other commands find it by: export ATELIER_HOME={shlex.quote(str(home.path))}")
+        typer.echo(f"  export ATELIER_HOME={shlex.quote(str(home.path))}")
+    typer.echo(f"  {hint('train', './images', '--trigger', 'blip')}")
     typer.echo("Ctrl-C stops it.\n")
     sys.stdout.flush()
 
 
-def make_login_link(url: str, api_key: str) -> str:
-    """With a token that the dashboard takes once; without one, and a warning, when the API gives none."""
+def make_login_link(url: str, api_key: str) -> tuple[str, float]:
+    """An address with a token that the dashboard takes once, and for how many seconds; without one, 0 seconds and a
+    warning when the API gives none."""
     try:
         headers = {"Authorization": f"Bearer {api_key}"}
         answer = open_local_client().post(f"{url}/ui/tokens", headers=headers, timeout=30)
         answer.raise_for_status()
-        return f"{url}/ui/login?token={answer.json()['token']}"
+        made = answer.json()
+        return f"{url}/ui/login?token={made['token']}", float(made["expires_in_seconds"])
     except (httpx.HTTPError, ValueError, KeyError) as error:
         log.warning("no login link: %s", error)
-        return f"{url}/ui"
+        return f"{url}/ui", 0.0

@@ -1,24 +1,34 @@
 """The client of Atelier's HTTP contract. Synchronous; one object per thread.
 
+from pathlib import Path
+
+from client import AtelierClient
+
+api_key = Path(".atelier/admin.key").read_text().strip()
 with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
     dataset = atelier.wait_for_dataset(atelier.upload_dataset(Path("images")).id)
     job = atelier.create_job({"model": "tiny", "dataset": dataset.id, "trigger": "blip"})
-    for update in atelier.watch(job.id): ...
+    job = atelier.wait_for_job(job.id, on_update=print)
     atelier.download_adapter(job.id, Path("blip.safetensors"))
 """
 
-import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
 
 from client.downloads import save
-from client.errors import AdapterUnusable, ApiError, ClientError, DatasetUnusable, WaitTimeout, is_passing
+from client.errors import (
+    AdapterUnusable,
+    ApiError,
+    DatasetUnusable,
+    JobEnded,
+    ModelUnusable,
+)
 from client.models import (
     Adapter,
     AdapterFormat,
@@ -29,6 +39,7 @@ from client.models import (
     Job,
     JobEvent,
     Key,
+    LoginLink,
     Metric,
     Model,
     NewKey,
@@ -36,16 +47,14 @@ from client.models import (
     Plan,
     SampleSet,
     Tenant,
+    Worker,
 )
 from client.transport import Transport, quote
-from client.uploads import LazyFile, Selection
+from client.uploads import LazyFile, Selection, select_files
+from client.waiting import poll, report_setbacks, retry
 from client.watching import Update, watch_job
 
-Result = TypeVar("Result")
-
-POLL_SECONDS = 0.5
-RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Together what a service takes to start again."""
+LARGEST_PAGE = 100
 UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
 """The answer to an upload comes after the service has stored the whole body."""
 
@@ -69,9 +78,11 @@ class AtelierClient:
     # --- datasets ---------------------------------------------------------------------------------------
 
     def upload_dataset(
-        self, selection: Selection, *, name: str | None = None, on_bytes: Callable[[int], None] | None = None
+        self, source: Path | Selection, *, name: str | None = None, on_bytes: Callable[[int], None] | None = None
     ) -> Dataset:
-        """Streams the files in one multipart request; ``on_bytes`` hears how many were just read."""
+        """Streams the files in one multipart request. ``source`` is a folder, an archive or an image, or what
+        ``select_files`` made of one; ``on_bytes`` is called with the number of bytes just read. Raises InputError."""
+        selection = source if isinstance(source, Selection) else select_files(source)
         files = [
             ("files", (upload.name, LazyFile(upload.path, on_bytes), "application/octet-stream"))
             for upload in selection.uploads
@@ -82,9 +93,19 @@ class AtelierClient:
     def get_dataset(self, dataset_id: str) -> Dataset:
         return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
 
-    def list_datasets(self) -> Iterator[Dataset]:
-        """Newest first; pages are fetched as they are needed."""
-        return self._list("/datasets", Page[Dataset])
+    def list_datasets(self, *, after: str | None = None) -> Iterator[Dataset]:
+        """Newest first, from after an id on; pages are fetched as they are needed."""
+        return self._list("/datasets", Page[Dataset], {"after": after})
+
+    def find_dataset(self, selection: Selection) -> Dataset | None:
+        """The newest dataset made of the very same files, by name and content, if it is ready or about to be. One that
+        left files out is passed over: the service may read them by now. Reads every file. Raises InputError."""
+        wanted = selection.content_hash()
+        for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
+            left_out = dataset.report.left_out if dataset.report else ()
+            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"} and not left_out:
+                return dataset
+        return None
 
     def delete_dataset(self, dataset_id: str) -> None:
         """Not while there is a job that was made from it."""
@@ -97,15 +118,15 @@ class AtelierClient:
         timeout_seconds: float = 3600,
         on_setback: Callable[[str], None] = lambda _: None,
     ) -> Dataset:
-        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_setback`` hears why the
-        service cannot go on for now."""
-        deadline, heard = time.monotonic() + timeout_seconds, None
-        while (dataset := _retry(lambda: self.get_dataset(dataset_id))).status == "validating":
-            if time.monotonic() > deadline:
-                raise WaitTimeout(f"Dataset {dataset_id} is still being checked after {timeout_seconds:.0f} s.")
-            if dataset.setback and dataset.setback != heard:
-                on_setback(heard := dataset.setback)
-            time.sleep(POLL_SECONDS)
+        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_setback`` is called
+        with the reason why the service cannot go on for now."""
+        dataset = poll(
+            lambda: self.get_dataset(dataset_id),
+            lambda dataset: dataset.status == "validating",
+            timeout_seconds=timeout_seconds,
+            what=f"Dataset {dataset_id} is still being checked",
+            on_pending=report_setbacks(on_setback),
+        )
         if dataset.status != "ready":
             raise DatasetUnusable(_explain_dataset(dataset), dataset)
         return dataset
@@ -115,12 +136,44 @@ class AtelierClient:
     def list_models(self) -> Iterator[Model]:
         return self._list("/models", Page[Model])
 
+    def get_model(self, model_id: str) -> Model:
+        return self._transport.get(f"/models/{quote(model_id)}", Model)
+
+    def register_model(self, source: Mapping[str, Any]) -> Model:
+        """For admins. ``source`` has a ``path`` below the service's models directory or a ``hub_id``, and as needed
+        ``id``, ``prediction_type``, ``resolution`` and ``description``. A base that has no card yet is ``checking``."""
+        return self._transport.ask("POST", "/models", Model, json=dict(source))
+
+    def wait_for_model(
+        self,
+        model_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> Model:
+        """Returns it ``ready``. Raises ModelUnusable with the reason, or WaitTimeout. A base may take many minutes to
+        come from the Hub, so by default there is no timeout; ``on_waiting`` is called twice a second meanwhile."""
+        model = poll(
+            lambda: self.get_model(model_id),
+            lambda model: model.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"Model {model_id} is still being prepared",
+            on_pending=lambda _: on_waiting(),
+        )
+        if model.status != "ready":
+            raise ModelUnusable(model.error.detail if model.error else f"Model {model_id} was rejected.", model)
+        return model
+
+    def delete_model(self, model_id: str) -> None:
+        """For admins. Not while a job needs it: ApiError with status 409."""
+        self._transport.send("DELETE", f"/models/{quote(model_id)}")
+
     # --- jobs -------------------------------------------------------------------------------------------
 
     def create_job(self, body: Mapping[str, Any]) -> Job:
         """``body`` is ``{model, dataset, …TrainingSpec}``. Safe to repeat: a key makes one job of several tries."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return _retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
+        return retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
 
     def check_spec(self, body: Mapping[str, Any]) -> None:
         """Whether the service takes such a body, so far as can be said before there is a dataset. Raises ApiError."""
@@ -134,9 +187,11 @@ class AtelierClient:
         """What the job would be and take; nothing is queued."""
         return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
 
-    def list_jobs(self, *, status: str | None = None, model: str | None = None) -> Iterator[Job]:
-        """Newest first; pages are fetched as they are needed."""
-        return self._list("/jobs", Page[Job], {"status": status, "model": model})
+    def list_jobs(
+        self, *, status: str | None = None, model: str | None = None, after: str | None = None
+    ) -> Iterator[Job]:
+        """Newest first, from after an id on; pages are fetched as they are needed."""
+        return self._list("/jobs", Page[Job], {"status": status, "model": model, "after": after})
 
     def get_job(self, job_id: str) -> Job:
         return self._transport.get(f"/jobs/{quote(job_id)}", Job)
@@ -158,6 +213,17 @@ class AtelierClient:
         """Every event once and in order, the job's progress between them, and last the job as it ended."""
         return watch_job(self._transport, job_id, after)
 
+    def wait_for_job(self, job_id: str, *, on_update: Callable[[Update], object] = lambda _: None) -> Job:
+        """Returns the job when it has succeeded. Raises JobEnded when it failed or was canceled. ``on_update`` is
+        called with each event and each progress of the job, as ``watch`` gives them."""
+        job = self.get_job(job_id)
+        for update in self.watch(job_id):
+            on_update(update)
+            job = update if isinstance(update, Job) else job
+        if job.status != "succeeded":
+            raise JobEnded(_explain_job(job), job)
+        return job
+
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
         return self._list(f"/jobs/{quote(job_id)}/events", Page[JobEvent])
 
@@ -178,10 +244,17 @@ class AtelierClient:
     # --- adapters ---------------------------------------------------------------------------------------
 
     def list_adapters(
-        self, *, model: str | None = None, trigger: str | None = None, tag: str | None = None, text: str | None = None
+        self,
+        *,
+        model: str | None = None,
+        trigger: str | None = None,
+        tag: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
     ) -> Iterator[Adapter]:
-        """Newest first, of jobs and imported; pages are fetched as they are needed."""
-        return self._list("/adapters", Page[Adapter], {"model": model, "trigger": trigger, "tag": tag, "text": text})
+        """Newest first, of jobs and imported, from after an id on; pages are fetched as they are needed."""
+        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
+        return self._list("/adapters", Page[Adapter], filters)
 
     def get_adapter(self, adapter_id: str) -> Adapter:
         return self._transport.get(f"/adapters/{quote(adapter_id)}", Adapter)
@@ -209,15 +282,15 @@ class AtelierClient:
         timeout_seconds: float = 3600,
         on_setback: Callable[[str], None] = lambda _: None,
     ) -> Adapter:
-        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_setback`` hears why the
-        service cannot go on for now."""
-        deadline, heard = time.monotonic() + timeout_seconds, None
-        while (adapter := _retry(lambda: self.get_adapter(adapter_id))).status == "checking":
-            if adapter.setback not in {None, heard}:
-                on_setback(heard := adapter.setback)
-            if time.monotonic() > deadline:
-                raise WaitTimeout(f"Adapter {adapter_id} is still being checked after {timeout_seconds:.0f} s.")
-            time.sleep(POLL_SECONDS)
+        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_setback`` is called
+        with the reason why the service cannot go on for now."""
+        adapter = poll(
+            lambda: self.get_adapter(adapter_id),
+            lambda adapter: adapter.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"Adapter {adapter_id} is still being checked",
+            on_pending=report_setbacks(on_setback),
+        )
         if adapter.status != "ready":
             raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")
         return adapter
@@ -270,6 +343,16 @@ class AtelierClient:
         """Who did what, newest first."""
         return self._list("/audit", Page[AuditEntry], {"action": action, "tenant": tenant})
 
+    # --- the service itself -------------------------------------------------------------------------------
+
+    def create_login_link(self) -> LoginLink:
+        """An address that opens the dashboard once, in the name of this client's key."""
+        return self._transport.ask("POST", "/ui/tokens", LoginLink)
+
+    def list_workers(self) -> Iterator[Worker]:
+        """The workers that train and were heard of within the last minute."""
+        return self._list("/workers", Page[Worker])
+
     # --- files ------------------------------------------------------------------------------------------
 
     def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
@@ -284,7 +367,7 @@ class AtelierClient:
             with self._transport.stream(path) as response:
                 return save(response, target)
 
-        return _retry(fetch)
+        return retry(fetch)
 
     def _list(
         self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
@@ -298,16 +381,10 @@ class AtelierClient:
             params["after"] = page.last_id
 
 
-def _retry(call: Callable[[], Result]) -> Result:
-    """Repeats what can be repeated without harm, when the connection or a part of the service failed."""
-    for pause_seconds in RETRY_PAUSES_SECONDS:
-        try:
-            return call()
-        except ClientError as error:
-            if not is_passing(error):
-                raise
-            time.sleep(pause_seconds)
-    return call()
+def _explain_job(job: Job) -> str:
+    if job.error is not None:
+        return f"Job {job.id} failed. {job.error.title}: {job.error.detail}"
+    return f"Job {job.id} was {job.status}."
 
 
 def _explain_dataset(dataset: Dataset) -> str:

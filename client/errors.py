@@ -7,6 +7,8 @@ ClientError                       base; ``str(error)`` is one sentence or two fo
 ├── ApiError                      the service refused; ``problem`` is its RFC 9457 document
 ├── DatasetUnusable               the dataset was rejected, or is still open; ``dataset`` has the report
 ├── AdapterUnusable               the imported adapter was rejected
+├── ModelUnusable                 the base was rejected; ``model`` is as the service knows it
+├── JobEnded                      the job failed or was canceled; ``job`` has the reason
 ├── WaitTimeout                   what was waited for did not come in time
 └── DownloadDamaged               the bytes received are not those that the service announced
 """
@@ -16,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from client.models import Dataset
+    from client.models import Dataset, Job, Model
 
 
 PASSING_STATUSES = frozenset({502, 503, 504})
@@ -49,6 +51,18 @@ class DownloadDamaged(ClientError):
 
 class AdapterUnusable(ClientError):
     """The check of an import found that it cannot be used, and why."""
+
+
+class ModelUnusable(ClientError):
+    def __init__(self, message: str, model: "Model") -> None:
+        super().__init__(message)
+        self.model = model
+
+
+class JobEnded(ClientError):
+    def __init__(self, message: str, job: "Job") -> None:
+        super().__init__(message)
+        self.job = job
 
 
 class DatasetUnusable(ClientError):

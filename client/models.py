@@ -72,6 +72,7 @@ class Dataset(Answer):
     name: str | None = None
     created_at: datetime
     num_images: int | None = None
+    files_sha256: str | None = None
     report: Report | None = None
     error: Trouble | None = None
     setback: str | None = None
@@ -84,8 +85,12 @@ class Model(Answer):
     family: str | None = None
     resolution: int | None = None
     status: str
+    num_parameters: int | None = None
     sha256: str | None = None
+    file_sha256: str | None = None
     description: str = ""
+    error: Trouble | None = None
+    created_at: datetime | None = None
 
 
 class IgnoredKey(Answer):
@@ -120,7 +125,8 @@ class Adapter(Answer):
 
 
 class Progress(Answer):
-    """``loss`` is the latest step's; times are in seconds."""
+    """``loss`` is the latest step's; times are in seconds. Units are those of a phase that makes no steps, such as
+    the images that are cached."""
 
     step: int = 0
     num_steps: int = 0
@@ -153,16 +159,21 @@ class Job(Answer):
     dataset: str
     created_at: datetime
     phase: str | None = None
+    queue_position: int | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     attempt: int = 0
-    queue_position: int | None = None
     spec: dict[str, Any] = Field(default_factory=dict)
     plan: dict[str, Any] = Field(default_factory=dict)
     progress: Progress | None = None
     estimate: Estimate | None = None
     result: dict[str, Any] | None = None
     error: Trouble | None = None
+
+    def __str__(self) -> str:
+        """One line of where it stands."""
+        steps = f", step {self.progress.step} of {self.progress.num_steps}" if self.progress else ""
+        return f"{self.id} {self.phase or self.status}{steps}"
 
     @property
     def is_terminal(self) -> bool:
@@ -182,6 +193,10 @@ class JobEvent(Answer):
     job: str | None = None
     attempt: int = 0
     data: dict[str, Any] = Field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name} {value}" for name, value in self.data.items() if isinstance(value, str | int | float))
+        return f"{self.type} {told}".rstrip()
 
     @property
     def is_final(self) -> bool:
@@ -245,6 +260,25 @@ class AuditEntry(Answer):
     key: str
     address: str = ""
     created_at: datetime
+
+
+class LoginLink(Answer):
+    """``url`` opens the dashboard once, within ``expires_in_seconds``."""
+
+    url: str = Field(repr=False)
+    token: str = Field(repr=False)
+    expires_in_seconds: float
+
+
+class Worker(Answer):
+    """A worker that trains. ``memory_bytes`` is all that its device has."""
+
+    id: str
+    device: str
+    device_name: str = ""
+    memory_bytes: int | None = None
+    job: str | None = None
+    warm_model: str | None = None
 
 
 class SampleImage(Answer):

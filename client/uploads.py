@@ -1,11 +1,17 @@
 """What of a folder is sent, and how: one multipart request whose files are opened one at a time."""
 
 import contextlib
+import hashlib
 import io
+import lzma
 import os
+import re
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import BinaryIO
 
 from client.errors import InputError
@@ -16,11 +22,15 @@ IMAGE_SUFFIXES = frozenset(
         ".avif", ".bmp", ".dib", ".tif", ".tiff", ".gif",
     }
 )  # fmt: skip
+"""Every format that the service reads; what it cannot use of them, its report says."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
 _WORKING_FOLDERS = frozenset({".git", ".svn", ".hg", ".thumbnails", ".cache", ".venv", ".ipynb_checkpoints"})
 """Of programs: nobody means the images in them."""
+_DECOMPRESSION = (lzma.LZMAError, zlib.error)
+_KOHYA_FOLDER = re.compile(r"\d+_.*\w")
+"""``10_blip robot`` captions its pictures, as in sd-scripts' DreamBooth layout."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +56,45 @@ class Selection:
     def size(self) -> int:
         """In bytes."""
         return sum(upload.path.stat().st_size for upload in self.uploads)
+
+    def may_have_captions(self) -> bool:
+        """Whether any file looks as if it brought captions: text beside an image, a table of them, or kohya's folder
+        names. An archive that cannot be listed here counts as if it did: the service will say what is wrong with it."""
+        return any(map(_may_bring_captions, self.uploads))
+
+    def content_hash(self) -> str:
+        """SHA-256 in hexadecimal, over every file's name and its own SHA-256, in the order of the names as UTF-8: the
+        ``files_sha256`` of the dataset that comes of them. Reads every file. Raises InputError."""
+        digest = hashlib.sha256()
+        for upload in sorted(self.uploads, key=lambda upload: upload.name.encode()):
+            with _readable(upload.path), upload.path.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            digest.update(f"{upload.name}\n{sha256}\n".encode())
+        return digest.hexdigest()
+
+
+def _may_bring_captions(upload: Upload) -> bool:
+    if not is_archive(upload.path):
+        return _names_captions(upload.name) and upload.path.stat().st_size > 0
+    names = _list_archive(upload.path)
+    return not names or any(_names_captions(name) or name.lower().endswith(ARCHIVE_SUFFIXES) for name in names)
+
+
+def _names_captions(name: str) -> bool:
+    path = PurePosixPath(name.replace("\\", "/"))
+    return _is_caption_name(path) or any(_KOHYA_FOLDER.fullmatch(part) for part in path.parts[:-1])
+
+
+def _list_archive(path: Path) -> list[str]:
+    """The names in it; none if it cannot be read as what its name says."""
+    try:
+        if path.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as archive:
+                return archive.namelist()
+        with tarfile.open(path) as packed:
+            return packed.getnames()
+    except (OSError, EOFError, ValueError, NotImplementedError, zipfile.BadZipFile, tarfile.TarError, *_DECOMPRESSION):
+        return []
 
 
 @contextlib.contextmanager
@@ -180,4 +229,8 @@ def is_archive(path: Path) -> bool:
 
 def is_wanted(path: Path) -> bool:
     """In a folder, archives stay behind: they mostly hold the same images once more."""
-    return is_image(path) or path.suffix.lower() in CAPTION_SUFFIXES or path.name.lower() in METADATA_NAMES
+    return is_image(path) or _is_caption_name(path)
+
+
+def _is_caption_name(path: PurePath) -> bool:
+    return path.suffix.lower() in CAPTION_SUFFIXES or path.name in METADATA_NAMES

@@ -188,7 +188,7 @@ class Attempt:
         if row is None:
             return None
         self.step = row.step
-        self.outbox.add(claims.notice, f"Goes on from the checkpoint at step {row.step}.")
+        self.outbox.add(claims.notice, f"Resuming from the checkpoint at step {row.step}.")
         return path
 
     # --- what the trainer says ---

@@ -39,7 +39,7 @@ def authenticate(session: Session, settings: Settings, key: str) -> Caller:
 def find_valid_key(session: Session, key: str) -> ApiKey:
     """Raises Unauthenticated."""
     if not check_api_key_format(key):
-        raise Unauthenticated("This is not an API key: one starts with atl_ and has 53 characters. Copy yours again.")
+        raise Unauthenticated("This is not an API key. A key starts with atl_ and has 53 characters: copy it again.")
     sha256 = hash_api_key(key)
     row = keys.find_key(session, sha256)
     # The index has found it by the hash, which tells nothing of other keys; compared once more in constant time.

@@ -56,7 +56,7 @@ def log_in_by_link(session: Session, settings: Settings, token: str, address: st
     key = keys.take_token(session, hash_token(token), "login")
     if key is None:
         raise Unauthenticated(
-            "This link was used before or is older than ten minutes. Start `atelier up` again for a new one, "
+            "This link was used before or is older than ten minutes. Run atelier login for a new one, "
             "or paste your API key."
         )
     return _open_session(session, settings, key, address)

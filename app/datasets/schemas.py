@@ -61,6 +61,7 @@ class DatasetOut(BaseModel):
             "validated_at": _TIME,
             "num_files": 24,
             "size": 412_312,
+            "files_sha256": _SHA256,
             "num_images": 12,
             "manifest_sha256": _SHA256,
             "report": {
@@ -93,6 +94,10 @@ class DatasetOut(BaseModel):
     validated_at: datetime | None
     num_files: int = Field(description="Files received; an archive counts as one.")
     size: int = Field(description="Bytes received.")
+    files_sha256: str | None = Field(
+        description="Of the files received: SHA-256 over each name and each file's SHA-256 in hexadecimal, both "
+        "followed by a line feed, in the order of the names as UTF-8. The same files give the same; null without any."
+    )
     num_images: int | None = Field(description="Usable images; null before it was validated.")
     manifest_sha256: str | None
     report: DatasetReport | None
@@ -112,6 +117,7 @@ class DatasetOut(BaseModel):
             validated_at=dataset.validated_at,
             num_files=totals.num_files,
             size=totals.num_bytes,
+            files_sha256=totals.files_sha256,
             num_images=report.num_images if report else None,
             manifest_sha256=dataset.manifest_sha256,
             report=report,

@@ -17,6 +17,7 @@ Stage = Sequence[Service]
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
 STEADY_AFTER_SECONDS = 15.0  # a run of this length is no crash loop: the next delay is the first again
+TOLD_AFTER_SECONDS = 2.0  # of a stop that takes longer, the reason is said
 EXIT_OK, EXIT_KILLED = 0, 130
 
 log = logging.getLogger("atelier.supervisor")
@@ -133,15 +134,26 @@ class Supervisor:
         for process in processes if not self.signals.kill_requested else ():
             log.info("stopping %s (pid %d)", process.service.name, process.pid)
             process.signal(process.service.stop_signal)
-        asked_at = time.monotonic()
+        asked_at, is_told = time.monotonic(), False
         while running := [process for process in processes if process.poll() is None]:
             waited = time.monotonic() - asked_at
+            if not is_told and waited > TOLD_AFTER_SECONDS:
+                is_told = True
+                log.info(_describe_wait([process.service for process in running]))
             late = [process for process in running if waited > process.service.stop_timeout_seconds]
             for process in running if self.signals.kill_requested else late:
                 log.warning("killing %s (pid %d)", process.service.name, process.pid)
                 process.kill()
                 process.popen.wait()
             self.signals.wait(0.1)
+
+
+def _describe_wait(services: Sequence[Service]) -> str:
+    names = ", ".join(service.name for service in services)
+    seconds = max(service.stop_timeout_seconds for service in services)
+    return (
+        f"waiting up to {seconds:.0f} s for {names}: a running job writes a checkpoint, and goes on from it next time"
+    )
 
 
 def _reason(code: int) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, literal, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, undefer
 
 from core.db import audit
@@ -27,8 +28,12 @@ class NewFile:
 
 @dataclass(frozen=True)
 class Totals:
+    """``files_sha256`` is taken over a line ``name`` and a line ``sha256`` of each file, by name as UTF-8; None without
+    files. The Python client computes the same of files that were not sent yet."""
+
     num_files: int
     num_bytes: int
+    files_sha256: str | None = None
 
 
 def insert_dataset(
@@ -118,12 +123,19 @@ def total_files(session: Session, dataset_id: str) -> Totals:
 
 def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str, Totals]:
     """Datasets without files are absent."""
+    line = func.concat(DatasetFile.filename, "\n", DatasetFile.sha256, "\n")
+    lines = func.string_agg(line, aggregate_order_by(literal(""), DatasetFile.filename.collate("C")))
     query = (
-        select(DatasetFile.dataset_id, func.count(), func.sum(DatasetFile.size))
+        select(
+            DatasetFile.dataset_id,
+            func.count(),
+            func.sum(DatasetFile.size),
+            func.encode(func.sha256(func.convert_to(lines, "UTF8")), "hex"),
+        )
         .where(DatasetFile.dataset_id.in_(dataset_ids))
         .group_by(DatasetFile.dataset_id)
     )
-    return {row[0]: Totals(row[1], int(row[2])) for row in session.execute(query)}
+    return {row[0]: Totals(row[1], int(row[2]), row[3]) for row in session.execute(query)}
 
 
 def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> None:

@@ -1,8 +1,11 @@
+import json
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from cli import doctor
 from cli.doctor import Finding, examine
 from cli.main import app
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle
@@ -10,9 +13,24 @@ from tests.fixtures.servers import PostgresHandle, ValkeyHandle
 
 @pytest.fixture(autouse=True)
 def settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATABASE_URL", "REDIS_URL", "ATELIER_STORAGE", "S3_ENDPOINT_URL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "ATELIER_STORAGE", "S3_ENDPOINT_URL", "ATELIER_URL", "ATELIER_MODELS"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("cli.doctor._ASK_TORCH", "print('not asked: it takes seconds')")
+    monkeypatch.setenv("ATELIER_API_KEY", "atl_x")
+    monkeypatch.setattr("cli.connection.DEFAULT_URL", "http://127.0.0.1:1")
+    answer_of_machine(monkeypatch, f"print({json.dumps(REPORT)!r})")  # measuring takes seconds
+
+
+REPORT = {
+    "torch_version": "2.13.0",
+    "cpu_threads": 2,
+    "devices": [
+        {"device": "cpu", "name": "EPYC", "memory_bytes": 2**35, "precision": "bf16", "seconds_per_image": 0.0234567}
+    ],
+}
+
+
+def answer_of_machine(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    monkeypatch.setattr(doctor, "EXAMINE_MACHINE", (sys.executable, "-c", code))
 
 
 def findings(home: Path) -> dict[str, Finding]:
@@ -25,6 +43,25 @@ def test_a_machine_with_the_wheels_is_fine(tmp_path: Path) -> None:
     assert "postgres" in found["database"].detail
     assert "will be made" in found["home"].detail
     assert not (tmp_path / "home").exists()
+    assert "not running in this home; start it" in found["service"].detail
+    assert found["bases"].detail == "tiny (prepared; the service was not asked)"
+    assert "torch 2.13.0 with 2 CPU threads" in found["devices"].detail
+    assert "cpu: EPYC, 32 GiB, bf16, 0.0235 s an image and step" in found["devices"].detail
+
+
+def test_a_service_that_should_be_up_and_is_not_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "api.json").write_text('{"url": "http://127.0.0.1:1"}')
+    service = findings(tmp_path)["service"]
+    assert not service.is_fine
+    assert "nothing answers at http://127.0.0.1:1" in service.detail
+
+
+def test_bases_that_lie_prepared_are_listed_without_a_service(tmp_path: Path) -> None:
+    for name in ("mine", ".half-made"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+        (tmp_path / "models" / name / "atelier.json").write_text("{}")
+    assert findings(tmp_path)["bases"].detail.startswith("mine, tiny (prepared")
 
 
 def test_servers_that_answer_are_fine(
@@ -44,15 +81,15 @@ def test_what_does_not_answer_is_a_problem(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("ATELIER_STORAGE", "s3://bucket-without-an-endpoint/x")
     monkeypatch.setenv("S3_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr("cli.doctor._ASK_TORCH", "import torch_that_is_not_there")
+    answer_of_machine(monkeypatch, "import torch_that_is_not_there")
     found = findings(tmp_path)
     assert {part for part, finding in found.items() if not finding.is_fine} == {
-        "torch",
+        "devices",
         "database",
         "broker",
         "storage",
     }
-    assert "torch_that_is_not_there" in found["torch"].detail
+    assert "torch_that_is_not_there" in found["devices"].detail
     monkeypatch.setenv("COLUMNS", "200")
     told = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path)])
     assert told.exit_code == 1

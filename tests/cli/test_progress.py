@@ -1,12 +1,14 @@
 """What a person reads of a job's events."""
 
+import io
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from cli.progress import describe_event, describe_progress
-from client.models import Job, JobEvent
+from cli.progress import describe_event, describe_progress, describe_state, open_job_bar
+from client.models import Job, JobEvent, Progress
 
 NO_BASE = "This worker has no base model x."
 
@@ -25,18 +27,25 @@ def test_a_job_that_waits_again_says_why(attempt: int, data: dict[str, Any], tol
 
 
 @pytest.mark.parametrize(
-    ("status", "phase", "progress", "place", "told"),
+    ("status", "phase", "progress", "place", "state", "rest"),
     [
-        ("queued", None, {"eta_seconds": 725.0}, 2, "place 2 in the queue  12:05 left"),
-        ("queued", None, {}, 1, "place 1 in the queue"),
-        ("queued", None, {}, None, ""),
-        ("running", "caching", {"units_done": 3, "units_total": 24}, None, "3/24"),
-        ("running", "scoring", {"step": 240, "units_done": 5, "units_total": 32}, None, "5/32"),
-        ("running", "training", {"step": 12, "loss": 0.5, "eta_seconds": 32.0}, None, "12/240  loss 0.5000  0:32 left"),
+        ("queued", None, {"eta_seconds": 725.0}, 2, "queued, place 2", "12:05 left"),
+        ("queued", None, {}, 1, "queued, place 1", ""),
+        ("queued", None, {}, None, "queued", ""),
+        ("running", "caching", {"units_done": 3, "units_total": 24}, None, "caching 3/24", "0/240"),
+        ("running", "scoring", {"step": 240, "units_done": 5, "units_total": 32}, None, "scoring 5/32", "240/240"),
+        (
+            "running",
+            "training",
+            {"step": 12, "loss": 0.5, "eta_seconds": 9.0},
+            None,
+            "training",
+            "12/240  loss 0.5000  0:09 left",
+        ),
     ],
 )
 def test_what_is_said_of_a_jobs_progress(
-    status: str, phase: str | None, progress: dict[str, Any], place: int | None, told: str
+    status: str, phase: str | None, progress: dict[str, Any], place: int | None, state: str, rest: str
 ) -> None:
     job = Job.model_validate(
         {
@@ -44,4 +53,21 @@ def test_what_is_said_of_a_jobs_progress(
             **{"status": status, "phase": phase, "queue_position": place, "progress": {"num_steps": 240, **progress}},
         }
     )
-    assert describe_progress(job) == told
+    assert (describe_state(job), describe_progress(job)) == (state, rest)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_the_bar_of_a_slow_job_stays_on_one_line(width: int) -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=width, force_terminal=True, no_color=True)
+    progress = Progress(step=1200, num_steps=2400, loss=0.0712, seconds_per_step=112.18, eta_seconds=134_616)
+    job = Job(
+        id="job_1", status="running", phase="sampling", model="sdxl", dataset="ds_1", created_at=datetime.now(UTC),
+        progress=progress.model_copy(update={"units_done": 12, "units_total": 48}),
+    )  # fmt: skip
+    bars = open_job_bar(console)
+    bars.add_task(describe_state(job), total=2400, completed=1200, job=job)
+    console.print(bars.get_renderable())
+    (line,) = buffer.getvalue().splitlines()
+    assert "sampling" in line and "1200/2400" in line
+    assert width < 80 or "37:23:36 left" in line

@@ -1,8 +1,12 @@
 import os
+import re
 import socket
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from cli import devices, programs
@@ -155,3 +159,54 @@ def test_folders_named_from_here_are_meant_from_here(tmp_path: Path, monkeypatch
 def test_the_programs_are_found_from_any_folder() -> None:
     assert (programs.ROOT / "cli" / "main.py").is_file()
     assert programs.ALEMBIC_CONFIG.is_file()
+
+
+@pytest.mark.parametrize(
+    ("workers", "threads", "cores", "advice"),
+    [
+        (1, "", 4, None),
+        (2, "", 4, 2),
+        (3, "", 4, 1),
+        (2, "2", 4, None),
+        (3, "2", 4, 1),
+        (1, "8", 4, 4),
+        (2, "x", 8, None),
+    ],
+)
+def test_more_threads_than_cores_are_warned_of(
+    workers: int, threads: str, cores: int, advice: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "count_cores", lambda: cores)
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    warning = devices.warn_of_busy_cores(["cpu"] * workers, {"ATELIER_CPU_THREADS": threads})
+    assert (warning is None) == (advice is None)
+    assert warning is None or f"Set ATELIER_CPU_THREADS={advice}," in warning
+
+
+def test_gpus_take_no_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "count_cores", lambda: 1)
+    assert devices.warn_of_busy_cores(["cuda:0", "cuda:1"], {}) is None
+
+
+def test_the_version_is_told() -> None:
+    code, output = run("--version")
+    assert code == 0
+    assert output == f"atelier {version('atelier')}\n"
+
+
+def test_help_names_arguments_and_options_in_one_way() -> None:
+    """No ``{path}`` beside ``{JOB}``, and no ``<bool>`` for what takes no value."""
+    group = typer.main.get_command(app)
+    pages = {path: run(*path.split(), "--help", COLUMNS="100")[1] for path in list_commands(group)}
+    assert len(pages) > 30
+    for path, page in pages.items():
+        assert not re.search(r"[{}]|<\w", page.replace("{rank: 16}", "")), path
+        assert "Usage: atelier" in page
+
+
+def list_commands(group: Any, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name, command in group.commands.items():
+        path = f"{prefix}{name}"
+        found += [path, *list_commands(command, f"{path} ")] if hasattr(command, "commands") else [path]
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError, UnexpectedAnswer
+from client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError, JobEnded, UnexpectedAnswer
 from tests.client.faults import FaultyTransport
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import MODEL, ScriptedJob
@@ -77,6 +77,24 @@ def test_what_a_job_left_is_listed(client: AtelierClient, running_api: RunningAp
     assert [samples.step for samples in client.list_samples(job.id)] == [0, 2500]
     events = [event.type for event in client.list_events(job.id)]
     assert events == ["job.queued", "job.running", "job.phase", "job.samples", "job.samples", "job.succeeded"]
+
+
+def test_the_end_of_a_job_is_waited_for(client: AtelierClient, running_api: RunningApi) -> None:
+    good, bad = ScriptedJob(running_api), ScriptedJob(running_api)
+    good.run_to_the_end()
+    heard: list[str] = []
+    ended = client.wait_for_job(good.id, on_update=lambda update: heard.append(str(update)))
+    assert (ended.id, ended.status) == (good.id, "succeeded")
+    assert heard[0].startswith("job.queued") and heard[-1] == f"{good.id} succeeded, step 100 of 100"
+    bad.start()
+    bad.fail()
+    with pytest.raises(JobEnded, match=r"Lower optimizer\.learning_rate") as caught:
+        client.wait_for_job(bad.id)
+    assert caught.value.job.status == "failed"
+    canceled = ScriptedJob(running_api)
+    client.cancel_job(canceled.id)
+    with pytest.raises(JobEnded, match="was canceled"):
+        client.wait_for_job(canceled.id)
 
 
 def test_deliveries_are_listed_and_repeated(client: AtelierClient, running_api: RunningApi) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -135,7 +136,7 @@ def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent
     Path("s.yaml").write_text("adapter: {ranks: 4}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
     assert result.exit_code == 2
-    assert result.stderr == "Error: /adapter/ranks: there is no such field; did you mean adapter.rank?\n"
+    assert result.stderr == "Error: adapter.ranks: there is no such field; did you mean adapter.rank?\n"
     assert list(client.list_datasets()) == []
     Path("s.yaml").write_text("{a: 1, b: 1, c: 1, d: 1}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
@@ -194,6 +195,68 @@ def test_a_failed_job_is_exit_code_1_with_what_to_do(atelier: Atelier, running_a
     assert result.exit_code == 1
     assert "The loss became NaN" in result.stderr
     assert "Lower optimizer.learning_rate" in result.stderr
+
+
+def test_watching_a_finished_job_says_how_to_get_its_file(atelier: Atelier, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    watched = atelier("watch", job.id[:-10])
+    assert watched.exit_code == 0
+    assert f"atelier download {job.id}" in watched.stdout
+    assert f"Job {job.id} succeeded" in watched.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("train", "images", "--trigger", "z", "--steps", -5), "--steps: "),
+        (("train", "images", "--trigger", "z", "--seed", -1), "--seed: "),
+        (("train", "images", "--trigger", "z", "--name", "x" * 300), "--name: "),
+        (("train", "images", "--trigger", "z", "--model", "nope"), "There is no model nope"),
+        (("jobs", "--status", "sleeping"), "--status: "),
+        (("keys", "create", "x", "--scope", "root"), "--scope: "),
+        (("keys", "create", ""), "NAME: "),
+        (("adapters", "import", "images/0.png", "--model", "nope"), "There is no model nope"),
+    ],
+)
+def test_fields_are_named_as_they_were_typed(
+    atelier: Atelier, images: Path, arguments: tuple[Any, ...], told: str
+) -> None:
+    images.rename("images")
+    result = atelier(*arguments)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert not re.search(r"(^|\s)/\w", result.stderr), "no JSON pointers"
+
+
+def test_a_field_of_the_spec_file_is_named_as_it_stands_there(
+    atelier: Atelier, running_api: RunningApi, images: Path
+) -> None:
+    register_scripted_model(running_api)
+    Path("s.yaml").write_text("steps: -5\nsamples: {prompts: [a, '']}\nadapter: {rank: 0}")
+    told = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml").stderr
+    assert "steps: " in told and "--steps" not in told
+    assert "adapter.rank: " in told
+
+
+def test_the_beginning_of_an_id_is_enough_everywhere(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi
+) -> None:
+    job = ScriptedJob(running_api, name="fox")
+    short, dataset = job.id[:-12], job.dataset_id[:-12]
+    assert job.id in atelier("show", short).stdout
+    assert atelier("pause", short).stdout == f"Job {job.id} is paused.\n"
+    assert atelier("resume", short.removeprefix("job_")).stdout == f"Job {job.id} is queued.\n"
+    job.run_to_the_end()
+    assert atelier("download", short).exit_code == 0
+    adapter = next(client.list_adapters()).id
+    assert adapter in atelier("adapters", "show", adapter[:-12]).stdout
+    assert atelier("delete", short).stdout == f"Job {job.id} is deleted.\n"
+    assert atelier("datasets", "delete", dataset).stdout == f"Dataset {job.dataset_id} is deleted.\n"
+    key = client.create_key("ci")
+    assert atelier("keys", "revoke", key.id[:-12]).stdout == f"Key {key.id} is revoked.\n"
+    assert json.loads(atelier("models", "show", MODEL.id[:4], "--json").stdout)["id"] == MODEL.id
+    assert atelier("jobs", "--model", MODEL.id[:4]).exit_code == 0
 
 
 def test_jobs_are_listed_shown_paused_resumed_and_canceled(atelier: Atelier, running_api: RunningApi) -> None:
@@ -260,6 +323,15 @@ def test_no_service_is_exit_code_1_with_what_to_do(atelier: Atelier, monkeypatch
     assert "atelier up" in lines_of(result)[0]["message"]
 
 
+def test_a_service_of_another_home_may_be_meant(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ATELIER_URL", "ATELIER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("cli.connection.DEFAULT_URL", "http://127.0.0.1:1")
+    assert "set ATELIER_HOME" in atelier("jobs").stderr
+    monkeypatch.setenv("ATELIER_HOME", "elsewhere")
+    assert "set ATELIER_HOME" not in atelier("jobs").stderr
+
+
 @pytest.fixture
 def watching(running_api: RunningApi) -> Iterator[tuple[ScriptedJob, "subprocess.Popen[str]"]]:
     job = ScriptedJob(running_api)
@@ -288,6 +360,8 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_go_on(
     assert process.returncode == 130
     assert f"job {job.id} goes on" in told
     assert f"atelier watch {job.id}" in told
+    assert f"atelier download {job.id}" in told
+    assert f"atelier cancel {job.id}" in told
     assert errors == ""
     assert lines_of(atelier("show", job.id, "--json"))[0]["status"] == "running"
 

@@ -55,7 +55,7 @@ def break_off(blocks: Iterator[bytes]) -> Iterator[bytes]:
 def test_a_damaged_file_is_noticed_and_what_was_there_before_stays(
     finished: ScriptedJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: object, error: type[Exception]
 ) -> None:
-    monkeypatch.setattr("client.client.RETRY_PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("client.waiting.RETRY_PAUSES_SECONDS", (0.0, 0.0))
     assert callable(fault)
     target = tmp_path / "a.safetensors"
     target.write_bytes(b"older")

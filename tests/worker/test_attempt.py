@@ -115,7 +115,7 @@ def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undis
     assert house.adapters(job_id) == undisturbed
     with house.sessions() as session:
         notices = [event.data["message"] for event in events.list_events(session, job_id) if event.type == "job.notice"]
-    assert notices == [f"Goes on from the checkpoint at step {older.step}."]
+    assert notices == [f"Resuming from the checkpoint at step {older.step}."]
 
 
 def test_a_pause_gives_the_device_back_and_a_resume_ends_in_the_same_bytes(

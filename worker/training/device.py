@@ -56,7 +56,7 @@ def choose_runtime(plan: TrainPlan, device: torch.device, num_parameters: int, c
     return Runtime(
         device_type=device.type,
         device_name=name_device(device),
-        precision=_choose_precision(device) if plan.precision == "auto" else plan.precision,
+        precision=choose_precision(device) if plan.precision == "auto" else plan.precision,
         gradient_checkpointing=_choose_checkpointing(plan, device, num_parameters),
         cpu_threads=cpu_threads or os.cpu_count() or 1,
         versions={name: version(name) for name in ("torch", "diffusers", "peft", "accelerate", "transformers")},
@@ -77,7 +77,7 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _choose_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
+def choose_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
     """bf16 where there is hardware for it; fp16 with a scaler on older GPUs; fp32 on older CPUs."""
     if _has_bf16(device):
         return "bf16"

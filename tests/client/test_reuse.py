@@ -1,0 +1,98 @@
+"""The same files sent twice are one dataset; what could not be learned from is said before anything is sent."""
+
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from client import AtelierClient, select_files
+from client.uploads import CAPTION_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES
+from core.domain import dataset as rules
+from tests.client.conftest import Atelier
+from tests.client.test_uploads import write
+from tests.fixtures.pictures import png
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import MODEL, register_scripted_model
+
+FILES = {"b/ö.png": png(1, 96, 96), "a.png": png(2, 96, 96), "a.txt": b"a fox", "Z.png": png(3, 96, 96)}
+
+
+@pytest.mark.usefixtures("validator")
+def test_the_service_and_the_client_give_files_the_same_hash(client: AtelierClient, tmp_path: Path) -> None:
+    selection = select_files(write(tmp_path, FILES))
+    dataset = client.wait_for_dataset(client.upload_dataset(tmp_path, name="foxes").id)
+    assert dataset.files_sha256 == selection.content_hash()
+    assert client.find_dataset(selection) == dataset
+    assert next(client.list_datasets()).files_sha256 == dataset.files_sha256
+
+
+@pytest.mark.usefixtures("validator")
+@pytest.mark.parametrize("change", [{"a.txt": b"a wolf"}, {"A.png": FILES["a.png"]}, {"Z.png": png(4, 96, 96)}])
+def test_other_files_are_another_dataset(client: AtelierClient, tmp_path: Path, change: dict[str, bytes]) -> None:
+    client.wait_for_dataset(client.upload_dataset(write(tmp_path / "one", FILES)).id)
+    assert client.find_dataset(select_files(write(tmp_path / "two", FILES | change))) is None
+
+
+@pytest.mark.usefixtures("validator")
+def test_a_set_that_left_something_out_is_sent_again(client: AtelierClient, tmp_path: Path) -> None:
+    selection = select_files(write(tmp_path, {**FILES, "bad.png": png(7)[:200]}))
+    client.wait_for_dataset(client.upload_dataset(selection).id)
+    assert client.find_dataset(selection) is None, "the service may read it by now"
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_training_twice_on_a_folder_makes_one_dataset(atelier: Atelier, client: AtelierClient, tmp_path: Path) -> None:
+    folder = write(tmp_path / "set", FILES)
+    first = atelier("train", folder, "--model", MODEL.id, "--trigger", "zap", "--steps", 20)
+    again = atelier("train", folder, "--model", MODEL.id[:5], "--trigger", "zap", "--steps", 30, "--json")
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output
+    told = {line["event"]: line for line in map(json.loads, again.stdout.splitlines())}
+    assert told["dataset"]["reused"] is True
+    assert "upload" not in told
+    assert len(list(client.list_datasets())) == 1
+    assert atelier("train", folder, "--model", MODEL.id, "--trigger", "zap", "--upload-again").exit_code == 0
+    assert len(list(client.list_datasets())) == 2
+
+
+def test_without_trigger_and_captions_nothing_is_sent(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi, tmp_path: Path
+) -> None:
+    register_scripted_model(running_api)
+    folder = write(tmp_path / "set", {"a.png": png(1, 96, 96), "a.txt": b""})
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.write(folder / "a.png", "a.png")
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as packed:
+        packed.add(folder / "a.png", "a.png")
+    for path in (folder, folder / "a.png", tmp_path / "set.zip", tmp_path / "set.tar.gz"):
+        for trigger in ((), ("--trigger", " ")):
+            result = atelier("train", path, "--model", MODEL.id, *trigger)
+            assert result.exit_code == 2, result.output
+            assert "there is no trigger and no caption" in result.stderr
+    assert list(client.list_datasets()) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.txt", "a.TXT", "a.caption", "metadata.jsonl", "metadata.csv", "sub/metadata.jsonl", "10_blip robot/b.png"],
+)
+def test_captions_are_found_wherever_they_may_stand(tmp_path: Path, name: str) -> None:
+    folder = write(tmp_path / "set", {"a.png": b"x", name: b"x"})
+    assert select_files(folder).may_have_captions()
+    with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+        archive.writestr("a.png", b"x")
+        archive.writestr(name, b"x")
+    assert select_files(tmp_path / "set.zip").may_have_captions()
+
+
+def test_an_archive_that_cannot_be_listed_is_left_to_the_service(tmp_path: Path) -> None:
+    for name in ("set.zip", "set.tar", "set.tar.xz"):
+        (tmp_path / name).write_bytes(b"this is no archive")
+        assert select_files(tmp_path / name).may_have_captions()
+
+
+def test_every_kind_of_file_that_the_service_reads_is_sent() -> None:
+    assert IMAGE_SUFFIXES >= rules.IMAGE_SUFFIXES
+    assert rules.CAPTION_SUFFIX in CAPTION_SUFFIXES
+    assert rules.METADATA_NAME in METADATA_NAMES
