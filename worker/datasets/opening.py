@@ -169,7 +169,7 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
 
 def _is_white_zero(image: Any) -> bool:
     """Of greys in a TIFF (TIFF 6.0, PhotometricInterpretation 0); with 8 bits and fewer Pillow itself turns them."""
-    return image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0
+    return bool(image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 def _find_orientation(image: Image.Image) -> int:
