@@ -119,6 +119,8 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "rank": "The adapter's rank.",
         "sample_guidance_rescale": "How far guidance may not raise the contrast.",
         "sample_guidance_scale": "How strongly sample pictures follow their prompts.",
+        "sample_guidance_start": "The part of the steps after which guidance begins.",
+        "sample_guidance_stop": "The part of the steps after which guidance ends.",
         "sample_num_steps": "Denoising steps of sample pictures.",
         "schedule": "How the learning rate goes over the steps.",
         "steps_per_image": "Steps for each picture of the set.",

@@ -28,7 +28,7 @@ UNMOVED = {
     "networks", "encoders",  # their trained parameters are the state's
     "state",  # the moving part
     "order", "held_out", "gallery",  # functions of (seed, step)
-    "promoted",  # at the end alone
+    "promoted", "trained",  # at the end alone
     "pace", "last_saved",  # of the clock: no byte of a result depends on them
 }  # fmt: skip
 

@@ -81,7 +81,7 @@ class StoppedAmongTheScores(RecordingObserver):
         super().__init__(stop=stop)
 
     def should_stop(self) -> Stop | None:
-        return self.stop if len(self.steps) == 4 and self.phases[-1] is Phase.SAMPLING else None
+        return self.stop if len(self.steps) == 4 and self.phases[-1] is Phase.SCORING else None
 
 
 class Halting(RecordingObserver):
