@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from core.domain.errors import UserError
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.IGNORECASE)
+_STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
 _TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
@@ -30,6 +31,19 @@ class RangeNotSatisfiable(UserError):
     def __init__(self, size: int) -> None:
         super().__init__(f"The file has {size:,} bytes, and the range that was asked for begins behind them.")
         self.size = size
+
+
+class PreconditionFailed(UserError):
+    """If-Match names another file than there is."""
+
+    slug, title = "precondition-failed", "The file is not that one"
+
+
+def check_match(headers: Headers, etag: str) -> None:
+    """If-Match, by strong comparison (13.1.1). Raises PreconditionFailed."""
+    told = ", ".join(headers.getlist("if-match")).strip()
+    if told and told != "*" and etag not in _STRONG_TAG.findall(told):
+        raise PreconditionFailed("If-Match names another file than there is now: leave it out, or take the new one.")
 
 
 def is_known(headers: Headers, etag: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
-from app.conditions import Span, find_span, is_known
+from app.conditions import Span, check_match, find_span, is_known
 from app.head import is_head
 from app.media import accepts
 from core.storage import ObjectNotFound, Storage
@@ -39,11 +39,12 @@ class StoredFile:
 async def send_file(request: Request, storage: Storage, file: StoredFile) -> Response:
     """The whole of it or the range that was asked for. HEAD is answered here: an address is signed for GET alone.
 
-    Raises ObjectNotFound when the store has lost it, and RangeNotSatisfiable.
+    Raises ObjectNotFound when the store has lost it, PreconditionFailed and RangeNotSatisfiable.
     """
     headers = {"ETag": file.etag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
     if accepts(request.headers, OCTETS):
         file = replace(file, content_type=OCTETS)
+    check_match(request.headers, file.etag)
     if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
     if not is_head(request) and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:

@@ -22,6 +22,7 @@ says what to do. Unknown fields and parameters are rejected.
 """
 
 OF_BODIES = ("too-large", "too-slow", "unsupported-media")
+OF_FILES = ("precondition-failed", "range-not-satisfiable")
 ALWAYS = ("unauthenticated", "forbidden", "invalid-request", "quota-exceeded", "unavailable")
 
 _DETAILS = {
@@ -32,6 +33,7 @@ _DETAILS = {
     "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
     "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",
+    "precondition-failed": "If-Match names another file than there is now: leave it out, or take the new one.",
     "range-not-satisfiable": "The file has 1,313,096 bytes, and the range that was asked for begins behind them.",
     "invalid-request": "/limit should be at most 100.",
     "invalid-spec": "/adapter/rank should be less than or equal to 256.",

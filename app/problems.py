@@ -42,6 +42,7 @@ STATUS_OF: dict[str, int] = {
     "method-not-allowed": 405,
     "too-slow": 408,
     "wrong-state": 409,
+    "precondition-failed": 412,
     "too-large": 413,
     "unsupported-media": 415,
     "unsupported-weights": 415,

@@ -10,7 +10,7 @@ from app.adapters.schemas import AdapterChange, AdapterOut
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import SAFETENSORS, file_responses, send_file
 from app.media import MULTIPART, media_type_of
-from app.openapi import problems
+from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.db import adapters
 from core.domain.artifacts import AdapterFormat
@@ -115,7 +115,7 @@ async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDe
 @router.get(
     "/{adapter_id}/download",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "range-not-satisfiable")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", *OF_FILES)},
 )
 async def download_adapter_file(
     adapter_id: Id,

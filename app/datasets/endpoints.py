@@ -13,7 +13,7 @@ from app.datasets.service import Overview
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, StoredFile, file_responses, send_file
 from app.media import JSON, MULTIPART, media_type_of
-from app.openapi import problems
+from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
@@ -194,7 +194,7 @@ async def list_dataset_images(
 @router.get(
     "/{dataset_id}/images/{sha256}.png",
     response_class=Response,
-    responses={**file_responses(PNG), **problems("not-found", "wrong-state", "range-not-satisfiable")},
+    responses={**file_responses(PNG), **problems("not-found", "wrong-state", *OF_FILES)},
 )
 async def download_dataset_image(
     dataset_id: Id,

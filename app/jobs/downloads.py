@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key
 from app.files import PNG, SAFETENSORS, StoredFile, file_responses, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
-from app.openapi import problems
+from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.db import history, jobs
 from core.db.tables import Job
@@ -69,7 +69,7 @@ async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep)
 @router.get(
     "/checkpoints/{step}/download",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "range-not-satisfiable")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", *OF_FILES)},
 )
 async def download_checkpoint(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
@@ -82,7 +82,7 @@ async def download_checkpoint(
 @router.get(
     "/samples/{step}/grid.png",
     response_class=Response,
-    responses={**file_responses(PNG), **problems("not-found", "range-not-satisfiable")},
+    responses={**file_responses(PNG), **problems("not-found", *OF_FILES)},
 )
 async def download_sample_grid(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
@@ -95,7 +95,7 @@ async def download_sample_grid(
 @router.get(
     "/samples/{step}/{index}.png",
     response_class=Response,
-    responses={**file_responses(PNG), **problems("not-found", "range-not-satisfiable")},
+    responses={**file_responses(PNG), **problems("not-found", *OF_FILES)},
 )
 async def download_sample(
     job_id: Id,
@@ -113,7 +113,7 @@ async def download_sample(
 @router.get(
     "/adapter",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "range-not-satisfiable")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", *OF_FILES)},
 )
 async def download_adapter(
     job_id: Id,

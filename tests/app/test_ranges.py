@@ -82,6 +82,16 @@ def test_if_none_match_stands_before_the_range(api: LiveApi, adapter: tuple[str,
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
 
 
+def test_if_match_holds_a_download_to_one_file(api: LiveApi, adapter: tuple[str, bytes]) -> None:
+    url, whole = adapter
+    etag = api.client.head(url).headers["etag"]
+    for told in (etag, "*", f'"other", {etag}'):
+        assert api.client.get(url, headers={"If-Match": told, "Range": "bytes=0-3"}).content == whole[:4]
+    for told in ('"other"', f"W/{etag}"):
+        refuse(api.client.get(url, headers={"If-Match": told}), 412, "precondition-failed")
+        assert api.client.head(url, headers={"If-Match": told}).status_code == 412
+
+
 def test_a_hash_within_another_tag_is_not_the_tag(api: LiveApi, adapter: tuple[str, bytes]) -> None:
     url, _ = adapter
     etag = api.client.head(url).headers["etag"].strip('"')
