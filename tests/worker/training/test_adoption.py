@@ -224,6 +224,7 @@ def test_what_fits_is_taken_and_what_does_not_is_listed(tmp_path: Path, folders:
         "lora_te_text_model_encoder_layers_40_mlp_fc1.lora_down.weight": "does not have",
         "lora_unet_mid_block_resnets_1_conv1.lora_up.weight": "pair of halves",
         "network_alpha": "not a tensor of a LoRA",
+        "unet.mid_block.resnets.0.conv1.lora_B.bias": "a LoRA's bias",
     }
     others = {key: torch.ones(2, 2) for key in besides} | {"network_alpha": torch.tensor(3.0)}
     adopted = run(tmp_path, folders, "sd1", to_kohya(made) | others)

@@ -61,7 +61,7 @@ DIFFUSERS_SUFFIXES: dict[
     "_lora.up.weight": "up",
 }
 _ROLES: dict[str, Role] = KOHYA_SUFFIXES | PEFT_SUFFIXES | DIFFUSERS_SUFFIXES | {"lora_A": "down", "lora_B": "up"}
-_OF_AN_ADAPTER = re.compile(r"(lora_A|lora_B|lora_magnitude_vector)\.[^.]+(\.weight)?")
+_OF_AN_ADAPTER = re.compile(r"(?:(lora_A|lora_B)\.[^.]+\.weight|(lora_magnitude_vector)\.[^.]+(?:\.weight)?)")
 """peft's keys while the adapter's name, such as ``default``, still stands in them."""
 _ANY_SUFFIX = re.compile(
     "(?:"
@@ -103,7 +103,7 @@ def role_of(suffix: str) -> Role | None:
     if role := _ROLES.get(suffix):
         return role
     named = _OF_AN_ADAPTER.fullmatch(suffix)
-    return _ROLES[named[1]] if named else None
+    return _ROLES[named[1] or named[2]] if named else None
 
 
 def read_peft_config(metadata: Mapping[str, str]) -> dict[str, object]:

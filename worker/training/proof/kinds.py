@@ -20,15 +20,19 @@ _DIFFERENCE = re.compile(r"\.(diff|diff_b|set_weight)$")
 _EMBEDDING = re.compile(r"^bundle_emb\.|string_to_(param|token)|^(emb_params|clip_[lg])$")
 _CHECKPOINT = re.compile(r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.")
 _BIAS = re.compile(r"\.lora_B(\.[^.]+)?\.bias$|\.lora\.up\.bias$")
+_END_CHARS = 250
+"""So much of both ends of a key is looked at: a hostile one may have millions."""
 
 
 def name_kind(key: str) -> str | None:
     """Of which other kind of adapter a key is."""
+    key = _shorten(key)
     return next((kind for mark, kind in _ADAPTERS if re.search(mark, key)), None)
 
 
 def explain_key(key: str) -> str:
     """Why a tensor of another kind than LoRA's is not taken over."""
+    key = _shorten(key)
     if kind := name_kind(key):
         return f"belongs to {kind}; LoRA, LoCon and DoRA are read"
     if _EMBEDDING.search(key):
@@ -42,6 +46,10 @@ def explain_key(key: str) -> str:
     return "is not a tensor of a LoRA, LoCon or DoRA"
 
 
+def _shorten(key: str) -> str:
+    return key if len(key) <= 2 * _END_CHARS else f"{key[:_END_CHARS]}…{key[-_END_CHARS:]}"
+
+
 def refuse_other_kinds(file: AdapterFile) -> None:
     """Raises BadInput with the name of what the file holds, where no layer of it is a LoRA's."""
     roles = {role_of(split_key(key)[1]) for key in file.shapes}
@@ -50,7 +58,7 @@ def refuse_other_kinds(file: AdapterFile) -> None:
     for key in file.shapes:
         if kind := name_kind(key):
             raise BadInput(f"this file is {kind}; LoRA, LoCon and DoRA are read ({key})")
-    raise BadInput(_describe_rest(list(file.shapes)))
+    raise BadInput(_describe_rest([_shorten(key) for key in file.shapes]))
 
 
 def _describe_rest(keys: list[str]) -> str:

@@ -92,8 +92,13 @@ def why_not_opened(tool: Tool, base: BaseLayers) -> str:
     if published is None or tool in ("diffusers", "a1111"):
         return ""
     if tool == "sd-scripts":
-        return "" if found == published else f"sd-scripts opens {base.family} bases of the published shape alone"
+        return "" if found == published else _NOT_SD_SCRIPTS.format(family=base.family)
     return "" if _is_known_to_comfyui(base, found, published) else _describe_unknown(base, found, published)
+
+
+_NOT_SD_SCRIPTS = (
+    "sd-scripts opens no such base: its own U-Net for {family} has the published bases' widths and two layers a block"
+)
 
 
 def _is_known_to_comfyui(base: BaseLayers, found: Layout, published: Layout) -> bool:

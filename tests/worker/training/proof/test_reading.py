@@ -1,5 +1,6 @@
 """Files made by others: what they are, whether they fit, and the modules that they hold."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from worker.training.errors import BadInput
 from worker.training.families.unet import UnetNetwork
 from worker.training.formats import LoraModule, describe_for_diffusers, to_diffusers, to_kohya
 from worker.training.proof.adapters import AdapterModule, read_adapter
-from worker.training.proof.files import AdapterFile, read_file
+from worker.training.proof.files import AdapterFile, read_file, role_of, split_key
 from worker.training.proof.fitting import check_fits
 from worker.training.proof.identify import identify
+from worker.training.proof.kinds import explain_key
 from worker.training.proof.layers import BaseLayers, list_layers
 
 
@@ -148,3 +150,14 @@ def test_what_does_not_fit_is_refused_with_the_layer(tmp_path: Path, small: Unet
     with pytest.raises(BadInput, match=r"attn1_to_q has halves of \(3, 5\)"):
         read_adapter(tmp_path / "a.safetensors", small_base(small))
     assert read_file(tmp_path / "a.safetensors").shapes[key] == (3, 5)
+
+
+def test_keys_without_end_are_told_of_at_once() -> None:
+    """A header may have one of millions of characters: nothing that is looked for in it may take longer for that."""
+    for key in ("norm" * 500_000, "lora_A." * 200_000 + "x", "." * 2_000_000, "unet." + "a1." * 300_000):
+        began = time.process_time()
+        assert explain_key(key) == "is not a tensor of a LoRA, LoCon or DoRA"
+        assert role_of(split_key(key)[1]) is None
+        with pytest.raises(BadInput, match="no LoRA"):
+            identify(AdapterFile({key: (4, 4)}, {}))
+        assert time.process_time() - began < 2
