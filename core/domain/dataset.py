@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.file_counts import FileCounts
 from core.domain.picture_formats import SUFFIXES
@@ -77,7 +77,7 @@ class DatasetReport(Part):
     num_images: int
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = Field((), description="What was understood of the layout, such as kohya's folders.")
     files: FileCounts | None = None
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.captions import teach
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
@@ -124,7 +124,7 @@ class TrainPlan(Part):
     caption_dropout: float
     caption_shuffle: bool
     caption_keep_tokens: int
-    max_token_length: int = 75
+    max_token_length: int = Field(75, description="How many tokens of a text are encoded, in chunks of 75.")
 
     validation_every: int
     patience: int | None
