@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cli import bases
-from cli.bases import Placed, Placement, name_folder, remove
+from cli.bases import Placed, Placement, name_folder, remove, remove_stale
 from cli.errors import UsageError
 
 URL = "http://127.0.0.1:8000"
@@ -191,3 +191,15 @@ def test_a_name_without_a_letter_needs_an_id(tmp_path: Path) -> None:
     (tmp_path / "___").mkdir()
     with pytest.raises(UsageError, match="--id"):
         name_folder(tmp_path / "___")
+
+
+def test_what_an_interrupted_command_left_is_removed_after_a_day(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_text("weights")
+    old, new = (place(file, models).made[0] for _ in range(2))
+    (models / "base").mkdir()
+    for folder in (old, models / "base"):
+        os.utime(folder, (0, 0))
+    remove_stale(models)
+    assert set(models.iterdir()) == {new, models / "base"}
+    assert file.exists()

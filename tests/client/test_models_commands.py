@@ -6,10 +6,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from cli.connection import find_models_path
-from client import AtelierClient, ModelUnusable, WaitTimeout
+from cli.bases import Placed
+from cli.connection import Connection, find_models_path
+from cli.context import Context
+from cli.models import register
+from cli.reporting import choose_reporter
+from client import ApiError, AtelierClient, ModelUnusable, WaitTimeout
 from core.settings import Settings
 from tests.client.conftest import Atelier, repeating
 from tests.client.test_client import serving
@@ -142,3 +147,18 @@ def test_a_base_that_nobody_needs_is_removed(atelier: Atelier, monkeypatch: pyte
     assert refused.exit_code == 1
     assert "delete its jobs first" in refused.stderr
     assert f"still in {tmp_path / 'models' / 'unused'}" in left, "a start would find it again"
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(422, False), (403, False), (503, True)])
+def test_what_was_brought_in_goes_if_it_is_refused_and_stays_if_the_service_falters(
+    home: Path, tmp_path: Path, status: int, is_kept: bool
+) -> None:
+    made = home / "models" / "made"
+    made.mkdir()
+    problem = {"title": "No", "status": status, "detail": "No."}
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=problem))
+    with AtelierClient("http://x", "atl_x", transport=transport) as refusing:
+        context = Context(refusing, Connection("http://x", None), choose_reporter(True), True)
+        with pytest.raises(ApiError):
+            register(context, Placed({"path": "made"}, (made,)), home / "models")
+    assert made.exists() == is_kept
