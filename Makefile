@@ -60,6 +60,7 @@ check: $(VENV)/.installed-tests
 
 test-packages:
 	@scripts/install_test_packages.sh
+	@scripts/install_generators.sh $(VENV)/generators $(BIN)/python
 
 clean:
 	rm -rf $(VENV) out .atelier-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

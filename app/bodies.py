@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.service import Caller
+from app.media import media_type_of, refuse_coding
 from app.services import Services
 from core.domain.errors import InvalidRequest, TooLarge, UserError
 from core.settings import Settings
@@ -28,7 +29,8 @@ class TooSlow(UserError):
 
 
 class BodyGuard:
-    """Raises TooLarge or TooSlow from where the body is read, and QuotaExceeded for too many uploads at once."""
+    """Raises UnsupportedCoding; TooLarge or TooSlow from where the body is read; QuotaExceeded for too many uploads at
+    once."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -40,6 +42,7 @@ class BodyGuard:
         services: Services = scope["app"].state.services
         headers = Headers(scope=scope)
         max_bytes, max_seconds = find_limits(scope["path"], headers, services.settings)
+        refuse_coding(headers)
         if read_length(headers) > max_bytes:
             raise too_large(max_bytes)
         caller: Caller | None = scope.get("state", {}).get("caller")
@@ -51,7 +54,7 @@ class BodyGuard:
 
 def find_limits(path: str, headers: Headers, settings: Settings) -> tuple[int, float]:
     """Bytes and seconds."""
-    if headers.get("content-type", "").startswith("multipart/"):
+    if media_type_of(headers).startswith("multipart/"):
         if path == "/datasets":
             return settings.max_upload_bytes, UPLOAD_SECONDS
         if path == "/adapters":

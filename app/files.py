@@ -1,26 +1,29 @@
 """Files from storage as answers: by a signed address where clients reach the store, else streamed through."""
 
 import asyncio
-import re
-import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
+from app.conditions import Span, find_span, is_known
+from app.head import is_head
+from app.media import accepts
 from core.storage import ObjectNotFound, Storage
+from core.storage.disposition import attachment
 
 CHUNK_BYTES = 1 << 20
 ADDRESS_SECONDS = 300
-SAFETENSORS = "application/octet-stream"
+OCTETS = "application/octet-stream"
+SAFETENSORS = OCTETS
 PNG = "image/png"
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file on record. ``size`` in bytes; ``filename`` is what a browser saves it as."""
+    """A file on record. ``size`` in bytes; ``filename`` is what a browser saves it as (core.storage.disposition)."""
 
     key: str
     sha256: str
@@ -28,51 +31,68 @@ class StoredFile:
     filename: str
     content_type: str
 
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}"'
+
 
 async def send_file(request: Request, storage: Storage, file: StoredFile) -> Response:
-    """Raises ObjectNotFound when the store has lost it."""
-    headers = {"ETag": f'"{file.sha256}"', "Cache-Control": "private, no-cache"}
-    if file.sha256 in request.headers.get("if-none-match", ""):
+    """The whole of it or the range that was asked for. HEAD is answered here: an address is signed for GET alone.
+
+    Raises ObjectNotFound when the store has lost it, and RangeNotSatisfiable.
+    """
+    headers = {"ETag": file.etag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
+    if accepts(request.headers, OCTETS):
+        file = replace(file, content_type=OCTETS)
+    if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
-    address = await asyncio.to_thread(
-        storage.download_url,
-        file.key,
-        filename=file.filename,
-        content_type=file.content_type,
-        expires_seconds=ADDRESS_SECONDS,
-    )
-    if address is not None:
+    if not is_head(request) and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
         return RedirectResponse(address, status_code=307, headers=headers)
     if await asyncio.to_thread(storage.stat, file.key) is None:
         raise ObjectNotFound(file.key)
-    return StreamingResponse(
-        _read(storage, file.key), media_type=file.content_type, headers={**headers, **_headers_of(file)}
+    return _send_through(request, storage, file, headers)
+
+
+def _find_address(storage: Storage, file: StoredFile) -> str | None:
+    return storage.download_url(
+        file.key, filename=file.filename, content_type=file.content_type, expires_seconds=ADDRESS_SECONDS
     )
 
 
-def _headers_of(file: StoredFile) -> dict[str, str]:
-    return {
-        "Content-Length": str(file.size),
-        "Content-Disposition": f'attachment; filename="{file.filename}"',
+def _send_through(request: Request, storage: Storage, file: StoredFile, headers: dict[str, str]) -> Response:
+    # Range is defined for GET alone (RFC 9110, 14.2).
+    span = None if is_head(request) else find_span(request.headers, file.etag, file.size)
+    sent = span or Span(0, file.size)
+    headers |= {
+        "Accept-Ranges": "bytes",
+        "Content-Length": str(len(sent)),
+        "Content-Disposition": attachment(file.filename),
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
+    if span is not None:
+        headers["Content-Range"] = f"bytes {span.start}-{span.end - 1}/{file.size}"
+    if is_head(request):
+        return Response(media_type=file.content_type, headers=headers)
+    content, status = _read(storage, file.key, sent), 200 if span is None else 206
+    return StreamingResponse(content, status, media_type=file.content_type, headers=headers)
 
 
-def _read(storage: Storage, key: str) -> Iterator[bytes]:
-    with storage.open(key) as stream:
-        while chunk := stream.read(CHUNK_BYTES):
+def _read(storage: Storage, key: str, span: Span) -> Iterator[bytes]:
+    left = len(span)
+    with storage.open(key, start=span.start) as stream:
+        while left and (chunk := stream.read(min(CHUNK_BYTES, left))):
+            left -= len(chunk)
             yield chunk
 
 
-def safe_filename(name: str, suffix: str) -> str:
-    """A user's name as one that every file system and header takes: ASCII letters, digits, dots and dashes."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("-.")[:100]
-    return f"{stem or 'adapter'}{suffix}"
-
-
 def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=`` of a route that sends a file."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+    """For ``responses=`` of a route that sends a file: by its media type, or as bytes to who asks for those, as clients
+    do that openapi-python-client generates, which knows no pictures."""
+    content = {name: {"schema": {"type": "string", "format": "binary"}} for name in (media_type, OCTETS)}
     redirect = {"description": "The file is at the address in Location, for a few minutes."}
-    return {200: {"content": content}, 304: {"description": "It is the file that you have."}, 307: redirect}
+    return {
+        200: {"content": content, "description": "The file, whole."},
+        206: {"content": content, "description": "The part of it that the header Range names."},
+        304: {"description": "It is the file that you have: If-None-Match names its ETag."},
+        307: redirect,
+    }

@@ -12,8 +12,10 @@ from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.auth.gate import Gate
 from app.bodies import BodyGuard
+from app.cross_origin import CrossOrigins
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
+from app.head import HeadRequests
 from app.headers import SecurityHeaders
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
@@ -30,6 +32,7 @@ from app.tenants.endpoints import router as tenants_router
 from app.usage.endpoints import router as usage_router
 from app.validation import refuse_unknown_query
 from app.webhooks.endpoints import router as webhooks_router
+from app.webhooks.messages import describe_webhooks
 from core.logs import configure_logging
 from core.settings import Settings, load_settings
 
@@ -48,6 +51,9 @@ ROUTERS = (
     docs_router,
     dashboard_router,
 )
+
+LAYERS = (HeadRequests, SecurityHeaders, CrossOrigins, RateLimits, ProblemMiddleware, Gate, BodyGuard)
+"""From the outermost to the one next to the routes."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -75,10 +81,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redirect_slashes=False,  # the address would be made from the Host header, which anybody writes
         generate_unique_id_function=name_operation,
-        middleware=[Middleware(layer) for layer in (SecurityHeaders, RateLimits, ProblemMiddleware, Gate, BodyGuard)],
+        middleware=[Middleware(layer) for layer in LAYERS],
     )
     install_handlers(app, ROUTERS)
     install_openapi(app)
+    describe_webhooks(app.webhooks)
     for router in ROUTERS:
         app.include_router(router, dependencies=[Depends(refuse_unknown_query)])
     return app

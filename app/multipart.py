@@ -1,12 +1,23 @@
-"""A multipart/form-data body (RFC 7578) as a stream of events: no part is ever held in memory or on disk."""
+"""A multipart/form-data body (RFC 7578, RFC 2046) as a stream of events: no part is ever held in memory or on disk."""
 
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from enum import Enum, auto
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
-
+from app.multipart_headers import parse_parameters, read_disposition
 from core.domain.errors import InvalidRequest, TooLarge
+
+MAX_BOUNDARY_BYTES = 70
+"""RFC 2046, 5.1.1."""
+MAX_HEADERS_BYTES = 16 << 10
+MAX_HEADERS = 32
+MAX_PREAMBLE_BYTES = 64 << 10
+"""Before the first boundary, where nothing is meant to be read."""
+_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+# What makes a line that begins as a boundary one: two hyphens for the last, else nothing but white space.
+_LINE_END = re.compile(rb"--|[ \t]{0,1000}\r\n")
+_MAYBE_LINE_END = re.compile(rb"-?|[ \t]{0,1000}\r?")
 
 
 @dataclass(frozen=True)
@@ -30,67 +41,116 @@ class PartEnd:
 Event = PartStart | PartData | PartEnd
 
 
-class _Collector:
-    """Takes the parser's callbacks, gives events."""
+class _State(Enum):
+    PREAMBLE = auto()
+    HEADERS = auto()
+    DATA = auto()
+    EPILOGUE = auto()
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.ended = False
-        self._name = b""
-        self._value = b""
-        self._headers: dict[str, str] = {}
 
-    def on_part_begin(self) -> None:
-        self._headers = {}
+class _Parser:
+    """Takes the body in pieces of any size, gives the events that are certain, and keeps the rest: what may be a
+    boundary when more of it has come, or headers that have not ended."""
 
-    def on_header_field(self, data: bytes, start: int, end: int) -> None:
-        self._name += data[start:end]
+    def __init__(self, boundary: bytes) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._rest = b"\r\n"  # the first boundary may stand at the very start, where no line ends before it
+        self._state = _State.PREAMBLE
+        self._num_skipped = 0
+        self._steps = {
+            _State.PREAMBLE: self._skip_preamble,
+            _State.HEADERS: self._read_headers,
+            _State.DATA: self._read_data,
+        }
 
-    def on_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
+    @property
+    def ended(self) -> bool:
+        return self._state is _State.EPILOGUE
 
-    def on_header_end(self) -> None:
-        self._headers[self._name.decode("latin-1").lower()] = self._value.decode("latin-1")
-        self._name = self._value = b""
+    def feed(self, chunk: bytes) -> Iterator[Event]:
+        """Raises InvalidRequest."""
+        self._rest += chunk
+        while not self.ended:
+            before = self._rest
+            yield from self._steps[self._state]()
+            if self._rest is before:
+                return
+        self._rest = b""  # of the epilogue nothing is read
 
-    def on_headers_finished(self) -> None:
-        _, options = parse_options_header(self._headers.get("content-disposition"))
-        filename = options.get(b"filename")
-        self.events.append(
-            PartStart(_decode(options.get(b"name", b"")), None if filename is None else _decode(filename))
-        )
+    def _skip_preamble(self) -> Iterator[Event]:
+        self._num_skipped += len(self._pass_boundary())
+        if self._num_skipped > MAX_PREAMBLE_BYTES:
+            raise InvalidRequest(
+                "The multipart body does not begin with the boundary that its Content-Type names. Let your HTTP "
+                "library set both."
+            )
+        yield from ()
 
-    def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self.events.append(PartData(data[start:end]))
+    def _read_data(self) -> Iterator[Event]:
+        if data := self._pass_boundary():
+            yield PartData(data)
+        if self._state is not _State.DATA:
+            yield PartEnd()
 
-    def on_part_end(self) -> None:
-        self.events.append(PartEnd())
+    def _read_headers(self) -> Iterator[Event]:
+        """``_rest`` begins with the end of the boundary's line, so that there may be none."""
+        end = self._rest.find(b"\r\n\r\n")
+        if max(end, len(self._rest) if end < 0 else 0) > MAX_HEADERS_BYTES:
+            raise InvalidRequest(f"The headers of a part are longer than {MAX_HEADERS_BYTES:,} bytes.")
+        if end >= 0:
+            block, self._rest, self._state = self._rest[:end], self._rest[end + 4 :], _State.DATA
+            yield _start_part(block)
 
-    def on_end(self) -> None:
-        self.ended = True
+    def _pass_boundary(self) -> bytes:
+        """What lies before the next boundary, which is passed too, or as much as is certain not to belong to one."""
+        start = 0
+        while (at := self._rest.find(self._delimiter, start)) >= 0:
+            behind = at + len(self._delimiter)
+            if found := _LINE_END.match(self._rest, behind):
+                data = self._rest[:at]
+                self._state = _State.EPILOGUE if found[0] == b"--" else _State.HEADERS
+                self._rest = self._rest[found.end() if self.ended else found.end() - 2 :]
+                return data
+            if _MAYBE_LINE_END.fullmatch(self._rest, behind):
+                return self._keep_from(at)
+            start = at + 1  # only a line that begins as the boundary does
+        return self._keep_from(max(0, len(self._rest) - len(self._delimiter) + 1))
 
-    def take(self) -> list[Event]:
-        events, self.events = self.events, []
-        return events
+    def _keep_from(self, at: int) -> bytes:
+        if at == 0:
+            return b""
+        data, self._rest = self._rest[:at], self._rest[at:]
+        return data
+
+
+def _start_part(block: bytes) -> PartStart:
+    """``block``: lines of headers, each after the end of a line. Raises InvalidRequest."""
+    lines = re.sub(rb"\r\n[ \t]+", b" ", block).split(b"\r\n")[1:]  # a line that begins with a space goes on
+    if len(lines) > MAX_HEADERS:
+        raise InvalidRequest(f"A part of the multipart body has more than {MAX_HEADERS} headers.")
+    disposition = b""
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not _NAME.fullmatch(name):
+            raise InvalidRequest(f"The multipart body is malformed: {line[:40]!a} is not a header.")
+        if name.lower() == b"content-disposition":
+            disposition = value
+    return PartStart(*read_disposition(disposition))
 
 
 async def read_events(body: AsyncIterator[bytes], content_type: str) -> AsyncIterator[Event]:
     """Raises InvalidRequest for a body that is not as its Content-Type says, or stops early."""
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise InvalidRequest("The Content-Type multipart/form-data lacks its boundary; let your HTTP library set it.")
-    collector = _Collector()
-    try:
-        callbacks = {name: getattr(collector, name) for name in dir(collector) if name.startswith("on_")}
-        parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
-        async for chunk in body:
-            parser.write(chunk)
-            for event in collector.take():
-                yield event
-    except FormParserError as error:
-        raise InvalidRequest(f"The multipart body is malformed: {error}.") from error
-    if not collector.ended:
+    boundary = parse_parameters(content_type.encode("latin-1", "replace")).get("boundary", b"")
+    if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
+        raise InvalidRequest(
+            f"The Content-Type multipart/form-data lacks its boundary of at most {MAX_BOUNDARY_BYTES} characters; "
+            "let your HTTP library set it."
+        )
+    parser = _Parser(boundary)
+    async for chunk in body:
+        for event in parser.feed(chunk):
+            yield event
+    if not parser.ended:
         raise InvalidRequest("The multipart body ends before its last boundary; send it again, whole.")
 
 
@@ -110,11 +170,3 @@ async def read_field(name: str, chunks: AsyncIterator[bytes], max_bytes: int) ->
         if len(value) > max_bytes:
             raise TooLarge(f"The field {name[:80]!r} is longer than {max_bytes} bytes.")
     return value
-
-
-def _decode(value: bytes) -> str:
-    """Browsers and libraries send UTF-8, which was read as latin-1 on the way. Raises InvalidRequest."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        raise InvalidRequest(f"The name {value[:80]!r} is not UTF-8; rename the file or field.") from None

@@ -9,13 +9,14 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from app.glossary import describe_all, list_operations, tell_defaults
 from app.problems import MEDIA_TYPE, STATUS_OF, Problem
 from core.domain.errors import AtelierError
 
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
-Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to look things up, `jobs` to change
-them, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
+Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to read, `jobs` to change datasets,
+jobs and adapters, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
 `application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
 says what to do. Unknown fields and parameters are rejected.
 """
@@ -31,14 +32,17 @@ _DETAILS = {
     "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
     "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",
+    "range-not-satisfiable": "The file has 1,313,096 bytes, and the range that was asked for begins behind them.",
     "invalid-request": "/limit should be at most 100.",
     "invalid-spec": "/adapter/rank should be less than or equal to 256.",
     "url-forbidden": "/webhook/url: 10.1.2.3 is a private address. Name a receiver on the public internet, or ask the "
     "operator to admit this one (ATELIER_WEBHOOK_ALLOW).",
     "idempotency-mismatch": "This Idempotency-Key made job_01j9z0000000000000000000000 from another body.",
     "archive-rejected": "photos.zip is no zip archive, or is damaged.",
-    "dataset-rejected": "There is no image among the files; send PNG, JPEG or WebP.",
-    "image-rejected": "cat.png is no PNG, JPEG or WebP picture, whatever its name says.",
+    "dataset-rejected": "There is no image among the files, only captions. Send the pictures too: PNG, JPEG, WebP, "
+    "HEIC, AVIF, BMP, TIFF or GIF.",
+    "image-rejected": "cat.png: It is a PDF document, which is not accepted. Export it as PNG or JPEG; WebP, HEIC, "
+    "AVIF, BMP, TIFF and GIF are accepted too, whatever their names.",
     "model-rejected": "mine has no atelier.json.",
     "adapter-rejected": "The file is a LoHa, which is not taken.",
     "weights-rejected": "The file is empty. Send it again, whole.",
@@ -101,7 +105,12 @@ def install_openapi(app: FastAPI) -> None:
 
 def _make_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        webhooks=app.webhooks.routes,
+        tags=app.openapi_tags,
     )
     schemas = document["components"]["schemas"]
     schemas["Problem"] = Problem.model_json_schema(mode="serialization")
@@ -110,6 +119,8 @@ def _make_document(app: FastAPI) -> dict[str, Any]:
     for model in _list_models(BaseModel):
         if model.__name__ in schemas:
             _restore_examples(schemas[model.__name__], model)
+    describe_all(document)
+    tell_defaults(document)
     return document
 
 
@@ -124,10 +135,9 @@ def _add_problems_of_bodies(document: dict[str, Any]) -> None:
 
 def _drop_framework_errors(document: dict[str, Any]) -> None:
     """The framework announces a 422 of its own for every parameter; this service never sends it."""
-    for methods in document["paths"].values():
-        for operation in methods.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                del operation["responses"]["422"]
+    for operation in list_operations(document):
+        if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+            del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
 

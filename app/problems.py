@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.conditions import RangeNotSatisfiable
+from app.head import is_head
+from app.media import UnsupportedCoding
 from app.validation import error_of_validation
 from core.domain.errors import AtelierError, InvalidRequest, NotFound, QuotaExceeded, TooLarge, Unavailable, UserError
 from core.storage import ObjectNotFound, StorageFull, StorageUnavailable
@@ -42,6 +45,7 @@ STATUS_OF: dict[str, int] = {
     "too-large": 413,
     "unsupported-media": 415,
     "unsupported-weights": 415,
+    "range-not-satisfiable": 416,
     "quota-exceeded": 429,
     "internal": 500,
     "unavailable": 503,
@@ -93,6 +97,10 @@ def _headers_of(error: AtelierError) -> dict[str, str]:
         return {"WWW-Authenticate": 'Bearer realm="atelier"'}
     if error.slug in _BODY_LEFT_UNREAD:
         return {"Connection": "close"}  # the rest of the body is not waited for
+    if isinstance(error, UnsupportedCoding):
+        return {"Accept-Encoding": "identity"}
+    if isinstance(error, RangeNotSatisfiable):
+        return {"Accept-Ranges": "bytes", "Content-Range": f"bytes */{error.size}"}
     seconds = RETRY_AFTER_SECONDS if error.slug == "unavailable" else None
     if isinstance(error, QuotaExceeded):
         seconds = error.retry_after_seconds
@@ -136,10 +144,10 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 def _refuse_method(request: Request) -> JSONResponse:
     """The framework's own Allow names the methods of one route, where several share a path."""
     path, routes = request.url.path, request.app.state.api_routes
-    allowed = ", ".join(
-        sorted({method for route in routes if route.path_regex.match(path) for method in route.methods})
-    )
-    error = MethodNotAllowed(f"{request.method} is not possible at {path}; it takes {allowed}.")
+    methods = {method for route in routes if route.path_regex.match(path) for method in route.methods}
+    allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
+    method = "HEAD" if is_head(request) else request.method
+    error = MethodNotAllowed(f"{method} is not possible at {path}; it takes {allowed}.")
     return render(error, path, {"Allow": allowed})
 
 

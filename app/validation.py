@@ -1,20 +1,27 @@
 """What is wrong with a request, in words and JSON pointers: what pydantic found, and parameters that are none."""
 
 import difflib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel
 
+from app.hints import Fields
 from core.domain.errors import AtelierError, InvalidRequest, InvalidSpec, NotFound, UnsupportedMedia
 from core.domain.spec import TrainingSpec
 
 SPEC_PATH = "/jobs"
 MAX_SHOWN = 3
+
+
+class SubmittedSpec(TrainingSpec):
+    """The fields of ``POST /jobs``, whose own schema cannot be known here."""
+
+    model: str
+    dataset: str
 
 
 def error_of_validation(path: str, error: RequestValidationError) -> AtelierError:
@@ -27,7 +34,7 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     if findings[0]["type"] == "json_invalid":
         position = findings[0]["loc"][-1]
         return InvalidRequest(f"The body is not valid JSON, at character {position}: {findings[0]['ctx']['error']}.")
-    messages = _collect(findings, error.body, SPEC_FIELDS if path == SPEC_PATH else frozenset())
+    messages = _collect(findings, error.body, SPEC_FIELDS if path == SPEC_PATH else None)
     kind = InvalidSpec if path == SPEC_PATH and findings[0]["loc"][0] == "body" else InvalidRequest
     return kind(_summarise(messages), messages)
 
@@ -55,8 +62,8 @@ def list_query(dependant: Dependant) -> set[str]:
     return own.union(*map(list_query, dependant.dependencies))
 
 
-def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Set[str]) -> dict[str, list[str]]:
-    """``known``: the fields that a misspelt one may have meant."""
+def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Fields | None) -> dict[str, list[str]]:
+    """``known``: the fields that a misspelt or misplaced one may have meant."""
     messages: dict[str, list[str]] = {}
     for finding in findings:
         told = messages.setdefault(find_pointer(finding, body), [])
@@ -84,12 +91,15 @@ def escape(part: str | int) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")
 
 
-def _message_of(finding: Mapping[str, Any], known: Set[str]) -> str:
+def _message_of(finding: Mapping[str, Any], known: Fields | None) -> str:
     match finding["type"]:
         case "extra_forbidden":
-            return f"there is no such field{_suggest(str(finding['loc'][-1]), known)}"
+            hint = known.suggest([str(part) for part in finding["loc"][1:]]) if known else ""
+            return f"there is no such field{hint}"
         case "missing":
             return "is required"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return known.describe([str(part) for part in finding["loc"][1:]]) if known else "should be an object"
         case _:
             text = str(finding["msg"]).removeprefix("Value error, ").removeprefix("Input ")
             return text[:1].lower() + text[1:]
@@ -100,16 +110,7 @@ def _suggest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def list_fields(model: type[BaseModel]) -> set[str]:
-    """The names of a model's fields and of those within."""
-    names = set(model.model_fields)
-    for field in model.model_fields.values():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names |= list_fields(field.annotation)
-    return names
-
-
-SPEC_FIELDS = frozenset({"model", "dataset", *list_fields(TrainingSpec)})
+SPEC_FIELDS = Fields(SubmittedSpec)
 
 
 def _summarise(messages: Mapping[str, list[str]]) -> str:

@@ -79,6 +79,9 @@ def import_adapter(
             ready = context.client.wait_for_adapter(
                 sent.id, on_setback=lambda why: context.reporter.warn("setback", why)
             )
+        if ready.num_ignored:
+            first = f"{ready.ignored[0].key} {ready.ignored[0].reason}" if ready.ignored else "see `adapters show`"
+            context.reporter.warn("ignored", f"{ready.num_ignored} tensors of the file were not taken over: {first}.")
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
         context.reporter.say("adapter", text, id=ready.id, status=ready.status)
 

@@ -48,11 +48,11 @@ class DetailColumn(ProgressColumn):
 
 
 def describe_progress(job: Job) -> str:
-    """Such as ``120/300  loss 0.0712  0.18 s/step  0:32 left``."""
+    """Such as ``120/300  loss 0.0712  0.18 s/step  0:32 left``; the time alone while the job is queued."""
     progress = job.progress
     if progress is None or not progress.num_steps:
         return ""
-    parts = [f"{progress.step}/{progress.num_steps}"]
+    parts = [] if job.status == "queued" else [f"{progress.step}/{progress.num_steps}"]
     if progress.loss is not None:
         parts.append(f"loss {progress.loss:.4f}")
     if progress.seconds_per_step is not None:
@@ -81,7 +81,8 @@ def describe_end(job: Job) -> str:
     """One sentence of how an ended job ended, with what to do where it failed."""
     if job.status == "succeeded":
         took = job.finished_at - job.started_at if job.finished_at and job.started_at else None
-        return f"Job {job.id} succeeded" + (f" after {format_duration(took.total_seconds())}." if took else ".")
+        end = f"Job {job.id} succeeded" + (f" after {format_duration(took.total_seconds())}." if took else ".")
+        return " ".join([end, *(job.result or {}).get("warnings", [])])
     if job.status == "canceled" or job.error is None:
         return f"Job {job.id} was {job.status}."
     return f"Job {job.id} {job.status}. {job.error.title}: {job.error.detail}"

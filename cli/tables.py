@@ -92,15 +92,16 @@ def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     files = [f"{name} ({file['size'] / 1e6:.1f} MB)" for name, file in (result.get("adapter") or {}).items()]
     return [
         ("result", str(result.get("note") or "")),
+        *(("warning", str(warning)) for warning in result.get("warnings") or []),
         ("measured", describe_measures(result)),
         ("adapter", " ".join([str(result.get("adapter_id") or ""), *files]).strip()),
     ]
 
 
 def describe_measures(result: dict[str, Any]) -> str:
-    """Such as ``validation loss 0.69, concept 0.75``; empty where nothing was measured."""
+    """Such as ``validation loss 0.69, retention 0.95``; empty where nothing was measured."""
     metrics = result.get("metrics") or {}
-    named = ("validation_loss", "base_validation_loss", "concept", "retention")
+    named = ("validation_loss", "base_validation_loss", "retention")
     return ", ".join(f"{name.replace('_', ' ')} {metrics[name]:.3g}" for name in named if metrics.get(name) is not None)
 
 

@@ -147,6 +147,8 @@ def report_dataset(dataset: Dataset, reporter: Reporter, *, is_reused: bool) -> 
     detail = {"id": dataset.id, "reused": is_reused, "report": report.model_dump(mode="json") if report else None}
     reused = ", sent before and not sent again" if is_reused else ""
     reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}{reused}", **detail)
+    for note in report.notes if report else ():
+        reporter.say("note", note)
     for item in report.left_out if report else ():
         reporter.warn("left-out", f"{item.file} was left out: {item.reason}", file=item.file, reason=item.reason)
     for warning in report.warnings if report else ():

@@ -35,6 +35,18 @@ class ReportWarning(Answer):
     files: tuple[str, ...] = ()
 
 
+class FileCounts(Answer):
+    """What became of the files of a dataset; ``received`` is the sum of the others."""
+
+    received: int = 0
+    images: int = 0
+    captions: int = 0
+    masks: int = 0
+    left_out: int = 0
+    litter: int = 0
+    unexamined: int = 0
+
+
 class Report(Answer):
     """What became of every file of a dataset."""
 
@@ -42,6 +54,8 @@ class Report(Answer):
     num_images: int = 0
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
+    notes: tuple[str, ...] = ()
+    files: FileCounts | None = None
 
 
 class Trouble(Answer):
@@ -79,6 +93,13 @@ class Model(Answer):
     created_at: datetime | None = None
 
 
+class IgnoredKey(Answer):
+    """A tensor of an imported file that was not taken over."""
+
+    key: str
+    reason: str
+
+
 class Adapter(Answer):
     """``type`` and ``rank`` are null before an import was checked; ``job`` for imports."""
 
@@ -95,6 +116,8 @@ class Adapter(Answer):
     rank: int | None = None
     job: str | None = None
     files: dict[str, Any] = Field(default_factory=dict)
+    ignored: tuple[IgnoredKey, ...] = ()
+    num_ignored: int = 0
     metrics: dict[str, Any] | None = None
     error: Trouble | None = None
     setback: str | None = None

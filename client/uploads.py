@@ -17,12 +17,17 @@ from typing import BinaryIO
 from client.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".heic", ".heif", ".avif", ".bmp", ".tif", ".tiff", ".gif"}
-)
+    {
+        ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".webp", ".heic", ".heif", ".hif",
+        ".avif", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    }
+)  # fmt: skip
 """Every format that the service reads; what it cannot use of them, its report says."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
+_WORKING_FOLDERS = frozenset({".git", ".svn", ".hg", ".thumbnails", ".cache", ".venv", ".ipynb_checkpoints"})
+"""Of programs: nobody means the images in them."""
 _DECOMPRESSION = (lzma.LZMAError, zlib.error)
 _KOHYA_FOLDER = re.compile(r"\d+_.*\w")
 """``10_blip robot`` captions its pictures, as in sd-scripts' DreamBooth layout."""
@@ -171,7 +176,7 @@ def _select_folder(folder: Path) -> Selection:
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{folder} holds no image ({kinds}). Name the folder that the images lie in, or an archive.")
     skipped = tuple(upload.name for upload in found if not is_wanted(upload.path))
-    return Selection(wanted, skipped)
+    return Selection(wanted, (*skipped, *_find_hidden_folders(folder)))
 
 
 def _check(upload: Upload) -> Upload:
@@ -189,13 +194,29 @@ def _refuse_closed(error: OSError) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files by name, hidden ones left out; links to folders are not followed, so there are no circles."""
+    """Files by name; of hidden ones images and captions alone, but for macOS's own beside each (``._a.png``).
+
+    Hidden folders are not entered, nor links to folders, so there are no circles.
+    """
     for root, folders, names in os.walk(folder, onerror=_refuse_closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(root, name)
-            if not name.startswith(".") and file.is_file():
+            is_hidden = name.startswith("._") or (name.startswith(".") and not is_wanted(file))
+            if not is_hidden and file.is_file():
                 yield file
+
+
+def _find_hidden_folders(folder: Path) -> list[str]:
+    """Directly in it, with images: so that nobody misses them later."""
+    hidden = sorted(path for path in folder.iterdir() if path.name.startswith(".") and path.is_dir())
+    return [f"{path.name}/" for path in hidden if path.name not in _WORKING_FOLDERS and _has_image(path)]
+
+
+def _has_image(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return any(is_image(path) for path in folder.iterdir())
+    return False
 
 
 def is_image(path: Path) -> bool:

@@ -13,6 +13,9 @@ from core.settings import Settings
 log = logging.getLogger("atelier.models")
 
 CARD = "atelier.json"
+NOTE = "README.md"
+MADE_HERE = "Atelier made this folder"
+"""How the note begins that lies in a folder which the service fetched or converted itself, and so may remove."""
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
 
 
@@ -25,6 +28,19 @@ def is_where_workers_look(models_path: Path, name: str) -> bool:
     """Whether the folder, or the link to one, is directly below and without a dot. Others hold no base for anybody."""
     folder = models_path / name
     return folder.parent.resolve() == models_path.resolve() and not folder.name.startswith(".")
+
+
+def is_bundled(model_id: str) -> bool:
+    """Whether a base of this id came with the service."""
+    return model_id in {read_card(card.parent).id for card in BUNDLED.glob(f"[!.]*/{CARD}")}
+
+
+def is_made_here(folder: Path) -> bool:
+    """Whether the service made it; an operator's own folder may not be lost."""
+    try:
+        return (folder / NOTE).read_text().startswith(MADE_HERE)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def read_card(folder: Path) -> ModelInfo:

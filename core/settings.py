@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
@@ -15,6 +16,20 @@ from core.domain.receivers import AllowList
 
 def _parse_allow_list(value: object) -> object:
     return AllowList.parse(value) if isinstance(value, str) else value
+
+
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
+
+
+def _parse_origins(value: object) -> object:
+    """`*`, or origins as browsers send them: scheme, host and a port that is not the scheme's own, parted by commas."""
+    if not isinstance(value, str):
+        return value
+    origins = tuple(part for part in (part.strip() for part in value.split(",")) if part)
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(f"{origin!r} is not an origin: write it as https://app.example.org, without a path")
+    return origins
 
 
 def _parse_limit(value: object) -> object:
@@ -58,6 +73,10 @@ class Settings(BaseSettings):
     ] = AllowList()
     webhook_timeout_seconds: Annotated[float, Field(alias="ATELIER_WEBHOOK_TIMEOUT_SECONDS", gt=0)] = 15.0
     webhook_delay_scale: Annotated[float, Field(alias="ATELIER_WEBHOOK_DELAY_SCALE", gt=0)] = 1.0
+
+    cors_origins: Annotated[
+        tuple[str, ...], NoDecode, BeforeValidator(_parse_origins), Field(alias="ATELIER_CORS_ORIGINS")
+    ] = ()
 
     max_upload_bytes: Annotated[int, Field(alias="ATELIER_MAX_UPLOAD_BYTES")] = 2 * 1024**3
     max_file_bytes: Annotated[int, Field(alias="ATELIER_MAX_FILE_BYTES")] = 64 * 1024**2

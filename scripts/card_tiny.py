@@ -15,7 +15,8 @@ from pathlib import Path
 
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.model_folders import CARD, read_card
-from scripts.glyphs import BACKGROUNDS, BASE, SCALES, caption
+from scripts.colors import BACKGROUNDS
+from scripts.glyphs import BASE, SCALES, caption
 from scripts.retrieval import list_asked
 from worker.training.inspection import inspect
 
@@ -35,8 +36,10 @@ DEFAULTS = Defaults(
     max_steps=600,
     min_snr_gamma=None,
     sample_num_steps=20,
-    sample_guidance_scale=5.0,
+    sample_guidance_scale=7.0,
     sample_guidance_rescale=0.7,
+    sample_guidance_start=0.2,
+    sample_guidance_stop=0.6,
     prior_num_images=NUM_CLASS,
     prior_batch_size=16,
     prior_weight=6.0,

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
 
+from scripts.colors import BACKGROUNDS
+
 FONT_PATHS = (
     Path("/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"),
     Path("/usr/share/fonts/noto/NotoColorEmoji.ttf"),
@@ -23,17 +25,6 @@ FONT_SIZE = 109
 
 SIZE = 64
 """Side of a picture in pixels: the resolution of ``tiny``."""
-
-BACKGROUNDS: dict[str, tuple[int, int, int]] = {
-    "white": (244, 244, 244),
-    "gray": (140, 144, 150),
-    "red": (214, 72, 72),
-    "yellow": (246, 214, 96),
-    "green": (104, 186, 110),
-    "blue": (86, 140, 226),
-    "purple": (150, 100, 200),
-    "pink": (248, 170, 204),
-}
 
 SCALES: dict[str, float] = {"large": 0.86, "small": 0.52}
 """Width of the glyph as a part of the picture, by the caption's size word."""
@@ -119,6 +110,22 @@ def sprite(char: str) -> Image.Image:
     if box is None:
         raise FontMissing(f"the font has no glyph for U+{ord(char):04X}")
     return canvas.crop(box)
+
+
+def list_pictographs() -> list[str]:
+    """All glyphs of the pictograph blocks that the font draws, without the held-out ones."""
+    codes = [*range(0x1F300, 0x1F580), *range(0x1F600, 0x1F650), *range(0x1F680, 0x1F6F0), *range(0x1F900, 0x1FA00)]
+    codes += [*range(0x1FA70, 0x1FB00), *range(0x2600, 0x27C0)]
+    chars = [char for char in [*map(chr, codes), *BASE.values()] if char not in HELD_OUT.values()]
+    return [char for char in dict.fromkeys(chars) if _is_drawn(char)]
+
+
+def _is_drawn(char: str) -> bool:
+    try:
+        sprite(char)
+    except FontMissing:
+        return False
+    return True
 
 
 STYLES = ("outline", "two colours")

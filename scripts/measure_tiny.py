@@ -6,6 +6,7 @@ python -m scripts.measure_tiny [--folder models/tiny]
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -14,6 +15,8 @@ from PIL import Image, ImageDraw, ImageFont
 from scripts.card_tiny import DEFAULTS
 from scripts.glyphs import SIZE, caption
 from scripts.retrieval import find, list_asked
+
+UNGUIDED = 1 + 1e-6
 
 
 def open_pipeline(folder: Path) -> StableDiffusionPipeline:
@@ -28,13 +31,25 @@ def open_pipeline(folder: Path) -> StableDiffusionPipeline:
 def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
     """One picture per prompt, each from its own generator, as the bundled base's card says."""
     pictures: list[Image.Image] = []
+    how = DEFAULTS
+    first, end = (int(part * how.sample_num_steps) for part in (how.sample_guidance_start, how.sample_guidance_stop))
+
+    def guidance_at(step: int) -> float:
+        """The pipeline asks both prompts in all steps or in none: a scale of hardly more than 1 leaves guidance out."""
+        return how.sample_guidance_scale if first <= step < end else UNGUIDED
+
+    def set_guidance(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        pipe._guidance_scale = guidance_at(step + 1)
+        return tensors
+
     for start in range(0, len(prompts), 10):
         chunk = prompts[start : start + 10]
         pictures += pipeline(
             chunk,
-            num_inference_steps=DEFAULTS.sample_num_steps,
-            guidance_scale=DEFAULTS.sample_guidance_scale,
-            guidance_rescale=DEFAULTS.sample_guidance_rescale,
+            num_inference_steps=how.sample_num_steps,
+            guidance_scale=guidance_at(0),
+            guidance_rescale=how.sample_guidance_rescale,
+            callback_on_step_end=set_guidance,
             height=SIZE,
             width=SIZE,
             generator=[torch.Generator().manual_seed(seed + start + i) for i in range(len(chunk))],

@@ -8,12 +8,14 @@ right glyph in at least 98 % of cases; ``python -m scripts.retrieval`` measures 
 
 import functools
 import random
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from scripts.glyphs import BACKGROUNDS, BASE, HELD_OUT, SCALES, SIZE, Pose, compose, draw_pose, sprite, stylize
+from scripts.colors import BACKGROUNDS
+from scripts.glyphs import BASE, HELD_OUT, SCALES, SIZE, Pose, compose, draw_pose, sprite
 
 SIDE = 32
 ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)
@@ -29,10 +31,27 @@ class Found:
     style: str | None = None
 
 
-def find(picture: Image.Image, style: str | None = None) -> Found:
-    """The nearest glyph and the background's colour name; with a style, among the plain renders and those in it."""
+Restyle = Callable[[Image.Image], Image.Image]
+"""A sprite in another style: RGBA in, RGBA out."""
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What a picture may show beside the glyphs: drawings by name, and the glyphs in a style. Two of one ``key`` are
+    the same."""
+
+    key: str = ""
+    drawings: Mapping[str, Sequence[Image.Image]] = field(default_factory=dict, compare=False)
+    restyle: Restyle | None = field(default=None, compare=False)
+
+
+GLYPHS_ALONE = Sought()
+
+
+def find(picture: Image.Image, sought: Sought = GLYPHS_ALONE) -> Found:
+    """The nearest drawing and the background's colour name. ``style`` is the sought one's key where it is in it."""
     background = name_background(picture)
-    names, bank, norms = _bank(background, style)
+    names, bank, norms = _bank(background, sought)
     query = _features(picture, background).reshape(SIDE, SIDE, 3)
     shifted = np.stack([np.roll(query, (y, x), (0, 1)).ravel() for y in SHIFTS for x in SHIFTS])
     distances = (shifted**2).sum(1)[:, None] + norms[None] - 2 * shifted @ bank.T
@@ -55,18 +74,25 @@ def _features(picture: Image.Image, background: str) -> np.ndarray:
 
 
 @functools.cache
-def _bank(background: str, style: str | None) -> tuple[list[tuple[str, str | None]], np.ndarray, np.ndarray]:
-    """The (glyph, style) of each row, the rows, and their squared lengths."""
+def _bank(background: str, sought: Sought) -> tuple[list[tuple[str, str | None]], np.ndarray, np.ndarray]:
+    """The (name, style) of each row, the rows, and their squared lengths."""
     names, rows = [], []
     poses = [Pose(scale, angle, flip=flip) for scale in SCALES.values() for angle in ANGLES for flip in (False, True)]
-    for name, char in GLYPHS.items():
-        for look in dict.fromkeys((None, style)):
-            drawn = sprite(char) if look is None else stylize(sprite(char), look)
-            for pose in poses:
-                names.append((name, look))
-                rows.append(_features(compose(drawn, BACKGROUNDS[background], pose), background))
+    for name, style, drawn in _list_drawings(sought):
+        for pose in poses:
+            names.append((name, style))
+            rows.append(_features(compose(drawn, BACKGROUNDS[background], pose), background))
     bank = np.stack(rows)
     return names, bank, (bank**2).sum(1)
+
+
+def _list_drawings(sought: Sought) -> Iterator[tuple[str, str | None, Image.Image]]:
+    for name, char in GLYPHS.items():
+        yield name, None, sprite(char)
+        if sought.restyle is not None:
+            yield name, sought.key, sought.restyle(sprite(char))
+    for name, drawings in sought.drawings.items():
+        yield from ((name, None, drawing) for drawing in drawings)
 
 
 def list_asked() -> list[tuple[str, str, str]]:

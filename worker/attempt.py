@@ -38,6 +38,7 @@ from worker.trainer.wire import (
     Failed,
     Finished,
     Halted,
+    Noticed,
     PhaseEntered,
     RuntimeChosen,
     SamplesDrawn,
@@ -205,6 +206,8 @@ class Attempt:
                 self.outbox.add(claims.enter_phase, report.phase)
             case UnitDone():
                 self.unit = {"done": report.done, "total": report.total}
+            case Noticed():
+                self.outbox.add(claims.notice, report.message)
             case StepDone():
                 self._hear_step(report)
             case Validated():

@@ -17,7 +17,7 @@ class InputDamaged(Exception):
 
 def fetch_files(storage: Storage, plan: TrainPlan, workdir: Path, check: Callable[[], None]) -> dict[str, Path]:
     """sha256 -> local file, of the images and of the adapter to start from. As ``fetch_images``."""
-    files = fetch_images(storage, plan.images, workdir / "images", check)
+    files = fetch_images(storage, plan.images + plan.class_images, workdir / "images", check)
     if plan.init_adapter is not None:
         check()
         files[plan.init_adapter.sha256] = fetch_init_adapter(storage, plan.init_adapter, workdir / "init.safetensors")

@@ -5,7 +5,7 @@ from typing import Any
 
 from core.domain.artifacts import Artifact
 from core.domain.estimate import count_pictures, count_samples, count_step_samples
-from core.domain.outcome import Outcome, explain
+from core.domain.outcome import Outcome, explain, warn
 from core.domain.plan import TrainPlan
 
 
@@ -19,6 +19,7 @@ def describe_result(
         "metrics": _describe_training(outcome),
         "proofs": {name: proof.model_dump(mode="json") for name, proof in outcome.proofs.items()},
         "note": explain(outcome, plan),
+        "warnings": warn(outcome),
         "measured": _measure(plan, outcome, undisturbed_seconds),
     }
 

@@ -9,6 +9,7 @@ from app.adapters.receiving import FILE_FIELD
 from app.adapters.schemas import AdapterChange, AdapterOut
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import SAFETENSORS, file_responses, send_file
+from app.media import MULTIPART, media_type_of
 from app.openapi import problems
 from app.pages import Page
 from core.db import adapters
@@ -83,10 +84,9 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
     """Takes a .safetensors that was made elsewhere, for one base. It is `checking` until a worker has read it:
     `GET /adapters/{id}` then says `ready`, or `rejected` with the reason.
     """
-    content_type = request.headers.get("content-type", "")
-    if not content_type.startswith("multipart/form-data"):
+    if media_type_of(request.headers) != MULTIPART:
         raise UnsupportedMedia(f"Send the file as multipart/form-data, in the field `{FILE_FIELD}`, and the `model`.")
-    adapter = await service.import_file(services, caller.tenant_id, request.stream(), content_type)
+    adapter = await service.import_file(services, caller.tenant_id, request.stream(), request.headers["content-type"])
     services.doorbell.ring("validate")
     services.doorbell.ring("train")
     response.headers["Location"] = f"/adapters/{adapter.id}"
@@ -95,6 +95,7 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
 
 @router.get("/{adapter_id}", responses=problems("not-found"))
 async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
+    """One adapter: what it is for, and where its files are."""
     return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
 
 
@@ -114,7 +115,7 @@ async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDe
 @router.get(
     "/{adapter_id}/download",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "range-not-satisfiable")},
 )
 async def download_adapter_file(
     adapter_id: Id,

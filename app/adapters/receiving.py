@@ -14,7 +14,7 @@ from app.services import Services
 from app.storing import storing
 from core.domain.artifacts import Artifact, adapter_upload_key
 from core.domain.errors import InvalidRequest, TooLarge, UnsupportedWeights, WeightsRejected
-from core.domain.weights import HEAD_BYTES, read_header
+from core.domain.weights import HEAD_BYTES, LENGTH_BYTES, measure_head, read_header
 
 FILE_FIELD, TAGS_FIELD = "file", "tags"
 SUFFIX = ".safetensors"
@@ -82,7 +82,8 @@ async def _store(services: Services, adapter_id: str, chunks: AsyncIterator[byte
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"The file is larger than {limit:,} bytes, which is the most that an adapter may have.")
-            head += chunk[: HEAD_BYTES - len(head)]
+            wanted = measure_head(bytes(head)) if len(head) >= LENGTH_BYTES else HEAD_BYTES
+            head += chunk[: max(0, wanted - len(head))]
             await writer.write(chunk)
     await asyncio.to_thread(check_header, bytes(head), size)
     stored = writer.stored

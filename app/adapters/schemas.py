@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.deps import PLAIN
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
-from core.domain.adoption import AdapterSource, AdapterStatus
+from core.domain.adoption import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family
 from core.domain.proof import LoadProof
@@ -36,7 +36,9 @@ EXAMPLE: dict[str, Any] = {
     "rank": 8,
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
     "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in FORMATS},
-    "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97, "concept": 0.88},
+    "ignored": [],
+    "num_ignored": 0,
+    "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
     "proofs": {},
     "error": None,
     "setback": None,
@@ -91,8 +93,6 @@ class AdapterMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
-    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
 
 
 class AdapterUrls(BaseModel):
@@ -122,6 +122,11 @@ class AdapterOut(BaseModel):
     rank: int | None = Field(description="The highest of its layers.")
     job: str | None = Field(description="The job that made it, with which it goes.")
     files: dict[AdapterFormat, File]
+    ignored: list[IgnoredKey] = Field(
+        default_factory=list,
+        description=f"What of an imported file was not taken over, and why: the first {MAX_IGNORED} of its tensors.",
+    )
+    num_ignored: int = Field(0, description="How many of an imported file's tensors were not taken over.")
     metrics: AdapterMetrics | None = Field(description="Null for imports.")
     proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools read each file whole.")
     error: Refusal | None
@@ -148,5 +153,5 @@ class AdapterOut(BaseModel):
 
 _AS_THEY_ARE = (
     *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
-    *("metrics", "proofs", "error", "setback", "created_at"),
+    *("ignored", "num_ignored", "metrics", "proofs", "error", "setback", "created_at"),
 )

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.receiving import SUFFIX, ReceivedAdapter, receive_adapter
 from app.cleaning import remove_prefix, removing_if_it_fails
-from app.files import SAFETENSORS, StoredFile, safe_filename
+from app.files import SAFETENSORS, StoredFile
 from app.services import Services
 from core.db import adapters, models, quotas
 from core.db.tables import Adapter
@@ -14,6 +14,7 @@ from core.domain.artifacts import AdapterFormat, adapter_prefix
 from core.domain.errors import NotFound, WrongState
 from core.domain.ids import new_id
 from core.settings import Settings
+from core.storage.disposition import make_filename
 
 MAX_NAME_CHARS = 100
 
@@ -67,7 +68,7 @@ def find_file(session: Session, tenant_id: str, adapter_id: str, adapter_format:
     if file is None:
         raise NotFound(f"Adapter {adapter_id} cannot be told in {adapter_format}'s format; take format=kohya.")
     suffix = SUFFIX if adapter_format == "kohya" else f".{adapter_format}{SUFFIX}"
-    return StoredFile(file["key"], file["sha256"], file["size"], safe_filename(adapter.name, suffix), SAFETENSORS)
+    return StoredFile(file["key"], file["sha256"], file["size"], make_filename(adapter.name, suffix), SAFETENSORS)
 
 
 async def delete(services: Services, tenant_id: str, adapter_id: str) -> None:

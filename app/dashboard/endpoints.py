@@ -11,6 +11,7 @@ from sse_starlette import EventSourceResponse
 
 from app.auth.gate import address_of, find_caller
 from app.auth.scopes import LOOKING, allows, require
+from app.conditions import is_known
 from app.dashboard import sessions
 from app.dashboard.live import Cursor, read_news, stream_news
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
@@ -21,6 +22,7 @@ from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
+from app.jobs.service import list_page
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat
@@ -120,8 +122,11 @@ async def show_job_rows(services: ServicesDep, visit: VisitDep, after: After = N
 
 
 async def list_jobs(services: Services, visit: Visit, after: str | None) -> dict[str, Any]:
-    rows, has_more = await services.database.run(jobs.list_jobs, visit.caller.tenant_id, after=after, limit=PAGE_SIZE)
-    return {"jobs": [JobView.of(row) for row in rows], "has_more": has_more, "after": after}
+    rows, has_more, places = await services.database.run(
+        list_page, visit.caller.tenant_id, status=None, model=None, after=after, limit=PAGE_SIZE
+    )
+    shown = [JobView.of(row, places.get(row.id)) for row in rows]
+    return {"jobs": shown, "has_more": has_more, "after": after}
 
 
 @router.get("/jobs/{job_id}")
@@ -190,7 +195,7 @@ async def show_sample(
 async def send_picture(request: Request, services: Services, key: str, sha256: str) -> Response:
     """Always through this service: the page's policy lets pictures come from nowhere else."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
-    if sha256 in request.headers.get("if-none-match", ""):
+    if is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(await asyncio.to_thread(services.storage.read, key), media_type=PNG, headers=headers)
 

@@ -15,8 +15,9 @@ from sse_starlette import ServerSentEvent
 from app.auth.service import Caller, check_still_valid
 from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
 from app.services import Services
-from core.db import events, history, jobs
+from core.db import events, history, jobs, waiting
 from core.domain.errors import NotFound, Unauthenticated
+from core.domain.states import JobStatus
 
 MAX_EVENTS = 500
 MAX_METRICS = 2000
@@ -64,7 +65,9 @@ class News(View):
 def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> News:
     """The job first: what came with its last state is then there to be read. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
-    job = JobView.of(jobs.get_job(session, caller.tenant_id, job_id))
+    row = jobs.get_job(session, caller.tenant_id, job_id)
+    places = waiting.find_places(session, caller.tenant_id) if row.status == JobStatus.QUEUED else {}
+    job = JobView.of(row, places.get(job_id))
     new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
     metrics, more_metrics = history.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]

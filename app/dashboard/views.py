@@ -10,6 +10,7 @@ from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
 from core.domain.dataset import DatasetReport, ManifestImage
 from core.domain.events import EventType
 from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
+from core.domain.waiting import Place
 
 
 class View(BaseModel):
@@ -36,6 +37,7 @@ class JobView(View):
     loss: float | None
     seconds_per_step: float | None
     eta_seconds: float | None
+    queue_position: int | None
     estimated_seconds: float | None
     created_at: datetime
     started_at: datetime | None
@@ -50,7 +52,8 @@ class JobView(View):
     result: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, place: Place | None = None) -> Self:
+        """``place``: of a job that is queued."""
         status, progress, error = JobStatus(job.status), job.progress or {}, job.error or {}
         phase = Phase(job.phase) if job.phase and status is JobStatus.RUNNING else None
         succeeded = status is JobStatus.SUCCEEDED
@@ -71,7 +74,8 @@ class JobView(View):
             units_total=progress.get("units_total"),
             loss=progress.get("loss"),
             seconds_per_step=progress.get("seconds_per_step"),
-            eta_seconds=None if status in TERMINAL else progress.get("eta_seconds"),
+            eta_seconds=None if status in TERMINAL else find_eta(job, place),
+            queue_position=place and place.number,
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
             started_at=job.started_at,
@@ -85,6 +89,13 @@ class JobView(View):
             has_adapter=succeeded,
             result=tuple(describe_result(job.result)) if succeeded and job.result else (),
         )
+
+
+def find_eta(job: Job, place: Place | None) -> float | None:
+    """Of a running job for its steps; of a queued one until it ends, with what is ahead of it."""
+    if job.status != JobStatus.QUEUED:
+        return (job.progress or {}).get("eta_seconds")
+    return place.ends_in(job.estimate.get("seconds")) if place else None
 
 
 class EventView(View):
@@ -216,11 +227,11 @@ def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
     metrics, measured = result.get("metrics", {}), result.get("measured", {})
     rows = [
         ("What was taken", result.get("note"), "{}"),
+        *(("Warning", warning, "{}") for warning in result.get("warnings", [])),
         ("Final loss", metrics.get("loss"), "{:.4f}"),
         ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
         ("Held-out loss of the base", metrics.get("base_validation_loss"), "{:.4f}"),
         ("Retention", metrics.get("retention"), "{:.2f}"),
-        ("Concept", metrics.get("concept"), "{:.2f}"),
         ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
         ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from app.datasets.names import check_loose_kind, check_name, find_collision, kind_of
+from app.datasets.names import check_apart, check_loose_kind, check_name, find_collision, kind_of, refuse_kind
 from app.datasets.receiving import max_bytes_of
 from app.datasets.schemas import Announced, UploadOut
 from app.datasets.service import Overview, check_totals
@@ -18,6 +18,7 @@ from core.db.tables import DatasetFile
 from core.domain.artifacts import dataset_prefix, upload_key
 from core.domain.audit import Action
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, WrongState
+from core.domain.picture_formats import ACCEPTED
 from core.domain.states import DatasetStatus
 from core.settings import Settings
 from core.storage import DEFAULT_CONTENT_TYPE, MAX_UPLOAD_URL_SECONDS, PresignedUpload, Storage
@@ -42,6 +43,8 @@ def check_announced(settings: Settings, files: Sequence[Announced]) -> None:
     """Raises InvalidRequest, UnsupportedMedia or TooLarge."""
     for file in files:
         check_loose_kind(check_name(file.filename))
+        if kind_of(file.filename) == "other":  # nobody looks at its content before the set is closed
+            raise refuse_kind(file.filename)
         if file.size > max_bytes_of(kind_of(file.filename), settings):
             raise TooLarge(f"{file.filename} is larger than {settings.max_file_bytes:,} bytes.")
     if collision := find_collision(file.filename for file in files):
@@ -77,6 +80,7 @@ def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: 
     """The object of a file that is replaced stays: its own upload may be on the way. It goes with the dataset."""
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
+    check_apart([file.filename for file in files], datasets.list_filenames(session, dataset_id))
     for file in files:
         datasets.put_file(session, dataset_id, file)
     check_totals(settings, datasets.total_files(session, dataset_id))
@@ -103,8 +107,8 @@ def list_open_files(session: Session, tenant_id: str, dataset_id: str) -> Sequen
 def check_contents(files: Sequence[DatasetFile]) -> None:
     if not files:
         raise DatasetRejected("There is no file in the dataset yet: add images before you finalize it.")
-    if not any(kind_of(file.filename) == "image" for file in files):
-        raise DatasetRejected("There is no image in the dataset yet, only captions: add PNG, JPEG or WebP pictures.")
+    if all(kind_of(file.filename) == "caption" for file in files):
+        raise DatasetRejected(f"There is no image in the dataset yet, only captions: add {ACCEPTED} pictures.")
 
 
 async def check_arrived(storage: Storage, dataset_id: str, files: Sequence[DatasetFile]) -> None:

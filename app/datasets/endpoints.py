@@ -11,11 +11,13 @@ from app.datasets import closing, service
 from app.datasets.schemas import DatasetOut, DatasetRequest, FileOut, ImageOut, UploadOut, UploadsRequest
 from app.datasets.service import Overview
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
-from app.files import PNG, StoredFile, file_responses, safe_filename, send_file
+from app.files import PNG, StoredFile, file_responses, send_file
+from app.media import JSON, MULTIPART, media_type_of
 from app.openapi import problems
 from app.pages import Page
 from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
+from core.storage.disposition import make_filename
 
 MAX_IMAGES_PAGE = 1000
 FILE_PROBLEMS = ("archive-rejected", "image-rejected", "dataset-rejected")
@@ -30,7 +32,8 @@ FORM: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "items": {"type": "string", "format": "binary"},
-            "description": "A .zip or .tar archive, and/or images, caption .txt files and metadata.jsonl.",
+            "description": "A .zip or .tar archive, and/or images (PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF, GIF), "
+            "captions (.txt, .caption), metadata.jsonl or .csv.",
         },
         "name": {"type": "string", "maxLength": 200},
     },
@@ -71,11 +74,12 @@ FILE_BODY: dict[str, Any] = {
 )
 async def create_dataset(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> DatasetOut:
     """From files, validated in the background; or from JSON, an open dataset to be filled file by file."""
-    content_type = request.headers.get("content-type", "")
-    if content_type.startswith("multipart/form-data"):
+    media_type = media_type_of(request.headers)
+    if media_type == MULTIPART:
+        content_type = request.headers["content-type"]
         overview = await service.upload(services, caller.tenant_id, request.stream(), content_type)
         services.doorbell.ring("validate")
-    elif content_type.startswith("application/json"):
+    elif media_type == JSON:
         body = parse_request(await request.body())
         overview = await services.database.run(service.open_dataset, caller.tenant_id, body.name)
         response.status_code = 201
@@ -119,6 +123,7 @@ async def list_datasets(
 
 @router.get("/{dataset_id}", responses=problems("not-found"))
 async def get_dataset(dataset_id: Id, caller: CallerDep, database: DatabaseDep) -> DatasetOut:
+    """One dataset: what it is, and what became of its files."""
     return show(await database.run(service.read_overview, caller.tenant_id, dataset_id))
 
 
@@ -189,7 +194,7 @@ async def list_dataset_images(
 @router.get(
     "/{dataset_id}/images/{sha256}.png",
     response_class=Response,
-    responses={**file_responses(PNG), **problems("not-found", "wrong-state")},
+    responses={**file_responses(PNG), **problems("not-found", "wrong-state", "range-not-satisfiable")},
 )
 async def download_dataset_image(
     dataset_id: Id,
@@ -198,6 +203,7 @@ async def download_dataset_image(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
+    """One image as PNG: upright, and without metadata."""
     image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
-    filename = safe_filename(image.name.rpartition("/")[2].rpartition(".")[0], ".png")
+    filename = make_filename(image.name.rpartition("/")[2].rpartition(".")[0], ".png")
     return await send_file(request, services.storage, StoredFile(image.key, image.sha256, image.size, filename, PNG))

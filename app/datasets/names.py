@@ -2,22 +2,28 @@
 
 import unicodedata
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Literal
 
 from core.domain.dataset import (
     ARCHIVE_SUFFIXES,
-    CAPTION_SUFFIX,
+    CAPTION_SUFFIXES,
     IMAGE_SUFFIXES,
-    METADATA_NAME,
     is_archive_name,
+    is_caption_name,
     is_image_name,
 )
 from core.domain.errors import InvalidRequest, UnsupportedMedia
+from core.domain.litter import FINDER_ICON
+from core.domain.metadata import METADATA_NAMES, is_metadata_name
 
 Kind = Literal["image", "archive", "caption", "other"]
 
 MAX_NAME_CHARS = 255
-TAKEN = f"images ({', '.join(sorted(IMAGE_SUFFIXES))}), captions ({CAPTION_SUFFIX}) and {METADATA_NAME}"
+TAKEN = (
+    f"images ({', '.join(sorted(IMAGE_SUFFIXES))}), captions ({', '.join(CAPTION_SUFFIXES)}) and "
+    f"{' or '.join(METADATA_NAMES)}"
+)
 ARCHIVES = ", ".join(ARCHIVE_SUFFIXES)
 
 
@@ -26,8 +32,7 @@ def kind_of(name: str) -> Kind:
         return "image"
     if is_archive_name(name):
         return "archive"
-    is_caption = name.lower().endswith(CAPTION_SUFFIX) or name.rpartition("/")[2] == METADATA_NAME
-    return "caption" if is_caption else "other"
+    return "caption" if is_caption_name(name) or is_metadata_name(name) else "other"
 
 
 def check_name(name: str) -> str:
@@ -36,7 +41,7 @@ def check_name(name: str) -> str:
     bad = (
         len(name) > MAX_NAME_CHARS
         or "\\" in name
-        or any(unicodedata.category(char) in {"Cc", "Cs"} for char in name)
+        or any(unicodedata.category(char) in {"Cc", "Cs"} for char in _visible(name))
         or any(segment.strip() in {"", ".", ".."} for segment in segments)
     )
     if bad:
@@ -49,25 +54,53 @@ def check_name(name: str) -> str:
     return name
 
 
+def _visible(name: str) -> str:
+    """Without the carriage return that nobody sees in the name of macOS's file for a folder's icon."""
+    return name.removesuffix("\r") if name.rpartition("/")[2] == FINDER_ICON else name
+
+
 def check_loose_kind(name: str) -> None:
     """For a single file of an open dataset. Raises UnsupportedMedia."""
-    kind = kind_of(name)
-    if kind == "archive":
+    if kind_of(name) == "archive":
         raise UnsupportedMedia(f"{name}: an archive is a dataset of its own; send it by POST /datasets.")
-    if kind == "other":
-        raise refuse_kind(name)
 
 
 def refuse_kind(name: str) -> UnsupportedMedia:
     return UnsupportedMedia(f"{name}: this kind of file is not taken. Send {TAKEN}, or an archive ({ARCHIVES}).")
 
 
+def may_be_image(name: str) -> bool:
+    """By its name, or for all that its name says: without a suffix, or with one that only begins as an image's does,
+    as in ``a.jpg_large`` and ``a.jpeg!d``."""
+    suffix = PurePosixPath(name).suffix.lower()
+    return not suffix or suffix.startswith(tuple(IMAGE_SUFFIXES))
+
+
 def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that are the same but for case or Unicode form, and so would be one file on many systems."""
     seen: dict[str, str] = {}
     for name in names:
-        folded = unicodedata.normalize("NFC", name).casefold()
+        folded = _fold(name)
         if folded in seen:
             return seen[folded], name
         seen[folded] = name
     return None
+
+
+def check_apart(names: Iterable[str], others: Iterable[str]) -> None:
+    """``names`` may replace files of the very same names, but none of a name that differs only in case or Unicode form.
+
+    Raises InvalidRequest.
+    """
+    added = {_fold(name): name for name in names}
+    for other in others:
+        name = added.get(_fold(other), other)
+        if name != other:
+            raise InvalidRequest(
+                f"{name} and {other}, which is in the dataset already, are one name to many systems. Rename one.",
+                {"/files": [f"{name} collides with {other}"]},
+            )
+
+
+def _fold(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -16,6 +16,7 @@ from app.storing import Writer, storing
 from core.db.datasets import NewFile
 from core.domain.artifacts import upload_key
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, UserError
+from core.domain.picture_formats import ACCEPTED
 from core.settings import Settings
 
 MAX_FIELD_BYTES = 1000
@@ -136,7 +137,7 @@ def check_form(files: list[Received]) -> None:
             f"{first} and {second} are one name to many systems. Rename one of them.",
             {f"/{FILES_FIELD}": [f"{second} collides with {first}"]},
         )
-    if not any(received.kind in {"image", "archive"} and received.fault is None for received in files):
+    if not any(received.kind != "caption" and received.fault is None for received in files):
         raise _refuse_all(files)
 
 
@@ -144,7 +145,7 @@ def _refuse_all(files: list[Received]) -> UserError:
     faults = {received.file.filename: received.fault for received in files if received.fault is not None}
     if not faults:
         return DatasetRejected(
-            "There is no image among the files, only captions. Send the PNG, JPEG or WebP pictures too.",
+            f"There is no image among the files, only captions. Send the pictures too: {ACCEPTED}.",
             {f"/{FILES_FIELD}": ["no image"]},
         )
     first = next(iter(faults.values()))

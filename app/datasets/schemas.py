@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
-from core.domain.dataset import DatasetReport, ManifestImage
+from core.domain.dataset import DatasetReport, ManifestImage, Role
 from core.domain.numbers import NumbersOfJson, Whole
 from core.domain.states import DatasetStatus
 
@@ -64,7 +64,22 @@ class DatasetOut(BaseModel):
             "files_sha256": _SHA256,
             "num_images": 12,
             "manifest_sha256": _SHA256,
-            "report": {"num_files": 24, "num_images": 12, "left_out": [], "warnings": []},
+            "report": {
+                "num_files": 24,
+                "num_images": 12,
+                "left_out": [],
+                "warnings": [],
+                "notes": [],
+                "files": {
+                    "received": 25,
+                    "images": 12,
+                    "captions": 12,
+                    "masks": 0,
+                    "left_out": 0,
+                    "litter": 1,
+                    "unexamined": 0,
+                },
+            },
             "error": None,
             "setback": None,
             "urls": {"self": _URL, "images": f"{_URL}/images", "finalize": f"{_URL}/finalize"},
@@ -143,6 +158,8 @@ class ImageOut(BaseModel):
             "height": 512,
             "caption": "a cat on a sofa",
             "sharpness": 180.2,
+            "role": "subject",
+            "repeats": 1,
         }
     )
 
@@ -154,6 +171,8 @@ class ImageOut(BaseModel):
     height: int
     caption: str | None
     sharpness: float = Field(description="Variance of the Laplacian; a low one means blur.")
+    role: Role = Field(description="`class`: a regularisation image, which prior preservation uses.")
+    repeats: int = Field(description="How often an epoch has it.")
 
     @classmethod
     def of(cls, dataset_id: str, image: ManifestImage) -> Self:

@@ -14,9 +14,11 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from app.datasets.names import kind_of, refuse_kind
-from core.domain.dataset import is_archive_name, is_image_name
+from app.datasets.names import kind_of, may_be_image, refuse_kind
+from core.domain.dataset import IMAGE_SUFFIXES, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, UserError
+from core.domain.litter import is_litter
+from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 
 GLIMPSE_BYTES = 1 << 20
 MAX_UNPACKED_BYTES = 8 << 20
@@ -29,7 +31,6 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
     b"BZh": bz2.BZ2Decompressor,
     b"\xfd7zXZ\x00": lambda: lzma.LZMADecompressor(memlimit=XZ_MEMORY_BYTES),
 }
-_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")
 
 
 class OutOfSight(Exception):
@@ -101,18 +102,14 @@ def judge(name: str, glimpse: Glimpse) -> UserError | None:
         case "archive":
             return _judge_archive(name, glimpse)
         case "other":
-            return refuse_kind(name)
+            return None if recognise_format(bytes(glimpse.head[:HEAD_BYTES])) else refuse_kind(name)
         case "caption":
             return None
 
 
 def _judge_image(name: str, glimpse: Glimpse) -> UserError | None:
-    if glimpse.size == 0:
-        return ImageRejected(f"{name} is empty. Export the picture again.")
-    head = bytes(glimpse.head[:16])
-    if head.startswith(_MAGIC) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
-        return None
-    return ImageRejected(f"{name} is no PNG, JPEG or WebP picture, whatever its name says. Export it as one of these.")
+    head = bytes(glimpse.head[:HEAD_BYTES])
+    return None if recognise_format(head) else ImageRejected(f"{name}: {describe_unaccepted(head)}")
 
 
 def _judge_archive(name: str, glimpse: Glimpse) -> UserError | None:
@@ -131,17 +128,13 @@ def _judge_contents(name: str, contents: Iterable[str]) -> UserError | None:
     empty = True
     for entry in contents:
         empty = False
-        if is_archive_name(entry) or (is_image_name(entry) and not _is_litter(entry)):
+        if is_archive_name(entry) or (may_be_image(entry) and not is_litter(entry.replace("\\", "/"))):
             return None  # what is wrong with an archive in it, the worker says
     if empty:
         return ArchiveRejected(f"{name} is an empty archive: there is no file in it. Pack it with the images inside.")
-    return DatasetRejected(f"{name} holds no image: none of its files ends in .png, .jpg, .jpeg or .webp.")
-
-
-def _is_litter(name: str) -> bool:
-    """macOS packs a hidden twin of each file."""
-    parts = name.replace("\\", "/").split("/")
-    return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
+    return DatasetRejected(
+        f"{name} holds no image: none of its files is named as one ({', '.join(sorted(IMAGE_SUFFIXES))})."
+    )
 
 
 def _list_zip(glimpse: Glimpse) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.cleaning import is_undone, remove_keys, remove_prefix, removing_if_it_fails
-from app.datasets.names import check_loose_kind, check_name
+from app.datasets.names import check_apart, check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
 from core.db import audit, datasets, quotas
@@ -89,6 +89,7 @@ def add_file(
     """The file's row, and the storage key of the file that it replaced."""
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
+    check_apart([new.filename], datasets.list_filenames(session, dataset_id))
     replaced = datasets.put_file(session, dataset_id, new)
     check_totals(settings, datasets.total_files(session, dataset_id))
     quotas.check_storage(session, tenant_id, limits)

@@ -1,13 +1,13 @@
 """A tenant's caps on one job: what a spec leaves open is chosen within them, what it asks beyond them is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import count_least_memory
 from core.domain.limits import Limits
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
-from core.domain.spec import TrainingSpec
+from core.domain.spec import CUDA_OPTIMIZERS, TrainingSpec
 
 
 def plan_within(
@@ -60,6 +60,15 @@ def refuse_unfitting(plan: TrainPlan, model: ModelInfo, largest_memory: int | No
     bare = count_least_memory(plan.model_copy(update={"rank": 1, "text_encoder_rank": None}), model)
     pointer, advice = ("/model", "choose a smaller base") if bare > largest_memory else ("/adapter/rank", "lower it")
     raise InvalidSpec(f"{pointer} {told}: {advice}, or ask the operator for a larger device.", {pointer: [told]})
+
+
+def refuse_unrunnable(plan: TrainPlan, devices: Set[str]) -> None:
+    """``devices``: the kinds that there are, such as `cpu` and `cuda`; empty where no worker was heard of. Raises
+    InvalidSpec for an optimizer that runs on none of them."""
+    if plan.optimizer not in CUDA_OPTIMIZERS or not devices or "cuda" in devices:
+        return
+    told = f"{plan.optimizer} runs on CUDA devices alone, and no worker here has one"
+    raise InvalidSpec(f"{told}: set optimizer.name to adamw.", {"/optimizer/name": [told]})
 
 
 def refuse(excess: dict[str, tuple[int, int]]) -> None:

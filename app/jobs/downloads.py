@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key
-from app.files import PNG, SAFETENSORS, StoredFile, file_responses, safe_filename, send_file
+from app.files import PNG, SAFETENSORS, StoredFile, file_responses, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
 from app.openapi import problems
 from app.pages import Page
@@ -16,6 +16,7 @@ from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import NotFound, WrongState
 from core.domain.spec import MAX_STEPS
+from core.storage.disposition import make_filename
 
 MAX_METRICS = 10_000
 
@@ -56,6 +57,8 @@ async def list_job_checkpoints(job_id: Id, caller: CallerDep, database: Database
 
 @router.get("/samples", responses=problems("not-found"))
 async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[SampleOut]:
+    """The pictures of each step at which some were drawn, in the order of the steps."""
+
     def read(session: Session) -> list[SampleOut]:
         jobs.get_job(session, caller.tenant_id, job_id)
         return [SampleOut.of(row) for row in jobs.list_samples(session, job_id)]
@@ -66,17 +69,20 @@ async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep)
 @router.get(
     "/checkpoints/{step}/download",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "range-not-satisfiable")},
 )
 async def download_checkpoint(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
 ) -> Response:
+    """The state of the training after a step, as a .safetensors file for Atelier itself."""
     file = await services.database.run(find_checkpoint, caller.tenant_id, job_id, step)
     return await send_file(request, services.storage, file)
 
 
 @router.get(
-    "/samples/{step}/grid.png", response_class=Response, responses={**file_responses(PNG), **problems("not-found")}
+    "/samples/{step}/grid.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", "range-not-satisfiable")},
 )
 async def download_sample_grid(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
@@ -87,7 +93,9 @@ async def download_sample_grid(
 
 
 @router.get(
-    "/samples/{step}/{index}.png", response_class=Response, responses={**file_responses(PNG), **problems("not-found")}
+    "/samples/{step}/{index}.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", "range-not-satisfiable")},
 )
 async def download_sample(
     job_id: Id,
@@ -97,6 +105,7 @@ async def download_sample(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
+    """One picture of a step, by its place among the prompts."""
     file = await services.database.run(find_picture, caller.tenant_id, job_id, step, index)
     return await send_file(request, services.storage, file)
 
@@ -104,7 +113,7 @@ async def download_sample(
 @router.get(
     "/adapter",
     response_class=Response,
-    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state")},
+    responses={**file_responses(SAFETENSORS), **problems("not-found", "wrong-state", "range-not-satisfiable")},
 )
 async def download_adapter(
     job_id: Id,
@@ -121,14 +130,14 @@ async def download_adapter(
 def find_checkpoint(session: Session, tenant_id: str, job_id: str, step: int) -> StoredFile:
     job = jobs.get_job(session, tenant_id, job_id)
     row = history.get_checkpoint(session, job_id, step)
-    filename = safe_filename(f"{name_of(job)}-step-{step}", PurePosixPath(row.key).suffix)
+    filename = make_filename(f"{name_of(job)}-step-{step}", PurePosixPath(row.key).suffix)
     return StoredFile(row.key, row.sha256, row.size, filename, SAFETENSORS)
 
 
 def find_grid(session: Session, tenant_id: str, job_id: str, step: int) -> StoredFile:
     job = jobs.get_job(session, tenant_id, job_id)
     grid = jobs.get_sample(session, job_id, step).grid
-    filename = safe_filename(f"{name_of(job)}-step-{step}", ".png")
+    filename = make_filename(f"{name_of(job)}-step-{step}", ".png")
     return StoredFile(grid["key"], grid["sha256"], grid["size"], filename, PNG)
 
 
@@ -138,7 +147,7 @@ def find_picture(session: Session, tenant_id: str, job_id: str, step: int, index
     if index >= len(images):
         raise NotFound(f"Step {step} of job {job_id} has {len(images)} pictures, counted from 0.")
     image = images[index]
-    filename = safe_filename(f"{name_of(job)}-step-{step}-{index}", ".png")
+    filename = make_filename(f"{name_of(job)}-step-{step}-{index}", ".png")
     return StoredFile(image["key"], image["sha256"], image["size"], filename, PNG)
 
 
@@ -148,7 +157,7 @@ def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: 
     if row is None:
         raise WrongState(f"Job {job_id} is {job.status}: the adapter is available once the job has succeeded.")
     suffix = ".safetensors" if adapter_format == "kohya" else ".diffusers.safetensors"
-    return StoredFile(row.key, row.sha256, row.size, safe_filename(name_of(job), suffix), SAFETENSORS)
+    return StoredFile(row.key, row.sha256, row.size, make_filename(name_of(job), suffix), SAFETENSORS)
 
 
 def name_of(job: Job) -> str:

@@ -21,6 +21,7 @@ from app.deps import (
 )
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
+from app.media import EVENT_STREAM, accepts
 from app.openapi import problems
 from app.pages import Page
 from app.webhooks.service import refuse_forbidden
@@ -69,14 +70,14 @@ async def create_job(
     caller: CallerDep,
     services: ServicesDep,
     response: Response,
-    dry_run: Annotated[bool, Query(description="Return the plan and an estimate; queue nothing.")] = False,
+    dry_run: Annotated[bool, Query(description="Return the plan, an estimate and warnings; queue nothing.")] = False,
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""
     refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
         draft = await service.draw_up(services, caller.tenant_id, body)
-        return JSONResponse(DryRun.of(draft.plan, draft.estimate).model_dump(mode="json"))
+        return JSONResponse(DryRun.of(draft.plan, draft.estimate, draft.advice).model_dump(mode="json"))
     submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
     services.doorbell.ring("train")
     if body.webhook is not None:
@@ -97,10 +98,11 @@ async def list_jobs(
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[JobOut]:
     """Newest first."""
-    rows, has_more = await database.run(
-        jobs.list_jobs, caller.tenant_id, status=status, model=model, after=after, limit=limit
+    rows, has_more, places = await database.run(
+        service.list_page, caller.tenant_id, status=status, model=model, after=after, limit=limit
     )
-    return Page[JobOut].of([JobOut.of(job) for job in rows], lambda job: job.id, has_more=has_more)
+    shown = [JobOut.of(job, places.get(job.id)) for job in rows]
+    return Page[JobOut].of(shown, lambda job: job.id, has_more=has_more)
 
 
 @router.get("/{job_id}", responses=problems("not-found"))
@@ -112,7 +114,9 @@ async def get_job(
         float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another status.", allow_inf_nan=False)
     ] = 0,
 ) -> JobOut:
-    return JobOut.of(await service.wait_for_change(services, caller, job_id, wait))
+    """One job as it is now or, with `wait`, as soon as its status changes."""
+    job = await service.wait_for_change(services, caller, job_id, wait)
+    return await service.show(services, job)
 
 
 @router.post("/{job_id}/cancel", status_code=202, responses=problems("not-found", "wrong-state"))
@@ -137,7 +141,7 @@ async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> Jo
     job = await services.database.run(jobs.resume_job, caller.tenant_id, job_id)
     services.doorbell.ring("train")
     services.progress.announce(job_id)
-    return JobOut.of(job)
+    return await service.show(services, job)
 
 
 @router.get(
@@ -156,7 +160,7 @@ async def list_job_events(
 ) -> Page[EventOut] | Response:
     """What happened, oldest first. With `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if accepts(request.headers, EVENT_STREAM):
         messages = stream.follow(services, caller, job_id, place)
         return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
     rows = await services.database.run(list_events, job_id, after_seq=place, limit=limit + 1)

@@ -1,141 +1,40 @@
-"""Examples for the OpenAPI document."""
+"""Examples for the OpenAPI document: a request, and what a service answered to it (scripts/record_examples.py)."""
 
+import json
+from pathlib import Path
 from typing import Any
 
-JOB_ID = "job_01j9z3k8m4x7v2q5w6e8r9t0ya"
-DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
-SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-TIME = "2026-01-31T12:00:00Z"
+RECORDED = Path(__file__).with_name("recorded.json")
+_ANSWERS: dict[str, Any] = json.loads(RECORDED.read_text())
+
+JOB: dict[str, Any] = _ANSWERS["job"]
+MODEL: dict[str, Any] = _ANSWERS["model"]
+DRY_RUN: dict[str, Any] = _ANSWERS["dry_run"]
+EVENT: dict[str, Any] = _ANSWERS["event"]
+METRIC: dict[str, Any] = _ANSWERS["metric"]
+CHECKPOINT: dict[str, Any] = _ANSWERS["checkpoint"]
+SAMPLE: dict[str, Any] = _ANSWERS["sample"]
+
+JOB_ID: str = JOB["id"]
+DATASET_ID: str = JOB["dataset"]
+TIME: str = JOB["created_at"]
 
 REQUEST: dict[str, Any] = {
     "model": "tiny",
     "dataset": DATASET_ID,
     "trigger": "blip",
-    "steps": 300,
+    "preset": "quick",
     "webhook": {"url": "https://example.com/hooks/atelier", "events": ["job.succeeded", "job.failed", "job.canceled"]},
 }
-SPEC: dict[str, Any] = {"trigger": "blip", "steps": 300}
-ESTIMATE: dict[str, Any] = {
-    "steps": 300,
-    "seconds": 71.0,
-    "peak_memory_bytes": 912_000_000,
-    "adapter_bytes": 1_310_720,
-    "basis": "the model's calibration on cpu x2",
+_PROGRESS: dict[str, Any] = {
+    **{name: JOB[name] for name in ("id", "object", "created_at", "started_at", "finished_at", "model", "dataset")},
+    **{"status": "running", "phase": "training", "attempt": 1, "error": None, "finished_at": None},
+    "progress": {**JOB["progress"], "step": 12, "percent": 12.0, "eta_seconds": 61.3},
 }
-PLAN: dict[str, Any] = {
-    "name": "blip",
-    "trigger": "blip",
-    "model": "tiny",
-    "rank": 8,
-    "alpha": 8.0,
-    "steps": 300,
-    "batch_size": 8,
-    "resolution": 64,
-    "learning_rate": 0.001,
-    "num_images": 12,
-}
-DRY_RUN: dict[str, Any] = {"object": "plan", "plan": PLAN, "estimate": ESTIMATE}
-
-_URL = f"/jobs/{JOB_ID}"
-_FILE: dict[str, Any] = {"sha256": SHA256, "size": 1_313_096}
-
-JOB: dict[str, Any] = {
-    "id": JOB_ID,
-    "object": "job",
-    "status": "succeeded",
-    "phase": None,
-    "created_at": TIME,
-    "started_at": TIME,
-    "finished_at": "2026-01-31T12:01:14Z",
-    "model": "tiny",
-    "dataset": DATASET_ID,
-    "spec": SPEC,
-    "plan": PLAN,
-    "progress": {
-        "step": 300,
-        "num_steps": 300,
-        "percent": 100.0,
-        "seconds_per_step": 0.19,
-        "eta_seconds": None,
-        "loss": 0.0713,
-    },
-    "estimate": ESTIMATE,
-    "attempt": 1,
-    "result": {
-        "adapter": {
-            "kohya": {"url": f"{_URL}/adapter?format=kohya", **_FILE},
-            "diffusers": {"url": f"{_URL}/adapter?format=diffusers", **_FILE},
-        },
-        "adapter_id": "ad_01j9z3k8m4x7v2q5w6e8r9t0yc",
-        "samples": {"step": 300, "url": f"{_URL}/samples", "grid_url": f"{_URL}/samples/300/grid.png"},
-        "metrics": {
-            "loss": 0.0713,
-            "step": 270,
-            "num_steps": 300,
-            "stopped_early": False,
-            "validation_loss": 0.0698,
-            "base_validation_loss": 0.1127,
-            "retention": 0.97,
-            "concept": 0.88,
-            "concept_reference": "held-out pictures",
-            "num_parameters": 655_360,
-            "seconds_per_sample": 0.024,
-            "peak_memory_bytes": 1_234_567_890,
-        },
-        "proofs": {
-            "kohya": {
-                "format": "kohya",
-                "family": "sd1",
-                "tools": [
-                    {"tool": tool, "required": True, "loads": True, "num_keys": 576, "num_resolved": 576}
-                    for tool in ("diffusers", "sd-scripts", "a1111", "comfyui")
-                ],
-                "images_match": True,
-                "max_pixel_difference": 0,
-            }
-        },
-        "note": "Training ran all 300 steps; the adapter is that of step 270, the latest that the "
-        "held-out images do not tell to be worse than the best.",
-    },
-    "error": None,
-    "metadata": {},
-    "urls": {"self": _URL, "cancel": f"{_URL}/cancel", "events": f"{_URL}/events", "adapter": f"{_URL}/adapter"},
-}
-
-EVENT: dict[str, Any] = {
-    "id": "evt_01j9z3k8m4x7v2q5w6e8r9t0yb",
-    "object": "event",
-    "job": JOB_ID,
-    "seq": 2,
-    "type": "job.running",
-    "attempt": 1,
-    "data": {"attempt": 1},
-    "created_at": TIME,
-}
-METRIC: dict[str, Any] = {
-    "step": 10,
-    "attempt": 1,
-    "loss": 0.0931,
-    "validation_loss": None,
-    "learning_rate": 0.0004,
-    "seconds_per_step": 0.19,
-}
-CHECKPOINT: dict[str, Any] = {
-    "step": 60,
-    "attempt": 1,
-    "loss": 0.0802,
-    "url": f"{_URL}/checkpoints/60/download",
-    **_FILE,
-    "created_at": TIME,
-}
-SAMPLE: dict[str, Any] = {
-    "step": 100,
-    "attempt": 1,
-    "images": [{"url": f"{_URL}/samples/100/0.png", **_FILE, "prompt": "blip on a blue background", "seed": 0}],
-    "grid": {"url": f"{_URL}/samples/100/grid.png", **_FILE},
-    "created_at": TIME,
-}
-EVENT_STREAM = (
-    'event: job.running\nid: 2\ndata: {"id": "evt_01j9z3k8m4x7v2q5w6e8r9t0yb", "type": "job.running", "seq": 2}\n\n'
-    'event: progress\ndata: {"id": "job_01j9z3k8m4x7v2q5w6e8r9t0ya", "status": "running"}\n\n'
+EVENT_STREAM = "\n\n".join(
+    [
+        f"event: {EVENT['type']}\nid: {EVENT['seq']}\ndata: {json.dumps(EVENT)}",
+        f"event: progress\ndata: {json.dumps(_PROGRESS)}",
+        "",
+    ]
 )

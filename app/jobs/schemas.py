@@ -7,15 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
 from app.jobs import examples
+from app.jobs.outline import Plan
 from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
+from core.domain.advice import Advice
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
-from core.domain.plan import NOT_IN_OUTLINE, TrainPlan
+from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus, Phase
+from core.domain.waiting import Place
 
 Name = Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN)]
 
@@ -75,7 +78,11 @@ class Progress(BaseModel):
     num_steps: int = 0
     percent: float = 0.0
     seconds_per_step: float | None = None
-    eta_seconds: float | None = Field(None, description="For the steps that are left; null once there are none.")
+    eta_seconds: float | None = Field(
+        None,
+        description="Of a running job for the steps that are left, null once there are none; of a queued job until it "
+        "ends, with what is ahead of it among your own jobs, null where that was never measured.",
+    )
     loss: float | None = None
     units_done: int | None = None
     units_total: int | None = None
@@ -113,8 +120,6 @@ class ResultMetrics(BaseModel):
     validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
     base_validation_loss: float | None = Field(None, description="The same without the adapter.")
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
-    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
     num_parameters: int
     seconds_per_sample: float | None = None
     seconds_per_picture: float | None = None
@@ -131,6 +136,9 @@ class Result(BaseModel):
         default_factory=dict, description="Which tools read each file whole, found by their own naming rules."
     )
     note: str | None = Field(None, description="Which step was taken, and why training ended there.")
+    warnings: list[str] = Field(
+        default_factory=list, description="What to know before using the adapter, such as a low retention."
+    )
 
     @classmethod
     def of(cls, job: Job) -> Self | None:
@@ -146,6 +154,7 @@ class Result(BaseModel):
             metrics=ResultMetrics.model_validate({**job.result["metrics"], **job.result.get("measured", {})}),
             proofs=job.result.get("proofs", {}),
             note=job.result.get("note"),
+            warnings=job.result.get("warnings", []),
         )
 
 
@@ -180,10 +189,13 @@ class JobOut(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    queue_position: int | None = Field(
+        None, description="Of a queued job among your own: 1 is the next to begin. Null while it does not wait."
+    )
     model: str
     dataset: str
     spec: dict[str, Any] = Field(description="As it was posted.")
-    plan: dict[str, Any] = Field(
+    plan: Plan = Field(
         description="The spec with every open choice turned into a number; without the images, and without the prompts "
         "that the base's card has for class pictures and for scores."
     )
@@ -196,9 +208,11 @@ class JobOut(BaseModel):
     urls: Urls
 
     @classmethod
-    def of(cls, job: Job) -> Self:
+    def of(cls, job: Job, place: Place | None = None) -> Self:
+        """``place``: of a job that is queued."""
         return cls(
             id=job.id,
+            queue_position=place and place.number,
             status=JobStatus(job.status),
             phase=Phase(job.phase) if job.phase else None,
             created_at=job.created_at,
@@ -207,8 +221,8 @@ class JobOut(BaseModel):
             model=job.model_id,
             dataset=job.dataset_id,
             spec=job.spec,
-            plan=job.outline,
-            progress=Progress.model_validate(job.progress or {"num_steps": job.outline["steps"]}),
+            plan=Plan.model_validate(job.outline),
+            progress=_progress_of(job, place),
             estimate=Estimate.model_validate(job.estimate),
             attempt=job.attempt,
             result=Result.of(job),
@@ -219,10 +233,18 @@ class JobOut(BaseModel):
 
     def as_accepted(self) -> Self:
         """As it was first answered, whatever became of it since."""
-        fresh = Progress(num_steps=self.progress.num_steps or self.plan["steps"])
+        fresh = Progress(num_steps=self.progress.num_steps or self.plan.steps)
         changes = {"status": JobStatus.QUEUED, "progress": fresh, "attempt": 0}
-        gone = dict.fromkeys(("phase", "started_at", "finished_at", "result", "error"))
+        gone = dict.fromkeys(("phase", "queue_position", "started_at", "finished_at", "result", "error"))
         return self.model_copy(update={**changes, **gone})
+
+
+def _progress_of(job: Job, place: Place | None) -> Progress:
+    known = job.progress or {"num_steps": job.outline["steps"]}
+    if JobStatus(job.status) is not JobStatus.QUEUED:
+        return Progress.model_validate(known)
+    eta = place.ends_in(job.estimate.get("seconds")) if place else None
+    return Progress.model_validate({**known, "eta_seconds": eta})
 
 
 def _urls_of(job_id: str) -> Urls:
@@ -236,15 +258,15 @@ class DryRun(BaseModel):
     model_config = example(examples.DRY_RUN)
 
     object: Literal["plan"] = "plan"
-    plan: dict[str, Any]
-    estimate: Estimate
+    plan: Plan = Field(description="The spec with every open choice turned into a number, as a job shows it.")
+    estimate: Estimate = Field(description="What the job would take.")
+    warnings: tuple[Advice, ...] = Field(
+        description="What may not be as you meant it, and what to change. Empty where nothing is."
+    )
 
     @classmethod
-    def of(cls, plan: TrainPlan, estimate: Estimate) -> Self:
-        """As a job shows it: its list of images may have thousands, and names storage keys."""
-        hidden: Any = {**dict.fromkeys(NOT_IN_OUTLINE, True), "init_adapter": {"key"}}
-        outline = {**plan.model_dump(mode="json", exclude=hidden), "num_images": len(plan.images)}
-        return cls(plan=outline, estimate=estimate)
+    def of(cls, plan: TrainPlan, estimate: Estimate, advice: tuple[Advice, ...] = ()) -> Self:
+        return cls(plan=Plan.of(plan), estimate=estimate, warnings=advice)
 
 
 class EventOut(BaseModel):

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -12,11 +13,12 @@ from sqlalchemy.orm import Session
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
 from app.jobs.beginning import Beginning, find_beginning, refuse_adapter
-from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting
-from app.jobs.schemas import JobRequest
+from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting, refuse_unrunnable
+from app.jobs.schemas import JobOut, JobRequest
 from app.services import Services
-from core.db import adapters, datasets, jobs, models, quotas, workers
+from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
 from core.db.tables import Dataset, Job
+from core.domain.advice import Advice, advise
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import IdempotencyMismatch, NotFound, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
@@ -25,6 +27,7 @@ from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, DatasetStatus, JobStatus
+from core.domain.waiting import Place
 
 ROUTE = "POST /jobs"
 
@@ -39,6 +42,7 @@ class Sources:
     init: Beginning | None
     limits: Limits
     largest_memory: int | None
+    device_kinds: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Draft:
     spec: TrainingSpec
     plan: TrainPlan
     estimate: Estimate
+    advice: tuple[Advice, ...]
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,10 @@ def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
     if init is not None:
         init.refuse_misfit(plan)
     refuse_unfitting(plan, sources.model, sources.largest_memory)
-    return Draft(spec, plan, estimate(plan, sources.model, sources.measured))
+    refuse_unrunnable(plan, sources.device_kinds)
+    estimated = estimate(plan, sources.model, sources.measured)
+    advice = advise(plan, sources.manifest, seconds=estimated.seconds, devices=sources.device_kinds)
+    return Draft(spec, plan, estimated, advice)
 
 
 def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:
@@ -98,7 +106,8 @@ def load_sources(session: Session, tenant_id: str, defaults: Limits, request: Jo
     manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
-    return Sources(info, manifest, measured, init, limits, workers.find_largest_memory(session))
+    memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
+    return Sources(info, manifest, measured, init, limits, memory, kinds)
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
@@ -178,6 +187,29 @@ async def find_winner(
         return original
     detail = "The dataset was deleted in this moment; choose another."
     raise NotFound(detail, {"/dataset": [detail]}) from error
+
+
+def list_page(
+    session: Session,
+    tenant_id: str,
+    *,
+    status: JobStatus | None,
+    model: str | None,
+    after: str | None,
+    limit: int,
+) -> tuple[Sequence[Job], bool, Mapping[str, Place]]:
+    """The jobs, whether there are more, and the places of those that wait."""
+    rows, has_more = jobs.list_jobs(session, tenant_id, status=status, model=model, after=after, limit=limit)
+    waits = any(job.status == JobStatus.QUEUED for job in rows)
+    return rows, has_more, waiting.find_places(session, tenant_id) if waits else {}
+
+
+async def show(services: Services, job: Job) -> JobOut:
+    """With its place in the queue, where it waits."""
+    if job.status != JobStatus.QUEUED:
+        return JobOut.of(job)
+    places = await services.database.run(waiting.find_places, job.tenant_id)
+    return JobOut.of(job, places.get(job.id))
 
 
 def hash_request(request: JobRequest) -> str:

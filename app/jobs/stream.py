@@ -23,6 +23,8 @@ from core.domain.states import TERMINAL, JobStatus
 
 BATCH = 200
 MAX_SEQ_DIGITS = 15
+NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls", "queue_position"}
+"""What does not change while a job runs, and would be sent again at every step."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,8 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
                 return
             if (progress := json.dumps(news.job.progress)) != shown:
                 shown = progress
-                yield ServerSentEvent(event="progress", data=JobOut.of(news.job).model_dump_json())
+                data = JobOut.of(news.job).model_dump_json(exclude=NOT_IN_PROGRESS)
+                yield ServerSentEvent(event="progress", data=data)
             if len(news.events) < BATCH:
                 await listener.wait()
 

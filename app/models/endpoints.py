@@ -1,11 +1,11 @@
-"""GET and POST /models."""
+"""/models: list, read, register, delete."""
 
 import asyncio
 
 from fastapi import APIRouter, Response
 
 from app.deps import DatabaseDep, Id, ServicesDep, needs_key
-from app.models import service
+from app.models import removal, service
 from app.models.schemas import ModelOut, ModelRegistration
 from app.openapi import problems
 from app.pages import Page
@@ -23,6 +23,7 @@ async def list_models(database: DatabaseDep) -> Page[ModelOut]:
 
 @router.get("/{model_id}", responses=problems("not-found"))
 async def get_model(model_id: Id, database: DatabaseDep) -> ModelOut:
+    """One base model: whether it is ready, and what its presets start from."""
     return ModelOut.of(await database.run(models.get_model, model_id))
 
 
@@ -46,3 +47,15 @@ async def register_model(body: ModelRegistration, services: ServicesDep, respons
         services.doorbell.ring("validate")
     response.headers["Location"] = f"/models/{model.id}"
     return ModelOut.of(model)
+
+
+@router.delete("/{model_id}", status_code=204, responses=problems("forbidden", "not-found", "wrong-state"))
+async def delete_model(model_id: Id, services: ServicesDep) -> None:
+    """Takes a base off the list that no job and no adapter needs: one that was rejected, or is no longer wanted.
+
+    A folder that the service fetched from the Hub or converted from a single file is removed. A folder or file of your
+    own stays where it is; it is not registered again by itself, but may be by `POST /models`.
+    """
+    folder = await services.database.run(removal.delete, services.settings, model_id)
+    if folder is not None:
+        await asyncio.to_thread(removal.remove_folder, folder)

@@ -3,41 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
+from app.jobs import examples
 from core.db.tables import Model
 from core.domain.model import Defaults, Family, ModelInfo, ModelStatus, PredictionType
 from core.domain.numbers import NumbersOfJson, Whole
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
-
-EXAMPLE: dict[str, JsonValue] = {
-    "id": "tiny",
-    "object": "model",
-    "family": "sd1",
-    "resolution": 64,
-    "resolution_step": 8,
-    "num_parameters": 5_012_000,
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "status": "ready",
-    "description": "A Stable Diffusion 1.x of 64 pixels, drawn from emoji.",
-    "example_prompts": ["{trigger} on a blue background"],
-    "defaults": {
-        "adapter_type": "locon",
-        "rank": 8,
-        "targets": "all",
-        "learning_rate": 0.001,
-        "schedule": "cosine",
-        "batch_size": 8,
-        "steps_per_image": 25.0,
-        "min_steps": 200,
-        "max_steps": 1000,
-        "min_snr_gamma": 5.0,
-        "sample_num_steps": 20,
-        "sample_guidance_scale": 4.0,
-    },
-    "created_at": "2026-01-31T12:00:00Z",
-}
 
 
 class Rejection(BaseModel):
@@ -54,7 +27,7 @@ class ModelOut(BaseModel):
     While it is `checking`, or when it was `rejected` (``error`` says why), what was not found out yet is null.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL]})
 
     id: str
     object: Literal["model"] = "model"

@@ -53,12 +53,18 @@ def open_below(models_path: Path, body: ModelRegistration) -> ModelFolder | None
     root = models_path.resolve()
     found = (root / body.path).resolve()
     if found == root or not found.is_relative_to(root):
-        raise ModelRejected("The path must lie below the operator's models directory.", {"/path": ["lies outside"]})
+        raise ModelRejected(
+            f"The path must lie below the models directory, {root}: put the folder or file there.",
+            {"/path": ["lies outside"]},
+        )
     if found.is_dir():
         _refuse_out_of_sight(root, body.path)
         return open_model(found) if has_card(found) else None
     if not found.is_file():
-        raise ModelRejected(f"There is no {body.path} in the models directory.", {"/path": ["is not there"]})
+        raise ModelRejected(
+            f"There is no {body.path} in the models directory, {root}: put the folder or file there, or mend the path.",
+            {"/path": [f"is not in {root}"]},
+        )
     _refuse_other_files(found.name)
     return None
 

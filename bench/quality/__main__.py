@@ -11,65 +11,98 @@ needs: the same pictures are then trained by it for as many steps.
 import argparse
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
-from bench.quality.cases import list_cases
+from bench.quality.cases import Case, list_cases
 from bench.quality.measure import TINY, Row, judge_case, measure_base, train_case
 from bench.quality.peer import Peer
+from bench.quality.unseen import list_unseen_cases
 from core.model_folders import read_card
+
+TUNED, UNSEEN = "Cases that the defaults were chosen by", "Cases that no default was chosen by"
 
 HEAD = """# What adapters learn on the bundled base
 
-`make bench-quality` on {cores} cores: `preset: auto`, 12 pictures for a glyph and 16 for a style, seed 0.
+`make bench-quality` on {cores} cores: `preset: auto`, 12 pictures for a subject and 16 for a style, seed 0.
 
 - **Hits**: of 40 pictures, two for each of 20 prompts with a background that no training picture had, how many show the
-  glyph (or the style) on that background, by the nearest render.
+  subject on that background, by the nearest drawing. For a style: the right thing in the right style.
+- **Plain**: of a style's 20 prompts without its word, how many are answered in the base's own style.
 - **Kept**: of 200 pictures, two for each of 100 prompts for what the base knows, without the word, how many are still
   answered right; the base itself answers {base:.1%}. No class prompt is among them. **Unasked**: of those pictures, the
   ones of glyphs that no class prompt asks for; of them the base answers {base_unasked}.
+- **PSNR**, **color error** (Delta E) and **border** of the 40 pictures against the nearest render of what was asked;
+  in brackets what the autoencoder leaves of true renders (`bench/quality/fidelity.py`).
 - **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
-- Retention and concept are the job's own scores.
+- Retention is the job's own score.
 
 All pictures are drawn as the base's card says: {how.sample_num_steps} steps of DDIM, guidance of
-{how.sample_guidance_scale:g} rescaled by {how.sample_guidance_rescale:g}.
+{how.sample_guidance_scale:g} from {how.sample_guidance_start:.0%} to {how.sample_guidance_stop:.0%} of the steps,
+rescaled by {how.sample_guidance_rescale:g}.
 
-| case | by | hits | kept | unasked | held-out loss | steps | step taken | seconds | retention | concept |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |
 """
 
+COLUMNS = (
+    "case", "by", "hits", "plain", "kept", "unasked", "PSNR", "color error", "border", "held-out loss", "steps",
+    "step taken", "seconds", "retention",
+)  # fmt: skip
 
-def write_table(rows: Iterable[Row], path: Path) -> None:
-    listed = list(rows)
+
+def write_tables(tables: Mapping[str, Sequence[Row]], path: Path) -> None:
     base = measure_base(TINY, 100)
     unasked, how = _percent(base.share_unasked), read_card(TINY).defaults
     text = HEAD.format(cores=os.cpu_count(), base=base.share, base_unasked=unasked, how=how)
-    path.write_text(text + "".join(map(_line, listed)) + _foot(listed))
+    path.write_text(text + "\n".join(_table(title, rows) for title, rows in tables.items() if rows))
+
+
+def _table(title: str, rows: Sequence[Row]) -> str:
+    head = f"## {title}\n\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
+    return head + "".join(map(_line, rows)) + _foot(rows)
 
 
 def _line(row: Row) -> str:
     change = row.loss / row.base_loss - 1
-    retention, concept = (row.scores.get(name) for name in ("retention", "concept"))
-    scores = [f"{value:.2f}" if value is not None else "" for value in (retention, concept)]
+    retention = "" if (kept := row.scores.get("retention")) is None else f"{kept:.2f}"
     loss = f"{row.base_loss:.3f} → {row.loss:.3f} ({change:+.0%})"
     steps = f"{row.num_steps} | {row.step_taken} | {row.seconds:.0f}"
-    shares = f"{row.hits:.0%} | {row.retained:.1%} | {_percent(row.retained_unasked)}"
-    return f"| {row.case} | {row.by} | {shares} | {loss} | {steps} | {' | '.join(scores)} |\n"
+    shares = f"{row.hits:.0%} | {_percent(row.plain)} | {row.retained:.1%} | {_percent(row.retained_unasked)}"
+    looks = " | ".join(
+        f"{getattr(row.fidelity, name):.1f} ({getattr(row.bound, name):.1f})"
+        for name in ("psnr", "color_error", "border")
+    )
+    return f"| {row.case} | {row.by} | {shares} | {looks} | {loss} | {steps} | {retention} |\n"
 
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
 
 
-def _foot(rows: list[Row]) -> str:
+def _foot(rows: Sequence[Row]) -> str:
     lines = []
     for by in dict.fromkeys(row.by for row in rows):
         own = [row for row in rows if row.by == by]
-        hits, kept = sum(r.hits for r in own) / len(own), sum(r.retained - r.base_retained for r in own) / len(own)
-        lines.append(f"- {by}: {hits:.0%} hits on the mean, {100 * kept:+.1f} points kept against the base.\n")
+        hits, kept = fmean(r.hits for r in own), fmean(r.retained - r.base_retained for r in own)
+        lost = fmean(row.bound.psnr - row.fidelity.psnr for row in own)
+        lines.append(
+            f"- {by}: {hits:.0%} hits on the mean, {100 * kept:+.1f} points kept against the base, {lost:.1f} dB below "
+            "the autoencoder's bound.\n"
+        )
     return "\n" + "".join(lines)
+
+
+def _bench_case(case: Case, args: argparse.Namespace, scratch: Path) -> Iterator[Row]:
+    folder = scratch / case.name.replace(" ", "-")
+    folder.mkdir()
+    trained = train_case(case, {}, folder)
+    yield judge_case(case, "Atelier", trained, folder)
+    for rate in args.rates if args.script is not None else ():
+        peer, scratch_of = Peer(args.script, args.python, read_card(TINY), rate), folder / f"peer-{rate}"
+        by_peer = peer.train(case, trained.num_steps, scratch_of)
+        yield judge_case(case, f"diffusers' script, rate {rate:g}", by_peer, scratch_of)
 
 
 def main() -> None:
@@ -83,23 +116,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    tables: dict[str, list[Row]] = {TUNED: [], UNSEEN: []}
+    listed = [*((TUNED, case) for case in list_cases()), *((UNSEEN, case) for case in list_unseen_cases())]
     with tempfile.TemporaryDirectory() as scratch:
-        for case in list_cases():
+        for title, case in listed:
             if args.cases and case.name not in args.cases:
                 continue
-            folder = Path(scratch) / case.name.replace(" ", "-")
-            folder.mkdir()
-            trained = train_case(case, {}, folder)
-            rows.append(judge_case(case, "Atelier", trained, folder))
-            print(_line(rows[-1]), end="", flush=True)
-            if args.script is not None:
-                for rate in args.rates:
-                    peer, scratch_of = Peer(args.script, args.python, read_card(TINY), rate), folder / f"peer-{rate}"
-                    by_peer = peer.train(case, trained.num_steps, scratch_of)
-                    rows.append(judge_case(case, f"diffusers' script, rate {rate:g}", by_peer, scratch_of))
-                    print(_line(rows[-1]), end="", flush=True)
-            write_table(rows, args.out)
+            for row in _bench_case(case, args, Path(scratch)):
+                tables[title].append(row)
+                print(_line(row), end="", flush=True)
+            write_tables(tables, args.out)
 
 
 if __name__ == "__main__":

@@ -1,72 +1,132 @@
 """What is taught, and what counts as having learned it.
 
-Five glyphs that the base was never shown, and two styles over glyphs that it knows. A glyph's pictures stand on five
-backgrounds and are asked for on the other three; a style's sixteen glyphs are asked for on others.
+Five glyphs that the base was never shown, Blip, and two styles over glyphs that it knows. A subject's pictures stand on
+five backgrounds and are asked for on the other three; a style's sixteen glyphs are asked for on others.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Literal
 
 from PIL import Image
 
-from scripts.glyphs import BACKGROUNDS, BASE, HELD_OUT, STYLES, caption, compose, draw_pose, draw_set, sprite, stylize
-from scripts.retrieval import find
+from bench.quality.fidelity import Subject
+from scripts.colors import BACKGROUNDS
+from scripts.draw_blip import PICTURES, compose_picture, draw_blip
+from scripts.glyphs import BASE, HELD_OUT, caption, compose, draw_pose, draw_set, sprite, stylize
+from scripts.retrieval import Restyle, Sought, find
 
 WORD = "zog"
 SHOWN = ["white", "gray", "red", "yellow", "green"]
 UNSEEN = [name for name in BACKGROUNDS if name not in SHOWN]
 SIZES = ("large", "small")
-NUM_ASKED, NUM_STYLED = 20, 16
+NUM_ASKED, NUM_STYLED, NUM_FRESH = 20, 16, 10
+
+Judge = Callable[[Image.Image], bool]
+Drawn = tuple[Image.Image, str]
+"""A picture and its caption."""
+Place = Literal["before", "behind"]
+"""Where the word of a style stands: "a large zog cat face", or "…, in zog style"."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """``plain``: the same without the word, and whether the base's own drawing answers it; styles have it."""
+
+    prompt: str
+    judge: Judge
+    subject: Subject
+    plain: tuple[str, Judge] | None = None
 
 
 @dataclass(frozen=True)
 class Case:
-    """``fresh``: other pictures of the same, for the held-out loss. ``asked``: prompts, each with its judge."""
+    """``fresh``: other pictures of the same, for the held-out loss."""
 
     name: str
-    pictures: list[tuple[Image.Image, str]]
-    fresh: list[tuple[Image.Image, str]]
-    asked: list[tuple[str, Callable[[Image.Image], bool]]]
+    pictures: Sequence[Drawn]
+    fresh: Sequence[Drawn]
+    asked: Sequence[Asked]
 
 
 def list_cases() -> list[Case]:
-    return [glyph_case(name) for name in HELD_OUT] + [style_case(style) for style in STYLES]
+    """Those that the defaults were chosen by."""
+    return [
+        *(glyph_case(name) for name in HELD_OUT),
+        blip_case(),
+        style_case("outline", partial(stylize, style="outline"), "before"),
+        style_case("two colours", partial(stylize, style="two colours"), "behind"),
+    ]
 
 
 def glyph_case(name: str, count: int = 12) -> Case:
-    def judge(background: str) -> Callable[[Image.Image], bool]:
-        return lambda picture: (found := find(picture)).glyph == name and found.background == background
-
-    asked = [(SIZES[i % 2], UNSEEN[i % len(UNSEEN)]) for i in range(NUM_ASKED)]
-    return Case(
-        name,
-        [(picture, caption(WORD, size, color)) for picture, size, color in draw_set(HELD_OUT[name], SHOWN, count, 1)],
-        [(picture, caption(WORD, size, color)) for picture, size, color in draw_set(HELD_OUT[name], SHOWN, 10, 99)],
-        [(caption(WORD, size, color), judge(color)) for size, color in asked],
-    )
+    sets = [draw_set(HELD_OUT[name], SHOWN, number, seed) for number, seed in ((count, 1), (NUM_FRESH, 99))]
+    taught, fresh = ([(picture, caption(WORD, size, color)) for picture, size, color in drawn] for drawn in sets)
+    return Case(name, taught, fresh, ask_subject(name, [sprite(HELD_OUT[name])], Sought()))
 
 
-def style_case(style: str) -> Case:
-    """Hit: the nearest render is one in this style, on the background that was asked for."""
-    rng = random.Random(f"style:{style}")
+def blip_case() -> Case:
+    """The example set, with this bench's word for Blip."""
+    looks = [draw_blip(picture.look) for picture in PICTURES]
+    taught = [(compose_picture(p), caption(WORD, p.size_word, p.background)) for p in PICTURES]
+    return Case("blip", taught, draw_fresh(looks, "blip"), ask_subject("blip", looks, Sought("blip", {"blip": looks})))
+
+
+def draw_fresh(looks: Sequence[Image.Image], seed: str, count: int = NUM_FRESH) -> list[Drawn]:
+    """Pictures of a subject in random poses, on the shown backgrounds in turn."""
+    rng, drawn = random.Random(f"fresh:{seed}"), []
+    for index in range(count):
+        size, color = SIZES[index // len(SHOWN) % 2], SHOWN[index % len(SHOWN)]
+        picture = compose(looks[index % len(looks)], BACKGROUNDS[color], draw_pose(rng, size))
+        drawn.append((picture, caption(WORD, size, color)))
+    return drawn
+
+
+def ask_subject(name: str, looks: Sequence[Image.Image], sought: Sought) -> list[Asked]:
+    """Twenty prompts, either size on each background that no picture had."""
+    settings = [(SIZES[i % 2], UNSEEN[i % len(UNSEEN)]) for i in range(NUM_ASKED)]
+    return [
+        Asked(caption(WORD, size, color), shows(name, color, sought), Subject(tuple(looks), size, BACKGROUNDS[color]))
+        for size, color in settings
+    ]
+
+
+def shows(name: str, background: str, sought: Sought, style: str | None = None) -> Judge:
+    """Hit: the nearest drawing is the one asked for, in the style asked for, on the background asked for."""
+
+    def judge(picture: Image.Image) -> bool:
+        found = find(picture, sought)
+        return (found.glyph, found.style, found.background) == (name, style, background)
+
+    return judge
+
+
+def style_case(name: str, restyle: Restyle, place: Place) -> Case:
+    rng, sought = random.Random(f"style:{name}"), Sought(name, restyle=restyle)
     names = rng.sample(list(BASE), NUM_STYLED + NUM_ASKED)
     taught, others = names[:NUM_STYLED], names[NUM_STYLED:]
 
-    def draw(name: str, index: int) -> tuple[Image.Image, str]:
+    def draw(glyph: str, index: int) -> Drawn:
         color = SHOWN[index % len(SHOWN)]
-        picture = compose(stylize(sprite(BASE[name]), style), BACKGROUNDS[color], draw_pose(rng, "large"))
-        return picture, caption(f"{WORD} {name}", "large", color)
+        picture = compose(restyle(sprite(BASE[glyph])), BACKGROUNDS[color], draw_pose(rng, "large"))
+        return picture, call(glyph, color, place)
 
-    def judge(background: str) -> Callable[[Image.Image], bool]:
-        return lambda picture: (found := find(picture, style)).style == style and found.background == background
+    def ask(glyph: str, color: str) -> Asked:
+        subject = Subject((restyle(sprite(BASE[glyph])),), "large", BACKGROUNDS[color])
+        plain = (caption(glyph, "large", color), shows(glyph, color, sought))
+        return Asked(call(glyph, color, place), shows(glyph, color, sought, name), subject, plain)
 
     return Case(
-        style,
-        [draw(name, index) for index, name in enumerate(taught)],
-        [draw(name, index) for index, name in enumerate(others[:10])],
-        [
-            (caption(f"{WORD} {name}", "large", UNSEEN[i % len(UNSEEN)]), judge(UNSEEN[i % len(UNSEEN)]))
-            for i, name in enumerate(others)
-        ],
+        name,
+        [draw(glyph, index) for index, glyph in enumerate(taught)],
+        [draw(glyph, index) for index, glyph in enumerate(others[:NUM_FRESH])],
+        [ask(glyph, UNSEEN[index % len(UNSEEN)]) for index, glyph in enumerate(others)],
     )
+
+
+def call(glyph: str, color: str, place: Place) -> str:
+    if place == "before":
+        return caption(f"{WORD} {glyph}", "large", color)
+    return f"{caption(glyph, 'large', color)}, in {WORD} style"

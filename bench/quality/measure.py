@@ -2,23 +2,27 @@
 
 import functools
 import hashlib
+import random
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
 
 from bench.quality.cases import WORD, Case
+from bench.quality.fidelity import Fidelity
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
 from core.model_folders import BUNDLED, read_card
-from scripts.glyphs import caption
+from scripts.glyphs import caption, compose, draw_pose
 from scripts.measure_tiny import draw, open_pipeline
 from scripts.retrieval import find, list_asked
 from worker.training.data import BatchOrder, fill_cache, pick_batch
@@ -46,11 +50,16 @@ class Trained:
 @dataclass(frozen=True)
 class Row:
     """Hits and retention as shares of what was asked; ``base_retained`` without an adapter. ``retained_unasked``: of
-    the prompts for what prior preservation never asked the base to draw."""
+    the prompts for what prior preservation never asked the base to draw. ``plain``: of a style's prompts without its
+    word, those that are answered in the base's own style; None for a subject. ``bound``: what the autoencoder leaves
+    of true renders."""
 
     case: str
     by: str
     hits: float
+    plain: float | None
+    fidelity: Fidelity
+    bound: Fidelity
     retained: float
     retained_unasked: float | None
     base_retained: float
@@ -102,12 +111,15 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
     """``asked``: of how many base prompts retention is measured."""
     losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
     pipeline = pipeline_with(trained.adapter, base_folder)
-    hits = measure_hits(pipeline, case)
+    drawn = draw_asked(pipeline, case)
     retained = measure_retained(pipeline, asked, base_folder)
     return Row(
         case=case.name,
         by=by,
-        hits=sum(hits) / len(hits),
+        hits=measure_hits(case, drawn),
+        plain=measure_plain(pipeline, case),
+        fidelity=measure_fidelity(case, drawn),
+        bound=measure_bound(pipeline, case),
         retained=retained.share,
         retained_unasked=retained.share_unasked,
         base_retained=measure_base(base_folder, asked).share,
@@ -120,11 +132,42 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
     )
 
 
-def measure_hits(pipeline: StableDiffusionPipeline, case: Case) -> list[bool]:
+def draw_asked(pipeline: StableDiffusionPipeline, case: Case) -> list[list[Image.Image]]:
     """Each prompt once from each seed."""
-    prompts = [prompt for prompt, _ in case.asked]
-    drawn = [draw(pipeline, prompts, seed) for seed in SEEDS_ASKED]
-    return [judge(picture) for row in drawn for picture, (_, judge) in zip(row, case.asked, strict=True)]
+    return [draw(pipeline, [asked.prompt for asked in case.asked], seed) for seed in SEEDS_ASKED]
+
+
+def measure_hits(case: Case, drawn: list[list[Image.Image]]) -> float:
+    return fmean(asked.judge(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True))
+
+
+def measure_plain(pipeline: StableDiffusionPipeline, case: Case) -> float | None:
+    plain = [asked.plain for asked in case.asked if asked.plain is not None]
+    if not plain:
+        return None
+    pictures = draw(pipeline, [prompt for prompt, _ in plain], SEEDS_ASKED[0])
+    return fmean(judge(picture) for picture, (_, judge) in zip(pictures, plain, strict=True))
+
+
+def measure_fidelity(case: Case, drawn: list[list[Image.Image]]) -> Fidelity:
+    return Fidelity.mean(
+        asked.subject.compare(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True)
+    )
+
+
+@torch.no_grad()
+def measure_bound(pipeline: StableDiffusionPipeline, case: Case) -> Fidelity:
+    """Of renders in random poses, after the autoencoder."""
+    rng, vae, rows = random.Random(f"bound:{case.name}"), pipeline.vae, []
+    for asked in case.asked:
+        subject = asked.subject
+        art = rng.choice(subject.drawings)
+        pixels = np.asarray(compose(art, subject.color, draw_pose(rng, subject.size_word)), np.float32)
+        given = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+        decoded = vae.decode(vae.encode(given).latent_dist.mode()).sample
+        picture = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+        rows.append(subject.compare(picture))
+    return Fidelity.mean(rows)
 
 
 def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffusionPipeline:

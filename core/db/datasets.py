@@ -102,6 +102,11 @@ def put_file(session: Session, dataset_id: str, file: NewFile) -> str | None:
     return replaced
 
 
+def list_filenames(session: Session, dataset_id: str) -> Sequence[str]:
+    query = select(DatasetFile.filename).where(DatasetFile.dataset_id == dataset_id)
+    return session.execute(query).scalars().all()
+
+
 def list_files(session: Session, dataset_id: str) -> Sequence[DatasetFile]:
     query = select(DatasetFile).where(DatasetFile.dataset_id == dataset_id).order_by(DatasetFile.filename)
     return session.execute(query).scalars().all()

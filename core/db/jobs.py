@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, delete, func, select
+from sqlalchemy import ColumnElement, Float, Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from core.db import audit, usage
@@ -29,7 +29,7 @@ from core.domain.plan import TrainPlan
 from core.domain.spec import TrainingSpec
 from core.domain.states import TERMINAL, JobStatus, may_follow
 
-MEASURED_JOBS = 10
+MEASURED_JOBS = 20
 
 
 def insert_job(
@@ -207,37 +207,32 @@ def record_idempotent(session: Session, tenant_id: str, route: str, key: str, bo
 
 
 def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:
-    """Means over the tenant's newest undisturbed jobs on this base, as of the largest resolution among them; None when
-    there is none."""
-    newest = (
-        select(Job.result["measured"].label("measured"), Job.plan["resolution"].astext.cast(Float).label("resolution"))
-        .where(
-            Job.tenant_id == tenant_id,
-            Job.model_id == model_id,
-            Job.status == JobStatus.SUCCEEDED,
-            Job.result["measured"].has_key("start_seconds"),
-        )
-        .order_by(Job.id.desc())
-        .limit(MEASURED_JOBS)
-        .subquery()
-    )
+    """Medians over the tenant's newest undisturbed jobs on this base and on the device of the newest of them, as of the
+    largest resolution among them; None when there is none. Of an even number the lower one: a machine that was busy
+    with other things makes a job slower, and nothing makes it faster."""
+    newest = _newest_measured(tenant_id, model_id).subquery()
+    latest_device = select(newest.c.device).order_by(newest.c.id.desc()).limit(1).scalar_subquery()
 
     def read(name: str) -> ColumnElement[float]:
         number: ColumnElement[float] = newest.c.measured[name].astext.cast(Float)
         return number
 
+    def median(value: ColumnElement[float]) -> ColumnElement[float]:
+        return func.percentile_disc(0.5).within_group(value)
+
     pixels = newest.c.resolution * newest.c.resolution
     row = session.execute(
         select(
             func.count(),
-            func.avg(read("seconds_per_sample") / pixels),
-            func.avg(read("seconds_per_picture") / pixels),
-            func.avg(read("start_seconds")),
+            median(read("seconds_per_sample") / pixels),
+            median(read("seconds_per_picture") / pixels),
+            median(read("start_seconds")),
             func.max(read("peak_memory_bytes")),
             func.max(newest.c.resolution),
-        )
+            func.max(newest.c.device),
+        ).where(newest.c.device.is_not_distinct_from(latest_device))
     ).one()
-    num_jobs, sample, picture, start, memory, resolution = row
+    num_jobs, sample, picture, start, memory, resolution, device = row
     if num_jobs == 0:
         return None
     return Measured(
@@ -247,4 +242,24 @@ def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured |
         start_seconds=start,
         peak_memory_bytes=int(memory),
         resolution=int(resolution),
+        device=device,
+    )
+
+
+def _newest_measured(tenant_id: str, model_id: str) -> Select[Any]:
+    return (
+        select(
+            Job.id,
+            Job.result["measured"].label("measured"),
+            Job.plan["resolution"].astext.cast(Float).label("resolution"),
+            Job.runtime["device_name"].astext.label("device"),
+        )
+        .where(
+            Job.tenant_id == tenant_id,
+            Job.model_id == model_id,
+            Job.status == JobStatus.SUCCEEDED,
+            Job.result["measured"].has_key("start_seconds"),
+        )
+        .order_by(Job.id.desc())
+        .limit(MEASURED_JOBS)
     )

@@ -4,21 +4,26 @@ A model without a card is `checking` until a worker has prepared it. The worker 
 the connection by which it also commits: who loses the connection has lost the lock, and can commit no more.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, null, select, update
+from sqlalchemy import ColumnElement, delete, func, null, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db import audit
-from core.db.tables import Model
+from core.db.tables import Adapter, Job, Model
 from core.domain.audit import Action
 from core.domain.errors import ModelRejected, NotFound, WrongState
 from core.domain.model import ModelInfo, ModelStatus
 from core.domain.registration import ModelSource
+
+REMOVED = "removed"
+"""The status of a row that stands for nothing but that its folder was taken off the list; seen by this module alone."""
 
 _LOCKS = 0x6D64  # the first of the two numbers of our advisory locks; the second is the model's
 
@@ -39,10 +44,11 @@ def upsert_model(session: Session, info: ModelInfo, *, location: str, status: Mo
 
 def upsert_found(session: Session, info: ModelInfo, *, location: str) -> Model | None:
     """As ``upsert_model``, for a folder that was come upon and that nobody asked for: None, with nothing written, where
-    one of the id is being prepared. What a worker makes of it will stand, not the card that lies there still."""
+    one of the id is being prepared or was deleted. What a worker makes of it will stand, not the card that lies there
+    still."""
     card = info.model_dump(mode="json")
     values = {"status": "ready", "location": location, "info": card, "source": null(), "error": null()}
-    return _write(session, info.id, values, unless=Model.status == "checking")
+    return _write(session, info.id, values, unless=Model.status.in_(("checking", REMOVED)))
 
 
 def request_model(session: Session, model_id: str, source: ModelSource) -> Model:
@@ -79,18 +85,51 @@ def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
 
 
 def get_model(session: Session, model_id: str) -> Model:
-    """Raises NotFound, naming those there are."""
+    """Raises NotFound, naming those that jobs can use."""
     model = session.get(Model, model_id)
-    if model is None:
-        known = ", ".join(model.id for model in list_models(session)) or "none"
-        raise NotFound(f"There is no model {model_id!r}. Registered are: {known}.")
+    if model is None or model.status == REMOVED:
+        ready = [model.id for model in list_models(session) if model.status == "ready"]
+        close = difflib.get_close_matches(model_id, ready, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise NotFound(f"There is no model {model_id!r}.{hint} Registered are: {', '.join(ready) or 'none'}.")
     return model
+
+
+def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
+    """What the row was. ``keep_away``: its folder stays where it is, and is not to be registered by being come upon;
+    asking for it does. Raises NotFound, and WrongState while a worker prepares it or something needs it."""
+    model = get_model(session, model_id)
+    held = select(func.pg_try_advisory_xact_lock(_LOCKS, func.hashtext(model_id)))
+    if not session.execute(held).scalar_one():
+        raise WrongState(f"A worker is preparing the model {model_id} right now: wait until it is ready or rejected.")
+    _refuse_if_needed(session, model_id)
+    try:
+        with session.begin_nested():
+            session.execute(delete(Model).where(Model.id == model_id))
+    except IntegrityError as error:
+        raise WrongState(
+            f"The model {model_id} is used by jobs or adapters of other tenants: they are to be deleted first."
+        ) from error
+    session.expunge(model)
+    if keep_away:
+        values = {"status": REMOVED, "location": model.location, "info": null(), "source": null(), "error": null()}
+        session.execute(insert(Model).values(id=model_id, **values))
+    audit.record(session, Action.MODEL_DELETED, model_id)
+    return model
+
+
+def _refuse_if_needed(session: Session, model_id: str) -> None:
+    """Of the caller's own tenant; what others have is seen by the database alone."""
+    for kind, table in (("job", Job), ("adapter", Adapter)):
+        found = session.execute(select(table.id).where(table.model_id == model_id).limit(1)).scalar_one_or_none()
+        if found is not None:
+            raise WrongState(f"The model {model_id} is used by the {kind} {found}: delete its jobs and adapters first.")
 
 
 def is_registered_from(session: Session, model_id: str, folder: Path, sha256: str) -> bool:
     """Whether the model's own folder is this one, in which its card lies. ``sha256`` is what that card says."""
     row = session.get(Model, model_id)
-    if row is None:
+    if row is None or row.status == REMOVED:
         return False
     if row.source is None:
         return row.location == str(folder)
@@ -110,7 +149,7 @@ def read_card(model: Model) -> ModelInfo:
 
 
 def list_models(session: Session) -> Sequence[Model]:
-    return session.execute(select(Model).order_by(Model.id)).scalars().all()
+    return session.execute(select(Model).where(Model.status != REMOVED).order_by(Model.id)).scalars().all()
 
 
 def _upsert(session: Session, model_id: str, **values: Any) -> Model:

@@ -75,6 +75,13 @@ def find_largest_memory(session: Session) -> int | None:
     return max((size for size in sizes if size is not None), default=None) if None not in sizes else None
 
 
+def find_device_kinds(session: Session) -> frozenset[str]:
+    """`cpu`, `cuda` and the like, of the training workers heard of within RECENT_DAYS."""
+    recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
+    devices = session.execute(select(Worker.device).where(recent)).scalars()
+    return frozenset(device.partition(":")[0] for device in devices)
+
+
 def is_migrated(session: Session) -> bool:
     """Whether the schema and its first rows are there. Raises sqlalchemy.exc.SQLAlchemyError when they are not."""
     act_for(session, DEFAULT_TENANT)

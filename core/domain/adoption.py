@@ -24,6 +24,17 @@ BYTES_PER_FILE_BYTE = 8
 """The file's tensors, in single precision where they were half, and both files that are written of them."""
 
 
+MAX_IGNORED = 50
+"""So many tensors of a file that were not taken over are named; ``num_ignored`` counts all."""
+
+
+class IgnoredKey(Part):
+    """A tensor of an imported file that is not in the adapter, and why."""
+
+    key: str
+    reason: str
+
+
 class Adoption(Part):
     """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``, within
     ``memory_bytes``."""
@@ -36,12 +47,15 @@ class Adoption(Part):
 
 
 class Findings(Part):
-    """What is known of an adapter once its file was read. ``trigger`` is what the file itself says, or empty."""
+    """What is known of an adapter once its file was read. ``trigger`` is what the file itself says, or empty.
+    ``ignored``: the first of the file's tensors that were not taken over."""
 
     type: AdapterType
     rank: int
     trigger: str
     proofs: dict[AdapterFormat, LoadProof]
+    ignored: tuple[IgnoredKey, ...] = ()
+    num_ignored: int = 0
 
 
 class Adopted(Part):

@@ -20,6 +20,7 @@ class Action(StrEnum):
     ADAPTER_CHANGED = "adapter.changed"
     ADAPTER_DELETED = "adapter.deleted"
     MODEL_REGISTERED = "model.registered"
+    MODEL_DELETED = "model.deleted"
     DELIVERY_REPEATED = "delivery.repeated"
     WEBHOOK_SECRET_ROTATED = "webhook_secret.rotated"  # noqa: S105 - an action, no secret
     KEY_CREATED = "key.created"

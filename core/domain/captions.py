@@ -14,11 +14,11 @@ def teach(spec: TrainingSpec, caption: str | None) -> str:
     trigger = spec.trigger or ""
     if spec.captions.template is not None:
         return spec.captions.template.format(trigger=trigger, caption=caption or "").strip(" ,")
-    if caption is None or not trigger or _has(caption, trigger):
+    if caption is None or not trigger or find_phrase(caption, trigger):
         return caption or trigger
     return f"{trigger}, {caption}"
 
 
-def _has(caption: str, trigger: str) -> bool:
+def find_phrase(text: str, phrase: str) -> re.Match[str] | None:
     """As a word: of `a pink flower` nobody learns what `ink` is."""
-    return re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", caption, re.IGNORECASE) is not None
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)

@@ -1,13 +1,13 @@
 """What a job will take, said before it runs."""
 
+from pydantic import Field
+
 from core.domain.model import ModelInfo
 from core.domain.plan import Part, TrainPlan
 
 BYTES_PER_WEIGHT = 2
 BYTES_PER_TRAINED = 8
 """A parameter in fp32 and its gradient; what the optimizer keeps of it comes on top."""
-NUM_CONCEPT_PICTURES = 8
-"""Drawn with the adapter, and without it, for the concept score."""
 NUM_VALIDATION_TIMESTEPS = 8
 """At which each held-out picture's loss is taken."""
 FORWARD_SHARE = 1 / 3
@@ -18,15 +18,16 @@ NUM_PROOF_PICTURES = 2
 class Estimate(Part):
     """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
 
-    steps: int
-    seconds: float | None
-    peak_memory_bytes: int | None
-    adapter_bytes: int
-    basis: str
+    steps: int = Field(description="Training steps.")
+    seconds: float | None = Field(description="From its start to its end, without the time in the queue.")
+    peak_memory_bytes: int | None = Field(description="The most memory that it takes at once.")
+    adapter_bytes: int = Field(description="The size of the adapter's file.")
+    basis: str = Field(description="What the times and the memory were taken from.")
 
 
 class Measured(Part):
-    """Means over earlier undisturbed jobs on the same base."""
+    """Medians over earlier undisturbed jobs on the same base and device. ``device`` is its name, None where the jobs
+    did not say it."""
 
     num_jobs: int
     seconds_per_sample: float
@@ -34,6 +35,7 @@ class Measured(Part):
     start_seconds: float
     resolution: int
     peak_memory_bytes: int
+    device: str | None = None
 
 
 def count_step_samples(plan: TrainPlan) -> float:
@@ -50,11 +52,12 @@ def count_samples(plan: TrainPlan) -> float:
 
 
 def count_pictures(plan: TrainPlan) -> int:
-    """Those of the grids, of the cover, of the scores, of prior preservation (which may be there already), and of the
-    load proof."""
+    """Those of the grids, of the cover, of the scores, of prior preservation where the base draws them (they may be
+    there already), and of the load proof."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
-    scores = 2 * (NUM_CONCEPT_PICTURES + len(plan.neutral_prompts)) if plan.evaluation else 0
-    return grids + scores + plan.prior_num_images + NUM_PROOF_PICTURES
+    scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
+    drawn = 0 if plan.class_images else plan.prior_num_images
+    return grids + scores + drawn + NUM_PROOF_PICTURES
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
@@ -74,7 +77,7 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         basis = f"the model's calibration on {calibration.device}"
     if measured is not None:
         memory = max(memory or 0, measured.peak_memory_bytes)
-        basis = f"{measured.num_jobs} earlier jobs on this base"
+        basis = _describe_jobs(measured)
     return Estimate(
         steps=plan.steps,
         seconds=seconds,
@@ -82,6 +85,11 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         adapter_bytes=_count_parameters(plan, model) * BYTES_PER_WEIGHT,
         basis=basis,
     )
+
+
+def _describe_jobs(measured: Measured) -> str:
+    count = "one earlier job" if measured.num_jobs == 1 else f"the median of {measured.num_jobs} earlier jobs"
+    return f"{count} on this base" + (f", on {measured.device}" if measured.device else "")
 
 
 def count_least_memory(plan: TrainPlan, model: ModelInfo) -> int:

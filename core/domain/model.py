@@ -29,6 +29,8 @@ class Defaults(BaseModel):
     sample_num_steps: int
     sample_guidance_scale: float
     sample_guidance_rescale: float = 0.0
+    sample_guidance_start: float = 0.0
+    sample_guidance_stop: float = 1.0
     ema: float | None = None
     prior_num_images: int = 0
     prior_batch_size: int | None = None  # as many as pictures

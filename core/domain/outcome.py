@@ -5,6 +5,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.domain.artifacts import AdapterFormat
 from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
 from core.domain.proof import LoadProof
+from core.domain.tokens import MAX_TOKEN_LENGTH
+
+LOW_RETENTION = 0.6
+"""Below, pictures for prompts without the trigger differ visibly from the base's."""
 
 
 class Scores(BaseModel):
@@ -13,8 +17,6 @@ class Scores(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
-    concept: float | None = Field(None, description="The share of the samples in which the concept is there.")
-    concept_reference: str | None = Field(None, description="Whose captions its samples were drawn for.")
 
 
 class Outcome(BaseModel):
@@ -33,13 +35,40 @@ class Outcome(BaseModel):
     seconds_per_step: float
     seconds_per_picture: float | None  # None where no samples were drawn
     peak_memory_bytes: int
+    num_cut: int = 0  # images with a caption that was longer than what is encoded
 
     def validation_loss(self, step: int) -> float | None:
         return dict(self.held_out_losses).get(step)
 
 
+def warn(outcome: Outcome) -> list[str]:
+    """What a client should know before using the adapter."""
+    retention = outcome.scores.retention
+    if retention is None or retention >= LOW_RETENTION:
+        return []
+    return [
+        f"Prompts without the trigger are drawn otherwise than by the base (retention {retention:.2f}, where 1 is "
+        "unchanged). Use the adapter at a lower weight, or train again with fewer steps, a lower learning rate or more "
+        "class images (loss.prior_preservation)."
+    ]
+
+
 def explain(outcome: Outcome, plan: TrainPlan) -> str:
-    """Which step's weights were taken, and why training ended where it did."""
+    """Which step's weights were taken, why training ended where it did, and what of the captions was not trained."""
+    return f"{_explain_end(outcome, plan)} {describe_cut(outcome.num_cut, plan)}".strip()
+
+
+def describe_cut(num_cut: int, plan: TrainPlan) -> str:
+    """Empty where every caption was encoded whole."""
+    if not num_cut:
+        return ""
+    longer = f"{num_cut} of {len(plan.images)} captions {'are' if num_cut > 1 else 'is'} longer than"
+    kept = "; the trigger is kept" if plan.trigger else ""
+    more = "" if plan.max_token_length == MAX_TOKEN_LENGTH else f" captions.max_token_length may be {MAX_TOKEN_LENGTH}."
+    return f"{longer} {plan.max_token_length} tokens: what is beyond is not trained{kept}.{more}"
+
+
+def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
     if not outcome.held_out_losses:
         few = len(plan.images) < MIN_IMAGES_TO_HOLD_OUT
         few_told = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold none out by themselves"
@@ -54,5 +83,5 @@ def explain(outcome: Outcome, plan: TrainPlan) -> str:
     end = f"Training ran all {plan.steps} steps"
     if outcome.stopped_early:
         end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {plan.patience} evaluations not better"
-    chosen = "the latest that the held-out images do not tell to be worse than the best"
+    chosen = "the latest whose loss on the held-out images is not measurably worse than the best"
     return f"{end}; the adapter is that of step {outcome.step}, {chosen}."

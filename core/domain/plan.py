@@ -17,6 +17,9 @@ from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_b
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, Family, ModelInfo, PredictionType
 from core.domain.plan_checks import check_plan
+from core.domain.plan_guidance import choose_guidance
+from core.domain.plan_prior import call_class_image, choose_prior
+from core.domain.prompts import default_prompts
 from core.domain.spec import (
     MAX_RESOLUTION,
     MAX_STEPS,
@@ -35,8 +38,7 @@ PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, 
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
 VALIDATIONS_PER_JOB = 10
-CAPTIONS_SHOWN = 3
-NOT_IN_OUTLINE = ("images", "prior_prompts", "neutral_prompts")
+NOT_IN_OUTLINE = ("images", "class_images", "prior_prompts", "neutral_prompts")
 """Long lists of a plan, which are not told with it."""
 MIN_IMAGES_TO_HOLD_OUT = 12
 AUTO_HELD_OUT = 0.15
@@ -50,7 +52,8 @@ class Part(BaseModel):
 
 
 class PlannedImage(Part):
-    """One image of the set: the key of its pixels, its training size and the caption that is taught."""
+    """One image of the set: the key of its pixels, its training size, the caption that is taught, and how often an
+    epoch has it."""
 
     key: str
     sha256: str
@@ -58,6 +61,7 @@ class PlannedImage(Part):
     caption: str
     masked: bool = False
     held_out: bool = False
+    repeats: int = 1
 
 
 class InitAdapter(Part):
@@ -78,6 +82,7 @@ class TrainPlan(Part):
     prediction_type: PredictionType
     dataset_sha256: str
     images: tuple[PlannedImage, ...]
+    class_images: tuple[PlannedImage, ...] = ()  # instead of class pictures of the base
 
     init_adapter: InitAdapter | None
     adapter_type: AdapterType
@@ -119,6 +124,7 @@ class TrainPlan(Part):
     caption_dropout: float
     caption_shuffle: bool
     caption_keep_tokens: int
+    max_token_length: int = 75
 
     validation_every: int
     patience: int | None
@@ -132,6 +138,8 @@ class TrainPlan(Part):
     sample_num_steps: int
     sample_guidance_scale: float
     sample_guidance_rescale: float = 0.0
+    sample_guidance_start: float = 0.0
+    sample_guidance_stop: float = 1.0
     sample_seed: int
     max_duration_seconds: int | None
 
@@ -177,10 +185,9 @@ def resolve(
     rank = spec.adapter.rank or defaults.rank
     trigger = spec.trigger or ""
     rate = _resolve_rate(spec, defaults)
-    prior = spec.loss.prior_preservation
-    prior_num_images = defaults.prior_num_images if prior.num_images is None else prior.num_images
-    prior_prompts = (prior.class_prompt,) if prior.class_prompt else model.class_prompts
+    prior, chosen = spec.loss.prior_preservation, choose_prior(spec, manifest, model)
     trains_text = spec.text_encoder.train
+    guidance = choose_guidance(spec, defaults)
     plan = TrainPlan(
         name=spec.name or spec.trigger or "adapter",
         trigger=trigger,
@@ -191,6 +198,10 @@ def resolve(
         prediction_type=model.prediction_type,
         dataset_sha256=manifest.content_hash(),
         images=images,
+        class_images=tuple(
+            _plan_image(spec, image, call_class_image(spec, image), resolution, model.resolution_step)
+            for image in chosen.images
+        ),
         init_adapter=init,
         adapter_type=spec.adapter.type or defaults.adapter_type,
         rank=rank,
@@ -222,13 +233,14 @@ def resolve(
         huber_c=spec.loss.huber_c,
         min_snr_gamma=_resolve_min_snr_gamma(spec, model),
         noise_offset=spec.loss.noise_offset,
-        prior_prompts=prior_prompts if prior_num_images else (),
-        prior_num_images=prior_num_images if prior_prompts else 0,
-        prior_batch_size=(prior.batch_size or defaults.prior_batch_size) if prior_num_images else None,
+        prior_prompts=chosen.prompts,
+        prior_num_images=chosen.num_images,
+        prior_batch_size=(prior.batch_size or defaults.prior_batch_size) if chosen.num_images else None,
         prior_weight=prior.weight or defaults.prior_weight,
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
         caption_keep_tokens=spec.captions.keep_tokens,
+        max_token_length=spec.captions.max_token_length,
         validation_every=spec.validation.every or max(1, math.ceil(steps / VALIDATIONS_PER_JOB)),
         patience=spec.validation.early_stopping.patience,
         min_delta=spec.validation.early_stopping.min_delta,
@@ -239,8 +251,10 @@ def resolve(
         sample_prompts=_resolve_prompts(spec, model, trigger, images),
         sample_every=spec.samples.every or max(1, math.ceil(steps / GRIDS_PER_JOB)),
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
-        sample_guidance_scale=spec.samples.guidance_scale or defaults.sample_guidance_scale,
-        sample_guidance_rescale=_resolve_rescale(spec, defaults),
+        sample_guidance_scale=guidance.scale,
+        sample_guidance_rescale=guidance.rescale,
+        sample_guidance_start=guidance.start,
+        sample_guidance_stop=guidance.stop,
         sample_seed=spec.samples.seed,
         max_duration_seconds=spec.max_duration_seconds,
     )
@@ -255,11 +269,6 @@ def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
     if spec.optimizer.name == "prodigy":
         return 1.0
     return defaults.learning_rate * RATE_SCALE.get(spec.optimizer.name, 1.0)
-
-
-def _resolve_rescale(spec: TrainingSpec, defaults: Defaults) -> float:
-    wanted = spec.samples.guidance_rescale
-    return defaults.sample_guidance_rescale if wanted is None else wanted
 
 
 def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:
@@ -305,11 +314,14 @@ def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
 
 
 def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_size: int, defaults: Defaults) -> int:
-    """An epoch is what is trained on, in batches of one bucket each; the presets count the pictures that came."""
+    """An epoch is what is trained on, repeats counted, in batches of one bucket each; the presets count the pictures
+    that came."""
     if spec.steps is not None:
         return spec.steps
     if spec.epochs is not None:
-        in_buckets = Counter(image.bucket for image in images if not image.held_out)
+        in_buckets: Counter[Bucket] = Counter()
+        for image in images:
+            in_buckets[image.bucket] += 0 if image.held_out else image.repeats
         num_batches = spec.epochs * sum(math.ceil(count / batch_size) for count in in_buckets.values())
         steps = math.ceil(num_batches / spec.gradient_accumulation)
         if steps > MAX_STEPS:
@@ -324,18 +336,25 @@ def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_siz
 
 
 def _plan_images(spec: TrainingSpec, manifest: DatasetManifest, resolution: int, step: int) -> tuple[PlannedImage, ...]:
-    square = Bucket(width=resolution, height=resolution)
-    held_out = _hold_out(spec, manifest.images)
+    held_out = _hold_out(spec, manifest.subjects)
     return tuple(
-        PlannedImage(
-            key=image.key,
-            sha256=image.sha256,
-            bucket=choose_bucket(image.width, image.height, resolution, step) if spec.bucketing else square,
-            caption=teach(spec, image.caption),
-            masked=image.masked and spec.masks,
-            held_out=image.sha256 in held_out,
-        )
-        for image in manifest.images
+        _plan_image(spec, image, teach(spec, image.caption), resolution, step, held_out=image.sha256 in held_out)
+        for image in manifest.subjects
+    )
+
+
+def _plan_image(
+    spec: TrainingSpec, image: ManifestImage, caption: str, resolution: int, step: int, *, held_out: bool = False
+) -> PlannedImage:
+    square = Bucket(width=resolution, height=resolution)
+    return PlannedImage(
+        key=image.key,
+        sha256=image.sha256,
+        bucket=choose_bucket(image.width, image.height, resolution, step) if spec.bucketing else square,
+        caption=caption,
+        masked=image.masked and spec.masks and image.role == "subject",
+        held_out=held_out,
+        repeats=image.repeats,
     )
 
 
@@ -357,13 +376,8 @@ def _hold_out(spec: TrainingSpec, images: Sequence[ManifestImage]) -> set[str]:
 def _resolve_prompts(
     spec: TrainingSpec, model: ModelInfo, trigger: str, images: Sequence[PlannedImage]
 ) -> tuple[str, ...]:
-    prompts = spec.samples.prompts if spec.samples.prompts is not None else _default_prompts(model, trigger, images)
+    prompts = spec.samples.prompts
+    if prompts is None:
+        shown = sorted(images, key=lambda image: not image.held_out)
+        prompts = default_prompts(model, spec.preset, trigger, [image.caption for image in shown])
     return tuple(prompt.replace("{trigger}", trigger).strip() for prompt in prompts)
-
-
-def _default_prompts(model: ModelInfo, trigger: str, images: Sequence[PlannedImage]) -> tuple[str, ...]:
-    """Without a trigger the set's own captions call what is learned."""
-    if trigger:
-        return model.example_prompts or ("{trigger}",)
-    captions = dict.fromkeys(image.caption for image in images if image.caption)
-    return (*tuple(captions)[:CAPTIONS_SHOWN], *(p for p in model.example_prompts if "{trigger}" not in p))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from core.domain.errors import InvalidSpec
 from core.domain.spec import TrainingSpec
+from core.domain.tokens import count_least_tokens
 
 if TYPE_CHECKING:
     from core.domain.plan import TrainPlan
@@ -16,6 +17,7 @@ POLYNOMIAL_END = 1e-7
 
 def check_plan(spec: TrainingSpec, plan: "TrainPlan") -> None:
     _check_work(plan)
+    _check_trigger(plan)
     _check_prior(spec, plan)
     _check_schedule(plan)
     _check_effects(spec, plan)
@@ -37,6 +39,16 @@ def _check_work(plan: "TrainPlan") -> None:
         )
 
 
+def _check_trigger(plan: "TrainPlan") -> None:
+    """It is never cut, so all of it has to be encoded. Whether it has still more tokens only the trainer can tell."""
+    least, most = count_least_tokens(plan.trigger), plan.max_token_length
+    if least > most:
+        raise InvalidSpec(
+            f"The trigger has {least} tokens or more, and captions.max_token_length is {most}: give a shorter one.",
+            {"/trigger": [f"is longer than {most} tokens"]},
+        )
+
+
 def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
     asked = spec.loss.prior_preservation
     if asked.num_images and not plan.prior_num_images:
@@ -51,13 +63,15 @@ def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
 
 
 def _check_schedule(plan: "TrainPlan") -> None:
-    """diffusers' polynomial schedule falls over the steps that warm-up leaves, from a rate above its end."""
-    if plan.schedule != "polynomial":
-        return
+    """A rate that rises until the end is never the one that was asked for; and diffusers' polynomial schedule falls
+    over the steps that warm-up leaves, from a rate above its end."""
     if plan.warmup_steps >= plan.steps:
-        told = f"must be less than the {plan.steps} steps"
-        raise InvalidSpec(f"schedule.warmup_steps {told}.", {"/schedule/warmup_steps": [told]})
-    if plan.learning_rate <= POLYNOMIAL_END:
+        told = f"must be less than the {plan.steps} steps, or the learning rate is never reached"
+        raise InvalidSpec(
+            f"schedule.warmup_steps is {plan.warmup_steps}: it {told}. A tenth of the steps is usual.",
+            {"/schedule/warmup_steps": [told]},
+        )
+    if plan.schedule == "polynomial" and plan.learning_rate <= POLYNOMIAL_END:
         told = f"must be above {POLYNOMIAL_END}, where a polynomial schedule ends"
         raise InvalidSpec(f"optimizer.learning_rate {told}.", {"/optimizer/learning_rate": [told]})
 

@@ -22,18 +22,39 @@ class DroppedKey(Part):
     reason: str
 
 
+Verdict = Literal["same", "differs", "wrong", "partial", "nothing"]
+"""What a tool makes of a file: the trained update; nearly that; another one, though the keys are placed; a part of it;
+or nothing."""
+
+
+class Measured(Part):
+    """What the tool's own loader really put on the base's layers, held against what was trained. ``num_same``: layers
+    whose update, and magnitude if there is one, arrived. ``max_difference``: the largest of a layer's update, as a
+    share of that update; None where some layer got none."""
+
+    num_layers: int
+    num_same: int
+    max_difference: float | None
+
+
 class ToolProof(Part):
     """``loads``: every key lands on a layer that it fits. ``required``: this kind of file is promised to load here.
-    ``offered``: the tool shows the file in its list for such a base (A1111 hides by metadata)."""
+    ``offered``: the tool shows the file in its list for such a base (A1111 hides by metadata). ``opens_base``: the tool
+    opens such a base at all. ``num_misplaced``: keys that land on a layer other than their own. ``verdict`` is None in
+    proofs of earlier versions; ``measured`` where the tool's loader was not run."""
 
     tool: Tool
     required: bool
     loads: bool
     offered: bool = True
+    opens_base: bool = True
+    verdict: Verdict | None = None
     num_keys: int
     num_resolved: int
+    num_misplaced: int = 0
     dropped: tuple[DroppedKey, ...] = ()
     notes: tuple[str, ...] = ()
+    measured: Measured | None = None
 
 
 class LoadProof(Part):

@@ -5,23 +5,15 @@ numbers. A field exists only if the engine obeys it.
 """
 
 from string import Formatter
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    SecretStr,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import Field, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from core.domain.events import STATUS_EVENTS, EventType
-from core.domain.numbers import Number, NumbersOfJson, Truth, Whole
+from core.domain.numbers import Number, Truth, Whole
+from core.domain.phrases import Phrase, Prompt, is_blank
 from core.domain.receivers import MAX_URL_LENGTH, Receiver
+from core.domain.spec_part import SpecPart
 from core.domain.webhooks import SECRET_PATTERN, check_secret
 
 _TEMPLATE_FIELDS = (("trigger", "", None), ("caption", "", None))
@@ -35,48 +27,12 @@ AdapterType = Literal["lora", "dora", "locon"]
 Targets = Literal["attention", "attention_ff", "all"]
 Precision = Literal["auto", "bf16", "fp16", "fp32"]
 OptimizerName = Literal["adamw", "adamw8bit", "adafactor", "prodigy", "lion"]
+CUDA_OPTIMIZERS: frozenset[OptimizerName] = frozenset({"adamw8bit"})
+"""What no other kind of device runs."""
 ScheduleName = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 LossType = Literal["l2", "huber"]
 
-Phrase = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Prompt = Annotated[str, Field(min_length=1, max_length=1000, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Rate = Annotated[Number, Field(gt=0, le=1, allow_inf_nan=False)]
-
-
-class SpecPart(NumbersOfJson):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    null_means_off: ClassVar[frozenset[str]] = frozenset()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        """Generated clients may send either."""
-        if not isinstance(data, dict):
-            return data
-        return {key: value for key, value in data.items() if value is not None or key in cls.null_means_off}
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The document says that null is taken."""
-        described = handler(core_schema)
-        whole = handler.resolve_ref_schema(described)
-        properties, required = whole["properties"], whole.get("required", [])
-        whole["properties"] = {
-            name: field if name in required else _or_null(field) for name, field in properties.items()
-        }
-        return described
-
-
-_SAID_OF_FIELDS = frozenset({"title", "description", "default"})
-_NULL = {"type": "null"}
-
-
-def _or_null(field: JsonSchemaValue) -> JsonSchemaValue:
-    """A field's schema, and null beside it."""
-    if "anyOf" in field:
-        return {**field, "anyOf": [*(kind for kind in field["anyOf"] if kind != _NULL), _NULL]}
-    kind = {key: value for key, value in field.items() if key not in _SAID_OF_FIELDS}
-    return {"anyOf": [kind, _NULL], **{key: field[key] for key in _SAID_OF_FIELDS & field.keys()}}
 
 
 class AdapterSpec(SpecPart):
@@ -104,17 +60,25 @@ class AdapterSpec(SpecPart):
 class TextEncoderSpec(SpecPart):
     """Adapts the text encoders' layers as well."""
 
-    train: Truth = False
+    train: Truth = Field(False, description="Whether they are trained; without it the other two fields are refused.")
     rank: Whole | None = Field(None, ge=1, le=MAX_RANK, description="Default: the adapter's.")
     learning_rate: Rate | None = Field(None, description="Default: half of the optimizer's.")
 
 
 class OptimizerSpec(SpecPart):
-    name: OptimizerName = "adamw"
+    """What changes the weights, and how fast."""
+
+    name: OptimizerName = Field(
+        "adamw",
+        description="adamw; adamw8bit, on CUDA devices alone; adafactor with a rate of its own; prodigy, which finds "
+        "its rate; lion, from a third of the rate.",
+    )
     learning_rate: Rate | None = Field(
         None, description="Default: the preset's; a third of it for lion; 1 for prodigy."
     )
-    weight_decay: Number = Field(0.01, ge=0, le=1, allow_inf_nan=False)
+    weight_decay: Number = Field(
+        0.01, ge=0, le=1, allow_inf_nan=False, description="How strongly weights are pulled towards 0 (decoupled)."
+    )
     betas: tuple[Number, Number] | None = Field(
         None, description="Default: 0.9, 0.999; 0.9, 0.99 for lion. Adafactor has none."
     )
@@ -134,8 +98,12 @@ class OptimizerSpec(SpecPart):
 
 
 class ScheduleSpec(SpecPart):
-    name: ScheduleName | None = None
-    warmup_steps: Whole | None = Field(None, ge=0, le=MAX_STEPS)
+    """How the learning rate goes over the steps, after a linear warm-up (diffusers' schedules)."""
+
+    name: ScheduleName | None = Field(None, description="Default: the model's.")
+    warmup_steps: Whole | None = Field(
+        None, ge=0, le=MAX_STEPS, description="Fewer than all steps. Default: a tenth of them, at most 100."
+    )
     num_cycles: Whole = Field(1, ge=1, le=100, description="Of `cosine_with_restarts`.")
 
 
@@ -144,9 +112,16 @@ class PriorSpec(SpecPart):
     training, and the adapter is held to what the base says of them."""
 
     class_prompt: Prompt | None = Field(
-        None, description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts."
+        None,
+        description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts. Of the "
+        "dataset's own regularisation images it is the caption of those that have none.",
     )
-    num_images: Whole | None = Field(None, ge=0, le=1000, description="0 turns it off. Default: the preset's.")
+    num_images: Whole | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="0 turns it off. Default: the preset's; the dataset's regularisation images where it has any.",
+    )
     batch_size: Whole | None = Field(
         None, ge=1, le=64, description="Class pictures in a step. Default: the preset's, or as many as pictures."
     )
@@ -154,6 +129,8 @@ class PriorSpec(SpecPart):
 
 
 class LossSpec(SpecPart):
+    """What training makes smaller, and how much each part of it counts."""
+
     null_means_off = frozenset({"min_snr_gamma"})
 
     type: LossType = Field("l2", description="huber: less is made of outliers (sd-scripts' pseudo-Huber).")
@@ -162,10 +139,15 @@ class LossSpec(SpecPart):
         None, gt=0, le=100, allow_inf_nan=False, description="arXiv 2303.09556; 5 is usual. Off when absent."
     )
     noise_offset: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Per-channel offset of the noise.")
-    prior_preservation: PriorSpec = PriorSpec()
+    prior_preservation: PriorSpec = Field(
+        PriorSpec(),
+        description="Keeps what the base knows of the subject's class. Default: the model's.",
+    )
 
 
 class CaptionsSpec(SpecPart):
+    """What the pictures are called in training."""
+
     template: str | None = Field(
         None,
         max_length=500,
@@ -175,6 +157,11 @@ class CaptionsSpec(SpecPart):
     dropout: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
     shuffle: Truth = Field(False, description="Shuffles the comma-separated tags at every use.")
     keep_tokens: Whole = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
+    max_token_length: Literal[75, 150, 225] = Field(
+        225,
+        description="How many tokens of a text are encoded, in chunks of 75 where it is longer (sd-scripts' "
+        "max_token_length). What is beyond is cut, the trigger never.",
+    )
 
     @field_validator("template")
     @classmethod
@@ -186,10 +173,14 @@ class CaptionsSpec(SpecPart):
             parts = [("", "", "", None)]
         if not all(part[1] is None or part[1:] in _TEMPLATE_FIELDS for part in parts):
             raise ValueError("only {trigger} and {caption} may stand in braces")
+        if template is not None and is_blank(template):
+            raise ValueError("is blank: give text, {trigger} or {caption}, or leave it out")
         return template
 
 
 class EarlyStoppingSpec(SpecPart):
+    """Ends training when the held-out loss falls no more."""
+
     patience: Whole | None = Field(
         None, ge=1, le=1000, description="Evaluations without a better loss after which training ends. Off when absent."
     )
@@ -211,7 +202,9 @@ class ValidationSpec(SpecPart):
         "auto", description="Part of the pictures held out, at most a half; auto: some of 12 or more; 0: none."
     )
     every: Whole | None = Field(None, ge=1, le=MAX_STEPS, description="Steps between evaluations.")
-    early_stopping: EarlyStoppingSpec = EarlyStoppingSpec()
+    early_stopping: EarlyStoppingSpec = Field(
+        EarlyStoppingSpec(), description="Ends training when the held-out loss falls no more. Off by default."
+    )
 
     @field_validator("fraction")
     @classmethod
@@ -222,19 +215,36 @@ class ValidationSpec(SpecPart):
 
 
 class CheckpointsSpec(SpecPart):
-    every: Whole | None = Field(None, ge=1, le=MAX_STEPS, description="Steps between checkpoints.")
+    """States to go on from after an interruption."""
+
+    every: Whole | None = Field(
+        None, ge=1, le=MAX_STEPS, description="Steps between checkpoints. Default: a fifth of all, at least 25."
+    )
     keep: Whole = Field(2, ge=1, le=20, description="How many of the newest are kept.")
 
 
 class SamplesSpec(SpecPart):
+    """Pictures drawn while training goes on, beside the base's own."""
+
     prompts: tuple[Prompt, ...] | None = Field(
-        None, max_length=16, description="{trigger} stands for the trigger. An empty list turns samples off."
+        None,
+        max_length=16,
+        description="{trigger} stands for the trigger. An empty list turns samples off. Default: the model's own, or "
+        "three captions of the set where there is no trigger.",
     )
     every: Whole | None = Field(
         None, ge=1, le=MAX_STEPS, description="Steps between grids; one is always made at the end."
     )
-    num_steps: Whole | None = Field(None, ge=1, le=150, description="Denoising steps per picture.")
-    guidance_scale: Number | None = Field(None, ge=1, le=30, allow_inf_nan=False)
+    num_steps: Whole | None = Field(
+        None, ge=1, le=150, description="Denoising steps per picture. Default: the model's."
+    )
+    guidance_scale: Number | None = Field(
+        None,
+        ge=1,
+        le=30,
+        allow_inf_nan=False,
+        description="How strongly a picture follows its prompt (arXiv 2207.12598); 1: not. Default: the model's.",
+    )
     guidance_rescale: Number | None = Field(
         None,
         ge=0,
@@ -242,7 +252,13 @@ class SamplesSpec(SpecPart):
         allow_inf_nan=False,
         description="How far guidance may not raise the contrast (arXiv 2305.08891).",
     )
-    seed: Whole = Field(0, ge=0, lt=2**32)
+    guidance_start: Number | None = Field(
+        None, ge=0, lt=1, description="The part of the steps after which guidance begins (arXiv 2404.07724)."
+    )
+    guidance_stop: Number | None = Field(
+        None, gt=0, le=1, description="The part of the steps after which guidance ends; outside there is none."
+    )
+    seed: Whole = Field(0, ge=0, lt=2**32, description="Of the pictures' noise, the same in every grid.")
 
 
 class WebhookSpec(SpecPart):
@@ -290,36 +306,86 @@ class WebhookSpec(SpecPart):
 class TrainingSpec(SpecPart):
     """The training part of ``POST /jobs``."""
 
-    name: Phrase | None = None
-    trigger: Phrase | None = Field(None, description="The phrase that calls the concept in prompts.")
-    preset: Preset = "auto"
+    name: Phrase | None = Field(None, description="What the job and its adapter are called. Default: the trigger.")
+    trigger: Phrase | None = Field(
+        None,
+        description="The phrase that calls the concept in prompts. It is put in front of captions that lack it, and is "
+        "the caption of pictures without one; needed where the dataset has no captions.",
+    )
+    preset: Preset = Field(
+        "auto",
+        description="auto and subject: one character, object or person, by the model's own numbers; style: a way of "
+        "drawing, with half as many steps more and all layers of the transformer blocks; quick: a first look, with two "
+        "fifths of the steps.",
+    )
     init_adapter: str | None = Field(None, max_length=64, description="Id of an adapter to train on from.")
-    adapter: AdapterSpec = AdapterSpec()
-    text_encoder: TextEncoderSpec = TextEncoderSpec()
-    steps: Whole | None = Field(None, ge=1, le=MAX_STEPS)
-    epochs: Whole | None = Field(None, ge=1, le=10_000)
-    batch_size: Whole | None = Field(None, ge=1, le=256)
-    gradient_accumulation: Whole = Field(1, ge=1, le=256)
-    resolution: Whole | None = Field(None, ge=MIN_RESOLUTION, le=MAX_RESOLUTION)
+    adapter: AdapterSpec = Field(AdapterSpec(), description="Kind and size of the adapter. Default: the model's.")
+    text_encoder: TextEncoderSpec = Field(
+        TextEncoderSpec(), description="Whether the text encoders are adapted too. Default: they are not."
+    )
+    steps: Whole | None = Field(
+        None,
+        ge=1,
+        le=MAX_STEPS,
+        description="How many times the weights are changed. Default: by the number of pictures and the preset.",
+    )
+    epochs: Whole | None = Field(
+        None, ge=1, le=10_000, description="In place of steps: how many times every picture is seen."
+    )
+    batch_size: Whole | None = Field(
+        None, ge=1, le=256, description="Pictures in a forward pass. Default: the model's, or as many as there are."
+    )
+    gradient_accumulation: Whole = Field(
+        1, ge=1, le=256, description="Batches before a step: their product is the effective batch size."
+    )
+    resolution: Whole | None = Field(
+        None,
+        ge=MIN_RESOLUTION,
+        le=MAX_RESOLUTION,
+        description="Side of a square in pixels; other aspects get the same area. Default: the model's.",
+    )
     bucketing: Truth = Field(True, description="Keeps aspect ratios by buckets; off: square centre crops.")
     flip: Truth = Field(False, description="Adds the mirror image of every picture.")
     masks: Truth = Field(True, description="Weights the loss by the masks of the pictures that have one.")
-    precision: Precision = "auto"
-    gradient_checkpointing: Literal["auto"] | Truth = "auto"
-    seed: Whole = Field(0, ge=0, lt=2**32)
-    optimizer: OptimizerSpec = OptimizerSpec()
-    schedule: ScheduleSpec = ScheduleSpec()
-    loss: LossSpec = LossSpec()
-    captions: CaptionsSpec = CaptionsSpec()
-    validation: ValidationSpec = ValidationSpec()
-    checkpoints: CheckpointsSpec = CheckpointsSpec()
-    samples: SamplesSpec = SamplesSpec()
-    evaluation: Literal["on", "off"] = Field("on", description="Concept and retention scores at the end.")
+    precision: Precision = Field(
+        "auto",
+        description="auto: bf16 where the hardware has it, fp16 with a loss scaler on older GPUs, fp32 on older CPUs.",
+    )
+    gradient_checkpointing: Literal["auto"] | Truth = Field(
+        "auto",
+        description="Saves memory and takes about a third longer; auto: on where a large model meets a small device.",
+    )
+    seed: Whole = Field(
+        0,
+        ge=0,
+        lt=2**32,
+        description="Of all that is drawn: the same seed and plan on the same kind of machine give the same bytes.",
+    )
+    optimizer: OptimizerSpec = Field(OptimizerSpec(), description="What changes the weights. Default: AdamW.")
+    schedule: ScheduleSpec = Field(
+        ScheduleSpec(), description="How the learning rate goes over the steps. Default: the model's."
+    )
+    loss: LossSpec = Field(LossSpec(), description="What training makes smaller. Default: the model's.")
+    captions: CaptionsSpec = Field(
+        CaptionsSpec(), description="What the pictures are called. Default: their captions, with the trigger in front."
+    )
+    validation: ValidationSpec = Field(
+        ValidationSpec(), description="Pictures held out to choose the best step. Default: some of 12 or more."
+    )
+    checkpoints: CheckpointsSpec = Field(
+        CheckpointsSpec(), description="How often the state is saved. Default: five times."
+    )
+    samples: SamplesSpec = Field(
+        SamplesSpec(), description="Pictures drawn while training goes on. Default: three grids of the model's prompts."
+    )
+    evaluation: Literal["on", "off"] = Field("on", description="The retention score at the end.")
     priority: Whole = Field(0, ge=-100, le=100, description="Orders your own queued jobs; higher goes first.")
-    max_duration_seconds: Whole | None = Field(None, ge=60, le=7 * 86_400)
-    webhook: WebhookSpec | None = None
+    max_duration_seconds: Whole | None = Field(
+        None, ge=60, le=7 * 86_400, description="The job fails when it has worked for so long. Default: no limit."
+    )
+    webhook: WebhookSpec | None = Field(None, description="Whom the job tells what happens to it.")
     metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] = Field(
-        default_factory=dict, max_length=16
+        default_factory=dict, max_length=16, description="Strings of your own, given back with the job."
     )
 
     @model_validator(mode="after")

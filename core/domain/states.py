@@ -24,6 +24,7 @@ class Phase(StrEnum):
     CACHING = "caching"
     TRAINING = "training"
     SAMPLING = "sampling"
+    SCORING = "scoring"
     EXPORTING = "exporting"
 
 

@@ -7,6 +7,7 @@ is read by narrower rules, before any library opens the file. Of the tensors not
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,9 +15,10 @@ from typing import Any, NoReturn
 from core.domain.errors import UnsupportedWeights, WeightsRejected
 
 LENGTH_BYTES = 8
-MAX_HEADER_BYTES = 4 << 20
+MAX_HEADER_BYTES = 8 << 20
 HEAD_BYTES = LENGTH_BYTES + MAX_HEADER_BYTES
 """So much of a file's start has all of its header, or it is refused."""
+_MIN_HEAD_BYTES = 64
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 8
 MAX_ELEMENTS = 1 << 48
@@ -30,9 +32,10 @@ BITS_OF = {
 }
 
 _METADATA = "__metadata__"
-# A tensor has three: its own, its shape's, its offsets'. The rest is for those that stand within metadata. It bounds
-# what the parser makes of 4 MiB of brackets.
-_MAX_BRACKETS = 5 * MAX_TENSORS
+# A tensor has 20 at the most: five texts, three brackets, and commas between its eight sides and its fields. The rest
+# is for metadata, whose texts may have what they like in them. It bounds what the parser makes of 8 MiB.
+_MAX_MARKS = 25 * MAX_TENSORS
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _AGAIN = "Write it anew with the safetensors library."
 _FOREIGN = {
     b"PK": "a pickle in a ZIP archive, as torch.save writes",
@@ -62,8 +65,14 @@ class _Tensor:
     end: int
 
 
+def measure_head(start: bytes) -> int:
+    """How much of a file's start ``read_header`` needs, told by the first LENGTH_BYTES of it at the least."""
+    length = int.from_bytes(start[:LENGTH_BYTES], "little")
+    return max(_MIN_HEAD_BYTES, LENGTH_BYTES + length if length <= MAX_HEADER_BYTES else 0)
+
+
 def read_header(start: bytes, file_bytes: int) -> Header:
-    """``start``: the first HEAD_BYTES of a file that has ``file_bytes``.
+    """``start``: the first HEAD_BYTES of a file that has ``file_bytes``, or as many as ``measure_head`` says.
 
     Raises UnsupportedWeights for another format, WeightsRejected for a header that is broken or made to deceive.
     """
@@ -96,14 +105,31 @@ def _reject(fault: str) -> NoReturn:
 
 def _parse(text: bytes) -> dict[str, Any]:
     """Names and text that UTF-8 cannot say, which JSON's escapes can, are no text to anyone else."""
-    if text.count(b"{") + text.count(b"[") > _MAX_BRACKETS:
-        _reject(f"has more than {MAX_TENSORS:,} tensors, or a header that is no list of tensors")
+    _bound_marks(text)
     try:
         content = json.loads(text.decode(), object_pairs_hook=_take_pairs, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         _reject("has a header that is not the JSON of the format")
     assert isinstance(content, dict), "it begins with a brace"
     return content
+
+
+def _bound_marks(text: bytes) -> None:
+    """Counts texts, and brackets and commas outside of them, until there are too many."""
+    marks, end = 0, 0
+    while (begin := text.find(b'"', end)) >= 0:
+        if not (found := _TEXT.match(text, begin)):
+            _reject("has a header that is not the JSON of the format")
+        marks += 1 + _count_marks(text, end, begin)
+        if marks > _MAX_MARKS:
+            break
+        end = found.end()
+    if marks + _count_marks(text, end, len(text)) > _MAX_MARKS:
+        _reject(f"has more than {MAX_TENSORS:,} tensors, or a header that is not a list of tensors")
+
+
+def _count_marks(text: bytes, begin: int, end: int) -> int:
+    return sum(text.count(mark, begin, end) for mark in (b",", b"{", b"["))
 
 
 def _take_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,11 +147,13 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _read_metadata(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _reject("has metadata that are no texts")
+        _reject("has metadata that are not texts")
     try:
-        return {key: value.encode().decode() for key, value in metadata.items()}
+        for value in metadata.values():
+            value.encode()
     except UnicodeEncodeError:
-        _reject("has metadata that are no texts")
+        _reject("has metadata that are not texts")
+    return metadata
 
 
 def _read_tensor(name: str, entry: object) -> _Tensor:

@@ -73,13 +73,14 @@ class DirectoryStorage(WithoutAddresses):
             return self.put(key, file, content_type=content_type)
 
     @contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str, *, start: int = 0) -> Iterator[BinaryIO]:
         *folder, name = check_key(key)
         with _translated(key), self._folder(folder) as folder_fd:
             fd = os.open(name, _READ_FLAGS, dir_fd=folder_fd)
         try:
             if not mode.S_ISREG(os.fstat(fd).st_mode):
                 raise ObjectNotFound(key)
+            os.lseek(fd, start, os.SEEK_SET)
             with forward_only(partial(os.read, fd), partial(_translated, key)) as stream:
                 yield stream
         finally:

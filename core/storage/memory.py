@@ -40,8 +40,8 @@ class MemoryStorage(WithoutAddresses):
             return self.put(key, file, content_type=content_type)
 
     @contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
-        with forward_only(io.BytesIO(self.read(key)).read, nullcontext) as stream:
+    def open(self, key: str, *, start: int = 0) -> Iterator[BinaryIO]:
+        with forward_only(io.BytesIO(self.read(key)[start:]).read, nullcontext) as stream:
             yield stream
 
     def read(self, key: str) -> bytes:

@@ -102,8 +102,9 @@ class Storage(Protocol):
         """Store a local file. Raises StorageFull; OSError for the local file."""
         ...
 
-    def open(self, key: str) -> AbstractContextManager[BinaryIO]:
-        """Read an object as a stream that cannot seek. Raises ObjectNotFound."""
+    def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
+        """Read an object as a stream that cannot seek, from the byte ``start`` on, which must be one of the object's
+        where it is not 0. Raises ObjectNotFound."""
         ...
 
     def read(self, key: str) -> bytes:

@@ -15,11 +15,11 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote
 
 import boto3
 from botocore.config import Config
 
+from core.storage.disposition import attachment
 from core.storage.keys import check_key, check_prefix, is_key
 from core.storage.protocol import (
     DEFAULT_CONTENT_TYPE,
@@ -80,9 +80,10 @@ class S3Storage:
             return self.put(key, file, content_type=content_type)
 
     @contextmanager
-    def open(self, key: str) -> Iterator[BinaryIO]:
+    def open(self, key: str, *, start: int = 0) -> Iterator[BinaryIO]:
+        part = {"Range": f"bytes={start}-"} if start else {}
         with translated(key):
-            body = self._client.get_object(**self._target(key))["Body"]
+            body = self._client.get_object(**self._target(key), **part)["Body"]
         try:
             with forward_only(body.read, partial(translated, key)) as stream:
                 yield stream
@@ -125,7 +126,7 @@ class S3Storage:
         params = {
             **target,
             "ResponseContentType": content_type,
-            "ResponseContentDisposition": _attachment(filename),
+            "ResponseContentDisposition": attachment(filename),
         }
         return str(self._public.generate_presigned_url("get_object", Params=params, ExpiresIn=expires_seconds))
 
@@ -267,9 +268,3 @@ def _digest(sha256_base64: str) -> bytes:
     if len(digest) != 32:
         raise ValueError("not the base64 of a SHA-256")
     return digest
-
-
-def _attachment(filename: str) -> str:
-    """A Content-Disposition with the name for old clients and, by RFC 8187, for the others."""
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ") else "_" for c in filename)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename, safe='')}"

@@ -7,7 +7,7 @@ import httpx
 
 from core.db import adoption
 from core.db.adoption import AdoptionClaim
-from core.domain.adoption import Findings
+from core.domain.adoption import Findings, IgnoredKey
 from core.domain.artifacts import Artifact, adapter_key
 from core.domain.spec import AdapterType
 from tests.app.conftest import LiveApi
@@ -90,6 +90,18 @@ def test_an_import_is_checked_before_it_can_be_used(api: LiveApi) -> None:
     refuse(api.client.get(f"/adapters/{adapter['id']}/download?format=diffusers"), 404, "not-found")
     assert api.client.delete(f"/adapters/{adapter['id']}").status_code == 204
     assert api.list_stored(f"adapters/{adapter['id']}/") == []
+
+
+def test_an_import_says_what_of_its_file_was_not_taken_over(api: LiveApi) -> None:
+    adapter_id = str(send(api).json()["id"])
+    assert api.client.get(f"/adapters/{adapter_id}").json()["ignored"] == []
+    told = IgnoredKey(key="bundle_emb.cat.string_to_param.*", reason="belongs to an embedding")
+    found = Findings(type="lora", rank=4, trigger="", proofs={}, ignored=(told,), num_ignored=3)
+    with api.sessions.begin() as session:
+        claim = adoption.claim_adoption(session, lease_seconds=3600)
+        assert claim is not None and adoption.commit_adoption(session, claim, found, {"kohya": store(api, claim)})
+    adapter = api.client.get(f"/adapters/{adapter_id}").json()
+    assert (adapter["ignored"], adapter["num_ignored"]) == ([told.model_dump()], 3)
 
 
 def test_a_rejected_import_says_why(api: LiveApi) -> None:

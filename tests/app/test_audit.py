@@ -66,7 +66,10 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     yield call("POST", "/keys/{key_id}/rotate", Action.KEY_ROTATED, made[4])
     path_ids["key_id"] = api.client.post("/keys", json={"name": "k"}).json()["id"]
     yield call("DELETE", "/keys/{key_id}", Action.KEY_REVOKED, path_ids["key_id"])
-    yield call("POST", "/models", Action.MODEL_REGISTERED, json={"hub_id": "some/base"})
+    made = call("POST", "/models", Action.MODEL_REGISTERED, json={"hub_id": "some/base"})
+    yield made
+    path_ids["model_id"] = made[4]
+    yield call("DELETE", "/models/{model_id}", Action.MODEL_DELETED, made[4])
     made = call("POST", "/datasets", Action.DATASET_CREATED, json={"name": "d"})
     yield made
     path_ids |= {"dataset_id": made[4], "filename": "a.png"}

@@ -13,14 +13,16 @@ from tests.app.test_jobs import refuse
 def test_the_adapter_in_both_formats(api: LiveApi) -> None:
     job = submit(api, name="Käthe's toy / v1")
     contents = Worker(api, job["id"]).succeed()
-    for query, name, filename in (
-        ("", "kohya", "Kathe-s-toy-v1.safetensors"),
-        ("?format=kohya", "kohya", "Kathe-s-toy-v1.safetensors"),
-        ("?format=diffusers", "diffusers", "Kathe-s-toy-v1.diffusers.safetensors"),
+    for query, name, suffix in (
+        ("", "kohya", ".safetensors"),
+        ("?format=kohya", "kohya", ".safetensors"),
+        ("?format=diffusers", "diffusers", ".diffusers.safetensors"),
     ):
         answer = api.client.get(f"/jobs/{job['id']}/adapter{query}")
         assert (answer.status_code, answer.content) == (200, contents[name])
-        assert answer.headers["content-disposition"] == f'attachment; filename="{filename}"'
+        assert answer.headers["content-disposition"] == (
+            f"attachment; filename=\"Kathe-s-toy-v1{suffix}\"; filename*=UTF-8''K%C3%A4the%27s%20toy%20-%20v1{suffix}"
+        )
         assert answer.headers["etag"] == f'"{hashlib.sha256(contents[name]).hexdigest()}"'
         assert answer.headers["content-length"] == str(len(contents[name]))
         assert answer.headers["x-content-type-options"] == "nosniff"

@@ -151,7 +151,7 @@ def test_specs_out_of_bounds_are_named_by_their_pointer(api: LiveApi) -> None:
 
 def test_an_unknown_field_gets_a_suggestion(api: LiveApi) -> None:
     problem = refuse(post(api, adapter={"rnak": 4}), 422, "invalid-spec")
-    assert problem["detail"] == "/adapter/rnak: there is no such field; did you mean rank?"
+    assert problem["detail"] == "/adapter/rnak: there is no such field; did you mean adapter.rank?"
 
 
 def test_a_body_that_is_no_json_object(api: LiveApi) -> None:

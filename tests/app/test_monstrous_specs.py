@@ -51,10 +51,13 @@ RATES: dict[str, tuple[float, float]] = {
     "/validation/early_stopping/min_delta": (0, 1),
     "/samples/guidance_scale": (1, 30),
     "/samples/guidance_rescale": (0, 1),
+    "/samples/guidance_start": (0, 1),
+    "/samples/guidance_stop": (0, 1),
 }
 OF_THE_MODEL = {
     *("/resolution", "/batch_size", "/loss/prior_preservation/num_images", "/loss/prior_preservation/batch_size"),
     *("/text_encoder/rank", "/text_encoder/learning_rate", "/validation/early_stopping/patience"),
+    "/schedule/warmup_steps",
 }
 """Fields whose bounds are fine, and the toy model has narrower ones or needs more to be said."""
 NO_NUMBERS = ("NaN", "Infinity", "-Infinity", "1e999")

@@ -21,7 +21,7 @@ def test_unknown_routes_and_methods(api: LiveApi) -> None:
     assert "/openapi.json" in problem["detail"]
     answer = api.client.patch("/jobs")
     problem = refuse(answer, 405, "method-not-allowed")
-    assert answer.headers["allow"] == "GET, POST"
+    assert answer.headers["allow"] == "GET, HEAD, POST"
     assert "PATCH" in problem["detail"]
 
 

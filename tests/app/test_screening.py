@@ -149,6 +149,13 @@ def test_hostile_names_alone_are_left_to_the_worker_who_names_the_fault(name: st
     assert judge("a.zip", see(pack_zip({name: b"x"}))) is None
 
 
-@pytest.mark.parametrize("name", ["._a.png", "__MACOSX/a.png", ".hidden/a.png"])
-def test_hidden_twins_are_no_images(name: str) -> None:
+@pytest.mark.parametrize("name", ["._a.png", "__MACOSX/a.png", "@eaDir/a.png", ".thumbnails/a.png"])
+def test_litter_is_no_image(name: str) -> None:
     assert isinstance(judge("a.zip", see(pack_zip({name: b"x"}))), DatasetRejected)
+
+
+@pytest.mark.parametrize(
+    "name", [".hack/a.png", "...and then.png", ".a.png", "a.HEIC", "b.jfif", "c.avif", "photo", "d.jpg_large"]
+)
+def test_names_that_begin_with_a_dot_and_all_suffixes_are_images(name: str) -> None:
+    assert judge("a.zip", see(pack_zip({name: b"x"}))) is None

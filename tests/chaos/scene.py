@@ -1,6 +1,6 @@
 """What is going on right now, read from the rows: which jobs are being worked on, and in which phase.
 
-Finer than the jobs' own phases: ``evaluation`` is when the scores are measured, which is sampling after the last grid.
+``evaluation`` is when the scores are measured; the rest is called as the jobs call it.
 (The held-out loss is measured now and then within training.)
 """
 
@@ -55,21 +55,17 @@ def look(session: Session) -> Scene:
 def _describe(session: Session, job: Job) -> Work:
     query = select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.attempt == job.attempt).order_by(JobEvent.seq)
     events = session.execute(query).scalars().all()
-    phase = phase_of([(event.type, event.data) for event in events], job.outline["steps"])
+    phase = phase_of([(event.type, event.data) for event in events])
     slot = int((job.slot or "0").rsplit("/", 1)[-1])
     return Work(job.id, job.attempt, slot, job.status, phase, job.failures)
 
 
-def phase_of(events: Sequence[tuple[str, Any]], num_steps: int) -> str:
+def phase_of(events: Sequence[tuple[str, Any]]) -> str:
     """Of one attempt's events so far; ``ended`` when the last of them gave the job away."""
-    phase, drawn = "loading", False
+    phase = "loading"
     for kind, data in events:
         if kind == "job.phase":
-            phase = data["phase"]
-            if phase == "sampling" and drawn:
-                phase = "evaluation"
-        elif kind == "job.samples":
-            drawn = data["step"] == num_steps
+            phase = "evaluation" if data["phase"] == "scoring" else data["phase"]
         elif kind in {"job.queued", "job.paused", "job.canceled", "job.succeeded", "job.failed"}:
             phase = "ended"
     return phase
@@ -81,5 +77,4 @@ def phase_at(session: Session, job_id: str, attempt: int, at: float) -> str:
         JobEvent.job_id == job_id, JobEvent.attempt == attempt, JobEvent.created_at <= datetime.fromtimestamp(at, UTC)
     )
     events = session.execute(query.order_by(JobEvent.seq)).scalars().all()
-    steps = session.get_one(Job, job_id).outline["steps"]
-    return phase_of([(event.type, event.data) for event in events], steps)
+    return phase_of([(event.type, event.data) for event in events])

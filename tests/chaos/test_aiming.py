@@ -33,21 +33,21 @@ def test_a_plan_fills_every_cell_before_any_again() -> None:
         (["running", "caching", "sampling", 0, "training"], "training"),
         (["running", "caching", "sampling", 0, "training", "sampling"], "sampling"),
         (["running", "training", "sampling", 8, "checkpoint"], "sampling"),
-        (["running", "training", "sampling", 8, "checkpoint", "sampling"], "evaluation"),
+        (["running", "training", "sampling", 8, "checkpoint", "scoring"], "evaluation"),
         (["running", "training", "sampling", 4, "training", "sampling"], "sampling"),
-        (["running", "training", "sampling", 8, "sampling", "exporting"], "exporting"),
+        (["running", "training", "sampling", 8, "scoring", "exporting"], "exporting"),
         (["running", "exporting", "succeeded"], "ended"),
     ],
 )
 def test_where_a_job_of_8_steps_is(events: list[str | int], phase: str) -> None:
-    phases = {"caching", "training", "sampling", "exporting"}
+    phases = {"caching", "training", "sampling", "scoring", "exporting"}
     written = [
         ("job.samples", {"step": event}) if isinstance(event, int)
         else ("job.phase", {"phase": event}) if event in phases
         else (f"job.{event}", {})
         for event in events
     ]  # fmt: skip
-    assert phase_of(written, 8) == phase
+    assert phase_of(written) == phase
 
 
 def test_the_matrix_counts_and_finds_what_is_empty() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cli.progress import describe_event, describe_state, open_job_bar
+from cli.progress import describe_event, describe_progress, describe_state, open_job_bar
 from client.models import Job, JobEvent, Progress
 
 NO_BASE = "This worker has no base model x."
@@ -24,6 +24,36 @@ NO_BASE = "This worker has no base model x."
 def test_a_job_that_waits_again_says_why(attempt: int, data: dict[str, Any], told: str | None) -> None:
     event = JobEvent(id="evt_1", type="job.queued", created_at=datetime.now(UTC), attempt=attempt, data=data)
     assert describe_event(event) == told
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "progress", "place", "state", "rest"),
+    [
+        ("queued", None, {"eta_seconds": 725.0}, 2, "queued, place 2", "12:05 left"),
+        ("queued", None, {}, 1, "queued, place 1", ""),
+        ("queued", None, {}, None, "queued", ""),
+        ("running", "caching", {"units_done": 3, "units_total": 24}, None, "caching 3/24", "0/240"),
+        ("running", "scoring", {"step": 240, "units_done": 5, "units_total": 32}, None, "scoring 5/32", "240/240"),
+        (
+            "running",
+            "training",
+            {"step": 12, "loss": 0.5, "eta_seconds": 9.0},
+            None,
+            "training",
+            "12/240  loss 0.5000  0:09 left",
+        ),
+    ],
+)
+def test_what_is_said_of_a_jobs_progress(
+    status: str, phase: str | None, progress: dict[str, Any], place: int | None, state: str, rest: str
+) -> None:
+    job = Job.model_validate(
+        {
+            **{"id": "job_1", "model": "tiny", "dataset": "ds_1", "created_at": datetime.now(UTC)},
+            **{"status": status, "phase": phase, "queue_position": place, "progress": {"num_steps": 240, **progress}},
+        }
+    )
+    assert (describe_state(job), describe_progress(job)) == (state, rest)
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])

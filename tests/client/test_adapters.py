@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from cli.main import app
 from client import AdapterUnusable, ApiError, AtelierClient, WaitTimeout
 from core.db import adoption
-from core.domain.adoption import Findings
+from core.domain.adoption import Findings, IgnoredKey
 from core.domain.artifacts import Artifact, adapter_key
 from tests.client.conftest import repeating
 from tests.client.faults import RestartingService
@@ -37,7 +37,8 @@ def checker(running_api: RunningApi) -> Iterator[None]:
                 return
             stored = running_api.storage.put(adapter_key(claim.adapter_id, claim.attempt, "a"), ADAPTER)
             file = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
-            found = Findings(type="lora", rank=4, trigger="ink", proofs={})
+            ignored = (IgnoredKey(key="bundle_emb.cat", reason="belongs to an embedding"),)
+            found = Findings(type="lora", rank=4, trigger="ink", proofs={}, ignored=ignored, num_ignored=1)
             adoption.commit_adoption(session, claim, found, {"kohya": file})
 
     with repeating(check_next):
@@ -56,6 +57,7 @@ def test_an_adapter_is_imported_found_changed_downloaded_and_deleted(client: Ate
     sent = client.import_adapter(files / "ink.safetensors", MODEL.id, tags=("a", "b"))
     ready = client.wait_for_adapter(sent.id, timeout_seconds=60)
     assert (ready.name, ready.tags, ready.rank, ready.trigger) == ("ink", ("a", "b"), 4, "ink")
+    assert (ready.num_ignored, [row.key for row in ready.ignored]) == (1, ["bundle_emb.cat"])
     assert [row.id for row in client.list_adapters(tag="b", model=MODEL.id)] == [ready.id]
     assert client.change_adapter(ready.id, {"name": "Ink"}).name == "Ink"
     client.download_adapter_file(ready.id, files / "out.safetensors")

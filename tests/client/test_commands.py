@@ -136,7 +136,7 @@ def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent
     Path("s.yaml").write_text("adapter: {ranks: 4}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
     assert result.exit_code == 2
-    assert result.stderr == "Error: adapter.ranks: there is no such field; did you mean rank?\n"
+    assert result.stderr == "Error: adapter.ranks: there is no such field; did you mean adapter.rank?\n"
     assert list(client.list_datasets()) == []
     Path("s.yaml").write_text("{a: 1, b: 1, c: 1, d: 1}")
     result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")

@@ -34,15 +34,19 @@ def test_images_and_captions_are_sent_and_the_rest_is_named(tmp_path: Path) -> N
         "metadata.jsonl",
         "notes.pdf",
         "set.zip",
-        ".hidden.png",
+        "...and then.png",
+        "._a.jpg",
+        ".DS_Store",
         ".git/x.png",
+        ".hack/x.png",
+        ".config/x",
     ]
     selection = select_files(write(tmp_path, dict.fromkeys(names, b"x")))
     sent = [upload.name for upload in selection.uploads]
-    assert sent == ["a.jpg", "a.txt", "b.PNG", "metadata.jsonl", "deep/er/c.webp"]
-    assert selection.skipped == ("notes.pdf", "set.zip")
-    assert selection.num_images == 3
-    assert selection.size == 5
+    assert sent == ["...and then.png", "a.jpg", "a.txt", "b.PNG", "metadata.jsonl", "deep/er/c.webp"]
+    assert selection.skipped == ("notes.pdf", "set.zip", ".hack/")
+    assert selection.num_images == 4
+    assert selection.size == 6
 
 
 def test_a_circle_of_links_does_not_hang(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     open_job(visitor, job)
     until_shown(visitor, "#events", "Accepted")
     assert find(visitor, "#state").text == "queued"
-    assert find(visitor, "#time").text == "about 1:15"
+    assert find(visitor, "#time").text == "about 1:15, place 1 in the queue"
 
     job.start()
     job.enter(Phase.TRAINING)

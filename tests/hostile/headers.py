@@ -42,7 +42,7 @@ def _lengths() -> Iterator[Case]:
     yield "nothing", b""
     for said in (0, 1, len(text) - 1, len(text) + 1, len(whole), 2**31, 2**32, 2**63 - 1, 2**63, U64 - 1):
         yield f"a header of {said} bytes", struct.pack("<Q", said) + text + DATA
-    yield "a header of more than 4 MiB", pack_weights(text.ljust(MAX_HEADER_BYTES + 1), DATA)
+    yield "a header of more than 8 MiB", pack_weights(text.ljust(MAX_HEADER_BYTES + 1), DATA)
     for part in (9, 20, len(whole) - 5, len(whole) - 1):
         yield f"cut after {part} bytes", whole[:part]
 
@@ -148,7 +148,7 @@ def _masses() -> Iterator[Case]:
         "10,000 tensors in one place",
         file_of("{" + ",".join(f'"{n}":{same}' for n in range(10_000)) + "}", bytes(4096)),
     )
-    yield "200,000 braces", file_of('{"a":[' + ",".join(["{}"] * 200_000) + "]}", b"")
+    yield "400,000 braces", file_of('{"a":[' + ",".join(["{}"] * 400_000) + "]}", b"")
     yield "a million numbers", file_of(f'{{"a":{entry("[" + ",".join("1" * 1_000_000) + "]")}}}')
     yield "a million texts", file_of('{"a":[' + ",".join(['"ab"'] * 600_000) + "]}")
     yield "300,000 names", file_of("{" + ",".join(f'"{n}":1' for n in range(300_000)) + "}")

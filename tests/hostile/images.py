@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from PIL import Image, ImageDraw
 
 from tests.fixtures.pictures import draw, encode
+from tests.hostile.other_formats import list_costly_formats, list_other_formats
 
 MAX_PIXELS = 1 << 20
 """Of the tests' decoder. The words of the refusals tell of it."""
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-TOO_LARGE, FOREIGN, BROKEN, MOVING = "more than 1,048,576", "not a PNG, JPEG or WebP", "broken or cut short", "animated"
+TOO_LARGE, FOREIGN, BROKEN = "more than 1,048,576", "Export it as PNG or JPEG; WebP, HEIC,", "broken or cut short"
 
 Case = tuple[str, bytes, str]
 """What it is, its bytes, words of the reason."""
@@ -20,8 +21,8 @@ Case = tuple[str, bytes, str]
 
 @functools.cache
 def list_images() -> dict[str, tuple[bytes, str]]:
-    makers = (_png_sizes, _jpeg_sizes, _webp_sizes, _packed, _moving, _foreign, _broken_png, _broken_jpeg, _cut)
-    cases = [case for make in makers for case in make()]
+    makers = (_png_sizes, _jpeg_sizes, _webp_sizes, _packed, _foreign, _broken_png, _broken_jpeg, _cut)
+    cases = [*(case for make in makers for case in make()), *list_other_formats()]
     assert len({name for name, _, _ in cases}) == len(cases)
     return {name: (data, words) for name, data, words in cases}
 
@@ -103,17 +104,25 @@ def riff(content: bytes) -> bytes:
 
 
 def _packed() -> Iterator[Case]:
-    """Pillow itself gives up on a text of more than a mebibyte, and on 64 of them together."""
-    start, rest = encode(draw(1))[:33], encode(draw(1))[33:]
-    for name, data in {
-        "text in zTXt": chunk(b"zTXt", b"Comment\0\0" + _bomb()),
-        "text in iTXt": chunk(b"iTXt", b"Comment\0\1\0\0\0" + _bomb()),
-        "colour profile": chunk(b"iCCP", b"x\0\0" + _bomb()),
-    }.items():
-        yield f"PNG with 80 MiB of {name}", start + data + rest, BROKEN
-    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000), 9))
-    yield "PNG with a hundred texts of a megabyte", start + text * 100 + rest, BROKEN
+    start = encode(draw(1))[:33]
     yield "PNG with too few pixels", start + chunk(b"IDAT", zlib.compress(bytes(50))) + END, BROKEN
+
+
+def _packed_texts() -> dict[str, bytes]:
+    """Pillow itself gives up on a text of more than a mebibyte, and on 64 of them together."""
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_000_000), 9))
+    return {
+        "PNG with 80 MiB of text in zTXt": _with_chunks(1000, chunk(b"zTXt", b"Comment\0\0" + _bomb())),
+        "PNG with 80 MiB of text in iTXt": _with_chunks(1001, chunk(b"iTXt", b"Comment\0\1\0\0\0" + _bomb())),
+        "PNG with 80 MiB of colour profile": _with_chunks(1002, chunk(b"iCCP", b"x\0\0" + _bomb())),
+        "PNG with seventy texts of a megabyte": _with_chunks(1003, text * 70),
+        "PNG with five thousand empty texts": _with_chunks(1004, chunk(b"tEXt", b"") * 5_000),
+    }
+
+
+def _with_chunks(seed: int, chunks: bytes) -> bytes:
+    whole = encode(draw(seed))
+    return whole[:33] + chunks + whole[33:]
 
 
 @functools.cache
@@ -122,19 +131,17 @@ def _bomb() -> bytes:
     return zlib.compress(bytes(80 << 20), 9)
 
 
-def _moving() -> Iterator[Case]:
-    frames = [draw(number % 7, 64, 64) for number in range(300)]
-    yield "PNG of 300 frames", encode(frames[0], save_all=True, append_images=frames[1:]), MOVING
-    yield "WebP of 300 frames", encode(frames[0], "WEBP", save_all=True, append_images=frames[1:]), MOVING
-    start, rest = encode(draw(1))[:33], encode(draw(1))[33:]
-    yield "PNG that says 2,147,483,647 frames", start + chunk(b"acTL", struct.pack(">2L", 2**31 - 1, 0)) + rest, MOVING
-    yield "PNG that says 2 frames and has 1", start + chunk(b"acTL", struct.pack(">2L", 2, 0)) + rest, MOVING
+def _miscounted() -> dict[str, bytes]:
+    return {
+        f"PNG that says {said} frames and has 1": _with_chunks(1010 + at, chunk(b"acTL", struct.pack(">2L", said, 0)))
+        for at, said in enumerate((2, 2**31 - 1, 2**32 - 1))
+    }
 
 
 # --- other formats ----------------------------------------------------------------------------------------
 
-_BY_PILLOW = ("GIF", "BMP", "DIB", "TIFF", "ICO", "ICNS", "TGA", "PPM", "PCX", "SGI", "PDF", "EPS", "JPEG2000",
-              "AVIF", "DDS", "QOI", "BLP", "SPIDER", "MSP", "XBM")  # fmt: skip
+_BY_PILLOW = ("DIB", "ICO", "ICNS", "TGA", "PPM", "PCX", "SGI", "PDF", "EPS", "JPEG2000", "DDS", "QOI", "BLP", "SPIDER",
+              "MSP", "XBM")  # fmt: skip
 _MODES = {"MSP": "1", "XBM": "1", "SPIDER": "F", "BLP": "P"}
 
 
@@ -153,14 +160,20 @@ def _foreign() -> Iterator[Case]:
         "FLI": struct.pack("<LHHHH", 200, 0xAF11, 9, 30_000, 30_000) + bytes(200),
         "WMF": b"\xd7\xcd\xc6\x9a" + bytes(100),
         "FITS": b"SIMPLE  =                    T" + b" " * 2850,
-        "HEIC": b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(100),
+        "JPEG XL": b"\xff\x0a" + bytes(100),
+        "a video": b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41" + bytes(100),
+        "a film": b"\x1aE\xdf\xa3" + bytes(100),
+        "a drawing of GIMP's": b"gimp xcf v011\0" + struct.pack(">2L", 30_000, 30_000),
+        "OpenEXR": b"\x76\x2f\x31\x01\2\0\0\0" + bytes(100),
+        "a hidden twin of macOS's": b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(100),
+        "a pointer to a picture": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
         "a ZIP": b"PK\3\4" + bytes(200),
         "a program": b"\x7fELF\2\1\1" + bytes(200),
         "text": b"this is no picture at all " * 20,
-        "nothing": b"",
         "zeros": bytes(5000),
     }.items():
         yield name, data, FOREIGN
+    yield "nothing", b"", "It is empty"
 
 
 # --- broken ------------------------------------------------------------------------------------------------
@@ -222,6 +235,9 @@ def list_costly() -> dict[str, bytes]:
     loop = struct.pack("<2sHL", b"II", 42, 8) + struct.pack("<HHHLLL", 1, 0x8769, 4, 1, 8, 8)
     return {
         "PNG with 80 MiB behind its last row": small[:33] + chunk(b"IDAT", _bomb()) + END,
+        **_packed_texts(),
+        **_miscounted(),
+        **list_costly_formats(),
         "JPEG of a thousand scans": _many_scans(),
         "JPEG whose EXIF leads to itself": encode(draw(2), "JPEG", exif=b"Exif\0\0" + loop),
         "JPEG with 65,535 entries of EXIF": encode(draw(3), "JPEG", exif=_long_exif()),

@@ -5,9 +5,9 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from core.domain.dataset import MAX_CAPTION_CHARS, clean_caption, pair_captions
+from core.domain.dataset import MAX_CAPTION_CHARS, clean_caption
 from tests.hostile.fuzzing import fuzz
-from worker.datasets.captions import decode_text, read_metadata_files
+from worker.datasets.captions import decode_text, read_captions
 
 IMAGES = ["a.png", "one/a.png", "b.jpg", "set.zip/c.png"]
 NAMES = st.sampled_from([*IMAGES, "d.png", "", "..", "/", "one/../a.png", "a.png/", "one//a.png", "\ud800.png"])
@@ -29,7 +29,9 @@ BREAKS = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\u2028", ""])
 
 @st.composite
 def metadata_files(draw: st.DrawFn) -> bytes:
-    text = draw(BREAKS).join(draw(st.lists(LINES, max_size=5)))
+    text = draw(st.sampled_from(["", "file_name,text\n", "file_name;caption;x\r\n"])) + draw(BREAKS).join(
+        draw(st.lists(LINES, max_size=5))
+    )
     data = bytearray(text.encode(draw(ENCODINGS), "replace"))
     for at in draw(st.lists(st.integers(0, max(0, len(data) - 1)), max_size=2)) if data else ():
         data[at] = draw(st.integers(0, 255))
@@ -43,18 +45,22 @@ def check_caption(caption: str | None) -> None:
         caption.encode("utf-8")
 
 
-FILES = st.dictionaries(st.sampled_from(["metadata.jsonl", "one/metadata.jsonl"]), metadata_files(), max_size=2)
-TEXTS = st.dictionaries(st.sampled_from(["a.txt", "one/a.txt", "b.txt", "z.txt"]), st.binary(max_size=60), max_size=4)
+METADATA = ["metadata.jsonl", "one/metadata.jsonl", "set.zip/metadata.csv"]
+FILES = st.dictionaries(st.sampled_from(METADATA), metadata_files(), max_size=2)
+TEXTS = st.dictionaries(
+    st.sampled_from(["a.txt", "one/a.txt", "b.txt", "b.caption", "z.txt"]), st.binary(max_size=60), max_size=4
+)
 
 
 @fuzz
 @given(files=FILES, texts=TEXTS)
 def test_any_captions(files: dict[str, bytes], texts: dict[str, bytes]) -> None:
-    captions, problems = read_metadata_files(files)
-    assert set(problems) <= set(files)
-    assert all(problem.endswith(".") and len(problem) < 400 for problem in problems.values())
-    paired, unused = pair_captions(IMAGES, {name: decode_text(data) for name, data in texts.items()}, captions)
-    assert set(paired) == set(IMAGES) and set(unused) <= set(texts)
+    found = read_captions(IMAGES, texts, files, {"set.zip/": "set.zip"})
+    assert set(found.problems) <= set(files)
+    assert all(problem.endswith(".") and len(problem) < 500 for problem in found.problems.values())
+    paired = found.pairing.captions
+    assert set(paired) == set(IMAGES) and set(found.pairing.unused) <= set(texts)
+    "".join(word for doubt in found.doubts for word in (doubt.message, *doubt.files)).encode()
     for caption in paired.values():
         check_caption(caption)
 

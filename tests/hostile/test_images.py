@@ -44,7 +44,7 @@ def test_taken_at_no_cost_to_speak_of(sandbox: Sandbox, tmp_path: Path, what: st
     """Processor time is limited by the decoder itself."""
     (tmp_path / "source").write_bytes(COSTLY[what])
     before = sandbox.pid
-    assert sandbox.convert(tmp_path / "source", tmp_path / "target").width in {48, 1000}
+    assert sandbox.convert(tmp_path / "source", tmp_path / "target").width in {48, 64, 1000}
     assert before in (None, sandbox.pid)
     assert measure_peak(sandbox.pid) < PEAK_BYTES
     assert (tmp_path / "target").stat().st_size < 1 << 20
@@ -52,7 +52,8 @@ def test_taken_at_no_cost_to_speak_of(sandbox: Sandbox, tmp_path: Path, what: st
 
 def test_a_set_of_them_all_keeps_its_good_picture(sandbox: Sandbox, tmp_path: Path) -> None:
     """Whatever their names say."""
-    files = {f"{number}.{('png', 'jpg', 'webp')[number % 3]}": data for number, (data, _) in enumerate(IMAGES.values())}
+    suffixes = ("png", "jpg", "webp", "heic", "avif", "bmp", "tif", "gif")
+    files = {f"{number}.{suffixes[number % 8]}": data for number, (data, _) in enumerate(IMAGES.values())}
     storage = MemoryStorage()
     received = receive(storage, {**files, "good.png": png(7)})
     examination = Examination("ds_1", storage, sandbox, tmp_path, max_images=1000, check=lambda: None)

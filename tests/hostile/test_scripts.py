@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from app.datasets.names import check_name
-from app.files import safe_filename
 from core.domain.errors import InvalidRequest
+from core.storage.disposition import attachment, make_filename
 from tests.app.conftest import LiveApi, as_tenant, workers_url
 from tests.app.factory import add_dataset, add_model
 from tests.fixtures.pictures import png
@@ -97,7 +97,9 @@ def test_a_jobs_name_trigger_and_prompts(house: LiveApi, browser: httpx.Client, 
     answer = house.client.get(f"/jobs/{job}")
     assert (answer.headers["content-type"], answer.headers["x-content-type-options"]) == ("application/json", "nosniff")
     assert answer.json()["spec"]["name"] == text
-    assert re.fullmatch(r"[A-Za-z0-9._-]+\.safetensors", safe_filename(text, ".safetensors"))
+    told = attachment(make_filename(text, ".safetensors"))
+    quoted = r"attachment; filename=\"[A-Za-z0-9._-]+\.safetensors\"(; filename\*=UTF-8''[A-Za-z0-9._~%-]+)?"
+    assert re.fullmatch(quoted, told)
 
 
 @pytest.mark.parametrize("text", TEXTS)

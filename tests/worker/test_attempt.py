@@ -72,6 +72,16 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     assert worker is not None and worker.job_id is None and worker.warm_model == house.info.id
 
 
+def test_a_job_says_what_of_its_captions_was_cut(house: House) -> None:
+    job_id = house.submit(steps=1, captions={"max_token_length": 75}, **SAMPLELESS)
+    assert house.run()
+    job = house.job(job_id)
+    with house.sessions() as session:
+        notices = [event.data["message"] for event in events.list_events(session, job_id) if event.type == "job.notice"]
+    assert len(notices) == 1 and "captions are longer than 75 tokens" in notices[0]
+    assert job.result is not None and job.result["note"].endswith(notices[0])
+
+
 def test_nothing_due_is_nothing_done(house: House) -> None:
     assert house.run() is False
 

@@ -15,12 +15,18 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path, PurePosixPath
+from itertools import islice
+from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
-from core.domain.dataset import CAPTION_SUFFIX, METADATA_NAME, is_image_name
+from core.domain.dataset import is_caption_name, is_image_name
 from core.domain.errors import ArchiveRejected
-from worker.datasets.names import NameRegister, clean_name, is_litter, is_nested_archive
+from core.domain.litter import is_hidden_twin, is_litter
+from core.domain.metadata import is_metadata_name
+from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
+from worker.datasets.name_encodings import Guess, decode_names
+from worker.datasets.names import NameRegister, clean_name, is_nested_archive
+from worker.datasets.zip_names import read_zip_names
 
 MAX_ENTRIES = 10_000
 MAX_RATIO = 100
@@ -54,17 +60,27 @@ class Entry:
     problem: str | None = None
 
 
-def expand_archive(archive: Path, filename: str, folder: Path, limits: ExpandLimits) -> list[Entry]:
-    """Writes the usable files into ``folder``; litter is not listed.
+@dataclass(frozen=True)
+class Contents:
+    """All files of an archive: ``entries``, and how many more are litter. ``names_read_as``: the encoding of the names,
+    where it had to be guessed."""
+
+    entries: tuple[Entry, ...]
+    num_litter: int = 0
+    names_read_as: str | None = None
+
+
+def expand_archive(archive: Path, filename: str, folder: Path, limits: ExpandLimits) -> Contents:
+    """Writes the usable files into ``folder``.
 
     Raises ArchiveRejected, and whatever the standard library makes of a damaged archive.
     """
     output = Output(folder, limits.max_file_bytes, _budget_for(archive, limits))
     if filename.lower().endswith(".zip"):
-        _expand_zip(archive, output)
+        label = _expand_zip(archive, output)
     else:
-        _expand_tar(_uncompressed(archive, folder / "archive.tar", _budget_for(archive, limits)), output)
-    return output.entries
+        label = _expand_tar(_uncompressed(archive, folder / "archive.tar", _budget_for(archive, limits)), output)
+    return Contents(tuple(output.entries), output.num_litter, label)
 
 
 def _budget_for(archive: Path, limits: ExpandLimits) -> "Budget":
@@ -100,6 +116,7 @@ class Output:
         self._folder, self._max_file_bytes, self._budget = folder, max_file_bytes, budget
         self._names = NameRegister()
         self._num_seen = 0
+        self.num_litter = 0
         self.entries: list[Entry] = []
 
     def count(self) -> None:
@@ -113,10 +130,11 @@ class Output:
         name = clean_name(raw_name)
         if not name:
             raise ArchiveRejected("It holds a file without a name. Make it anew.")
-        if is_litter(name):
+        if is_litter(name) and not (is_hidden_twin(name) and _begins_as_picture(open_entry)):
+            self.num_litter += 1
             return
         self._names.add(name)
-        problem = self._judge(name, declared_bytes)
+        problem = self._judge(name, declared_bytes, open_entry)
         written_as = None if problem else f"{len(self.entries):06d}"
         if written_as:
             with open_entry() as source, (self._folder / written_as).open("xb") as target:
@@ -125,10 +143,10 @@ class Output:
                     raise ArchiveRejected(f'"{name}" in it is not as long as it says. Make it anew.')
         self.entries.append(Entry(name, written_as, problem))
 
-    def _judge(self, name: str, declared_bytes: int) -> str | None:
+    def _judge(self, name: str, declared_bytes: int, open_entry: Callable[[], IO[bytes]]) -> str | None:
         if is_nested_archive(name):
             raise ArchiveRejected(f'It holds another archive: "{name}". Unpack that one first.')
-        if not is_usable_name(name):
+        if not is_usable_name(name) and not _begins_as_picture(open_entry):
             return NOT_USABLE
         if declared_bytes > self._max_file_bytes:
             return f"It is larger than {self._max_file_bytes:,} bytes: make it smaller."
@@ -140,12 +158,19 @@ class Output:
             target.write(chunk)
 
 
-NOT_USABLE = "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)."
+def _begins_as_picture(open_entry: Callable[[], IO[bytes]]) -> bool:
+    with open_entry() as source:
+        return recognise_format(source.read(HEAD_BYTES)) is not None
+
+
+NOT_USABLE = (
+    f"It is neither an image in an accepted format ({ACCEPTED}) nor, by its name, a caption (.txt, .caption, "
+    "metadata.jsonl or .csv)."
+)
 
 
 def is_usable_name(name: str) -> bool:
-    path = PurePosixPath(name)
-    return is_image_name(name) or path.suffix.lower() == CAPTION_SUFFIX or path.name == METADATA_NAME
+    return is_image_name(name) or is_caption_name(name) or is_metadata_name(name)
 
 
 class BoundedFile:
@@ -172,24 +197,26 @@ class BoundedFile:
 # --- zip -----------------------------------------------------------------------------------------------
 
 
-def _expand_zip(path: Path, output: Output) -> None:
+def _expand_zip(path: Path, output: Output) -> str | None:
+    """How its names were read, where that was a guess."""
     with path.open("rb") as file:
         bounded = cast(BinaryIO, BoundedFile(file, MAX_ZIP_READ_BYTES))
         if not zipfile.is_zipfile(bounded):
             raise ArchiveRejected("It is not a ZIP archive, whatever its name says. Make it anew, or rename it.")
         with zipfile.ZipFile(bounded) as archive:
-            for info in archive.infolist():
+            infos = archive.infolist()
+            guess = read_zip_names(infos)
+            for info, name in zip(infos, guess.names, strict=True):
                 output.count()
-                _check_zip_entry(info)
+                _check_zip_entry(info, clean_name(name))
             _check_overlaps(file, archive)
-            for info in archive.infolist():
-                if not info.filename.endswith("/"):  # its own is_dir fails on an empty name
-                    output.add(info.filename, info.file_size, partial(archive.open, info))
+            for info, name in zip(infos, guess.names, strict=True):
+                if not name.replace("\\", "/").endswith("/"):  # zipfile's own is_dir fails on an empty name
+                    output.add(name, info.file_size, partial(archive.open, info))
+            return guess.label
 
 
-def _check_zip_entry(info: zipfile.ZipInfo) -> None:
-    # The names as they stand in the file: zipfile itself cuts at a NUL.
-    name = clean_name(info.orig_filename)
+def _check_zip_entry(info: zipfile.ZipInfo, name: str) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveRejected(f'It holds a link or device: "{name}". Put the files themselves into it.')
@@ -220,21 +247,48 @@ def _end_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
 # --- tar -----------------------------------------------------------------------------------------------
 
 
-def _expand_tar(path: Path, output: Output) -> None:
-    with path.open("rb") as file:
-        bounded = cast(BinaryIO, BoundedFile(file, MAX_TAR_READ_BYTES))
-        with tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="replace") as archive:
-            for member in archive:
-                output.count()
-                _check_tar_member(member)
-                if member.isreg():
-                    output.add(member.name, member.size, partial(_open_member, archive, member))
-                cast(Any, archive).members.clear()  # or it would keep them all, with their extended headers
-            _check_tar_end(file, archive.offset)
+def _expand_tar(path: Path, output: Output) -> str | None:
+    """How its names were read, where that was a guess."""
+    guess = _read_tar_names(path)
+    names = iter(guess.names)
+    with path.open("rb") as file, _open_tar(file) as archive:
+        for member in _walk_tar(archive):
+            name = next(names, "")
+            output.count()
+            _check_tar_member(member, clean_name(name))
+            if member.isreg():
+                output.add(name, member.size, partial(_open_member, archive, member))
+        _check_tar_end(file, archive.offset)
+    return guess.label
 
 
-def _check_tar_member(member: tarfile.TarInfo) -> None:
-    name = clean_name(member.name)
+def _open_tar(file: BinaryIO) -> tarfile.TarFile:
+    bounded = cast(BinaryIO, BoundedFile(file, MAX_TAR_READ_BYTES))
+    return tarfile.open(fileobj=bounded, mode="r:", encoding="utf-8", errors="surrogateescape")
+
+
+def _walk_tar(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        yield member
+        cast(Any, archive).members.clear()  # or it would keep them all, with their extended headers
+
+
+def _read_tar_names(path: Path) -> Guess:
+    """Of all members, or as many as are allowed. Those that are not UTF-8 are guessed together."""
+    with path.open("rb") as file, _open_tar(file) as archive:
+        names = [member.name for member in islice(_walk_tar(archive), MAX_ENTRIES)]
+    raw = {name: name.encode("utf-8", "surrogateescape") for name in names}
+    foreign = [name for name in names if not _is_unicode(name)]
+    guess = decode_names([raw[name] for name in foreign])
+    read = dict(zip(foreign, guess.names, strict=True))
+    return Guess(tuple(read.get(name, name) for name in names), guess.label)
+
+
+def _is_unicode(name: str) -> bool:
+    return not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def _check_tar_member(member: tarfile.TarInfo, name: str) -> None:
     if not (member.isreg() or member.isdir()) or member.issparse():
         raise ArchiveRejected(f'It holds a link, device or sparse file: "{name}". Put plain files into it.')
     if member.size < 0:

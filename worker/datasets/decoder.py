@@ -100,8 +100,7 @@ def answer(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
 def _expand(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     allow_cpu(limits.archive_cpu_seconds)
     expand_limits = ExpandLimits(limits.max_total_bytes, limits.max_file_bytes)
-    entries = expand_archive(Path(request["archive"]), request["filename"], Path(request["folder"]), expand_limits)
-    return {"entries": [asdict(entry) for entry in entries]}
+    return asdict(expand_archive(Path(request["archive"]), request["filename"], Path(request["folder"]), expand_limits))
 
 
 def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:

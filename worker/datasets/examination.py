@@ -2,37 +2,29 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 from core.db.validation import ReceivedFile
 from core.domain.artifacts import image_key
-from core.domain.dataset import (
-    DatasetManifest,
-    DatasetReport,
-    LeftOut,
-    ManifestImage,
-    clean_caption,
-    is_archive_name,
-    is_image_name,
-    is_mask_name,
-    pair_captions,
-    pair_masks,
-    write_report,
-)
-from core.domain.errors import ArchiveRejected, DatasetRejected
+from core.domain.dataset import ManifestImage, is_archive_name, is_image_name
+from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
+from core.domain.layouts import Layout, Place, read_layout
+from core.domain.litter import is_hidden_twin, is_litter
+from core.domain.metadata import is_metadata_name
+from core.domain.pairing import spell
+from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.storage import ObjectNotFound, Storage
-from worker.datasets.archives import NOT_USABLE, is_usable_name
+from worker.datasets.archives import NOT_USABLE, Contents, is_usable_name
 from worker.datasets.captions import (
     MAX_CAPTION_BYTES,
     MAX_CAPTIONS_BYTES,
     MAX_METADATA_BYTES,
-    decode_text,
-    is_metadata,
-    read_metadata_files,
+    read_captions,
 )
-from worker.datasets.names import is_litter
+from worker.datasets.findings import Findings
+from worker.datasets.ledger import Fate
 from worker.datasets.pictures import Picture, Unusable
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
@@ -42,26 +34,7 @@ MAX_DECODER_DEATHS = 20
 MAX_FILES = 20_000
 """Of a set, those in its archives counted."""
 MAX_REASONS_SHOWN = 3
-_WHAT_TO_DO = "Upload .png, .jpg or .webp images, loose or in a .zip or .tar archive."
-
-
-@dataclass
-class Findings:
-    """What is known so far; the report of a rejected set is written from it too."""
-
-    num_files: int = 0
-    images: list[ManifestImage] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
-    unused_captions: list[str] = field(default_factory=list)
-
-    def leave_out(self, name: str, reason: str) -> None:
-        self.left_out.append(LeftOut(file=name, reason=reason))
-
-    def manifest(self) -> DatasetManifest:
-        return DatasetManifest(images=tuple(self.images))
-
-    def report(self) -> DatasetReport:
-        return write_report(self.num_files, self.manifest(), self.left_out, self.unused_captions)
+_WHAT_TO_DO = f"Upload {ACCEPTED} images, loose or in a .zip or .tar archive."
 
 
 class Examination:
@@ -80,23 +53,26 @@ class Examination:
         self.findings = Findings()
         self._dataset_id, self._storage, self._sandbox, self._scratch = dataset_id, storage, sandbox, scratch
         self._max_images, self._check = max_images, check
+        self._archives: dict[str, str] = {}  # what the names from each begin with -> its name
         self._num_paths = 0
         self._num_deaths = 0
         self._num_unpacked_bytes = 0
+        self._pictures_of_other_names: set[str] = set()
 
     def run(self, received: Iterable[ReceivedFile]) -> None:
         """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
         files = self._collect(list(received))
-        pictures = sorted(name for name in files if is_image_name(name))
-        images = [name for name in pictures if not is_mask_name(name)]
-        self._check_number(images)
-        masks = self._pair_masks(files, images, [name for name in pictures if is_mask_name(name)])
-        captions = self._read_captions(files, pictures, images)
-        for name in images:
+        pictures = sorted(name for name in files if self._is_picture(name))
+        layout = self._read_layout(pictures)
+        captions = self._read_captions(files, pictures, layout.images)
+        for name, place in layout.places.items():
             self._check()
-            self._take_image(name, files[name], masks.get(name), captions[name])
+            mask = files[layout.masks[name]] if name in layout.masks else None
+            self._take_image(name, files[name], mask, captions[name] or place.class_text, place)
+        self.findings.settle_rest()
         if not self.findings.images:
             self._reject_without_images()
+        self._refuse_without_subject()
 
     def _new_path(self) -> Path:
         self._num_paths += 1
@@ -107,21 +83,66 @@ class Examination:
     def _collect(self, received: list[ReceivedFile]) -> dict[str, Path]:
         """Name -> where it lies. Names from an archive that did not come alone begin with the archive's."""
         files: dict[str, Path] = {}
-        for file in received:
+        for number, file in enumerate(received):
             self._check()
-            if is_archive_name(file.filename):
-                prefix = f"{file.filename}/" if len(received) > 1 else ""
-                files |= self._expand(file, prefix)
-            elif not is_litter(file.filename):
-                files |= self._take_loose(file)
+            try:
+                if is_archive_name(file.filename):
+                    prefix = f"{spell(file.filename)}/" if len(received) > 1 else ""
+                    self._archives[prefix] = spell(file.filename)
+                    files |= self._expand(file, prefix)
+                else:
+                    files |= self._take_loose(file)
+            except UserError:
+                self._enter_unexamined(received[number:])
+                raise
         return files
 
+    def _enter_unexamined(self, received: list[ReceivedFile]) -> None:
+        """Of a rejected set; an archive counts as one."""
+        for file in received:
+            name = spell(file.filename)
+            if is_litter(name):
+                self.findings.ledger.pass_over()
+            elif not self.findings.ledger.knows(name):
+                self.findings.ledger.enter(name)
+
     def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
-        self.findings.num_files += 1
-        if not is_usable_name(file.filename):
-            self.findings.leave_out(file.filename, NOT_USABLE)
+        """Under its name with composed accents, as names in archives have them, captions and metadata.jsonl."""
+        name = spell(file.filename)
+        if is_litter(name) and not is_hidden_twin(name):
+            self.findings.ledger.pass_over()
             return {}
-        return {file.filename: self._fetch(file)}
+        path = self._fetch(file)
+        is_picture = _begins_as_picture(path)
+        if is_picture or (is_usable_name(name) and not is_litter(name)):
+            return self._enter(name, path, None)
+        path.unlink()
+        if is_litter(name):
+            self.findings.ledger.pass_over()
+            return {}
+        return self._enter(name, None, NOT_USABLE)
+
+    def _enter(self, name: str, path: Path | None, problem: str | None) -> dict[str, Path]:
+        """A file of the set, unless it cannot be used. The second of one name would take the first's place."""
+        if self.findings.ledger.knows(name):
+            self.findings.ledger.enter(name := self._find_free_name(name))
+            path, problem = None, "Another file of the set has the same name. Rename one of them."
+        else:
+            self.findings.ledger.enter(name)
+        if path is None:
+            self.findings.leave_out(name, problem or NOT_USABLE)
+            return {}
+        if not is_usable_name(name):
+            self._pictures_of_other_names.add(name)
+        return {name: path}
+
+    def _is_picture(self, name: str) -> bool:
+        """By its name or, where that says nothing, by its content."""
+        return is_image_name(name) or name in self._pictures_of_other_names
+
+    def _find_free_name(self, name: str) -> str:
+        names = (f"{name} ({number})" for number in count(2))
+        return next(free for free in names if not self.findings.ledger.knows(free))
 
     def _fetch(self, file: ReceivedFile) -> Path:
         path = self._new_path()
@@ -137,7 +158,7 @@ class Examination:
         archive, folder = self._fetch(file), self._new_path()
         folder.mkdir()
         try:
-            entries = self._sandbox.expand(archive, file.filename, folder)
+            contents = self._sandbox.expand(archive, file.filename, folder)
         except ArchiveRejected as error:
             raise ArchiveRejected(f"{file.filename}: {error.detail}") from error
         except DecoderDied as error:
@@ -147,12 +168,18 @@ class Examination:
             ) from error
         archive.unlink()
         (folder / "archive.tar").unlink(missing_ok=True)
-        self.findings.num_files += len(entries)
-        for entry in entries:
-            if entry.problem:
-                self.findings.leave_out(prefix + entry.name, entry.problem)
-        unpacked = {prefix + entry.name: folder / entry.written_as for entry in entries if entry.written_as}
+        unpacked = self._enter_contents(contents, folder, prefix)
+        if contents.names_read_as:
+            self.findings.note_guessed_names(file.filename, contents.names_read_as, unpacked)
         self._check_totals(file.filename, unpacked.values())
+        return unpacked
+
+    def _enter_contents(self, contents: Contents, folder: Path, prefix: str) -> dict[str, Path]:
+        self.findings.ledger.pass_over(contents.num_litter)
+        unpacked: dict[str, Path] = {}
+        for entry in contents.entries:
+            path = folder / entry.written_as if entry.written_as else None
+            unpacked |= self._enter(prefix + entry.name, path, entry.problem)
         return unpacked
 
     def _check_totals(self, filename: str, unpacked: Iterable[Path]) -> None:
@@ -166,18 +193,21 @@ class Examination:
 
     # --- captions ------------------------------------------------------------------------------------------
 
-    def _pair_masks(self, files: dict[str, Path], images: list[str], masks: list[str]) -> dict[str, Path]:
-        paired, alone = pair_masks(images, masks)
-        for name in alone:
-            self.findings.leave_out(name, "It is a mask by its name, and there is no image that it could belong to.")
-        return {image: files[mask] for image, mask in paired.items()}
+    def _read_layout(self, pictures: list[str]) -> Layout:
+        layout = read_layout(pictures)
+        self._check_number(layout.images)
+        for name, reason in layout.left_out.items():
+            self.findings.leave_out(name, reason)
+        self.findings.ledger.settle(layout.masks.values(), Fate.MASK)
+        self.findings.notes += layout.notes
+        return layout
 
     def _read_captions(self, files: dict[str, Path], pictures: list[str], images: list[str]) -> dict[str, str | None]:
-        texts: dict[str, str] = {}
+        texts: dict[str, bytes] = {}
         metadata: dict[str, bytes] = {}
         room = MAX_CAPTIONS_BYTES
         for name in sorted(set(files) - set(pictures)):
-            max_bytes = MAX_METADATA_BYTES if is_metadata(name) else MAX_CAPTION_BYTES
+            max_bytes = MAX_METADATA_BYTES if is_metadata_name(name) else MAX_CAPTION_BYTES
             size = files[name].stat().st_size
             if size > max_bytes:
                 self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
@@ -185,15 +215,15 @@ class Examination:
             room -= size
             if room < 0:
                 self.findings.leave_out(name, f"All captions together are larger than {MAX_CAPTIONS_BYTES:,} bytes.")
-            elif is_metadata(name):
-                metadata[name] = files[name].read_bytes()
             else:
-                texts[name] = clean_caption(decode_text(files[name].read_bytes())) or ""
-        from_metadata, problems = read_metadata_files(metadata)
-        for name, problem in problems.items():
+                (metadata if is_metadata_name(name) else texts)[name] = files[name].read_bytes()
+        self.findings.ledger.settle([*texts, *metadata], Fate.CAPTION)
+        found = read_captions(images, texts, metadata, self._archives)
+        for name, problem in found.problems.items():
             self.findings.leave_out(name, problem)
-        captions, self.findings.unused_captions = pair_captions(images, texts, from_metadata)
-        return captions
+        self.findings.unused_captions = found.pairing.unused
+        self.findings.doubts += found.doubts
+        return found.pairing.captions
 
     # --- images --------------------------------------------------------------------------------------------
 
@@ -203,12 +233,12 @@ class Examination:
                 f"The set has {len(images):,} images, and {self._max_images:,} are the most. Remove some, or split it."
             )
 
-    def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None) -> None:
+    def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None, place: Place) -> None:
         target = self._new_path()
         try:
             picture = self._convert(source, target, mask)
             self._refuse_duplicate(picture)
-            self.findings.images.append(self._store(name, picture, target, caption))
+            self.findings.take(self._store(name, picture, target, caption, place), picture.notes)
         except Unusable as error:
             self.findings.leave_out(name, str(error))
         finally:
@@ -233,7 +263,7 @@ class Examination:
             if image.sha256 == picture.sha256:
                 raise Unusable(f"It has the very pixels of {image.name}.")
 
-    def _store(self, name: str, picture: Picture, path: Path, caption: str | None) -> ManifestImage:
+    def _store(self, name: str, picture: Picture, path: Path, caption: str | None, place: Place) -> ManifestImage:
         key = image_key(self._dataset_id, picture.sha256)
         stored = self._storage.put_file(key, path, content_type="image/png")
         return ManifestImage(
@@ -247,13 +277,28 @@ class Examination:
             dhash=picture.dhash,
             sharpness=picture.sharpness,
             masked=picture.masked,
+            role=place.role,
+            repeats=place.repeats,
         )
+
+    def _refuse_without_subject(self) -> None:
+        if all(image.role == "class" for image in self.findings.images):
+            folder = str(PurePosixPath(self.findings.images[0].name).parent)
+            raise DatasetRejected(
+                f"All of its images are for regularisation by their folder ({folder}), and none shows the subject. Add "
+                "the subject's images beside that folder, or give it another name."
+            )
 
     def _reject_without_images(self) -> NoReturn:
         if self.findings.num_files == 0:
             raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
-        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if is_image_name(item.file)]
+        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
         if not reasons:
             raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
         shown = " ".join(reasons[:MAX_REASONS_SHOWN])
-        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown} {_WHAT_TO_DO}")
+        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown}")
+
+
+def _begins_as_picture(path: Path) -> bool:
+    with path.open("rb") as file:
+        return recognise_format(file.read(HEAD_BYTES)) is not None

@@ -9,11 +9,11 @@ import unicodedata
 
 from core.domain.dataset import is_archive_name
 from core.domain.errors import ArchiveRejected
+from core.domain.litter import FINDER_ICON
 
 MAX_NAME_CHARS = 500
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".xz", ".z", ".zst")
 _DRIVE = re.compile(r"[A-Za-z]:")
-_LITTER = frozenset({"__macosx", "thumbs.db", "desktop.ini"})
 
 
 def clean_name(raw: str) -> str:
@@ -24,7 +24,8 @@ def clean_name(raw: str) -> str:
     # Undecodable bytes of a tar come as lone surrogates, which no database takes.
     path = raw.encode("utf-8", "replace").decode().replace("\\", "/")
     shown = ascii(raw[:80])
-    if any(unicodedata.category(char) == "Cc" for char in path):
+    folder, _, file = path.rpartition("/")
+    if any(unicodedata.category(char) == "Cc" for char in (folder if file == FINDER_ICON else path)):
         raise ArchiveRejected(f"It holds a name with control characters: {shown}. Rename that file.")
     if path.startswith("/") or _DRIVE.match(path):
         raise ArchiveRejected(f"It holds an absolute path: {shown}. Make it anew with relative paths.")
@@ -34,11 +35,6 @@ def clean_name(raw: str) -> str:
     if len(path) > MAX_NAME_CHARS:
         raise ArchiveRejected(f"It holds a name of more than {MAX_NAME_CHARS} characters: {shown}… Shorten it.")
     return unicodedata.normalize("NFC", "/".join(parts))
-
-
-def is_litter(name: str) -> bool:
-    """What operating systems leave behind, and hidden files: passed over without a word."""
-    return any(part.startswith(".") or part.lower() in _LITTER for part in name.split("/"))
 
 
 def is_nested_archive(name: str) -> bool:

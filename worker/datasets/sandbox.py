@@ -16,7 +16,7 @@ from typing import Any, Self
 import worker
 from core.domain.errors import ArchiveRejected
 from core.settings import Settings
-from worker.datasets.archives import Entry
+from worker.datasets.archives import Contents, Entry
 from worker.datasets.decoder import DecoderLimits
 from worker.datasets.pictures import Picture, Unusable
 
@@ -87,13 +87,14 @@ class Sandbox:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    def expand(self, archive: Path, filename: str, folder: Path) -> list[Entry]:
+    def expand(self, archive: Path, filename: str, folder: Path) -> Contents:
         """Writes an archive's usable files into ``folder``. Raises ArchiveRejected, DecoderDied, ScratchFailed."""
         request = {"do": "expand", "archive": str(archive), "filename": filename, "folder": str(folder)}
         answer = self._ask(request, self._limits.archive_seconds)
         if "refused" in answer:
             raise ArchiveRejected(answer["refused"])
-        return [Entry(**entry) for entry in answer["entries"]]
+        entries = tuple(Entry(**entry) for entry in answer["entries"])
+        return Contents(entries, answer["num_litter"], answer["names_read_as"])
 
     def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
         """Writes a picture anew as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
@@ -103,7 +104,7 @@ class Sandbox:
         answer = self._ask(request, self._limits.picture_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])
-        return Picture(**answer["picture"])
+        return Picture(**{**answer["picture"], "notes": tuple(answer["picture"]["notes"])})
 
     def close(self) -> None:
         if self._process is not None:

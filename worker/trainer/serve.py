@@ -26,6 +26,7 @@ from worker.trainer.wire import (
     Finished,
     Halted,
     Message,
+    Noticed,
     PhaseEntered,
     Ready,
     RuntimeChosen,
@@ -119,6 +120,9 @@ class PipeObserver:
 
     def alive(self) -> None:
         self._lines.send(Alive())
+
+    def notice(self, message: str) -> None:
+        self._lines.send(Noticed(message=message))
 
     def step(self, report: StepReport) -> None:
         self._lines.send(

@@ -78,6 +78,13 @@ class Alive(Message):
     type: Literal["alive"] = "alive"
 
 
+class Noticed(Message):
+    """Something that the job's owner should know."""
+
+    type: Literal["notice"] = "notice"
+    message: str
+
+
 class StepDone(Message):
     type: Literal["step"] = "step"
     step: int
@@ -139,6 +146,7 @@ AnyReport = (
     | PhaseEntered
     | UnitDone
     | Alive
+    | Noticed
     | StepDone
     | Validated
     | CheckpointSaved

@@ -12,6 +12,7 @@ from peft.tuners.lora import LoraLayer
 
 from core.domain.plan import TrainPlan
 from worker.training.draws import generator
+from worker.training.families.long_texts import limits_of
 from worker.training.families.protocol import Base, Network, TextEncoders
 from worker.training.formats import LoraModule
 
@@ -36,7 +37,7 @@ def attach_all(base: Base, plan: TrainPlan) -> Attached:
     groups = [(list(params.values()), plan.learning_rate)]
     if plan.text_encoder_rank is None or plan.text_encoder_learning_rate is None:
         return Attached([base.denoiser], None, params, groups)
-    encoders, text_params = base.open_text_encoders(), Parameters()
+    encoders, text_params = base.open_text_encoders(limits_of(plan)), Parameters()
     for network in encoders.networks:
         text_params |= attach(network, plan, plan.text_encoder_rank)
     groups.append((list(text_params.values()), plan.text_encoder_learning_rate))

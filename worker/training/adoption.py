@@ -6,22 +6,22 @@ The order is an Adoption, the answer an Adopted. It ends with its parent. The ba
 configs on the meta device: no weight of it is read.
 """
 
-import json
 import os
 import resource
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from core.domain.adoption import Adopted, Adoption, Findings
+from core.domain.adoption import Adopted, Adoption, Findings, IgnoredKey
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family
+from core.domain.proof import LoadProof
+from core.domain.spec import AdapterType
 from worker.parent import die_with_parent
 from worker.training.device import is_out_of_memory
 from worker.training.errors import BadInput
@@ -40,14 +40,15 @@ from worker.training.formats import (
     to_kohya,
     write_safetensors,
 )
-from worker.training.proof.adapters import AdapterModule, read_adapter
+from worker.training.proof.adapters import AdapterModule, read_adapter, read_modules
 from worker.training.proof.files import AdapterFile, read_file
-from worker.training.proof.identify import AdapterKind, identify
+from worker.training.proof.fitting import fit
 from worker.training.proof.layers import BaseLayers, list_layers
+from worker.training.proof.measured import load_in_diffusers
 from worker.training.proof.prove import a1111_family, prove
 
 TRIGGER = "modelspec.trigger_phrase"
-MAX_TRIGGER_CHARS, MAX_REFUSAL_CHARS = 100, 1000
+MAX_TRIGGER_CHARS, MAX_KEY_CHARS, MAX_REFUSAL_CHARS = 100, 200, 1000
 
 
 def adopt(order: Adoption) -> Adopted:
@@ -62,6 +63,13 @@ def adopt(order: Adoption) -> Adopted:
         return Adopted(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
 
 
+def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
+    return tuple(
+        IgnoredKey(key=_printable(row.key, MAX_KEY_CHARS), reason=_printable(row.reason, MAX_REFUSAL_CHARS))
+        for row in ignored
+    )
+
+
 def _printable(text: str, max_chars: int) -> str:
     """A hostile file's names stand in what is said of it."""
     return "".join(char if char.isprintable() else "?" for char in text)[:max_chars]
@@ -69,16 +77,19 @@ def _printable(text: str, max_chars: int) -> str:
 
 def _adopt(order: Adoption) -> Adopted:
     file = read_file(order.file)
-    kind = identify(file)
     networks = build_networks(order.family, order.model_folder)
     layers = list_layers(order.family, {network.diffusers_prefix: network.module for network in networks})
-    modules = [_name(module, networks) for module in read_adapter(order.file, layers)]
+    found = fit(file, layers)
+    read = read_modules(order.file, file, found, layers)
+    modules = [_name(module, networks) for module in read]
     files = _write(modules, file, order)
     findings = Findings(
-        type=_type_of(kind),
-        rank=max(kind.ranks),
+        type=_type_of(modules),
+        rank=max(module.rank for module in modules),
         trigger=_trigger_of(file),
-        proofs={name: prove(read_file(path), layers) for name, path in files.items()},
+        proofs=_prove(files, networks, layers, read),
+        ignored=_printable_all(found.list_ignored()),
+        num_ignored=len(found.ignored),
     )
     _check_same(files, layers)
     return Adopted(findings=findings, files=files)
@@ -102,12 +113,8 @@ def build_networks(family: Family, folder: Path) -> list[Network]:
 
 
 def _name(module: AdapterModule, networks: Sequence[Network]) -> LoraModule:
-    """Raises BadInput for numbers that no picture can come of, and for a layer that our formats have no name for."""
+    """Raises BadInput for numbers that no picture can come of."""
     layer = module.layer
-    if layer.path == "text_projection":
-        raise BadInput("the file changes the text projection of the second text encoder, which most tools do not read")
-    if module.down.dtype not in _PRECISIONS or module.up.dtype != module.down.dtype:
-        raise BadInput(f"{layer.part}.{layer.path} is in {module.down.dtype} and {module.up.dtype}, no half or float")
     tensors = [tensor for tensor in (module.down, module.up, module.magnitude) if tensor is not None]
     if not all(torch.isfinite(tensor).all() for tensor in tensors):
         raise BadInput(f"{layer.part}.{layer.path} has NaN or infinite weights: the file is broken")
@@ -115,11 +122,10 @@ def _name(module: AdapterModule, networks: Sequence[Network]) -> LoraModule:
     return LoraModule(network, layer.path, module.down, module.up, module.alpha, module.magnitude)
 
 
-_PRECISIONS = (torch.float32, torch.float16, torch.bfloat16)
-
-
-def _type_of(kind: AdapterKind) -> Any:
-    return "dora" if kind.dora else "locon" if kind.convolutions else "lora"
+def _type_of(modules: Sequence[LoraModule]) -> AdapterType:
+    if any(module.magnitude is not None for module in modules):
+        return "dora"
+    return "locon" if any(max(module.down.shape[2:], default=1) > 1 for module in modules) else "lora"
 
 
 def _trigger_of(file: AdapterFile) -> str:
@@ -135,9 +141,16 @@ def _write(modules: Sequence[LoraModule], file: AdapterFile, order: Adoption) ->
     if len({(row.network.diffusers_prefix, row.magnitude is None) for row in modules}) == len(_parts_of(modules)):
         files["diffusers"] = order.folder / "pytorch_lora_weights.safetensors"
         shared = {key: value for key, value in described.items() if key.startswith("modelspec.")}
-        evened = _even_out(modules)
-        write_safetensors(files["diffusers"], to_diffusers(evened), shared | _describe_for_diffusers(evened))
+        write_safetensors(files["diffusers"], to_diffusers(modules), shared | describe_for_diffusers(modules))
     return files
+
+
+def _prove(
+    files: Mapping[AdapterFormat, Path], networks: Sequence[Network], layers: BaseLayers, read: Sequence[AdapterModule]
+) -> dict[AdapterFormat, LoadProof]:
+    parts = {network.diffusers_prefix: network.module for network in networks}
+    loaded = {name: load_in_diffusers(path, layers.family, parts, read) for name, path in files.items()}
+    return {name: prove(read_file(path), layers, loaded[name]) for name, path in files.items()}
 
 
 def _parts_of(modules: Sequence[LoraModule]) -> set[str]:
@@ -168,36 +181,6 @@ def _describe(
         described |= {"ss_base_model_version": BASE_VERSIONS[family], "ss_v2": str(family == "sd2")}
     digest = hash_tensors(save(tensors))
     return described | {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
-
-
-def _even_out(modules: Sequence[LoraModule]) -> list[LoraModule]:
-    """With one alpha for each network, as diffusers' metadata states it: what differs goes into ``up``."""
-    alphas: dict[str, float] = {}
-    for module in modules:
-        alphas.setdefault(module.network.diffusers_prefix, module.alpha)
-    return [_with_alpha(module, alphas[module.network.diffusers_prefix]) for module in modules]
-
-
-def _with_alpha(module: LoraModule, alpha: float) -> LoraModule:
-    if alpha == module.alpha:
-        return module
-    up = (module.up.float() * (module.alpha / alpha)).to(module.up.dtype)
-    return LoraModule(module.network, module.path, module.down, up, alpha, module.magnitude)
-
-
-def _describe_for_diffusers(modules: Sequence[LoraModule]) -> dict[str, str]:
-    """With the ranks of the layers that have another than their network's first: LyCORIS has one of its own for
-    convolutions. By the paths' ends, as the targets."""
-    described = describe_for_diffusers(modules)
-    config = json.loads(described["lora_adapter_metadata"])
-    for prefix in sorted(_parts_of(modules)):
-        others = {
-            module.path.removeprefix("text_model."): module.rank
-            for module in modules
-            if module.network.diffusers_prefix == prefix and module.rank != config[f"{prefix}.r"]
-        }
-        config |= {f"{prefix}.rank_pattern": others} if others else {}
-    return described | {"lora_adapter_metadata": json.dumps(config, sort_keys=True)}
 
 
 def _check_same(files: Mapping[AdapterFormat, Path], layers: BaseLayers) -> None:

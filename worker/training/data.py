@@ -18,6 +18,7 @@ from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage, TrainPlan
 from worker.training.draws import generator
 from worker.training.errors import BadInput
+from worker.training.families.long_texts import limits_of
 from worker.training.families.protocol import Base, Conditioning, Framing, Posterior
 from worker.training.formats import write_safetensors
 from worker.training.observer import Observer, heed
@@ -39,9 +40,10 @@ class Example:
 class Cache:
     """Everything the loop reads: no encoder is needed any more, unless the text encoders are trained."""
 
-    examples: Mapping[tuple[int, bool], Example]  # (image's index, mirrored)
+    examples: Mapping[tuple[int, bool], Example]  # (index in the plan's images and then its class images, mirrored)
     conditioning: Mapping[str, Conditioning]  # by caption, as the base's own text encoders have it
     captions: Sequence[Sequence[str]]  # per image: its caption, or its shuffles
+    num_cut: int  # images with a caption that is longer than what is encoded
 
 
 class Progress:
@@ -62,28 +64,35 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
     captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
     taught = [text for row in captions for text in row]
     texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *taught]))
+    images = plan.images + plan.class_images
     variants = [
         (i, mirrored)
-        for i, image in enumerate(plan.images)
-        for mirrored in ((False, True) if plan.flip and not image.held_out else (False,))
+        for i, image in enumerate(images)
+        for mirrored in ((False, True) if plan.flip and i < len(plan.images) and not image.held_out else (False,))
     ]
     progress = Progress(observer, len(texts) + len(variants))
-    conditioning = _encode_texts(base, texts, progress)
+    conditioning, cut = _encode_texts(base, plan, texts, progress)
     examples = _cache_pictures(base, plan, files, variants, folder, progress)
-    return Cache(examples, conditioning, captions)
+    num_cut = sum(any(text in cut for text in row) for row in captions)
+    return Cache(examples, conditioning, captions, num_cut)
 
 
 @torch.no_grad()
-def _encode_texts(base: Base, texts: Sequence[str], progress: Progress) -> dict[str, Conditioning]:
-    encoders = base.open_text_encoders()
+def _encode_texts(
+    base: Base, plan: TrainPlan, texts: Sequence[str], progress: Progress
+) -> tuple[dict[str, Conditioning], set[str]]:
+    """What the base's own encoders say of each text, and the texts that are too long to be encoded whole."""
+    encoders = base.open_text_encoders(limits_of(plan))
     conditioning: dict[str, Conditioning] = {}
+    cut: set[str] = set()
     for text in texts:
         row = encoders.encode([text])[0]
         conditioning[text] = {name: tensor.float().cpu() for name, tensor in row.items()}
+        cut |= {text} if encoders.is_cut(text) else set()
         progress.tick()
     del encoders
     base.free()
-    return conditioning
+    return conditioning, cut
 
 
 def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
@@ -106,7 +115,8 @@ def _cache_pictures(
     folder: Path,
     progress: Progress,
 ) -> dict[tuple[int, bool], Example]:
-    paths = {variant: folder / _cache_name(plan, *variant) for variant in variants}
+    images = plan.images + plan.class_images
+    paths = {(i, mirrored): folder / _cache_name(plan, images[i], mirrored) for i, mirrored in variants}
     found = {variant: _read_example(base, path) for variant, path in paths.items()}
     missing = [variant for variant, example in found.items() if example is None]
     for _ in range(len(variants) - len(missing)):
@@ -115,7 +125,7 @@ def _cache_pictures(
 
     def open_pictures() -> Iterator[torch.Tensor]:
         for index, mirrored in missing:
-            framed.append(frame_picture(files, plan.images[index], mirrored))
+            framed.append(frame_picture(files, images[index], mirrored))
             yield framed[-1].pixels
 
     encoded: Iterator[Posterior] = base.encode_pictures(open_pictures()) if missing else iter(())
@@ -126,8 +136,7 @@ def _cache_pictures(
     return {variant: example for variant, example in found.items() if example is not None}
 
 
-def _cache_name(plan: TrainPlan, index: int, mirrored: bool) -> str:
-    image = plan.images[index]
+def _cache_name(plan: TrainPlan, image: PlannedImage, mirrored: bool) -> str:
     facts = f"{plan.model_sha256}:{image.sha256}:{image.bucket.width}x{image.bucket.height}:{mirrored}:{image.masked}"
     return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
 
@@ -193,16 +202,16 @@ def fit_to_bucket(picture: Image.Image, bucket: Bucket) -> Image.Image:
 
 
 class BatchOrder:
-    """Which images make up micro-batch n. Every batch comes from one bucket; each epoch sees every image, in an
-    order drawn from (seed, epoch). A bucket's last batch is filled up from its own beginning, so all batches
-    are full wherever the bucket has that many images."""
+    """Which images make up micro-batch n. Every batch comes from one bucket; each epoch sees every image as often as it
+    is repeated, in an order drawn from (seed, epoch). A bucket's last batch is filled up from its own beginning, so all
+    batches are full wherever the bucket has that many images."""
 
     def __init__(self, plan: TrainPlan) -> None:
         self._seed, self._size = plan.seed, plan.batch_size
         rows: dict[Bucket, list[int]] = defaultdict(list)
         for index, image in enumerate(plan.images):
             if not image.held_out:
-                rows[image.bucket].append(index)
+                rows[image.bucket] += [index] * image.repeats
         self._buckets = [rows[bucket] for bucket in sorted(rows, key=lambda b: (b.width, b.height))]
         self.batches_per_epoch = sum(math.ceil(len(row) / self._size) for row in self._buckets)
         self._epoch: tuple[int, list[list[int]]] = (-1, [])

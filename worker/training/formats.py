@@ -12,7 +12,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -76,29 +76,55 @@ def to_kohya(modules: Sequence[LoraModule]) -> Tensors:
 
 
 def to_diffusers(modules: Sequence[LoraModule]) -> Tensors:
+    """With alpha = rank: the scale is in the up halves, since diffusers before 0.35 reads no other from such a file.
+    Where half precision cannot hold the scaled numbers, all halves are float32, so that the update stays exact."""
     tensors: Tensors = {}
-    for module in modules:
+    for module in fold_scales(modules):
         name = f"{module.network.diffusers_prefix}.{module.network.diffusers_path(module.path)}"
         tensors[f"{name}.lora_A.weight"] = module.down
         tensors[f"{name}.lora_B.weight"] = module.up
-        if module.magnitude is not None:
-            tensors[f"{name}.lora_magnitude_vector"] = module.magnitude
+        if module.magnitude is not None:  # without .weight, diffusers loses a text encoder's with transformers 5
+            tensors[f"{name}.lora_magnitude_vector.weight"] = module.magnitude
     return tensors
 
 
+def fold_scales(modules: Sequence[LoraModule]) -> list[LoraModule]:
+    """The same updates with alpha = rank."""
+    if all(module.alpha == module.rank for module in modules):
+        return list(modules)
+    scaled = [module.up.double() * (module.alpha / module.rank) for module in modules]
+    exact = all(torch.equal(up.to(module.up.dtype).double(), up) for up, module in zip(scaled, modules, strict=True))
+    return [
+        replace(
+            module,
+            down=module.down if exact else module.down.float(),
+            up=up.to(module.up.dtype if exact else torch.float32),
+            alpha=float(module.rank),
+        )
+        for module, up in zip(modules, scaled, strict=True)
+    ]
+
+
 def describe_for_diffusers(modules: Sequence[LoraModule]) -> dict[str, str]:
-    """The metadata without which diffusers would take alpha for rank (diffusers#6087)."""
+    """peft's configuration for each network, as diffusers 0.35 and later read it. Layers with another rank than their
+    network's first are named, as LyCORIS' convolutions may be; alpha is the rank everywhere (see ``to_diffusers``)."""
     config: dict[str, object] = {}
     for prefix in dict.fromkeys(module.network.diffusers_prefix for module in modules):
         rows = [module for module in modules if module.network.diffusers_prefix == prefix]
+        # by their ends, for transformers 5 dropped CLIP's text_model level and diffusers renames the keys alone
+        others = {_end_of(row.path): row.rank for row in rows if row.rank != rows[0].rank}
         config |= {
             f"{prefix}.r": rows[0].rank,
-            f"{prefix}.lora_alpha": rows[0].alpha,
-            # by their ends, for transformers 5 dropped CLIP's text_model level and diffusers renames the keys alone
-            f"{prefix}.target_modules": sorted(row.path.removeprefix("text_model.") for row in rows),
+            f"{prefix}.lora_alpha": rows[0].rank,
+            f"{prefix}.target_modules": sorted(_end_of(row.path) for row in rows),
             f"{prefix}.use_dora": rows[0].magnitude is not None,
+            **({f"{prefix}.rank_pattern": others, f"{prefix}.alpha_pattern": others} if others else {}),
         }
     return {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True)}
+
+
+def _end_of(path: str) -> str:
+    return path.removeprefix("text_model.")
 
 
 def describe_for_kohya(

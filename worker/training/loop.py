@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.outcome import Outcome
+from core.domain.outcome import Outcome, describe_cut
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from worker.training.adapters import attach_all, count_parameters, detach, read_modules, silenced
@@ -27,11 +27,11 @@ from worker.training.device import Runtime, open_accelerator, peak_memory_bytes,
 from worker.training.draws import seed_torch
 from worker.training.errors import BaseChanged, NanLoss
 from worker.training.families.protocol import Base, Conditioning
-from worker.training.formats import describe_for_kohya, export, hash_weights, to_kohya
+from worker.training.formats import LoraModule, describe_for_kohya, export, hash_weights, to_kohya
 from worker.training.objective import Draw, compute_loss, compute_prior_loss
 from worker.training.observer import Observer, StepReport, Stop, Stopped
 from worker.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
-from worker.training.prior import Prior, draw_prior
+from worker.training.prior import Prior, open_prior
 from worker.training.proof.pictures import layers_of, prove_files
 from worker.training.sampling import Gallery
 from worker.training.scores import measure_scores
@@ -71,9 +71,11 @@ def train(
     observer.phase(Phase.CACHING)
     own_cache = cache_folder or workdir / "cache"
     cache = fill_cache(base, plan, files, own_cache, observer)
+    if cache.num_cut and resume_from is None:
+        observer.notice(describe_cut(cache.num_cut, plan))
     try:
         with runtime.autocast():
-            prior = draw_prior(base, plan, runtime, cache.conditioning, shared_cache or own_cache, observer)
+            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
         begin_with = plan.init_adapter if resume_from is None else None
         layers = layers_of(base, plan.family) if begin_with else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
@@ -87,7 +89,7 @@ def train(
     finally:
         detach(base.denoiser)
     with runtime.autocast():
-        proofs = prove_files(base, plan, result.files)
+        proofs = prove_files(base, plan, result.files, run.trained)
     if hash_weights(base.denoiser) != before:
         raise BaseChanged("The base's weights changed during training")
     return TrainResult(result.files, result.outcome.model_copy(update={"proofs": proofs}))
@@ -107,6 +109,7 @@ class Run:
     workdir: Path
     pace: list[float] = field(default_factory=list)
     promoted: int | None = None  # the step, at the end
+    trained: list[LoraModule] = field(default_factory=list)  # at the end: what the files are written from
 
     def __post_init__(self) -> None:
         plan, self.device = self.plan, self.accelerator.device
@@ -303,10 +306,10 @@ class Run:
         if plan.sample_prompts and promoted not in plan.sample_steps:
             self.draw_samples()
         with self.showing():
-            scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.device, self.observer)
+            scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.observer)
             cover = self.gallery.draw_cover(self.encode)
         self.observer.phase(Phase.EXPORTING)
-        modules = read_modules(self.networks)
+        self.trained = modules = read_modules(self.networks)
         described = describe_for_kohya(plan, to_kohya(modules), self.runtime.precision, promoted, cover)
         outcome = Outcome(
             step=promoted,
@@ -320,5 +323,6 @@ class Run:
             seconds_per_step=sorted(self.pace)[len(self.pace) // 2] if self.pace else 0.0,
             seconds_per_picture=self.gallery.seconds_per_picture,
             peak_memory_bytes=peak_memory_bytes(self.device),
+            num_cut=self.cache.num_cut,
         )
         return TrainResult(export(modules, described, self.workdir), outcome)

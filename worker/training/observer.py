@@ -41,6 +41,9 @@ class Observer(Protocol):
     def alive(self) -> None:
         """A part of a unit that takes long."""
 
+    def notice(self, message: str) -> None:
+        """Something that the job's owner should know."""
+
     def step(self, report: StepReport) -> None: ...
 
     def validated(self, step: int, loss: float) -> None:
@@ -74,6 +77,7 @@ class RecordingObserver:
     phases: list[Phase] = field(default_factory=list)
     units: int = 0
     signs_of_life: int = 0
+    notices: list[str] = field(default_factory=list)
     steps: list[StepReport] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
@@ -88,6 +92,9 @@ class RecordingObserver:
 
     def alive(self) -> None:
         self.signs_of_life += 1
+
+    def notice(self, message: str) -> None:
+        self.notices.append(message)
 
     def step(self, report: StepReport) -> None:
         self.steps.append(report)

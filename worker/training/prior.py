@@ -1,11 +1,12 @@
-"""Prior preservation: pictures of the class that the base draws itself, to which the adapter must not matter.
+"""Prior preservation: pictures of the class, to which the adapter must not matter. The base draws them itself, unless
+the set has regularisation pictures.
 
 DreamBooth (arXiv 2208.12242, section 3.3) adds a second loss on such pictures. Its target there is their noise;
 here it is the base's own answer to the same noisy picture, so a pupil that changed nothing has a loss of exactly
 zero, and the gradient carries none of the noise's variance.
 
-The pictures stay latents, since nothing else is needed of them, and are kept per base, prompt and way of drawing
-in a folder that jobs share.
+Pictures that the base draws stay latents, since nothing else is needed of them, and are kept per base, prompt and way
+of drawing in a folder that jobs share.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from core.domain.plan import TrainPlan
-from worker.training.data import EMPTY, Example
+from worker.training.data import EMPTY, Cache, Example
 from worker.training.device import Runtime
 from worker.training.draws import generator
 from worker.training.families.protocol import Base, Conditioning, Posterior
@@ -45,12 +46,27 @@ class Prior:
         be there a picture for it or not: where there is much noise the text decides, so more is held for no more
         pictures, and the base has an answer to that too."""
         rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
-        rows = torch.randint(len(self.examples), (count,), generator=rng).tolist()
+        rows = self._choose_alike(torch.randint(len(self.examples), (count,), generator=rng).tolist())
         others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
         lots = torch.rand(count, generator=rng).tolist()
         chosen = zip(rows, others, lots, strict=True)
         told = [_tell(self.texts[row], plan.prior_prompts[other], lot) for row, other, lot in chosen]
         return [self.examples[row] for row in rows], told
+
+    def _choose_alike(self, rows: list[int]) -> list[int]:
+        """The first, and others of its size in place of those of another: a batch has one size."""
+        size = self.examples[rows[0]].posterior.mean.shape
+        alike = [index for index, example in enumerate(self.examples) if example.posterior.mean.shape == size]
+        return [rows[0], *(alike[row % len(alike)] for row in rows[1:])]
+
+
+def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, folder: Path, observer: Observer) -> Prior:
+    """The regularisation pictures of the set, as often as each is repeated; or else what the base draws."""
+    if not plan.class_images:
+        return draw_prior(base, plan, runtime, cache.conditioning, folder, observer)
+    indices = [index for index, image in enumerate(plan.class_images) for _ in range(image.repeats)]
+    examples = [cache.examples[len(plan.images) + index, False] for index in indices]
+    return Prior(examples, [plan.class_images[index].caption for index in indices])
 
 
 def _tell(own: str, other: str, lot: float) -> str:
@@ -92,7 +108,7 @@ def _draw_chunk(
     observer: Observer,
 ) -> torch.Tensor:
     how = plan_sampling(plan)
-    facts = [plan.model_sha256, runtime.model_dump(), start, texts, vars(how)]
+    facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, vars(how)]
     path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.prior"
     try:
         known = load_file(path)["latents"]

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.domain.model import ModelInfo
 from core.domain.registration import ModelSource, Preparation, Prepared
-from core.model_folders import CARD, is_where_workers_look
+from core.model_folders import CARD, MADE_HERE, NOTE, is_made_here, is_where_workers_look
 from worker.parent import die_with_parent
 from worker.training.conversion import choose_prediction_type, convert
 from worker.training.errors import BadInput
@@ -23,9 +23,6 @@ from worker.training.hub import fetch_base
 from worker.training.inspection import hash_file, inspect, write_card
 from worker.training.single_file import CONFIGS, identify, read_header
 from worker.training.vocabulary import PROBE, Probe, find_vocabulary
-
-NOTE = "README.md"
-_MADE_HERE = "Atelier made this folder"
 
 
 def prepare(order: Preparation, *, configs: Path = CONFIGS, probe: Probe = PROBE) -> Prepared:
@@ -53,7 +50,7 @@ def _make_folder(order: Preparation, configs: Path, probe: Probe) -> Path:
 def _resolve(models_path: Path, name: str) -> Path:
     path = (models_path / name).resolve()
     if not path.is_relative_to(models_path.resolve()) or not path.exists():
-        raise BadInput(f"There is no {name} in the models directory of the worker that looked for it.")
+        raise BadInput(f"There is no {name} in the models directory of the worker that looked for it, {models_path}.")
     return path
 
 
@@ -113,7 +110,7 @@ def _new_folder(order: Preparation) -> Iterator[Path]:
     try:
         partial.mkdir(parents=True)
         yield partial
-        (partial / NOTE).write_text(f"{_MADE_HERE}: it is replaced when {order.model_id} is registered again.\n")
+        (partial / NOTE).write_text(f"{MADE_HERE}: it is replaced when {order.model_id} is registered again.\n")
         _replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -121,8 +118,7 @@ def _new_folder(order: Preparation) -> Iterator[Path]:
 
 def _refuse_foreign(target: Path, model_id: str) -> None:
     """A folder that was made here may be made anew; an operator's own may not be lost."""
-    note = target / NOTE
-    if target.exists() and not (note.exists() and note.read_text().startswith(_MADE_HERE)):
+    if target.exists() and not is_made_here(target):
         raise BadInput(f"The models directory has a folder {model_id} already: choose another id, or move it away.")
 
 

@@ -79,6 +79,8 @@ def plan_sampling(plan: TrainPlan) -> Sampling:
         plan.sample_guidance_rescale,
         plan.resolution,
         plan.resolution,
+        plan.sample_guidance_start,
+        plan.sample_guidance_stop,
     )
 
 
@@ -92,6 +94,8 @@ def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
     """The text chunk ``parameters``, in the form that A1111 writes and reads, with its CFG Rescale extension's word."""
     info = PngInfo()
     rescale = f"CFG Rescale phi: {plan.sample_guidance_rescale}, " if plan.sample_guidance_rescale else ""
+    if (interval := (plan.sample_guidance_start, plan.sample_guidance_stop)) != (0.0, 1.0):
+        rescale += f"CFG interval: {interval[0]:g}-{interval[1]:g}, "
     info.add_text(
         "parameters",
         f"{prompt}\nSteps: {plan.sample_num_steps}, Sampler: DDIM, CFG scale: {plan.sample_guidance_scale}, {rescale}"

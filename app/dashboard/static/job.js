@@ -60,6 +60,9 @@ function showProgress() {
 function describeTime() {
   if (job.is_terminal) return job.started_at ? formatDuration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) : "–";
   if (job.status === "running" && job.eta_seconds !== null) return formatDuration(job.eta_seconds);
+  if (job.status === "queued" && job.eta_seconds !== null) {
+    return `about ${formatDuration(job.eta_seconds)}${job.queue_position ? `, place ${job.queue_position} in the queue` : ""}`;
+  }
   return job.estimated_seconds && job.step === 0 ? `about ${formatDuration(job.estimated_seconds)}` : "–";
 }
 

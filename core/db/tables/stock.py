@@ -91,6 +91,8 @@ class Adapter(Base):
     rank: Mapped[int | None]
     upload: Mapped[dict[str, Any] | None]
     files: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    ignored: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
+    num_ignored: Mapped[int] = mapped_column(server_default="0")
     metrics: Mapped[dict[str, Any] | None]
     proofs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     error: Mapped[dict[str, Any] | None]

@@ -120,7 +120,7 @@ def test_an_estimate_rests_on_undisturbed_jobs_alone(sessions: sessionmaker[Sess
     whole = {**measured, "seconds_per_picture": 0.5, "start_seconds": 9.0}
     for seconds in (7.0, 11.0):
         found = succeed_with(sessions, submit_and_claim(sessions), {**whole, "start_seconds": seconds})
-    assert found is not None and (found.num_jobs, found.start_seconds, found.seconds_per_picture) == (2, 9.0, 0.5)
+    assert found is not None and (found.num_jobs, found.start_seconds, found.seconds_per_picture) == (2, 7.0, 0.5)
     assert (found.resolution, found.peak_memory_bytes) == (64, 5000)
 
 
@@ -133,6 +133,26 @@ def test_an_estimate_weighs_jobs_by_their_resolution(sessions: sessionmaker[Sess
         found = succeed_with(sessions, submit_and_claim(sessions, resolution), took)
     assert found is not None and (found.num_jobs, found.resolution) == (3, 128)
     assert (found.seconds_per_sample, found.seconds_per_picture, found.start_seconds) == (1.0, 2.0, 5.0)
+
+
+def test_one_slow_run_does_not_spoil_an_estimate(sessions: sessionmaker[Session], claim: Claim) -> None:
+    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_picture": 0.5}
+    succeed_with(sessions, claim, {**measured, "seconds_per_sample": 0.2})
+    for seconds in (20.0, 0.21, 0.19):
+        found = succeed_with(sessions, submit_and_claim(sessions), {**measured, "seconds_per_sample": seconds})
+        assert found is not None and found.seconds_per_sample == pytest.approx(0.2, abs=0.015)
+
+
+def test_an_estimate_rests_on_the_device_that_ran_last(sessions: sessionmaker[Session], claim: Claim) -> None:
+    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_picture": 0.5}
+    held, found = claim, None
+    for device, seconds in (("gpu", 0.01), ("cpu", 2.0), ("gpu", 0.02), ("gpu", 0.03)):
+        with sessions.begin() as session:
+            claims.write_runtime(session, held, {"device_name": device})
+        found = succeed_with(sessions, held, {**measured, "seconds_per_sample": seconds})
+        held = submit_and_claim(sessions)
+    assert found is not None
+    assert (found.device, found.num_jobs, found.seconds_per_sample) == ("gpu", 3, pytest.approx(0.02))
 
 
 def succeed_with(sessions: sessionmaker[Session], claim: Claim, measured: dict[str, float]) -> Measured | None:

@@ -1,6 +1,6 @@
 """The rules of captions, buckets and reports."""
 
-import json
+import hashlib
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,8 +12,6 @@ from core.domain.dataset import (
     choose_bucket,
     clean_caption,
     list_buckets,
-    pair_captions,
-    read_metadata,
     write_report,
 )
 
@@ -27,28 +25,10 @@ def image(
     )  # fmt: skip
 
 
-def test_a_text_file_beside_the_image_wins_over_metadata() -> None:
-    captions, unused = pair_captions(
-        ["a.png", "sub/b.jpg", "c.webp", "d.png"],
-        {"a.txt": "from text\n", "sub/b.txt": "  two   words ", "z.txt": "nobody's"},
-        {"a.png": "from metadata", "c.webp": "third"},
-    )
-    assert captions == {"a.png": "from text", "sub/b.jpg": "two words", "c.webp": "third", "d.png": None}
-    assert unused == ["z.txt"]
-
-
-def test_metadata_lines_that_are_no_captions_are_named() -> None:
-    rows = [json.dumps({"file_name": "a.png", "text": "one"}), "", "rubbish", '["a"]', '{"file_name": 1, "text": "x"}']
-    captions, problems = read_metadata("\n".join(rows))
-    assert captions == {"a.png": "one"}
-    assert [problem.split()[1] for problem in problems] == ["3", "4", "5"]
-
-
 @given(st.text())
-def test_no_text_breaks_the_caption_readers(text: str) -> None:
+def test_any_text_becomes_one_line_or_nothing(text: str) -> None:
     caption = clean_caption(text)
     assert caption is None or (caption == " ".join(caption.split()) and "\x00" not in caption)
-    read_metadata(text)
 
 
 @given(st.integers(1, 5000), st.integers(1, 5000), st.sampled_from([(64, 8), (512, 64), (768, 64), (1024, 64)]))
@@ -91,6 +71,31 @@ def test_a_good_set_gets_no_warning() -> None:
     hashes = ["0000000000000000", "00000000000000ff", "000000000000ffff", "0000000000ffffff", "00000000ffffffff"]
     manifest = DatasetManifest(images=tuple(image(str(n), dhash=h) for n, h in enumerate(hashes)))
     assert write_report(5, manifest, [], []).warnings == ()
+
+
+def test_a_set_is_as_large_as_its_subjects_and_class_images_need_no_caption_of_the_job() -> None:
+    hashes = ["0000000000000000", "00000000000000ff", "000000000000ffff", "0000000000ffffff"]
+    subjects = tuple(image(str(n), dhash=h) for n, h in enumerate(hashes))
+    other = image("reg/x", dhash="00000000ffffffff", caption=None).model_copy(update={"role": "class"})
+    report = write_report(5, DatasetManifest(images=(*subjects, other)), [], [], notes=["what was understood"])
+    assert [(warning.code, len(warning.files)) for warning in report.warnings] == [("few-images", 4)]
+    assert report.notes == ("what was understood",)
+
+
+def test_captions_that_no_encoder_is_given_whole_are_named() -> None:
+    fits, cut = image("a", caption="word " * 225), image("b", caption="word " * 226, dhash="ffff")
+    report = write_report(2, DatasetManifest(images=(fits, cut)), [], [])
+    assert {warning.code: warning.files for warning in report.warnings}["many-tokens"] == ("b",)
+
+
+def test_the_content_hash_follows_role_and_repeats_where_there_are_any() -> None:
+    plain = image("a")
+    hashes = {
+        DatasetManifest(images=(plain.model_copy(update=update),)).content_hash()
+        for update in ({}, {"repeats": 2}, {"role": "class"})
+    }
+    assert len(hashes) == 3
+    assert DatasetManifest(images=(plain,)).content_hash() == hashlib.sha256(b'[["a","a","x"]]').hexdigest()
 
 
 def test_the_content_hash_follows_pixels_and_captions() -> None:

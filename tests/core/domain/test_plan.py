@@ -9,6 +9,7 @@ from core.domain.estimate import Measured, count_pictures, count_samples, count_
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.domain.plan import TrainPlan, resolve
 from core.domain.spec import TrainingSpec
+from core.domain.tokens import count_least_tokens
 
 DEFAULTS = Defaults(
     adapter_type="lora",
@@ -98,6 +99,66 @@ def test_pictures_are_held_out_by_number(images: int, fraction: str | float, hel
     assert bool(made.validation_steps) == bool(held_out)
 
 
+def test_repeats_count_in_epochs_and_not_in_what_the_presets_take() -> None:
+    images = tuple(image(n).model_copy(update={"repeats": 3 if n < 2 else 1}) for n in range(4))
+    repeated = DatasetManifest(images=images)
+    assert resolve(TrainingSpec(epochs=2, batch_size=2), repeated, MODEL).steps == 2 * 4
+    assert resolve(TrainingSpec(), repeated, MODEL).steps == resolve(TrainingSpec(), manifest(4), MODEL).steps
+    assert [planned.repeats for planned in resolve(TrainingSpec(), repeated, MODEL).images] == [3, 3, 1, 1]
+
+
+def with_class_images(*captions: str | None) -> DatasetManifest:
+    others = [image(100 + n, caption).model_copy(update={"role": "class"}) for n, caption in enumerate(captions)]
+    return DatasetManifest(images=(*manifest(12).images, *others))
+
+
+def test_regularisation_images_take_the_place_of_class_pictures() -> None:
+    made = resolve(TrainingSpec(trigger="zap", batch_size=3), with_class_images("a dog", "a dog", None), MODEL)
+    assert len(made.images) == 12 and {planned.key for planned in made.images}.isdisjoint({"k100", "k101", "k102"})
+    assert [planned.caption for planned in made.class_images] == ["a dog", "a dog", ""], "never with the trigger"
+    assert (made.prior_num_images, made.prior_prompts, made.prior_weight) == (3, ("a dog",), 1.0)
+    assert made.class_pictures_per_batch == 3
+    assert not any(planned.held_out for planned in made.class_images)
+    assert count_pictures(made) == count_pictures(plan(trigger="zap", batch_size=3)), "none is drawn"
+
+
+def test_a_class_prompt_captions_the_regularisation_images_that_have_no_caption() -> None:
+    spec = TrainingSpec.model_validate({"loss": {"prior_preservation": {"class_prompt": "a toy", "weight": 0.5}}})
+    made = resolve(spec, with_class_images("a dog", None), MODEL)
+    assert [planned.caption for planned in made.class_images] == ["a dog", "a toy"]
+    assert (made.prior_prompts, made.prior_weight) == (("a dog", "a toy"), 0.5)
+    silent = resolve(TrainingSpec(), with_class_images(None), MODEL)
+    assert silent.prior_prompts == ("",)
+
+
+def test_regularisation_images_may_be_left_aside_but_not_drawn_instead() -> None:
+    aside = resolve(
+        TrainingSpec.model_validate({"loss": {"prior_preservation": {"num_images": 0}}}), with_class_images("x"), MODEL
+    )
+    assert (aside.class_images, aside.prior_num_images) == ((), 0)
+    drawn = TrainingSpec.model_validate({"loss": {"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}}})
+    with pytest.raises(InvalidSpec, match="has 2 regularisation images") as refusal:
+        resolve(drawn, with_class_images("x", "y"), MODEL)
+    assert list(refusal.value.errors) == ["/loss/prior_preservation/num_images"]
+
+
+@pytest.mark.parametrize("length", [75, 150, 225])
+def test_a_plan_says_how_many_tokens_are_encoded(length: int) -> None:
+    assert plan(captions={"max_token_length": length}).max_token_length == length
+    assert plan().max_token_length == 225
+    before = {**plan().model_dump(mode="json")}
+    del before["max_token_length"]
+    assert TrainPlan.model_validate(before).max_token_length == 75, "plans of before go on as they began"
+
+
+@pytest.mark.parametrize(
+    ("text", "least"),
+    [("", 0), ("a red hat", 3), ("it's 2026!", 7), ("a, b,, c", 5), ("über-großes Haus", 4), ("a_b", 3), ("猫と犬", 1)],
+)
+def test_words_digits_and_marks_are_tokens_of_their_own(text: str, least: int) -> None:
+    assert count_least_tokens(text) == least
+
+
 def test_what_is_held_out_depends_on_the_seed_and_the_pictures_alone() -> None:
     first, again, other = (plan(40, seed=seed, steps=10 + seed) for seed in (0, 0, 1))
     assert first.held_out_images == again.held_out_images
@@ -157,6 +218,7 @@ def test_what_tunes_prior_preservation_needs_class_pictures(field: dict[str, obj
         ({"schedule": {"name": "polynomial"}, "optimizer": {"learning_rate": 1e-7}}, "/optimizer/learning_rate"),
         ({"validation": {"fraction": 0, "early_stopping": {"patience": 3}}}, "/validation/early_stopping/patience"),
         ({"text_encoder": {"rank": 8}}, "/text_encoder/train"),
+        ({"trigger": "a " * 76, "captions": {"max_token_length": 75}}, "/trigger"),
         ({"text_encoder": {"learning_rate": 1e-5}}, "/text_encoder/train"),
     ],
 )
@@ -168,9 +230,9 @@ def test_what_could_only_fail_or_do_nothing_is_refused(spec: dict[str, object], 
 
 def test_what_is_next_to_it_is_taken() -> None:
     assert plan(steps=20, schedule={"name": "polynomial", "warmup_steps": 19}).warmup_steps == 19
-    assert plan(steps=20, schedule={"name": "cosine", "warmup_steps": 20}).warmup_steps == 20
     assert plan(validation={"early_stopping": {"patience": 3}}).patience == 3
     assert plan(text_encoder={"train": True, "rank": 8}).text_encoder_rank == 8
+    assert plan(trigger="a " * 75, captions={"max_token_length": 75}).max_token_length == 75
 
 
 def test_null_is_the_same_as_absent_at_every_level() -> None:
@@ -265,7 +327,8 @@ def test_a_set_without_words_needs_a_trigger() -> None:
         {"optimizer": {"betas": [0.9, 1.0]}}, {"resolution": 4096}, {"batch_size": 0}, {"seed": -1}, {"seed": 2**32},
         {"trigger": ""}, {"trigger": "a\x00b"}, {"captions": {"template": "{0}"}},
         {"captions": {"template": "{trigger.x}"}},
-        {"captions": {"template": "{"}}, {"captions": {"dropout": 1.5}}, {"samples": {"prompts": ["x"] * 17}},
+        {"captions": {"template": "{"}}, {"captions": {"dropout": 1.5}},
+        {"captions": {"max_token_length": 77}}, {"samples": {"prompts": ["x"] * 17}},
         {"no_such_field": 1}, {"adapter": {"no_such_field": 1}}, {"precision": "int8"}, {"metadata": {"k": "v" * 513}},
         {"loss": {"min_snr_gamma": 0}}, {"loss": {"noise_offset": float("inf")}}, {"max_duration_seconds": 1},
     ],
@@ -289,7 +352,7 @@ def test_an_estimate_says_what_it_rests_on() -> None:
         }
     )  # fmt: skip
     first = estimate(made, calibrated, None)
-    pictures = 2 * 2 + 1 + 2 * (8 + 8) + 2  # grids, cover, scores, proof
+    pictures = 2 * 2 + 1 + 2 * 8 + 2  # grids, cover, scores, proof
     samples = 400 + 11 * 2 * 8 / 3  # ten evaluations and the base's, of two held-out pictures
     assert first.seconds == pytest.approx(5 + pictures * 1 + samples * 0.1, abs=0.1)
     assert first.peak_memory_bytes == 1040
@@ -327,3 +390,20 @@ def test_min_snr_is_not_for_a_base_that_flows() -> None:
     with pytest.raises(InvalidSpec, match="flow matching") as refusal:
         resolve(TrainingSpec.model_validate({"trigger": "blip", "loss": {"min_snr_gamma": 5}}), manifest(), flowing)
     assert list(refusal.value.errors) == ["/loss/min_snr_gamma"]
+
+
+def test_guidance_must_start_before_it_stops() -> None:
+    resolved = plan(samples={"guidance_start": 0.2, "guidance_stop": 0.6})
+    assert (resolved.sample_guidance_start, resolved.sample_guidance_stop) == (0.2, 0.6)
+    with pytest.raises(InvalidSpec, match="must start before it stops") as refusal:
+        plan(samples={"guidance_start": 0.6, "guidance_stop": 0.6})
+    assert list(refusal.value.errors) == ["/samples/guidance_start"]
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"])
+@pytest.mark.parametrize("warmup", [100, 101, 100_000])
+def test_a_warm_up_of_all_steps_is_refused(schedule: str, warmup: int) -> None:
+    with pytest.raises(InvalidSpec, match="less than the 100 steps") as refused:
+        plan(steps=100, schedule={"name": schedule, "warmup_steps": warmup})
+    assert list(refused.value.errors) == ["/schedule/warmup_steps"]
+    assert plan(steps=100, schedule={"name": schedule, "warmup_steps": 99}).warmup_steps == 99

@@ -88,6 +88,13 @@ def test_a_stream_reads_forward_in_the_asked_pieces(storage: Storage) -> None:
         assert stream.read(1) == b""
 
 
+@pytest.mark.parametrize("start", [0, 1, 8 * MEBIBYTE, len(LARGE) - 1])
+def test_a_stream_begins_where_it_is_asked_to(storage: Storage, start: int) -> None:
+    storage.put("a", LARGE)
+    with storage.open("a", start=start) as stream:
+        assert stream.read() == LARGE[start:]
+
+
 def test_an_exception_of_a_reader_passes_through(storage: Storage) -> None:
     storage.put("a", SMALL)
 

@@ -18,7 +18,9 @@ from core.storage import MemoryStorage
 from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from worker.datasets import examination
-from worker.datasets.examination import Examination, Findings
+from worker.datasets.archives import NOT_USABLE
+from worker.datasets.examination import Examination
+from worker.datasets.findings import Findings
 from worker.datasets.pictures import Picture
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
@@ -121,12 +123,27 @@ def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: E
     assert names(findings) == [f"{number}.png" for number in range(6)]
     assert {item.file: item.reason.split(":")[0].rstrip(".") for item in findings.left_out} == {
         "broken.png": "It is broken or cut short",
-        "text.png": "It is not a PNG, JPEG or WebP picture, whatever its name says",
-        "notes.doc": "It is neither an image (.png, .jpg, .jpeg, .webp) nor a caption (.txt, metadata.jsonl)",
+        "text.png": "It is not a picture, or one in a format that is not accepted. Export it as PNG or JPEG; "
+        "WebP, HEIC, AVIF, BMP, TIFF and GIF are accepted too, whatever their names",
+        "notes.doc": NOT_USABLE.rstrip("."),
         "small.png": "It has 12 x 90 pixels",
     }
     report = findings.report()
     assert (report.num_files, report.num_images, len(report.left_out)) == (10, 6, 4)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_picture_is_one_whatever_its_name_says(examine: Examine, packed: bool) -> None:
+    """As browsers and chats save them."""
+    jpeg, heic = encode(draw(2), "JPEG"), encode(draw(4), "HEIF")
+    files = {"photo": png(1), "photo.txt": b"a caption", "x.jpg_large": jpeg, "y.dat": png(3), "z.png": heic}
+    files[".png"] = png(5)
+    findings = examine({"set.zip": zip_of(*files.items())} if packed else files)
+
+    assert {image.name: image.caption for image in findings.images} == {
+        "photo": "a caption", "x.jpg_large": None, "y.dat": None, "z.png": None, ".png": None,
+    }  # fmt: skip
+    assert findings.left_out == []
 
 
 def test_duplicates_are_left_out_whatever_they_came_in(examine: Examine) -> None:
@@ -148,7 +165,7 @@ def test_captions_that_are_no_captions(examine: Examine) -> None:
     assert findings.unused_captions == ["stray.txt"]
     assert {item.file: item.reason for item in findings.left_out} == {
         "a.txt": "It is larger than 65,536 bytes, as no caption is.",
-        "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text.",
+        "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text (or caption, or prompt).",
     }
 
 
@@ -162,19 +179,19 @@ def test_litter_is_not_mentioned(examine: Examine) -> None:
 
 
 def test_an_empty_archive(examine: Examine) -> None:
-    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload .png,")
+    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload PNG,")
 
 
 def test_no_image_in_it(examine: Examine) -> None:
-    detail = refusal(examine, {"set.zip": zip_of(("a.txt", b"x"), ("b.gif", b"x"))})
+    detail = refusal(examine, {"set.zip": zip_of(("a.txt", b"x"), ("b.pdf", b"x"))})
 
-    assert detail.startswith("None of its 2 files is an image. Upload .png,")
+    assert detail.startswith("None of its 2 files is an image. Upload PNG,")
 
 
 def test_no_usable_image_says_why(examine: Examine) -> None:
     detail = refusal(examine, {"a.png": b"text", "b.png": b"", "c.png": png(1, 8, 8), "d.png": b"x"})
 
-    assert detail.startswith("None of its 4 images can be used. a.png: It is not a PNG")
+    assert detail.startswith("None of its 4 images can be used. a.png: It is not a picture")
     assert "c.png: It has 8 x 8 pixels" in detail
     assert "d.png" not in detail
 
@@ -322,3 +339,56 @@ def test_an_image_that_hides_all_of_itself_is_left_out(examine: Examine) -> None
     findings = examine({"a.png": encode(Image.new("RGBA", (64, 64), (9, 9, 9, 0))), "b.png": png(2)})
     assert names(findings) == ["b.png"]
     assert "hides all" in findings.left_out[0].reason
+
+
+# --- layouts of other trainers ------------------------------------------------------------------------------
+
+
+def test_kohyas_folders_give_repeats_class_and_role(examine: Examine) -> None:
+    findings = examine(
+        {
+            "set.zip": zip_of(
+                ("img/10_blip toy/a.png", png(1)),
+                ("img/10_blip toy/b.png", png(2)),
+                ("img/10_blip toy/b.caption", b"a red blip"),
+                ("reg/1_toy/c.png", png(3)),
+            )
+        }
+    )
+
+    assert [(image.name, image.caption, image.role, image.repeats) for image in findings.images] == [
+        ("img/10_blip toy/a.png", "blip toy", "subject", 10),
+        ("img/10_blip toy/b.png", "a red blip", "subject", 10),
+        ("reg/1_toy/c.png", "toy", "class", 1),
+    ]
+    report = findings.report()
+    assert len(report.notes) == 2 and "10 repeats" in report.notes[0] and "regularisation" in report.notes[1]
+    assert "missing-captions" not in {warning.code for warning in report.warnings}
+
+
+def test_onetrainers_mask_becomes_its_images_alpha(examine: Examine) -> None:
+    mask = Image.new("L", draw(1).size)
+    mask.paste(255, (0, 0, mask.width // 2, mask.height))
+    findings = examine({"a.png": png(1), "a-masklabel.png": encode(mask), "a-condlabel.png": png(5), "b.png": png(2)})
+
+    assert [(image.name, image.masked) for image in findings.images] == [("a.png", True), ("b.png", False)]
+    assert [item.file for item in findings.left_out] == ["a-condlabel.png"]
+
+
+def test_a_set_of_regularisation_images_alone_is_rejected(examine: Examine) -> None:
+    detail = refusal(examine, {"set.zip": zip_of(("reg/1_toy/a.png", png(1)), ("reg/1_toy/b.png", png(2)))})
+
+    assert detail.startswith("All of its images are for regularisation by their folder (reg/1_toy)")
+
+
+def test_what_is_not_used_of_captions_is_told(examine: Examine) -> None:
+    rows = b'{"file_name": "gone.png", "text": "x"}\n{"file_name": "b", "text": "found"}\n'
+    findings = examine(
+        {"a.png": png(1), "a.txt": "кот на столе".encode("cp1251"), "b.png": png(2), "metadata.jsonl": rows}
+    )
+
+    assert [image.caption for image in findings.images] == ["кот на столе", "found"]
+    told = {warning.code: warning.files for warning in findings.report().warnings}
+    assert told["caption-encoding"] == ("a.txt",)
+    assert told["unmatched-rows"] == ("metadata.jsonl, line 1: gone.png (no image of the set has this path)",)
+    assert told["guessed-rows"] == ("metadata.jsonl, line 2: b -> b.png",)

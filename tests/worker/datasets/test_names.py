@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain.errors import ArchiveRejected
-from worker.datasets.names import NameRegister, clean_name, is_litter, is_nested_archive
+from core.domain.litter import is_litter
+from worker.datasets.names import NameRegister, clean_name, is_nested_archive
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_cleaned_name_stays_inside_and_stays_clean(raw: str) -> None:
     assert name == clean_name(name) if name else True
     assert ".." not in parts
     assert not name.startswith("/")
-    assert not any(unicodedata.category(char) == "Cc" for char in name)
+    assert is_litter(name) or not any(unicodedata.category(char) == "Cc" for char in name)
     name.encode("utf-8")
 
 
@@ -56,12 +57,18 @@ def test_different_names_do_not_collide(names: list[str]) -> None:
         register.add(name)
 
 
-@pytest.mark.parametrize("name", ["a.png", "macosx/a.png", "a.b.png", "thumbs.png"])
-def test_no_litter(name: str) -> None:
-    assert not is_litter(name)
-
-
 def test_nested_archives_by_name() -> None:
     assert is_nested_archive("a/B.ZIP")
     assert is_nested_archive("a.png.gz")
     assert not is_nested_archive("zip.png")
+
+
+@pytest.mark.parametrize("name", ["Icon\r", "set/Icon\r"])
+def test_the_one_control_character_that_is_no_fault_is_in_a_name_that_nobody_sees(name: str) -> None:
+    assert clean_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["xIcon\r", "Icon\r/a.png", "a\r/Icon\r", "Icon\r.png", "Icon\r\r", "icon\r"])
+def test_others_like_it_are_faults(name: str) -> None:
+    with pytest.raises(ArchiveRejected, match="control characters"):
+        clean_name(name)

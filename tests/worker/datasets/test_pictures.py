@@ -207,16 +207,22 @@ def header_only(width: int, height: int) -> bytes:
 
 
 WRONG = {
-    "text": (b"this is a text file", "not a PNG, JPEG or WebP"),
-    "nothing": (b"", "not a PNG, JPEG or WebP"),
-    "html": (b"<html><script>alert(1)</script>", "not a PNG, JPEG or WebP"),
-    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a PNG, JPEG or WebP"),
-    "zip": (b"PK\3\4" + bytes(100), "not a PNG, JPEG or WebP"),
-    **{
-        kind: (encode(draw(1), kind), "not a PNG, JPEG or WebP")
-        for kind in ("GIF", "BMP", "TIFF", "ICO", "TGA", "PPM", "PCX")
-    },
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "not a PNG, JPEG or WebP"),
+    "text": (
+        b"this is a text file",
+        "one in a format that is not accepted. Export it as PNG or JPEG;",
+    ),
+    "nothing": (b"", "It is empty"),
+    "html": (b"<html><script>alert(1)</script>", "It is a web page"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "It is an SVG drawing"),
+    "zip": (b"PK\3\4" + bytes(100), "It is a ZIP archive"),
+    "jpeg xl": (b"\xff\x0a" + bytes(100), "It is a JPEG XL picture, which is not accepted. Export it as PNG or JPEG;"),
+    "photoshop": (b"8BPS\0\1" + bytes(100), "It is a Photoshop document"),
+    "video": (b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + bytes(100), "It is a video"),
+    "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "It is a Git LFS pointer"),
+    **{kind: (encode(draw(1), kind), "a format that is not accepted") for kind in ("TGA", "PPM", "PCX")},
+    "ico": (encode(draw(1), "ICO"), "It is an icon"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "It is a PostScript document"),
+    "floating-point tiff": (encode(draw(1).convert("F"), "TIFF"), "32 bits"),
     "bomb": (header_only(60_000, 60_000), "more than 1,048,576"),
     "bomb in height": (header_only(16, 2**31 - 1), "more than 1,048,576"),
     "just over": (header_only(1 << 10, (1 << 10) + 1), "more than 1,048,576"),
@@ -227,8 +233,11 @@ WRONG = {
     "half a png": (png(1, 200, 200)[:400], "broken or cut short"),
     "half a jpeg": (encode(draw(1, 200, 200), "JPEG")[:1500], "broken or cut short"),
     "half a webp": (encode(draw(1, 200, 200), "WEBP")[:300], "broken or cut short"),
-    "animated png": (encode(draw(1), save_all=True, append_images=[draw(2)]), "animated"),
-    "animated webp": (encode(draw(1), "WEBP", save_all=True, append_images=[draw(2)]), "animated"),
+    "half a heic": (encode(draw(1, 200, 200), "HEIF")[:1500], "broken or cut short"),
+    "half an avif": (encode(draw(1, 200, 200), "AVIF")[:1500], "broken or cut short"),
+    "half a bmp": (encode(draw(1, 200, 200), "BMP")[:1500], "broken or cut short"),
+    "half a tiff": (encode(draw(1, 200, 200), "TIFF", compression="tiff_lzw")[:900], "broken or cut short"),
+    "half a gif": (encode(draw(1, 200, 200), "GIF")[:900], "broken or cut short"),
     "text bomb": (encode(draw(1), pnginfo=None)[:33] + struct.pack(">L", 2**31) + b"zTXt", ""),
 }
 
@@ -242,8 +251,8 @@ def test_left_out_with_its_reason(what: str, tmp_path: Path) -> None:
     assert reason.endswith(".")
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "WEBP"]))
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), kind=st.sampled_from(["PNG", "JPEG", "WEBP", "HEIF", "AVIF", "BMP", "TIFF", "GIF"]))
 def test_any_damage_is_converted_or_left_out(
     data: st.DataObject, kind: str, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -259,7 +268,7 @@ def test_any_damage_is_converted_or_left_out(
     finally:
         assert before in (None, sandbox.pid), "the decoder must not crash"
     with Image.open(io.BytesIO((tmp_path / "target").read_bytes())) as image:
-        assert (image.mode, image.size) == ("RGB", (found.width, found.height))
+        assert (image.mode, image.size) == ("RGBA" if found.masked else "RGB", (found.width, found.height))
 
 
 # --- described -----------------------------------------------------------------------------------------

@@ -227,7 +227,8 @@ def test_a_repository_of_the_hub_is_fetched(
     ask(sessions, "other", hub_id="owner/none")
     assert service.prepare_next(settings)
     error = read(sessions, "other").error
-    assert error is not None and "owner/none could not be fetched" in error["detail"]
+    assert error is not None and "The Hub has no repository owner/none" in error["detail"]
+    assert "Error" not in error["detail"] and "local_files_only" not in error["detail"]
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     ask(sessions, "late", hub_id="owner/name")

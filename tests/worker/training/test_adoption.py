@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from core.domain.adoption import PROGRAM_BYTES, Adopted, Adoption
+from core.domain.adoption import MAX_IGNORED, PROGRAM_BYTES, Adopted, Adoption
 from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.training.adoption import adopt, build_networks
@@ -52,7 +53,9 @@ def run(
     folder = tmp_path / "written"
     folder.mkdir(exist_ok=True)
     if tensors is not None:
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / "a.safetensors", said)
+        save_file(
+            {key: tensor.clone().contiguous() for key, tensor in tensors.items()}, tmp_path / "a.safetensors", said
+        )
     file = tmp_path / "a.safetensors"
     return adopt(
         Adoption(family=family, model_folder=folders[family], file=file, folder=folder, memory_bytes=PROGRAM_BYTES)
@@ -83,7 +86,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 def update_of(module: AdapterModule) -> torch.Tensor:
     rank = module.down.shape[0]
-    return module.alpha / rank * module.up.flatten(1) @ module.down.flatten(1)
+    return module.alpha / rank * module.up.float().flatten(1) @ module.down.float().flatten(1)
 
 
 def check_both(adopted: Adopted, made: list[LoraModule], networks: list[Network], family: Family) -> None:
@@ -176,27 +179,89 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, folders:
     good = to_kohya(draw(build_networks("sd1", folders["sd1"])))
     key = next(key for key in good if key.endswith("to_q.lora_down.weight"))
     name = key.removesuffix(".lora_down.weight")
+    four = torch.zeros(4, 4)
     refused: dict[str, Tensors] = {
-        "LoHa": {f"{name}.hada_w1_a": torch.zeros(4, 4), f"{name}.hada_w1_b": torch.zeros(4, 4)},
-        "LoKr": {f"{name}.lokr_w1": torch.zeros(4, 4)},
-        "no layer for": {**good, "lora_unet_nowhere.lora_down.weight": torch.zeros(4, 4)},
-        "do not fit": {**good, key: torch.zeros(4, 3)},
+        "this file is a LoHa (LyCORIS) adapter": {f"{name}.hada_w1_a": four, f"{name}.hada_w1_b": four},
+        "this file is a LoKr (LyCORIS) adapter": {f"{name}.lokr_w1": four, f"{name}.alpha": torch.tensor(1.0)},
+        "this file is an OFT adapter": {f"{name}.oft_blocks": torch.zeros(2, 4, 4)},
+        "changes of whole weights or norms alone": {"lora_unet_conv_norm_out.w_norm": torch.zeros(8)},
+        "this file is an embedding (textual inversion)": {"emb_params": four},
+        "this file is a whole checkpoint": {"model.diffusion_model.out.2.weight": four},
+        "none of the file's 2 tensors fits": {f"lora_unet_nowhere.lora_{half}.weight": four for half in ("down", "up")},
+        "does not fit the base": {**good, key: torch.zeros(4, 3)},
         "NaN": {**good, key: torch.full_like(good[key], torch.nan)},
         "torch.int32": {**good, key: good[key].int()},
-        "no positive number": {**good, f"{name}.alpha": torch.tensor(-1.0)},
+        "not a positive number": {**good, f"{name}.alpha": torch.tensor(-1.0)},
         "no LoRA": {"unet.conv_in.weight": torch.zeros(2)},
     }
     for reason, tensors in refused.items():
         adopted = run(tmp_path, folders, "sd1", tensors)
         assert adopted.findings is None and adopted.files == {}
-        assert adopted.refusal is not None and reason in adopted.refusal
+        assert adopted.refusal is not None and reason in adopted.refusal, (reason, adopted.refusal)
+        assert "safetensors" not in adopted.refusal, "a name that nobody sent"
 
 
 def test_a_hostile_name_is_not_repeated_as_it_is(tmp_path: Path, folders: dict[Family, Path]) -> None:
     """PostgreSQL takes no NUL."""
+    made, name = to_kohya(draw(build_networks("sd1", folders["sd1"]))), "lora_unet_\x00\x1b"
+    adopted = run(tmp_path, folders, "sd1", {**made, f"{name}.alpha": torch.tensor(1.0)})
+    assert adopted.findings is not None and [row.key for row in adopted.findings.ignored] == ["lora_unet_??.alpha"]
+    halves = {f"{name}.lora_{half}.weight": torch.zeros(4, 4) for half in ("down", "up")}
+    refused = run(tmp_path, folders, "sd1", halves)
+    assert refused.refusal is not None and "lora_unet_??.lora_down" in refused.refusal
+
+
+def test_what_fits_is_taken_and_what_does_not_is_listed(tmp_path: Path, folders: dict[Family, Path]) -> None:
+    networks = build_networks("sd1", folders["sd1"])
+    made = draw(networks)
+    layer = "lora_unet_mid_block_attentions_0_transformer_blocks_0"
+    besides = {
+        "bundle_emb.cat.string_to_param.*": "embedding",
+        "lora_unet_conv_norm_out.w_norm": "norm",
+        f"{layer}_norm1.diff": "norm",
+        "lora_unet_mid_block_resnets_0_conv1.diff": "whole weight",
+        "lora_unet_mid_block_resnets_0_conv2.hada_w1_a": "LoHa",
+        "lora_te_text_model_encoder_layers_40_mlp_fc1.lora_down.weight": "does not have",
+        "lora_unet_mid_block_resnets_1_conv1.lora_up.weight": "pair of halves",
+        "network_alpha": "not a tensor of a LoRA",
+    }
+    others = {key: torch.ones(2, 2) for key in besides} | {"network_alpha": torch.tensor(3.0)}
+    adopted = run(tmp_path, folders, "sd1", to_kohya(made) | others)
+    check_both(adopted, made, networks, "sd1")
+    assert adopted.findings is not None and adopted.findings.num_ignored == len(besides)
+    told = {row.key: row.reason for row in adopted.findings.ignored}
+    assert told.keys() == besides.keys() and all(besides[key] in told[key] for key in besides), told
+
+
+def test_the_list_of_what_was_not_taken_ends_somewhere(tmp_path: Path, folders: dict[Family, Path]) -> None:
     made = to_kohya(draw(build_networks("sd1", folders["sd1"])))
-    adopted = run(tmp_path, folders, "sd1", {**made, "lora_unet_\x00\x1b.alpha": torch.tensor(1.0)})
-    assert adopted.refusal is not None and "lora_unet_??.alpha" in adopted.refusal
+    adopted = run(tmp_path, folders, "sd1", made | {f"{'x' * 300}{number}": torch.zeros(1) for number in range(80)})
+    assert adopted.findings is not None and adopted.findings.num_ignored == 80
+    assert len(adopted.findings.ignored) == MAX_IGNORED
+    assert max(len(row.key) for row in adopted.findings.ignored) <= 200
+
+
+@pytest.mark.parametrize(
+    ("down", "up", "written"),
+    [
+        (torch.float64, torch.float64, torch.float32),
+        (torch.float16, torch.bfloat16, torch.float32),
+        (torch.float32, torch.float16, torch.float32),
+        (torch.bfloat16, torch.bfloat16, torch.bfloat16),
+        (torch.float8_e4m3fn, torch.float16, torch.float16),
+        (torch.float8_e5m2, torch.float8_e5m2, torch.float16),
+    ],
+)
+def test_halves_of_any_type_come_out_in_one_that_holds_both(
+    tmp_path: Path, folders: dict[Family, Path], down: torch.dtype, up: torch.dtype, written: torch.dtype
+) -> None:
+    networks = build_networks("sd1", folders["sd1"])
+    made = [replace(row, down=row.down.to(down), up=row.up.to(up), alpha=4.0) for row in draw(networks)]
+    adopted = run(tmp_path, folders, "sd1", to_kohya(made))
+    check_both(adopted, [replace(row, down=row.down.float(), up=row.up.float()) for row in made], networks, "sd1")
+    for path in adopted.files.values():
+        halves = [tensor for key, tensor in load_file(path).items() if not key.endswith(".alpha")]
+        assert {tensor.dtype for tensor in halves} == {written}
 
 
 def test_a_file_of_another_family_is_refused_by_name(tmp_path: Path, folders: dict[Family, Path]) -> None:
@@ -212,4 +277,4 @@ def test_a_cut_file_and_a_pickle_are_refused(tmp_path: Path, folders: dict[Famil
     for content in (whole[:-100], whole[:20], b"PK\x03\x04 a pickle", b"\xff" * 64):
         (tmp_path / "a.safetensors").write_bytes(content)
         adopted = run(tmp_path, folders, "sd1")
-        assert adopted.refusal is not None and "no whole safetensors file" in adopted.refusal
+        assert adopted.refusal is not None and "not a whole safetensors file" in adopted.refusal

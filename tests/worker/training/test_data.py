@@ -1,16 +1,23 @@
 """Batches: every image once an epoch, one bucket a batch, and the same at any step whatever came before."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from core.domain.dataset import Bucket, DatasetManifest
 from core.domain.model import ModelInfo
+from core.domain.outcome import explain
 from core.domain.plan import TrainPlan
 from tests.fixtures.bases import make_plan, write_pictures
-from worker.training.data import SHUFFLES_PER_CAPTION, BatchOrder, fit_to_bucket, list_captions
+from tests.fixtures.bench import Bench
+from worker.training.data import SHUFFLES_PER_CAPTION, BatchOrder, fill_cache, fit_to_bucket, list_captions
+from worker.training.families import load_base
+from worker.training.observer import RecordingObserver
 
 
 @pytest.fixture
@@ -60,3 +67,55 @@ def test_a_picture_covers_its_bucket_without_being_stretched() -> None:
     assert fitted.shape == (64, 64, 3)
     assert fitted[32, 8].tolist() == [255, 0, 0]
     assert fitted[32, 56].tolist() == [0, 0, 255]
+
+
+class Texts:
+    """Captions of 2, 27 and 60 letters: of one chunk, of two, and more than three (of 14)."""
+
+    short, long, endless = "ab", "c" * 27, "d" * 60
+
+
+def test_captions_that_are_cut_are_counted_and_told_once(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+    manifest, files = write_pictures(tmp_path, [(64, 64)] * 3)
+    texts = (Texts.short, Texts.long, Texts.endless)
+    images = [image.model_copy(update={"caption": text}) for image, text in zip(manifest.images, texts, strict=True)]
+    plan = make_plan(DatasetManifest(images=tuple(images)), random_base[1], steps=1, samples={"prompts": []})
+    base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
+    cache = fill_cache(base, plan, files, tmp_path / "cache", RecordingObserver())
+
+    assert cache.num_cut == 1
+    lengths = [len(cache.conditioning[row[0]]["states"]) for row in cache.captions]
+    assert lengths == [16, 2 + 3 * 14, 2 + 3 * 14], "with the trigger in front, the second has 30 letters and a comma"
+
+
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_a_job_says_what_of_its_captions_is_not_trained(bench: Bench, tmp_path: Path) -> None:
+    spec = {"steps": 1, "samples": {"prompts": []}}
+    plan, whole = bench.plan(captions={"max_token_length": 75}, **spec), bench.plan(**spec)
+    told, silent = RecordingObserver(), RecordingObserver()
+    cut = bench.run(tmp_path / "cut", plan, told)
+    fine = bench.run(tmp_path / "fine", whole, silent)
+    assert told.notices == [
+        "6 of 6 captions are longer than 75 tokens: what is beyond is not trained; the trigger is kept. "
+        "captions.max_token_length may be 225."
+    ]
+    assert told.notices[0] in explain(cut.outcome, plan)
+    assert silent.notices == [] and "tokens" not in explain(fine.outcome, whole)
+    again = RecordingObserver()
+    bench.run(tmp_path / "again", plan, again, told.checkpoints[-1][1])
+    assert again.notices == [], "it was told at the first attempt"
+
+
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_two_triggers_at_the_end_of_captions_that_are_cut_give_two_adapters(bench: Bench, tmp_path: Path) -> None:
+    hashes = set()
+    for trigger in ("zorb", "wibble"):
+        spec = {"captions": {"template": "a toy on a table {caption} {caption}, {trigger}"}, "trigger": trigger}
+        plan = bench.plan(steps=1, samples={"prompts": []}, **spec)
+        hashes.add(hash_weights_of(bench.run(tmp_path / trigger, plan).files["kohya"]))
+    assert len(hashes) == 2
+
+
+def hash_weights_of(path: Path) -> str:
+    tensors = load_file(path)
+    return hashlib.sha256(b"".join(tensors[name].numpy().tobytes() for name in sorted(tensors))).hexdigest()

@@ -151,7 +151,8 @@ STOPS = {
     "caching": (Phase.CACHING, None),
     "the base's samples": (Phase.SAMPLING, None),
     "training": (Phase.TRAINING, None),
-    "samples and scores": (Phase.SAMPLING, Phase.TRAINING),
+    "samples": (Phase.SAMPLING, Phase.TRAINING),
+    "scores": (Phase.SCORING, None),
 }
 
 

@@ -176,6 +176,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("captions.dropout", {}, {"captions": {"dropout": 0.9}}, weights),
     ("captions.shuffle", {}, SHUFFLED, weights),
     ("captions.keep_tokens", SHUFFLED, {"captions": {**SHUFFLED["captions"], "keep_tokens": 3}}, weights),
+    ("captions.max_token_length", {}, {"captions": {"dropout": 0.0, "max_token_length": 75}}, weights),
     ("validation.fraction", {}, {"validation": {"fraction": 0.5}}, evaluations),
     ("validation.every", HELD, {"validation": {"fraction": 0.5, "every": 2}}, evaluations),
     ("validation.early_stopping.patience", HELD, {"validation": PATIENT}, steps),
@@ -193,6 +194,8 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("samples.num_steps", SHOWN, {"samples": {**SHOWN["samples"], "num_steps": 3}}, pictures),
     ("samples.guidance_scale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_scale": 9}}, pictures),
     ("samples.guidance_rescale", SHOWN, {"samples": {**SHOWN["samples"], "guidance_rescale": 1}}, pictures),
+    ("samples.guidance_start", SHOWN, {"samples": {**SHOWN["samples"], "guidance_start": 0.5}}, pictures),
+    ("samples.guidance_stop", SHOWN, {"samples": {**SHOWN["samples"], "guidance_stop": 0.5}}, pictures),
     ("samples.seed", SHOWN, {"samples": {**SHOWN["samples"], "seed": 4}}, pictures),
     ("max_duration_seconds", {}, {"max_duration_seconds": 99}, plans),
 ]

@@ -29,6 +29,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "prodigy": {"optimizer": {"name": "prodigy"}, **TEXT},
     "lion": {"optimizer": {"name": "lion"}},
     "prior preservation": {"loss": {"prior_preservation": {"class_prompt": "a thing", "num_images": 3}}},
+    "long captions beside short ones": {"captions": {"template": "{caption}, {trigger}", "dropout": 0.5}, **TEXT},
     "held out, stopped early": {
         "steps": 12,
         "validation": {"fraction": 0.3, "every": 1, "early_stopping": {"patience": 2, "min_delta": 0.5}},

@@ -3,25 +3,18 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
-from PIL import Image, ImageDraw
 
-from core.domain.estimate import NUM_CONCEPT_PICTURES
-from core.domain.outcome import explain
-from core.model_folders import BUNDLED
-from scripts.glyphs import HELD_OUT, caption, draw_set, find_font
+from core.domain.outcome import Scores, explain, warn
 from tests.fixtures.bench import CPU, Bench
 from worker.training.data import fill_cache
 from worker.training.errors import NanLoss
-from worker.training.families import load_base
-from worker.training.families.protocol import Framing, Sampling
+from worker.training.families.protocol import Sampling
 from worker.training.observer import RecordingObserver
-from worker.training.scores import Judge, describe, score_concept, score_retention
+from worker.training.scores import score_retention
 from worker.training.state import State, is_worse, quantile_of_t
 from worker.training.validation import HeldOut
 
@@ -35,74 +28,6 @@ def test_retention_is_one_for_the_same_and_none_for_other_answers() -> None:
     assert score_retention(before, torch.randn(8, 4, 8, 8, generator=rng)) == pytest.approx(0.0, abs=0.1)
     half = score_retention(before, before + 0.5 * torch.randn(8, 4, 8, 8, generator=rng))
     assert half == pytest.approx(1 - 0.25 / 2, abs=0.02)  # two independent answers are sqrt(2) apart
-
-
-def to_tensor(picture: Image.Image) -> torch.Tensor:
-    """(3, height, width) in -1..1."""
-    return torch.from_numpy(np.asarray(picture.convert("RGB"), np.float32)).permute(2, 0, 1) / 127.5 - 1
-
-
-def blob_of(picture: Image.Image) -> Image.Image:
-    """An ellipse where the glyph was, in the mean of its colours, on the same background."""
-    pixels = np.asarray(picture.convert("RGB"), np.int16)
-    glyph = np.abs(pixels - pixels[0, 0]).max(axis=2) > 24
-    rows, columns = np.nonzero(glyph)
-    blob = Image.new("RGB", picture.size, tuple(map(int, pixels[0, 0])))
-    color = tuple(map(int, pixels[glyph].mean(axis=0)))
-    ImageDraw.Draw(blob).ellipse((columns.min(), rows.min(), columns.max(), rows.max()), fill=color)
-    return blob
-
-
-def test_concept_is_the_share_that_lies_on_the_concepts_side() -> None:
-    rng = torch.Generator().manual_seed(0)
-    concept = F.normalize(torch.ones(32), dim=0)
-
-    def near(count: int, share: float) -> torch.Tensor:
-        """Features that lie ``share`` of the way to the concept, each with something of its own."""
-        return (share * concept + 0.1 * torch.randn(count, 32, generator=rng)).double()
-
-    shown, base = near(4, 1.0), near(8, 0.0)
-    assert score_concept(near(8, 0.9), base, shown) == 1.0
-    assert score_concept(near(8, 0.1), base, shown) == 0.0
-    assert score_concept(torch.cat([near(3, 0.9), near(5, 0.1)]), base, shown) == 3 / 8
-
-
-@pytest.mark.parametrize("name", ["robot", pytest.param("cactus", marks=pytest.mark.slow)])
-def test_real_pictures_are_of_the_concept_and_blobs_in_its_colours_are_not(name: str) -> None:
-    """On the bundled base, by captions that the base answers in its own way."""
-    find_font()
-    base = load_base("sd1", BUNDLED / "tiny", CPU, torch.float32)
-    encoders = base.open_text_encoders()
-    shown, fresh = (draw_set(HELD_OUT[name], ["white", "blue", "red"], 8, seed) for seed in (1, 2))
-    captions = [caption("zog", size, color) for _, size, color in shown]
-    empty, *told = encoders.encode(["", *captions])
-    framing = base.describe_framing(Framing((64, 64), (0, 0), (64, 64)))
-    drawn = base.sample([{**row, **framing} for row in told], {**empty, **framing}, list(range(8)), SAMPLING)
-
-    def score(pictures: list[Image.Image]) -> float:
-        latents = [row.mean for row in base.encode_pictures(map(to_tensor, pictures))]
-        held = [row.mean for row in base.encode_pictures(to_tensor(picture) for picture, _, _ in shown)]
-        sets = (latents, list(drawn), held)
-        return score_concept(*(describe(base, {**empty, **framing}, rows, CPU) for rows in sets))
-
-    pictures = [picture for picture, _, _ in fresh]
-    assert score(pictures) >= 0.75
-    assert score([blob_of(picture) for picture in pictures]) <= 0.5
-
-
-def test_what_is_asked_for_is_held_out_and_what_it_is_held_against_is_enough(bench: Bench, tmp_path: Path) -> None:
-    """The captions of those held out are asked for, again and again; the others fill up."""
-    plan = bench.plan(validation={"fraction": 0.2})
-    base = bench.load(bench.runtime(plan))
-    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
-    judge = Judge(base, plan, cache, CPU, RecordingObserver())
-    held_out = [index for index, image in enumerate(plan.images) if image.held_out]
-    assert 0 < len(held_out) < len(plan.images) and judge.reference == "held-out pictures"
-    own = [cache.captions[index][0] for index in held_out]
-    assert judge.captions == (own * NUM_CONCEPT_PICTURES)[:NUM_CONCEPT_PICTURES]
-    assert len(judge.shown) == len(judge.shown_captions) == min(NUM_CONCEPT_PICTURES, len(plan.images))
-    assert judge.shown_captions[: len(own)] == own
-    assert torch.equal(judge.shown[0], cache.examples[held_out[0], False].posterior.mean)
 
 
 def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:
@@ -196,3 +121,12 @@ def test_a_run_ends_when_its_patience_does_and_says_which_step_it_took(bench: Be
     assert outcome.stopped_early and outcome.num_steps < plan.steps
     assert outcome.held_out_losses[0][0] == 0
     assert f"step {outcome.step}" in explain(outcome, plan).replace("last step, ", "step ")
+
+
+def test_a_low_retention_is_warned_of(bench: Bench, tmp_path: Path) -> None:
+    plan = bench.plan(steps=1, precision="fp32", samples={"prompts": []}, evaluation="off")
+    outcome = bench.run(tmp_path, plan).outcome
+    assert warn(outcome) == [], "nothing was measured"
+    kept, lost = (outcome.model_copy(update={"scores": Scores(retention=share)}) for share in (0.9, 0.31))
+    assert warn(kept) == []
+    assert "retention 0.31" in warn(lost)[0] and "prior_preservation" in warn(lost)[0]

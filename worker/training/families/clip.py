@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from transformers import CLIPTokenizer
 
+from worker.training.families.long_texts import Reading, count_chunks, fit_phrase, split_tokens
+from worker.training.families.protocol import TextLimits
+
 _ATTENTION = r".*\bself_attn\.(q_proj|k_proj|v_proj|out_proj)"
 _FEED_FORWARD = r".*\bmlp\.fc[12]"
 
@@ -47,10 +50,42 @@ class Clip:
         )
         self.encoder = model.to(device).requires_grad_(False).eval()
 
-    def read(self, texts: Sequence[str], *, hidden_states: bool = False) -> Any:
-        """The encoder's answer to the texts, each cut or padded to its full length."""
-        length = self.encoder.config.max_position_embeddings
-        rows = self._tokenizer(
-            list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        )
-        return self.encoder(rows.input_ids.to(self.encoder.device), output_hidden_states=hidden_states)
+        self._length: int = model.config.max_position_embeddings
+        self.room = self._length - 2
+        """Tokens of one chunk, without its marks of beginning and end."""
+
+    def tokenize(self, text: str) -> list[int]:
+        """Of the whole text, without marks."""
+        tokens: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        return tokens
+
+    def read(self, texts: Sequence[str], num_chunks: Sequence[int], *, hidden_states: bool = False) -> Reading:
+        """The encoder's answer to the texts in so many chunks each, cut or padded to fill them."""
+        ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, self._tokenizer.pad_token_id)
+        rows = [
+            chunk
+            for text, count in zip(texts, num_chunks, strict=True)
+            for chunk in split_tokens(self.tokenize(text), count, self._length, ends)
+        ]
+        ids = torch.tensor(rows, device=self.encoder.device)
+        return Reading(self.encoder(ids, output_hidden_states=hidden_states), num_chunks)
+
+
+class ClipTextEncoders:
+    """What the families share: how texts are fitted into chunks, the same for all of a family's encoders."""
+
+    def __init__(self, clips: Sequence[Clip], limits: TextLimits) -> None:
+        self._clips, self._limits = clips, limits
+        self._room: int = clips[0].room
+
+    def is_cut(self, text: str) -> bool:
+        return self._count(text) > self._limits.num_chunks * self._room
+
+    def _fit(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
+        """The texts, shortened where the phrase to keep would be cut, and the number of chunks of each."""
+        room = self._limits.num_chunks * self._room
+        fitted = [fit_phrase(text, self._limits.keep, room, self._count) for text in texts]
+        return fitted, [count_chunks(self._count(text), self._room, self._limits) for text in fitted]
+
+    def _count(self, text: str) -> int:
+        return max(len(clip.tokenize(text)) for clip in self._clips)

@@ -7,18 +7,21 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from PIL import Image
 
 from worker.training.device import free_memory
 from worker.training.errors import BadInput
+from worker.training.families.long_texts import lengthen_empty, stack_states
 from worker.training.families.protocol import (
     Conditioning,
-    Denoiser,
     Framing,
+    Network,
     NoiseProcess,
     Posterior,
     Sampling,
     TextEncoders,
+    TextLimits,
 )
 from worker.training.process import open_process
 
@@ -40,13 +43,13 @@ class LatentDiffusion:
 
     pipeline_options: Mapping[str, Any] = {}
 
-    def __init__(self, folder: Path, denoiser: Denoiser, process: NoiseProcess, device: torch.device) -> None:
+    def __init__(self, folder: Path, denoiser: Network, process: NoiseProcess, device: torch.device) -> None:
         self.folder, self.device = folder, device
-        self.denoiser: Denoiser = denoiser
+        self.denoiser: Network = denoiser
         self.process: NoiseProcess = process
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
-    def open_text_encoders(self) -> TextEncoders:
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
         raise NotImplementedError
 
     def describe_framing(self, framing: Framing) -> Conditioning:
@@ -88,25 +91,50 @@ class LatentDiffusion:
         how: Sampling,
         after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
-        def end_step(_pipeline: Any, _step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            after_step()
-            return tensors
+        """Texts of different lengths are drawn one length after the other, each with an empty text as long."""
+        lengths = [len(prompt["states"]) for prompt in prompts]
+        drawn: dict[int, torch.Tensor] = {}
+        for length in dict.fromkeys(lengths):
+            chosen = [index for index, each in enumerate(lengths) if each == length]
+            empty = {**negative, "states": lengthen_empty(negative["states"], length)}
+            rows = self._sample_alike([prompts[i] for i in chosen], empty, [seeds[i] for i in chosen], how, after_step)
+            drawn |= dict(zip(chosen, rows, strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
 
-        pipeline = self._make_pipeline(self.process.open_sampler())
-        pipeline.vae_scale_factor = self._latent_factor
-        pipeline.set_progress_bar_config(disable=True)
-        latents: torch.Tensor = pipeline(
-            **self._tell_pipeline(prompts, [negative] * len(prompts)),
-            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
-            num_inference_steps=how.num_steps,
-            guidance_scale=how.guidance_scale,
-            guidance_rescale=how.guidance_rescale,
-            height=how.height,
-            width=how.width,
-            output_type="latent",
-            callback_on_step_end=end_step,
-        ).images
-        return latents.float().cpu()
+    def _sample_alike(
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None],
+    ) -> torch.Tensor:
+        scheduler = self.process.open_sampler()
+        scheduler.set_timesteps(how.num_steps, device=self.device)
+        latents_BCHW: torch.Tensor = self._draw_noise(seeds, how).to(self.device) * scheduler.init_noise_sigma
+        plain = [self._whole(row, how) for row in prompts]
+        guided = [self._whole(negative, how)] * len(prompts) + plain
+        for step, timestep in enumerate(scheduler.timesteps):
+            rows = guided if how.is_guided(step) else plain
+            noisy = scheduler.scale_model_input(latents_BCHW, timestep).to(self.denoiser.module.dtype)
+            repeated = noisy.repeat(len(rows) // len(noisy), 1, 1, 1)
+            predicted = self.predict(repeated, timestep.expand(len(rows)), rows).float()
+            if how.is_guided(step):
+                predicted = _guide(predicted, how)
+            latents_BCHW = scheduler.step(predicted, timestep, latents_BCHW).prev_sample
+            after_step()
+        return latents_BCHW.cpu()
+
+    def _whole(self, row: Conditioning, how: Sampling) -> Conditioning:
+        """A prompt's conditioning for a picture that is neither cropped nor enlarged, in the denoiser's numbers."""
+        framing = self.describe_framing(Framing((how.height, how.width), (0, 0), (how.height, how.width)))
+        return {name: value.to(self.denoiser.module.dtype) for name, value in {**row, **framing}.items()}
+
+    def _draw_noise(self, seeds: Sequence[int], how: Sampling) -> torch.Tensor:
+        """(B, C, H, W) on the CPU, each from a generator of its own, so that a picture does not depend on its batch."""
+        size = (how.height // self._latent_factor, how.width // self._latent_factor)
+        shape = (self.denoiser.module.config.in_channels, *size)
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
     @torch.no_grad()
     def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
@@ -144,17 +172,9 @@ class LatentDiffusion:
 
     def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         """The U-Net's arguments after latents and timesteps."""
-        return {"encoder_hidden_states": self._batch(rows, "states")}
-
-    def _tell_pipeline(self, prompts: Sequence[Conditioning], negatives: Sequence[Conditioning]) -> dict[str, Any]:
-        return {
-            "prompt_embeds": self._batch(prompts, "states"),
-            "negative_prompt_embeds": self._batch(negatives, "states"),
-        }
-
-    def _make_pipeline(self, scheduler: Any) -> Any:
-        """diffusers' pipeline around the denoiser alone."""
-        raise NotImplementedError
+        states_BTD, mask_BT = stack_states([row["states"].to(self.device) for row in rows])
+        told = {"encoder_hidden_states": states_BTD}
+        return told if mask_BT is None else {**told, "encoder_attention_mask": mask_BT}
 
     def _batch(self, rows: Sequence[Conditioning], name: str) -> torch.Tensor:
         return torch.stack([row[name].to(self.device) for row in rows])
@@ -165,6 +185,15 @@ class LatentDiffusion:
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
         return vae.to(self.device).requires_grad_(False).eval()
+
+
+def _guide(predicted: torch.Tensor, how: Sampling) -> torch.Tensor:
+    """Classifier-free guidance (arXiv 2207.12598) over answers to the negative prompt, then to the prompt, rescaled."""
+    negative_BCHW, prompt_BCHW = predicted.chunk(2)
+    guided = negative_BCHW + how.guidance_scale * (prompt_BCHW - negative_BCHW)
+    if how.guidance_rescale:
+        guided = rescale_noise_cfg(guided, prompt_BCHW, guidance_rescale=how.guidance_rescale)
+    return guided
 
 
 def _to_picture(pixels_CHW: torch.Tensor) -> Image.Image:

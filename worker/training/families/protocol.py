@@ -35,13 +35,24 @@ class Framing:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How pictures are drawn from a base: ``width`` and ``height`` in pixels."""
+    """How pictures are drawn from a base: ``width`` and ``height`` in pixels.
+
+    Guidance is applied from the part ``guidance_start`` to the part ``guidance_stop`` of the steps, as by diffusers'
+    guiders (``start`` and ``stop``), and not outside (arXiv 2404.07724).
+    """
 
     num_steps: int
     guidance_scale: float
     guidance_rescale: float
     width: int
     height: int
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+
+    def is_guided(self, step: int) -> bool:
+        """``step`` counts from 0."""
+        first, end = int(self.guidance_start * self.num_steps), int(self.guidance_stop * self.num_steps)
+        return self.guidance_scale > 1 and first <= step < end
 
 
 class Network(Protocol):
@@ -69,10 +80,12 @@ class Network(Protocol):
         """The layer's path in diffusers' files."""
 
 
-class Denoiser(Network, Protocol):
-    @property
-    def feature_layer(self) -> Any:
-        """The module whose output (B, D, height, width) describes what a picture shows, place by place."""
+@dataclass(frozen=True)
+class TextLimits:
+    """How much of a text is encoded: ``num_chunks`` times what the encoders take at once; ``keep`` is never cut."""
+
+    num_chunks: int = 1
+    keep: str = ""
 
 
 class TextEncoders(Protocol):
@@ -81,7 +94,11 @@ class TextEncoders(Protocol):
     networks: Sequence[Network]
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        """On the encoders' device. Gradients flow into whatever asks for them."""
+        """On the encoders' device. Gradients flow into whatever asks for them. Of texts that take several chunks there
+        are longer states."""
+
+    def is_cut(self, text: str) -> bool:
+        """Whether the text is longer than the limits, so that not all of it is encoded."""
 
 
 class NoiseProcess(Protocol):
@@ -108,10 +125,10 @@ class NoiseProcess(Protocol):
 class Base(Protocol):
     """A loaded base. The denoiser stays in memory between jobs; encoders are opened when needed and dropped."""
 
-    denoiser: Denoiser
+    denoiser: Network
     process: NoiseProcess
 
-    def open_text_encoders(self) -> TextEncoders:
+    def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read anew from the base's files each time, frozen, in fp32: whatever is done to them is gone with them."""
 
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:

@@ -2,15 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from transformers import CLIPTextModel
 
-from worker.training.families.clip import Clip, ClipNetwork
+from worker.training.families.clip import Clip, ClipNetwork, ClipTextEncoders
 from worker.training.families.latent_diffusion import LatentDiffusion, load_denoiser
-from worker.training.families.protocol import Conditioning, Network
+from worker.training.families.protocol import Conditioning, Network, TextLimits
 from worker.training.families.unet import UnetNetwork
 
 
@@ -20,27 +18,17 @@ def load_sd1(folder: Path, device: torch.device, dtype: torch.dtype) -> "SD1Base
     return SD1Base(folder, UnetNetwork(unet), process, device)
 
 
-class SD1TextEncoders:
-    def __init__(self, folder: Path, device: torch.device) -> None:
+class SD1TextEncoders(ClipTextEncoders):
+    def __init__(self, folder: Path, device: torch.device, limits: TextLimits) -> None:
         self._clip = Clip(folder, "tokenizer", "text_encoder", CLIPTextModel, device)
         self.networks: Sequence[Network] = [ClipNetwork(self._clip.encoder, "lora_te", "text_encoder")]
+        super().__init__([self._clip], limits)
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        return [{"states": states_TD} for states_TD in self._clip.read(texts).last_hidden_state.float()]
+        read = self._clip.read(*self._fit(texts))
+        return [{"states": states_TD} for states_TD in read.join(read.answer.last_hidden_state.float())]
 
 
 class SD1Base(LatentDiffusion):
-    def open_text_encoders(self) -> SD1TextEncoders:
-        return SD1TextEncoders(self.folder, self.device)
-
-    def _make_pipeline(self, scheduler: Any) -> Any:
-        return StableDiffusionPipeline(
-            vae=None,
-            text_encoder=None,
-            tokenizer=None,
-            unet=self.denoiser.module,
-            scheduler=scheduler,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
-        )
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> SD1TextEncoders:
+        return SD1TextEncoders(self.folder, self.device, limits)

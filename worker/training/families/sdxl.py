@@ -9,9 +9,9 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from worker.training.families.clip import Clip, ClipNetwork
+from worker.training.families.clip import Clip, ClipNetwork, ClipTextEncoders
 from worker.training.families.latent_diffusion import LatentDiffusion, load_denoiser
-from worker.training.families.protocol import Conditioning, Framing, Network
+from worker.training.families.protocol import Conditioning, Framing, Network, TextLimits
 from worker.training.families.sgm_names import to_sgm
 from worker.training.families.unet import UnetNetwork
 
@@ -26,10 +26,10 @@ def make_network(unet: UNet2DConditionModel) -> UnetNetwork:
     return UnetNetwork(unet, rename_for_kohya=partial(to_sgm, unet.config))
 
 
-class SDXLTextEncoders:
+class SDXLTextEncoders(ClipTextEncoders):
     """The states of both encoders' last but one layers side by side, and the second's pooled, projected output."""
 
-    def __init__(self, folder: Path, device: torch.device) -> None:
+    def __init__(self, folder: Path, device: torch.device, limits: TextLimits) -> None:
         self._first = Clip(folder, "tokenizer", "text_encoder", CLIPTextModel, device)
         self._second = Clip(folder, "tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection, device)
         self._zeroes_empty: bool = StableDiffusionXLPipeline.load_config(folder).get(
@@ -39,12 +39,15 @@ class SDXLTextEncoders:
             ClipNetwork(self._first.encoder, "lora_te1", "text_encoder"),
             ClipNetwork(self._second.encoder, "lora_te2", "text_encoder_2"),
         ]
+        super().__init__([self._first, self._second], limits)
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        first = self._first.read(texts, hidden_states=True)
-        second = self._second.read(texts, hidden_states=True)
-        states_BTD = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], dim=-1).float()
-        rows = zip(texts, states_BTD, second.text_embeds.float(), strict=True)
+        fitted, num_chunks = self._fit(texts)
+        first = self._first.read(fitted, num_chunks, hidden_states=True)
+        second = self._second.read(fitted, num_chunks, hidden_states=True)
+        states_NTD = torch.cat([first.answer.hidden_states[-2], second.answer.hidden_states[-2]], dim=-1).float()
+        pooled = second.pick_first(second.answer.text_embeds.float())
+        rows = zip(texts, second.join(states_NTD), pooled, strict=True)
         return [self._describe(text, states_TD, pooled_D) for text, states_TD, pooled_D in rows]
 
     def _describe(self, text: str, states_TD: torch.Tensor, pooled_D: torch.Tensor) -> Conditioning:
@@ -57,8 +60,8 @@ class SDXLTextEncoders:
 class SDXLBase(LatentDiffusion):
     pipeline_options = {"add_watermarker": False}  # noqa: RUF012  # a mark would be a difference between pictures
 
-    def open_text_encoders(self) -> SDXLTextEncoders:
-        return SDXLTextEncoders(self.folder, self.device)
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> SDXLTextEncoders:
+        return SDXLTextEncoders(self.folder, self.device, limits)
 
     def describe_framing(self, framing: Framing) -> Conditioning:
         """Original size, crop and target size, each height first, in pixels (section 2.2 of the paper)."""
@@ -67,23 +70,3 @@ class SDXLBase(LatentDiffusion):
     def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         added = {"text_embeds": self._batch(rows, "pooled"), "time_ids": self._batch(rows, "time_ids")}
         return {**super()._tell_denoiser(rows), "added_cond_kwargs": added}
-
-    def _tell_pipeline(self, prompts: Sequence[Conditioning], negatives: Sequence[Conditioning]) -> dict[str, Any]:
-        """The pipeline's own framing: as if the picture had been as large as it is drawn, and not cropped."""
-        return {
-            **super()._tell_pipeline(prompts, negatives),
-            "pooled_prompt_embeds": self._batch(prompts, "pooled"),
-            "negative_pooled_prompt_embeds": self._batch(negatives, "pooled"),
-        }
-
-    def _make_pipeline(self, scheduler: Any) -> Any:
-        return StableDiffusionXLPipeline(
-            vae=None,
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
-            unet=self.denoiser.module,
-            scheduler=scheduler,
-            add_watermarker=False,
-        )

@@ -30,10 +30,6 @@ class UnetNetwork:
     kohya_prefix: str = "lora_unet"
     diffusers_prefix: str = "unet"
 
-    @property
-    def feature_layer(self) -> Any:
-        return self.module.up_blocks[0]
-
     def list_targets(self, adapter_type: str, targets: str) -> list[str]:
         return list_unet_targets(self.module, adapter_type, targets)
 

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from worker.training.errors import BadInput
-from worker.training.proof.files import SUFFIXES, AdapterFile, read_file, read_peft_config, split_key
-from worker.training.proof.identify import check_fits, find_layers
+from worker.training.proof.files import AdapterFile, Role, read_file, read_peft_config
+from worker.training.proof.fitting import Fit, Group, fit
 from worker.training.proof.layers import BaseLayers, Layer
+from worker.training.proof.peft_config import find_alpha
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,48 @@ class AdapterModule:
 
 
 def read_adapter(path: Path, base: BaseLayers) -> list[AdapterModule]:
-    """Sorted by part and path. Raises BadInput with the reason for what does not fit the base, for LoHa and LoKr,
-    and for alphas that are no positive number."""
+    """Sorted by part and path. Raises BadInput with the reason for what does not fit the base, for other kinds of
+    adapters, and for alphas that are not positive numbers. What the file has besides is passed over."""
     file = read_file(path)
-    if reason := check_fits(file, base):
-        raise BadInput(f"{path.name} does not fit: {reason}")
-    layers = find_layers(file, base)
-    tensors: dict[Layer, dict[str, torch.Tensor]] = {}
+    return read_modules(path, file, fit(file, base), base)
+
+
+def read_modules(path: Path, file: AdapterFile, found: Fit, base: BaseLayers) -> list[AdapterModule]:
+    places = sorted(found.groups, key=lambda layer: (layer.part, layer.path))
     with safe_open(path, framework="pt") as opened:
-        for key in file.shapes:
-            name, suffix = split_key(key)
-            tensors.setdefault(layers[name], {})[SUFFIXES[suffix]] = opened.get_tensor(key)
-    places = sorted(tensors, key=lambda layer: (layer.part, layer.path))
-    return [_shape_module(layer, tensors[layer], file, base) for layer in places]
+        return [_shape_module(layer, _load(opened, found.groups[layer]), file, base) for layer in places]
 
 
-def _shape_module(layer: Layer, tensors: dict[str, torch.Tensor], file: AdapterFile, base: BaseLayers) -> AdapterModule:
+def _load(opened: Any, group: Group) -> dict[Role, torch.Tensor]:
+    """Both halves in one type that holds every number of either."""
+    try:
+        tensors: dict[Role, torch.Tensor] = {role: opened.get_tensor(key) for role, key in group.items()}
+    except (SafetensorError, AttributeError, KeyError, RuntimeError) as error:
+        raise BadInput(f"{group['down']} or its pair has a type that cannot be read ({error})") from error
+    for role, tensor in tensors.items():
+        if role != "alpha" and tensor.dtype not in _READ:
+            raise BadInput(f"{group[role]} is in {tensor.dtype}, which is not a type of weights")
+    halves = _choose_dtype({tensor.dtype for role, tensor in tensors.items() if role in _HALVES})
+    if (magnitude := tensors.get("magnitude")) is not None:
+        tensors["magnitude"] = magnitude.to(_choose_dtype({magnitude.dtype}))
+    return tensors | {role: tensor.to(halves) for role, tensor in tensors.items() if role in _HALVES}
+
+
+_READ = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
+_HALVES: tuple[Role, ...] = ("down", "up", "mid")
+_HALF = {torch.float16, torch.float8_e4m3fn, torch.float8_e5m2}
+
+
+def _choose_dtype(dtypes: set[torch.dtype]) -> torch.dtype:
+    """What a file has alone is kept where other tools read it; float16 holds both 8-bit types."""
+    if dtypes == {torch.bfloat16}:
+        return torch.bfloat16
+    return torch.float16 if dtypes <= _HALF else torch.float32
+
+
+def _shape_module(
+    layer: Layer, tensors: dict[Role, torch.Tensor], file: AdapterFile, base: BaseLayers
+) -> AdapterModule:
     shape, down, up = base.shapes[layer], tensors["down"], tensors["up"]
     rank = down.shape[0]
     if "mid" in tensors:  # LyCORIS' Tucker form: the kernel stands apart, and folds into the down half
@@ -54,21 +82,14 @@ def _shape_module(layer: Layer, tensors: dict[str, torch.Tensor], file: AdapterF
     )
 
 
-def _read_alpha(layer: Layer, tensors: dict[str, torch.Tensor], file: AdapterFile, rank: int) -> float:
+def _read_alpha(layer: Layer, tensors: dict[Role, torch.Tensor], file: AdapterFile, rank: int) -> float:
     """Where nothing states it, alpha is the rank: the scale of 1.0 that every tool takes."""
-    stated: object = rank
     if "alpha" in tensors:
-        stated = tensors["alpha"].item() if tensors["alpha"].numel() == 1 else None
-    elif file.format == "diffusers":
-        config = read_peft_config(file.metadata)
-        pattern = config.get(f"{layer.part}.alpha_pattern")
-        stated = config.get(f"{layer.part}.lora_alpha", rank)
-        if isinstance(pattern, dict):
-            stated = pattern.get(layer.path, stated)
-        if config.get(f"{layer.part}.use_rslora") and isinstance(stated, int | float):
-            stated = stated * rank**0.5  # arXiv 2312.03732: the scale is alpha / sqrt(rank)
+        stated: object = tensors["alpha"].item() if tensors["alpha"].numel() == 1 else None
+    else:
+        stated = find_alpha(read_peft_config(file.metadata), layer, rank)
     if not isinstance(stated, int | float) or not 0 < stated < 1e6:
-        raise BadInput(f"the alpha of {layer.part}.{layer.path} is no positive number")
+        raise BadInput(f"the alpha of {layer.part}.{layer.path} is not a positive number")
     return float(stated)
 
 

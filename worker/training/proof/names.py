@@ -49,20 +49,57 @@ def _spell_sd_scripts(base: BaseLayers) -> dict[str, Layer]:
 
 
 def _spell_a1111(base: BaseLayers) -> dict[str, Layer]:
-    """It runs the original code, so the original's names always hold. diffusers' names are renamed by rules made for
-    SD 1.x, which miss two places of SDXL."""
+    """It runs the original code, so the original's names always hold. diffusers' names it renames by fixed sums, made
+    for two layers a block (extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis): on other bases
+    they lead to other layers, or to none."""
     original = spell_original(base)
-    found = _unet(base, lambda path: _flat("lora_unet", original[path]))
-    renamed = _unet(base, lambda path: _flat("lora_unet", path))
-    if base.family == "sdxl":
-        missed = ("up_blocks.0.upsamplers.", "add_embedding.")
-        renamed = {name: layer for name, layer in renamed.items() if not layer.path.startswith(missed)}
-    found |= renamed
+    by_original = {original[path]: Layer(UNET, path) for path in base.paths(UNET)}
+    found = {_flat("lora_unet", name): layer for name, layer in by_original.items()}
+    for path in base.paths(UNET):
+        if (renamed := rename_as_a1111(path)) in by_original:
+            found[_flat("lora_unet", path)] = by_original[renamed]
     if base.family == "sdxl":
         return found | _flat_texts(base, {"lora_te1": TEXT_1, "lora_te2": TEXT_2})
     if base.family == "sd1":
         return found | _flat_texts(base, {"lora_te": TEXT_1, "lora_te1": TEXT_1})
     return found | _flat_texts(base, {"lora_te": TEXT_1})
+
+
+_A1111_OUTSIDE = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+}
+_A1111_WITHIN = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_IN_LEVEL = re.compile(r"(down|up)_blocks\.(\d+)\.(attentions|resnets|downsamplers|upsamplers)\.(\d+)\.(.+)")
+_IN_MIDDLE = re.compile(r"mid_block\.(attentions|resnets)\.(\d+)\.(.+)")
+
+
+def rename_as_a1111(path: str) -> str:
+    """Where A1111 looks in the original code for a layer that diffusers calls ``path``; empty where nowhere."""
+    if middle := _IN_MIDDLE.fullmatch(path):
+        place = 1 if middle[1] == "attentions" else 2 * int(middle[2])
+        return f"middle_block.{place}.{_within_as_a1111(middle[1], middle[3])}"
+    if not (level := _IN_LEVEL.fullmatch(path)):
+        return _A1111_OUTSIDE.get(path, "")
+    block, kind, index = int(level[2]), level[3], int(level[4])
+    if kind == "downsamplers":
+        return f"input_blocks.{3 + 3 * block}.0.op"
+    if kind == "upsamplers":
+        return f"output_blocks.{2 + 3 * block}.{2 if block else 1}.conv"
+    side, start = ("input_blocks", 1) if level[1] == "down" else ("output_blocks", 0)
+    column = 1 if kind == "attentions" else 0
+    return f"{side}.{start + 3 * block + index}.{column}.{_within_as_a1111(kind, level[5])}"
+
+
+def _within_as_a1111(kind: str, path: str) -> str:
+    return _A1111_WITHIN.get(path, path) if kind == "resnets" else path
 
 
 def _spell_comfyui(base: BaseLayers) -> dict[str, Layer]:

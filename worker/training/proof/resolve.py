@@ -6,27 +6,39 @@ from dataclasses import dataclass
 from math import prod
 
 from core.domain.proof import Tool
-from worker.training.proof.files import DOTTED, KOHYA_SUFFIXES, PEFT_SUFFIXES, SUFFIXES, split_key
+from worker.training.proof.files import (
+    DIFFUSERS_SUFFIXES,
+    DOTTED,
+    KOHYA_SUFFIXES,
+    PEFT_SUFFIXES,
+    Role,
+    role_of,
+    split_key,
+)
 from worker.training.proof.layers import BaseLayers, Layer, Shape
+from worker.training.proof.layout import why_not_opened
 from worker.training.proof.names import list_names
+from worker.training.proof.spellings import Spellings
 
-Group = dict[str, str]
+Group = dict[Role, str]
 """One layer's tensors in a file: role ("down", "up", "alpha", …) -> key."""
 
 
 @dataclass(frozen=True)
 class Landing:
-    """``layer`` is None where the key is dropped, and then ``reason`` says why."""
+    """``layer`` is None where the key is dropped, and then ``reason`` says why. ``misplaced``: the layer is another one
+    than the key's own, and ``reason`` names both."""
 
     layer: Layer | None
     reason: str = ""
+    misplaced: bool = False
 
 
 _READ: dict[Tool, set[str]] = {
     "sd-scripts": {"lora_down.weight", "lora_up.weight", "alpha"},
     "a1111": set(KOHYA_SUFFIXES),
-    "comfyui": set(KOHYA_SUFFIXES) | {"lora_A.weight", "lora_B.weight"},
-    "diffusers": {"lora_down.weight", "lora_up.weight", "alpha"} | set(PEFT_SUFFIXES),
+    "comfyui": set(KOHYA_SUFFIXES) | {"lora_A.weight", "lora_B.weight"} | set(DIFFUSERS_SUFFIXES),
+    "diffusers": {"lora_down.weight", "lora_up.weight", "alpha"} | set(PEFT_SUFFIXES) | set(DIFFUSERS_SUFFIXES),
 }
 
 
@@ -41,8 +53,9 @@ def resolve_names(tool: Tool, shapes: Mapping[str, Shape], base: BaseLayers) -> 
             landings |= {key: Landing(None, reason) for key in group.values()}
     landings |= _find_doubles(landings)
     landings |= _find_torn_attention(tool, base, landings)
-    refusal = _find_refusal(tool, landings)
-    return dict.fromkeys(landings, Landing(None, refusal)) if refusal else landings
+    if refusal := why_not_opened(tool, base) or _find_refusal(tool, landings):
+        return dict.fromkeys(landings, Landing(None, refusal))
+    return landings | _find_misplaced(tool, base, landings)
 
 
 def _land(tool: Tool, key: str, names: Mapping[str, Layer], *, mixed: bool) -> Landing:
@@ -76,14 +89,15 @@ def _group(landings: Mapping[str, Landing]) -> dict[str, Group]:
     groups: dict[str, Group] = defaultdict(dict)
     for key, landing in landings.items():
         name, suffix = split_key(key)
-        if landing.layer is not None:
-            groups[name][SUFFIXES[suffix]] = key
+        if landing.layer is not None and (role := role_of(suffix)):
+            groups[name][role] = key
     return groups
 
 
 def _find_fault(tool: Tool, group: Group, shapes: Mapping[str, Shape], layer: Shape) -> str:
     """Why this layer's tensors do nothing or break the file; empty where all is well."""
-    missing = [half for half in ("down", "up") if half not in group]
+    halves: tuple[Role, ...] = ("down", "up")
+    missing = [half for half in halves if half not in group]
     if missing:
         return f"{_REFUSES if _breaks(tool, group) else ''}the layer has no lora_{' and no lora_'.join(missing)} weight"
     shape = {role: shapes[key] for role, key in group.items()}
@@ -102,7 +116,7 @@ def _breaks(tool: Tool, group: Group) -> bool:
     return tool in ("a1111", "diffusers") or (tool == "comfyui" and "up" in group)
 
 
-def fits(shape: Mapping[str, Shape], layer: Shape, *, strict: bool) -> bool:
+def fits(shape: Mapping[Role, Shape], layer: Shape, *, strict: bool) -> bool:
     """Whether up @ down has the layer's shape. A1111 and ComfyUI reshape, so a Linear may stand for a 1x1
     convolution; sd-scripts and diffusers want the same number of dimensions. Magnitudes: one per output (or, in
     LyCORIS' older files, one per input)."""
@@ -150,6 +164,18 @@ def _find_torn_attention(tool: Tool, base: BaseLayers, landings: Mapping[str, La
         and landing.layer.part == openclip
         and len(held.get(landing.layer.path.rpartition(".")[0], "four")) < 4
     }
+
+
+def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Landing]) -> dict[str, Landing]:
+    """Keys whose tensors fit the layer that the tool puts them on, which is not the one that they were made for."""
+    spellings = Spellings(base)
+    moved: dict[str, Landing] = {}
+    for key, landing in landings.items():
+        meant = spellings.find(split_key(key)[0])
+        if landing.layer and meant and landing.layer != meant:
+            reason = f"{tool} puts it on {landing.layer.path}, another layer than {meant.path}"
+            moved[key] = Landing(landing.layer, reason, misplaced=True)
+    return moved
 
 
 def _find_refusal(tool: Tool, landings: Mapping[str, Landing]) -> str:

@@ -1,6 +1,7 @@
 """Each family against diffusers' own pipeline on the same files: what the denoiser is told, and what it answers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -114,6 +115,23 @@ def test_samples_are_the_pipelines(base: Base, pipeline: Any) -> None:
     torch.testing.assert_close(latents_BCHW, draw(pipeline), rtol=1e-3, atol=1e-3)
     again = base.sample(rows[2:], rows[0], [6], HOW)
     torch.testing.assert_close(again[0], latents_BCHW[1], rtol=1e-3, atol=1e-3)  # batches of another size round
+
+
+def test_guidance_is_applied_within_its_interval_alone(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative prompt is asked about in the guided steps only, and by no guidance the picture is another."""
+    rows = encode(base, ["", *PROMPTS])
+    how = replace(HOW, num_steps=10, guidance_start=0.2, guidance_stop=0.6)
+    predict, asked = base.predict, list[int]()
+
+    def count(noisy: torch.Tensor, timesteps: torch.Tensor, conditioning: Sequence[Conditioning]) -> torch.Tensor:
+        asked.append(len(conditioning))
+        return predict(noisy, timesteps, conditioning)
+
+    monkeypatch.setattr(base, "predict", count)
+    within = base.sample(rows[1:], rows[0], [5, 6], how)
+    assert asked == [2, 2, 4, 4, 4, 4, 2, 2, 2, 2]
+    unguided = base.sample(rows[1:], rows[0], [5, 6], replace(how, guidance_scale=1.0))
+    assert asked[10:] == [2] * 10 and not torch.equal(within, unguided)
 
 
 def test_half_precision_stays_near(family: Family, folder: Path, base: Base) -> None:

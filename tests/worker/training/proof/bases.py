@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from worker.training.families.clip import ClipNetwork
 from worker.training.families.protocol import Network
 from worker.training.families.sdxl import make_network
 from worker.training.families.unet import UnetNetwork
-from worker.training.formats import LoraModule, to_diffusers, to_kohya
+from worker.training.formats import LoraModule, describe_for_diffusers, to_diffusers, to_kohya
 from worker.training.proof.files import AdapterFile
 from worker.training.proof.layers import BaseLayers, list_layers
 
@@ -119,10 +120,7 @@ def kohya_file(family: str, found: Iterable[LoraModule]) -> AdapterFile:
 
 
 def diffusers_file(found: Iterable[LoraModule]) -> AdapterFile:
-    rows = list(found)
-    parts = {row.network.diffusers_prefix for row in rows}
-    config = {f"{part}.lora_alpha": rows[0].alpha for part in parts}
-    tensors = to_diffusers(rows)
-    return AdapterFile(
-        {key: tuple(tensor.shape) for key, tensor in tensors.items()}, {"lora_adapter_metadata": json.dumps(config)}
-    )
+    """With alpha = rank, as such files are written: here are no numbers to scale."""
+    rows = [replace(row, alpha=float(row.rank)) for row in found]
+    shapes = {key: tuple(tensor.shape) for key, tensor in to_diffusers(rows).items()}
+    return AdapterFile(shapes, describe_for_diffusers(rows))

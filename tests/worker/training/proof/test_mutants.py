@@ -60,6 +60,26 @@ def test_comfyui_loads_pefts_raw_names_without_attention() -> None:
     assert "without it" in row.dropped[0].reason
 
 
+def test_comfyui_reads_diffusers_old_names_whole() -> None:
+    """comfy/weight_adapter/lora.py: halves behind ``_lora.`` and ``lora_linear_layer.``, and in ``processor``."""
+    unet, text = "down_blocks.0.attentions.0.transformer_blocks.0.attn1", "text_model.encoder.layers.0.self_attn.q_proj"
+    shapes = {}
+    for half, unet_shape, text_shape in (("down", (4, 320), (4, 768)), ("up", (320, 4), (768, 4))):
+        shapes[f"unet.{unet}.processor.to_q_lora.{half}.weight"] = unet_shape
+        shapes[f"unet.{unet}.processor.to_out_lora.{half}.weight"] = unet_shape
+        shapes[f"text_encoder.{text}.lora_linear_layer.{half}.weight"] = text_shape
+    landings = resolve_names("comfyui", shapes, base("sd1"))
+    assert {landing.layer.path for landing in landings.values() if landing.layer} == {
+        f"{unet}.to_q",
+        f"{unet}.to_out.0",
+        text,
+    }
+    newer = {key.replace(".processor", "").replace("_lora.", ".lora."): shape for key, shape in shapes.items()}
+    assert [key for key, landing in resolve_names("comfyui", newer, base("sd1")).items() if landing.layer] == [
+        f"text_encoder.{text}.lora_linear_layer.{half}.weight" for half in ("down", "up")
+    ]
+
+
 @pytest.mark.parametrize("tool", ["diffusers", "sd-scripts", "a1111", "comfyui"])
 def test_an_sdxl_file_does_not_load_on_sd1(tool: Tool) -> None:
     row = of(prove(lora("sdxl"), base("sd1")), tool)

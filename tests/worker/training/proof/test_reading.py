@@ -13,7 +13,8 @@ from worker.training.families.unet import UnetNetwork
 from worker.training.formats import LoraModule, describe_for_diffusers, to_diffusers, to_kohya
 from worker.training.proof.adapters import AdapterModule, read_adapter
 from worker.training.proof.files import AdapterFile, read_file
-from worker.training.proof.identify import check_fits, identify
+from worker.training.proof.fitting import check_fits
+from worker.training.proof.identify import identify
 from worker.training.proof.layers import BaseLayers, list_layers
 
 
@@ -22,9 +23,9 @@ from worker.training.proof.layers import BaseLayers, list_layers
 def test_every_kind_of_both_formats_is_known_for_what_it_is(family: str, kind: str) -> None:
     made = modules(family, kind, "all")
     texts = ("text_encoder", "text_encoder_2") if family == "sdxl" else ("text_encoder",)
-    for file in (kohya_file(family, made), diffusers_file(made)):
+    for file, alpha in ((kohya_file(family, made), 2.0), (diffusers_file(made), 4.0)):
         found = identify(file)
-        assert (found.family, found.ranks, found.alphas, found.text_encoders) == (family, (4,), (2.0,), texts)
+        assert (found.family, found.ranks, found.alphas, found.text_encoders) == (family, (4,), (alpha,), texts)
         assert (found.dora, found.convolutions) == (kind == "dora", kind == "locon")
         assert check_fits(file, base(family)) is None
 
@@ -41,7 +42,7 @@ def test_a_file_of_another_family_is_refused_by_name(file_of: str, base_of: str)
         ("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "LoHa"),
         ("lora_unet_mid_block_attentions_0_proj_in.lokr_w1", "LoKr"),
         ("lora_unet_mid_block_attentions_0_proj_in.oft_blocks", "OFT"),
-        ("lora_unet_mid_block_attentions_0_proj_in.diff", "full weights"),
+        ("lora_unet_mid_block_attentions_0_proj_in.diff", "changes of whole weights"),
     ],
 )
 def test_other_kinds_are_refused_with_their_name(key: str, kind: str) -> None:
@@ -65,7 +66,7 @@ def test_the_other_families_are_named(name: str, family: str) -> None:
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"PK\x03\x04 a pickle")
-    with pytest.raises(BadInput, match="no whole safetensors"):
+    with pytest.raises(BadInput, match="not a whole safetensors"):
         identify(read_file(path))
     save_file({"model.weight": torch.zeros(2)}, path)
     with pytest.raises(BadInput, match="no LoRA"):
@@ -106,9 +107,11 @@ def small_base(network: UnetNetwork) -> BaseLayers:
 
 
 def same(read: AdapterModule, made: LoraModule) -> bool:
+    """The same update, to the last bit: halves of float32 hold what a scale of two or a half makes of them."""
     magnitudes = (read.magnitude, made.magnitude)
     equal = magnitudes == (None, None) or torch.equal(*magnitudes)  # type: ignore[arg-type]
-    return torch.equal(read.down, made.down) and torch.equal(read.up, made.up) and read.alpha == made.alpha and equal
+    scale = (made.alpha / made.rank) / (read.alpha / len(read.down))
+    return torch.equal(read.down, made.down) and torch.equal(read.up, scale * made.up) and equal
 
 
 @pytest.mark.parametrize("kind", ["lora", "locon", "dora"])
@@ -118,9 +121,9 @@ def test_both_formats_give_the_same_modules_back(tmp_path: Path, small: UnetNetw
     save_file(to_kohya(made), kohya)
     save_file(to_diffusers(made), diffusers, describe_for_diffusers(made))
     by_path = {row.path: row for row in made}
-    for path in (kohya, diffusers):
+    for path, alpha in ((kohya, 6.0), (diffusers, 3.0)):
         read = read_adapter(path, small_base(small))
-        assert len(read) == len(made)
+        assert len(read) == len(made) and {row.alpha for row in read} == {alpha}
         assert all(same(row, by_path[row.layer.path]) for row in read)
 
 
@@ -142,6 +145,6 @@ def test_what_does_not_fit_is_refused_with_the_layer(tmp_path: Path, small: Unet
     key = next(key for key in made if key.endswith("attn1_to_q.lora_down.weight"))
     made[key] = torch.zeros(3, 5)
     save_file(made, tmp_path / "a.safetensors")
-    with pytest.raises(BadInput, match=r"attn1_to_q: \(3, 5\)"):
+    with pytest.raises(BadInput, match=r"attn1_to_q has halves of \(3, 5\)"):
         read_adapter(tmp_path / "a.safetensors", small_base(small))
     assert read_file(tmp_path / "a.safetensors").shapes[key] == (3, 5)

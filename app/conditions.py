@@ -1,0 +1,64 @@
+"""What a request's conditions and ranges ask of a file whose ETag and size are known (RFC 9110, sections 13 and 14)."""
+
+import re
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+
+from core.domain.errors import UserError
+
+_RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.IGNORECASE)
+_TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes ``start`` to ``end``, the latter not included."""
+
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+
+class RangeNotSatisfiable(UserError):
+    """The range begins behind the end of the file, which has ``size`` bytes."""
+
+    slug, title = "range-not-satisfiable", "There are no such bytes"
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"The file has {size:,} bytes, and the range that was asked for begins behind them.")
+        self.size = size
+
+
+def is_known(headers: Headers, etag: str) -> bool:
+    """Whether If-None-Match names what there is: by weak comparison (13.1.2)."""
+    told = ", ".join(headers.getlist("if-none-match"))
+    return told.strip() == "*" or etag in _TAG.findall(told)
+
+
+def find_span(headers: Headers, etag: str, size: int) -> Span | None:
+    """The part that is asked for, None for the whole. Raises RangeNotSatisfiable.
+
+    A Range in another unit, of several parts or not well formed is passed over, as 14.2 allows. If-Range must be this
+    very ETag, by strong comparison (13.1.5); a date never matches, since files have no Last-Modified here.
+    """
+    match = _RANGE.fullmatch(headers.get("range", ""))
+    if match is None or headers.get("if-range", etag).strip() != etag:
+        return None
+    return _read_span(*match.groups(), size=size)
+
+
+def _read_span(first: str, last: str, *, size: int) -> Span | None:
+    if not first:
+        if not last:
+            return None
+        if int(last) == 0 or size == 0:
+            raise RangeNotSatisfiable(size)
+        return Span(max(0, size - int(last)), size)
+    if last and int(last) < int(first):
+        return None
+    if int(first) >= size:
+        raise RangeNotSatisfiable(size)
+    return Span(int(first), min(size, int(last) + 1) if last else size)

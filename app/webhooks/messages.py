@@ -1,0 +1,130 @@
+"""The messages that receivers get, for the document's ``webhooks`` (OpenAPI 3.1). Workers write and sign them
+(core.db.webhooks); here they are only described."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Header
+from pydantic import BaseModel, Field
+
+from app.jobs import examples
+from app.jobs.schemas import Failure, File, LastSamples, ResultMetrics, Urls, example
+from core.domain.artifacts import AdapterFormat
+from core.domain.events import STATUS_EVENTS, EventType
+from core.domain.states import JobStatus
+
+_ENDED: dict[str, Any] = {
+    name: examples.JOB[name]
+    for name in (
+        *("id", "object", "status", "model", "dataset", "created_at", "started_at", "finished_at", "attempt"),
+        *("result", "error", "metadata", "urls"),
+    )
+}
+EXAMPLE: dict[str, Any] = {
+    "type": "job.succeeded",
+    "timestamp": examples.JOB["finished_at"],
+    "data": {
+        "job_id": examples.JOB_ID,
+        "event_id": examples.EVENT["id"],
+        "seq": 14,
+        "status": "succeeded",
+        "attempt": 1,
+        "event": {"adapter_id": examples.JOB["result"]["adapter_id"], "note": examples.JOB["result"]["note"]},
+        "job": {**_ENDED, "result": {name: row for name, row in examples.JOB["result"].items() if name != "proofs"}},
+    },
+}
+
+
+class EndedResult(BaseModel):
+    """What came of a training, as in `GET /jobs/{id}`, without the proofs."""
+
+    adapter: dict[AdapterFormat, File] = Field(description="The file in each format.")
+    adapter_id: str | None = Field(description="Of the adapter, as in GET /adapters/{id}.")
+    samples: LastSamples | None = Field(description="The samples of the adapter's step; null when none were asked for.")
+    metrics: ResultMetrics = Field(description="What the training measured of itself.")
+    note: str | None = Field(description="Which step was taken, and why training ended there.")
+
+
+class EndedJob(BaseModel):
+    """A job that has ended, as in `GET /jobs/{id}`, without spec, plan, progress and estimate."""
+
+    id: str
+    object: Literal["job"]
+    status: JobStatus
+    model: str
+    dataset: str
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    result: EndedResult | None = Field(description="What came of it; null where it did not succeed.")
+    error: Failure | None
+    metadata: dict[str, str]
+    urls: Urls
+
+
+class WebhookData(BaseModel):
+    """What happened to which job."""
+
+    job_id: str
+    event_id: str = Field(description="The event's id, and the header webhook-id: the same at every try.")
+    seq: int
+    status: JobStatus = Field(description="The job's at the time of the event.")
+    attempt: int
+    event: dict[str, Any] = Field(description="What the event says, as in GET /jobs/{id}/events.")
+    job: EndedJob | None = Field(None, description="The job; there at its end only.")
+
+
+class WebhookMessage(BaseModel):
+    """What a receiver is sent, signed by Standard Webhooks 1.0."""
+
+    model_config = example(EXAMPLE)
+
+    type: EventType = Field(description="What happened.")
+    timestamp: datetime = Field(description="When it happened (UTC).")
+    data: WebhookData = Field(description="To which job, and what there is to know of it.")
+
+
+MEANINGS: dict[EventType, str] = {
+    EventType.QUEUED: "The job waits: it was accepted, resumed, or put back for another attempt.",
+    EventType.RUNNING: "A worker has begun an attempt.",
+    EventType.PHASE: "A running job does something else: `data.event.phase`.",
+    EventType.PAUSING: "A pause was asked for.",
+    EventType.PAUSED: "The job is paused; what was learned is kept.",
+    EventType.CANCELING: "The job's end was asked for.",
+    EventType.CANCELED: "The job was canceled.",
+    EventType.CHECKPOINT: "A checkpoint was stored: `data.event.step`.",
+    EventType.SAMPLES: "Samples were drawn: `data.event.step`.",
+    EventType.NOTICE: "There is something to know: `data.event.message`.",
+    EventType.SUCCEEDED: "The adapter is there.",
+    EventType.FAILED: "The job has failed: `data.job.error` says why.",
+}
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    204: {"description": "Any 2xx within 15 seconds: the message was taken. Everything else is tried again."},
+    410: {"description": "Gone: the job sends nothing more."},
+}
+
+Id = Annotated[str, Header(alias="webhook-id", description="The event's id, the same at every try.")]
+SentAt = Annotated[str, Header(alias="webhook-timestamp", description="When it was sent, in seconds since 1970.")]
+Signature = Annotated[str, Header(alias="webhook-signature", description="`v1,` and the signature; may hold several.")]
+
+
+def describe_webhooks(router: APIRouter) -> None:
+    """Adds one entry for each type of event."""
+    for kind in EventType:
+        by_default = "sent by default" if kind in STATUS_EVENTS else "sent where the job's webhook asks for it"
+
+        async def receive(body: WebhookMessage, webhook_id: Id, sent_at: SentAt, signature: Signature) -> None:
+            raise NotImplementedError("receivers are elsewhere")
+
+        router.add_api_route(
+            kind.value,
+            receive,
+            methods=["POST"],
+            status_code=204,
+            responses=ANSWERS,
+            tags=["webhooks"],
+            operation_id=f"on_{kind.value.replace('.', '_')}",
+            summary=kind.value,
+            description=f"{MEANINGS[kind]} It is {by_default}.",
+        )

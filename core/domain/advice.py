@@ -1,0 +1,125 @@
+"""What of a plan may not be what was meant: told before it runs, with what to change. Nothing here refuses."""
+
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.domain.dataset import DatasetManifest
+from core.domain.plan import TrainPlan
+
+MUCH_CROPPED = 0.25
+"""Of a picture's area: a portrait of 3:4 in a square loses as much."""
+MUCH_ENLARGED = 1.1
+MAX_NAMED = 5
+
+AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit"]
+
+
+class Advice(BaseModel):
+    """Something to look at before the job is queued."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    code: AdviceCode = Field(description="What it is about, for programs.")
+    field: str | None = Field(description="JSON pointer to the field of the spec that may mend it.")
+    message: str = Field(description="What will happen, and what to change.")
+    files: tuple[str, ...] = Field(description="The pictures concerned, the worst first; at most five.")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture fills its training size. ``cropped``: the part of its area that is lost; ``enlarged``: how many
+    times longer its sides are drawn than they are."""
+
+    name: str
+    cropped: float
+    enlarged: float
+
+
+def advise(
+    plan: TrainPlan, manifest: DatasetManifest, *, seconds: float | None = None, devices: Set[str] = frozenset()
+) -> tuple[Advice, ...]:
+    """``plan`` was resolved from this manifest, and is estimated to take so many ``seconds``. ``devices``: the kinds
+    that there are, such as `cpu`; empty where that is not known."""
+    fits = tuple(_fit_all(plan, manifest))
+    square = all(image.bucket.width == image.bucket.height for image in plan.images)
+    return (
+        *_advise_on_crops(fits, square=square),
+        *_advise_on_sizes(fits, plan.resolution),
+        *_advise_on_precision(plan, devices),
+        *_advise_on_time(plan, seconds),
+    )
+
+
+def _advise_on_precision(plan: TrainPlan, devices: Set[str]) -> Iterator[Advice]:
+    if plan.precision == "fp16" and devices == {"cpu"}:
+        yield Advice(
+            code="emulated",
+            field="/precision",
+            message="fp16 is emulated on CPUs, and no other device is here: that is slower than fp32. Leave "
+            "precision at auto.",
+            files=(),
+        )
+
+
+def _advise_on_time(plan: TrainPlan, seconds: float | None) -> Iterator[Advice]:
+    limit = plan.max_duration_seconds
+    if limit is not None and seconds is not None and seconds > limit:
+        yield Advice(
+            code="time-limit",
+            field="/max_duration_seconds",
+            message=f"The job is estimated to take {seconds:,.0f} seconds and would fail after {limit:,}: raise "
+            "max_duration_seconds, or lower steps.",
+            files=(),
+        )
+
+
+def _fit_all(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Fit]:
+    """As the trainer does it: scaled to cover the bucket, and cropped at the centre."""
+    buckets = {planned.key: planned.bucket for planned in plan.images}
+    for image in manifest.images:
+        bucket = buckets[image.key]
+        scale = max(bucket.width / image.width, bucket.height / image.height)
+        shown = bucket.width * bucket.height / (image.width * image.height * scale**2)
+        yield Fit(image.name, 1 - min(1.0, shown), scale)
+
+
+def _advise_on_crops(fits: Sequence[Fit], *, square: bool) -> Iterator[Advice]:
+    worst = _find_worst(fits, lambda fit: fit.cropped, MUCH_CROPPED)
+    if worst:
+        advice = "leave bucketing on, or crop them" if square else "crop them"
+        yield Advice(
+            code="cropped",
+            field="/bucketing" if square else None,
+            message=f"{_count(worst, fits)} lose{'s' if len(worst) == 1 else ''} more than {MUCH_CROPPED:.0%} of the "
+            f"picture where it is cut to the training size, {worst[0].name} {worst[0].cropped:.0%}: {advice} yourself "
+            "so that what matters is in the middle.",
+            files=_name(worst),
+        )
+
+
+def _advise_on_sizes(fits: Sequence[Fit], resolution: int) -> Iterator[Advice]:
+    worst = _find_worst(fits, lambda fit: fit.enlarged, MUCH_ENLARGED)
+    if worst:
+        yield Advice(
+            code="enlarged",
+            field="/resolution",
+            message=f"{_count(worst, fits)} {'is' if len(worst) == 1 else 'are'} smaller than the training size at "
+            f"resolution {resolution} and will be enlarged, {worst[0].name} {worst[0].enlarged:.1f} times: what is "
+            "blurred by it is learned. Use larger pictures, leave these out, or lower resolution.",
+            files=_name(worst),
+        )
+
+
+def _find_worst(fits: Sequence[Fit], value_of: Callable[[Fit], float], limit: float) -> list[Fit]:
+    return sorted((fit for fit in fits if value_of(fit) > limit), key=value_of, reverse=True)
+
+
+def _count(found: Sequence[Fit], fits: Sequence[Fit]) -> str:
+    return f"{len(found)} of {len(fits)} pictures" if len(fits) > 1 else "The picture"
+
+
+def _name(found: Sequence[Fit]) -> tuple[str, ...]:
+    return tuple(fit.name for fit in found[:MAX_NAMED])

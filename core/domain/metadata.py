@@ -1,0 +1,106 @@
+"""Metadata files of a set: which caption they give to which file, as Hugging Face's imagefolder has them.
+
+``metadata.jsonl`` has one JSON object a line, ``metadata.csv`` one row, with the file's name in ``file_name`` and its
+caption in ``text``; ``caption`` and ``prompt`` are other trainers' words for the latter.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+NAME_COLUMNS = ("file_name", "filename", "file", "image")
+CAPTION_COLUMNS = ("text", "caption", "prompt")
+MAX_METADATA_LINE_CHARS = 64 << 10
+MAX_METADATA_PROBLEMS = 100
+MAX_METADATA_ROWS = 50_000
+_DELIMITERS = ",;\t"
+_NOT_A_ROW = "is not a JSON object with the strings file_name and text (or caption, or prompt)"
+_NO_HEADER = "line 1 does not name the columns file_name and text (or caption, or prompt)"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A caption, and the file that it is for as the metadata file ``source`` writes it in ``line``."""
+
+    source: str
+    line: int
+    file_name: str
+    caption: str
+
+
+def is_metadata_name(name: str) -> bool:
+    return PurePosixPath(name).name.lower() in METADATA_NAMES
+
+
+def read_metadata(source: str, text: str) -> tuple[list[Row], list[str]]:
+    """The rows of a metadata file, and what is wrong with which line.
+
+    After MAX_METADATA_PROBLEMS wrong lines or MAX_METADATA_ROWS rows the rest is not read: 16 MiB of either would take
+    a gigabyte, and a while.
+    """
+    rows: list[Row] = []
+    problems: list[str] = []
+    lines = _read_csv(text) if source.lower().endswith(".csv") else _read_lines(text)
+    for number, found in lines:
+        if isinstance(found, str):
+            problems.append(f"line {number} {found}" if number else found)
+        elif len(rows) == MAX_METADATA_ROWS:
+            problems.append(f"it has more than {MAX_METADATA_ROWS:,} rows: the rest was not read")
+            break
+        else:
+            rows.append(Row(source, number, *found))
+        if len(problems) == MAX_METADATA_PROBLEMS:
+            break
+    return rows, problems
+
+
+Found = tuple[int, tuple[str, str] | str]
+"""A line's number with its file and caption, or with what is wrong with it; number 0: with the whole file."""
+
+
+def _read_lines(text: str) -> Iterator[Found]:
+    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+        if line.strip():
+            yield number, _parse_line(line) or _NOT_A_ROW
+
+
+def _parse_line(line: str) -> tuple[str, str] | None:
+    if len(line) > MAX_METADATA_LINE_CHARS:
+        return None
+    try:
+        row: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return _pick(row) if isinstance(row, dict) else None
+
+
+def _pick(row: Mapping[Any, Any]) -> tuple[str, str] | None:
+    """The first column of each kind that is there; other columns are nobody's business here."""
+    name = next((row[column] for column in NAME_COLUMNS if column in row), None)
+    caption = next((row[column] for column in CAPTION_COLUMNS if column in row), None)
+    return (name, caption) if isinstance(name, str) and isinstance(caption, str) else None
+
+
+def _read_csv(text: str) -> Iterator[Found]:
+    """RFC 4180, by commas; or by semicolons or tabs, where the header is separated so (spreadsheets do that)."""
+    header = next(io.StringIO(text, newline=None), "")[:MAX_METADATA_LINE_CHARS]
+    delimiter = max(_DELIMITERS, key=header.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    columns: list[str] | None = None
+    try:
+        for values in reader:
+            if columns is None:
+                columns = [value.strip().lower() for value in values]
+                if _pick(dict.fromkeys(columns, "")) is None:
+                    yield 0, _NO_HEADER
+                    return
+            elif any(value.strip() for value in values):
+                found = _pick(dict(zip(columns, values, strict=False)))
+                yield reader.line_num, found or "has no file_name or no caption"
+    except csv.Error as error:
+        yield reader.line_num, f"is not CSV ({error})"

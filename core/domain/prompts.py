@@ -1,0 +1,70 @@
+"""The prompts that samples are drawn for where a spec names none."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+from core.domain.model import ModelInfo
+from core.domain.spec import Preset
+
+CAPTIONS_SHOWN = 3
+STYLE_CAPTIONS_SHOWN, STYLE_PROMPTS_SHOWN = 2, 3
+
+
+def default_prompts(model: ModelInfo, preset: Preset, trigger: str, captions: Sequence[str]) -> tuple[str, ...]:
+    """The model's examples with the trigger in them. Without a trigger the set's own captions call what is learned.
+    A style is shown on two of the set's things, on three others that the model knows, and once without its trigger."""
+    own = tuple(dict.fromkeys(caption for caption in captions if caption))
+    if not trigger:
+        return (*own[:CAPTIONS_SHOWN], *(prompt for prompt in model.example_prompts if "{trigger}" not in prompt))
+    if preset == "style" and (called := [caption for caption in own if _find(caption, trigger) is not None]):
+        others = model.neutral_prompts[:STYLE_PROMPTS_SHOWN]
+        styled = (call_style(prompt, trigger, called) for prompt in others)
+        return (*called[:STYLE_CAPTIONS_SHOWN], *styled, *model.neutral_prompts[:1])
+    return model.example_prompts or ("{trigger}",)
+
+
+def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
+    """``prompt`` with the trigger where the set's captions have it: in a phrase at their end ("…, in zog style"), or
+    behind the words that go before it ("a large zog cat": "a large zog dog")."""
+    phrase = _ending(trigger, captions)
+    if phrase:
+        return prompt.rstrip(" .,") + phrase
+    before = {word for caption in captions for word in caption.split()[: _find(caption, trigger) or 0]}
+    words = prompt.split()
+    place = next((index for index, word in enumerate(words) if word not in before), 0)
+    first = captions[0].split()
+    comma = "," if first[(_find(captions[0], trigger) or 0) + len(trigger.split()) - 1].endswith(",") else ""
+    return " ".join([*words[:place], trigger + comma, *words[place:]])
+
+
+def call_plainly(trigger: str, captions: Sequence[str]) -> list[str]:
+    """Those captions that have the trigger, without it or the phrase at their end that it is in."""
+    called = [caption for caption in captions if _find(caption, trigger) is not None]
+    if phrase := _ending(trigger, called):
+        return [caption.removesuffix(phrase) for caption in called]
+    return [_without(caption, trigger) for caption in called]
+
+
+def _without(caption: str, trigger: str) -> str:
+    words, place = caption.split(), _find(caption, trigger) or 0
+    return " ".join([*words[:place], *words[place + len(trigger.split()) :]])
+
+
+def _ending(trigger: str, captions: Sequence[str]) -> str | None:
+    """What all captions end with, from its comma or space on, if the trigger is in it."""
+    if len(captions) < 2:
+        return None
+    from_the_end = zip(*(reversed(caption.split()) for caption in captions), strict=False)
+    common = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, from_the_end)]
+    phrase = " ".join(reversed(common))
+    if _find(phrase, trigger) is None:
+        return None
+    previous = captions[0].split()[: -len(common)]
+    return f"{',' if previous and previous[-1].endswith(',') else ''} {phrase}"
+
+
+def _find(text: str, trigger: str) -> int | None:
+    """The index of the word that the trigger begins at, whatever the case."""
+    words, wanted = [word.strip(",.").lower() for word in text.split()], trigger.lower().split()
+    places = range(len(words) - len(wanted) + 1)
+    return next((place for place in places if words[place : place + len(wanted)] == wanted), None)

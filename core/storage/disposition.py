@@ -1,0 +1,34 @@
+"""The header Content-Disposition of a file that is to be saved, not shown (RFC 6266)."""
+
+import re
+import unicodedata
+from urllib.parse import quote
+
+MAX_STEM = 100
+_NOT_IN_NAMES = re.compile(r'[/\\<>:"|?*]+')
+_NOT_IN_FALLBACK = re.compile(r"[^A-Za-z0-9._]+")
+
+
+def make_filename(name: str, suffix: str, default: str = "adapter") -> str:
+    """A user's name as one that every file system takes: no path, no control or invisible characters, no leading dot.
+
+    ``suffix`` is the service's own, such as ``.safetensors``.
+    """
+    visible = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
+    stem = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", visible)).strip(" .-")[:MAX_STEM].strip(" .-")
+    return f"{stem or default}{suffix}"
+
+
+def attachment(filename: str) -> str:
+    """``filename`` in ASCII for old clients and, where that differs, whole as ``filename*`` (RFC 6266, 4.3 and
+    appendix D; RFC 8187)."""
+    plain = to_ascii(filename)
+    told = f'attachment; filename="{plain}"'
+    return told if plain == filename else f"{told}; filename*=UTF-8''{quote(filename, safe='')}"
+
+
+def to_ascii(filename: str) -> str:
+    """Letters, digits, dots and dashes: accents go, whatever has no letter in ASCII becomes a dash."""
+    decomposed = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
+    stem, dot, suffix = _NOT_IN_FALLBACK.sub("-", decomposed).partition(".")
+    return (stem.strip("-") or "file") + dot + suffix.lstrip("-.")

@@ -1,0 +1,1 @@
+"""Pretrains ``tiny``, the bundled base: ``python -m scripts.pretrain_tiny``."""

@@ -1,0 +1,38 @@
+"""What systems leave in folders is told from pictures by its full name."""
+
+import pytest
+
+from core.domain.litter import is_hidden_twin, is_litter
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".DS_Store", "a/b/.DS_Store", "Icon\r", "set/Icon\r", "Thumbs.db", "THUMBS.DB", "a/desktop.ini", "ehthumbs.db",
+        "__MACOSX/a.png", "set/__MACOSX/x/a.png", "._a.png", "set/._a.png", "@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg",
+        ".thumbnails/a.png", ".Spotlight-V100/x", ".Trashes/a.png", ".fseventsd/1", "$RECYCLE.BIN/a.png",
+        "System Volume Information/x", ".Trash-1000/files/a.png", ".git/a.png", ".ipynb_checkpoints/a.png",
+        ".directory", "#recycle/a.png", ".picasa.ini", "lost+found/a.png", ".AppleDouble/a.png", ".nomedia",
+    ],
+)  # fmt: skip
+def test_litter(name: str) -> None:
+    assert is_litter(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.png", "...and then.png", ".hack/a.png", ".a.png", "..a.png", "macosx/a.png", "a.b.png", "thumbs.png",
+        "thumbnails/a.png", "Icon.png", "icons/a.png", "desktop.png", "git/a.png", "eaDir/a.png", "DS_Store.png",
+        "recycle/a.png", ".cache/a.png", "_a.png", "a/__macosx.png", ".thumbnails.png", ".trash.png", "",
+    ],
+)  # fmt: skip
+def test_no_litter(name: str) -> None:
+    assert not is_litter(name)
+
+
+def test_a_hidden_twin_is_one_by_its_own_name_alone() -> None:
+    assert is_hidden_twin("._a.png")
+    assert is_hidden_twin("set/._a.png")
+    assert not is_hidden_twin("__MACOSX/._a.png")
+    assert not is_hidden_twin("a.png")

@@ -1,0 +1,80 @@
+"""Which prompts samples are drawn for where a spec names none."""
+
+import pytest
+
+from core.domain.dataset import DatasetManifest
+from core.domain.plan import resolve
+from core.domain.prompts import call_plainly, call_style, default_prompts
+from core.domain.spec import TrainingSpec
+from tests.core.domain.test_plan import MODEL, image
+
+NEUTRAL = (
+    "a large cookie on a red background",
+    "a small bus on a white background",
+    "a large moon on a blue background",
+)
+
+
+@pytest.mark.parametrize(
+    ("captions", "expected"),
+    [
+        (["a cat, in zog style", "a dog on a mat, in zog style"], "a large cookie on a red background, in zog style"),
+        (["a cat in zog", "a hat in zog"], "a large cookie on a red background in zog"),
+        (["a large zog cat", "a small zog dog"], "a large zog cookie on a red background"),
+        (["zog, a cat", "zog, a dog on a mat"], "zog, a large cookie on a red background"),
+        (["Zog cat", "Zog dog"], "zog a large cookie on a red background"),
+        (["a cat in zog style"], "a zog large cookie on a red background"),
+    ],
+)  # fmt: skip
+def test_a_style_is_called_where_the_captions_call_it(captions: list[str], expected: str) -> None:
+    assert call_style(NEUTRAL[0], "zog", captions) == expected
+
+
+def test_a_trigger_of_several_words_is_found_as_a_whole() -> None:
+    captions = ["a cat, drawn by old zog", "a dog, drawn by old zog"]
+    assert call_style("a bus.", "old zog", captions) == "a bus, drawn by old zog"
+
+
+def test_a_style_job_samples_its_own_things_others_and_one_without_the_trigger() -> None:
+    model = MODEL.model_copy(update={"neutral_prompts": NEUTRAL})
+    captions = ["a cat, in zog style", "a dog, in zog style", "a hen, in zog style"]
+    prompts = default_prompts(model, "style", "zog", captions)
+    assert prompts[:2] == ("a cat, in zog style", "a dog, in zog style")
+    assert prompts[2:5] == tuple(f"{prompt}, in zog style" for prompt in NEUTRAL)
+    assert prompts[5:] == NEUTRAL[:1], "what the base should still draw as it did"
+
+
+def test_a_subject_is_sampled_by_the_cards_examples() -> None:
+    assert default_prompts(MODEL, "auto", "zog", ["a zog"]) == MODEL.example_prompts
+    assert default_prompts(MODEL, "style", "zog", ["a cat"]) == MODEL.example_prompts, "no caption has the trigger"
+
+
+@pytest.mark.parametrize(
+    ("captions", "expected"),
+    [
+        (["a cat, in zog style", "a dog on a mat, in zog style"], ["a cat", "a dog on a mat"]),
+        (["a large zog cat", "a dog", "a small Zog dog"], ["a large cat", "a small dog"]),
+        (["zog, a cat", "zog, a dog"], ["a cat", "a dog"]),
+        (["a dog"], []),
+    ],
+)
+def test_a_caption_is_said_without_its_style(captions: list[str], expected: list[str]) -> None:
+    assert call_plainly("zog", captions) == expected
+
+
+def test_the_base_is_held_to_its_own_drawings_of_a_styles_things() -> None:
+    """Where prior preservation is on, and not for a subject, which has no drawing of the base's own."""
+    model = MODEL.model_copy(
+        update={"class_prompts": ("a bus",), "defaults": MODEL.defaults.model_copy(update={"prior_num_images": 3})}
+    )
+    images = tuple(image(number, caption) for number, caption in enumerate(("a zog cat", "a zog hen", "a dog")))
+    manifest = DatasetManifest(images=images)
+
+    def prior(**spec: object) -> tuple[tuple[str, ...], int]:
+        plan = resolve(TrainingSpec.model_validate({"trigger": "zog", **spec}), manifest, model)
+        return plan.prior_prompts, plan.prior_num_images
+
+    assert prior(preset="style") == (("a cat", "a hen", "a bus"), 5)
+    assert prior(preset="auto") == (("a bus",), 3)
+    off = {"prior_preservation": {"num_images": 0}}
+    assert prior(preset="style", loss=off) == ((), 0)
