@@ -12,6 +12,7 @@ from typing import Any
 
 from cli.errors import UsageError
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
+from core.model_folders import MADE_HERE, NOTE
 
 SINGLE_FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -111,6 +112,7 @@ class Placement:
         if not _on_one_disk(path, models_path):
             _refuse_full_disk(models_path, sum(file.stat().st_size for file, _ in files), path.name)
         _fill(target, files)
+        (target / NOTE).write_text(f"{MADE_HERE}: its files are links to those of {path}, or copies.\n")
         return Placed(self._source(path=name), (target,))
 
 

@@ -154,7 +154,7 @@ def remove_model(model: ModelArgument, as_json: JsonOption = False) -> None:
         model_id = find_model(context.client, model)
         context.client.delete_model(model_id)
         left = find_left_folder(find_models_path(os.environ, context.connection.url), model_id)
-        advice = f" Its files are still in {left}: delete that folder, or it is registered again at the next start."
+        advice = f" Its files are still in {left}, for the service did not put them there: delete them if you want to."
         text = f"Model {model_id} is removed.{advice if left else ''}"
         context.reporter.say("deleted", text, id=model_id, folder=str(left) if left else None)
 

@@ -10,6 +10,7 @@ import pytest
 from cli import bases
 from cli.bases import Placed, Placement, name_folder, remove, remove_stale
 from cli.errors import UsageError
+from core.model_folders import is_made_here
 
 URL = "http://127.0.0.1:8000"
 
@@ -55,7 +56,8 @@ def test_a_folder_elsewhere_is_linked_part_by_part(models: Path, tmp_path: Path)
     placed = place(folder, models, description="mine")
     assert placed.source == {"path": "some-base-v2", "description": "mine"}
     made = models / "some-base-v2"
-    assert list_files(made) == TAKEN
+    assert list_files(made) == TAKEN | {"README.md"}
+    assert is_made_here(made), "the service removes it with the base"
     assert (made / "unet/config.json").samefile(folder / "unet/config.json"), "it takes no room"
     remove(placed.made)
     assert list(models.iterdir()) == []

@@ -10,6 +10,7 @@ import pytest
 from client import AtelierClient, select_files
 from client.uploads import CAPTION_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES
 from core.domain import dataset as rules
+from core.domain import metadata
 from tests.client.conftest import Atelier
 from tests.client.test_uploads import write
 from tests.fixtures.pictures import png
@@ -94,5 +95,5 @@ def test_an_archive_that_cannot_be_listed_is_left_to_the_service(tmp_path: Path)
 
 def test_every_kind_of_file_that_the_service_reads_is_sent() -> None:
     assert IMAGE_SUFFIXES >= rules.IMAGE_SUFFIXES
-    assert rules.CAPTION_SUFFIX in CAPTION_SUFFIXES
-    assert rules.METADATA_NAME in METADATA_NAMES
+    assert frozenset(rules.CAPTION_SUFFIXES) <= CAPTION_SUFFIXES
+    assert frozenset(metadata.METADATA_NAMES) <= METADATA_NAMES
