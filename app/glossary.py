@@ -91,7 +91,9 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "validated_at": "When it was validated (UTC); null until then.",
     },
     "DatasetReport": {
+        "files": "What became of all files, in numbers that add up; null in reports of earlier versions.",
         "left_out": "Files that were not taken, and why.",
+        "notes": "What was understood of the set's layout, such as repeats and masks.",
         "num_files": "Files received, those within archives counted one by one.",
         "num_images": "Images that can be trained on.",
         "warnings": "What may keep the set from teaching what it should.",
@@ -224,6 +226,8 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "sample_every": "Steps between grids.",
         "sample_guidance_rescale": "How far guidance may not raise the contrast.",
         "sample_guidance_scale": "How strongly samples follow their prompts.",
+        "sample_guidance_start": "The part of the steps after which guidance begins.",
+        "sample_guidance_stop": "The part of the steps after which guidance ends.",
         "sample_num_steps": "Denoising steps of a sample.",
         "sample_prompts": "What samples are drawn for.",
         "sample_seed": "Of the samples' noise.",

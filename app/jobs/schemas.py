@@ -190,7 +190,9 @@ class JobOut(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     queue_position: int | None = Field(
-        None, description="Of a queued job among your own: 1 is the next to begin. Null while it does not wait."
+        None,
+        description="Of a queued job among your own: 1 is the next to begin. Null while it does not wait, "
+        "and in the answer that accepts it, which is the same for every repeat.",
     )
     model: str
     dataset: str

@@ -80,10 +80,10 @@ def _parse_line(line: str) -> tuple[str, str] | None:
 
 
 def _pick(row: Mapping[Any, Any]) -> tuple[str, str] | None:
-    """The first column of each kind that is there; other columns are nobody's business here."""
-    name = next((row[column] for column in NAME_COLUMNS if column in row), None)
-    caption = next((row[column] for column in CAPTION_COLUMNS if column in row), None)
-    return (name, caption) if isinstance(name, str) and isinstance(caption, str) else None
+    """The first text of each kind that is there; other columns are nobody's business here."""
+    name = next((row[column] for column in NAME_COLUMNS if isinstance(row.get(column), str)), None)
+    caption = next((row[column] for column in CAPTION_COLUMNS if isinstance(row.get(column), str)), None)
+    return None if name is None or caption is None else (name, caption)
 
 
 def _read_csv(text: str) -> Iterator[Found]:

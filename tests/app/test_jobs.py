@@ -52,7 +52,11 @@ def test_model_and_dataset_are_enough(api: LiveApi) -> None:
         "events": f"/jobs/{job['id']}/events",
         "adapter": f"/jobs/{job['id']}/adapter",
     }
-    assert api.client.get(job["urls"]["self"]).json() == job
+    shown = api.client.get(job["urls"]["self"]).json()
+    assert shown.pop("queue_position") == 1 and job.pop("queue_position") is None
+    assert shown["progress"].pop("eta_seconds") >= job["estimate"]["seconds"]
+    assert job["progress"].pop("eta_seconds") is None
+    assert shown == job
     api.wait_for_ring("train")
 
 

@@ -95,5 +95,5 @@ def test_an_archive_that_cannot_be_listed_is_left_to_the_service(tmp_path: Path)
 
 def test_every_kind_of_file_that_the_service_reads_is_sent() -> None:
     assert IMAGE_SUFFIXES >= rules.IMAGE_SUFFIXES
-    assert frozenset(rules.CAPTION_SUFFIXES) <= CAPTION_SUFFIXES
-    assert frozenset(metadata.METADATA_NAMES) <= METADATA_NAMES
+    assert set(rules.CAPTION_SUFFIXES) == CAPTION_SUFFIXES
+    assert set(metadata.METADATA_NAMES) == METADATA_NAMES

@@ -32,6 +32,9 @@ READERS: dict[str, tuple[str, ...]] = {
     "HEIF": ("HEIF", "AVIF"),
 }
 ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106
+# Of these there are kinds that the libraries cannot read, and which are whole all the same.
+_OF_MANY_KINDS = {"JPEG": "JPEG", "HEIF": "HEIC", "AVIF": "AVIF", "BMP": "BMP", "TIFF": "TIFF"}
 # EXIF's orientation -> what turns the stored rows upright (CIPA DC-008, 4.6.5).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,7 +84,16 @@ def open_picture(source: Path, max_pixels: int, *, with_profile: bool = True) ->
         raise Unusable("Decoding it takes too much memory: make it smaller.") from None
     except Exception as error:
         # Pillow raises a dozen kinds for broken files: OSError, SyntaxError, struct.error, ...
-        raise Unusable("It is broken or cut short: export or upload it again.") from error
+        raise Unusable(_describe_failure(kind)) from error
+
+
+def _describe_failure(kind: str) -> str:
+    if kind in _OF_MANY_KINDS:
+        return (
+            f"It is broken or cut short, or a kind of {_OF_MANY_KINDS[kind]} that is not supported: upload it again, "
+            "or export it as PNG."
+        )
+    return "It is broken or cut short: export or upload it again."
 
 
 @dataclass(frozen=True)
@@ -104,6 +116,8 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
         image.load()
         _check_size(image, max_pixels)  # a HEIC may turn out to have another than it said
         colours, alpha = split_alpha(image)
+        if _is_white_zero(image):
+            colours = ImageChops.invert(colours)
         alpha = alpha or _alpha_by_colour(image, raw_mode, source)
         if kind == "BMP" and alpha is not None and not alpha.getbbox():
             alpha = None  # the fourth byte is mostly left at 0, and means nothing
@@ -151,6 +165,11 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
         raise Unusable(f"It has {width} x {height} pixels, more than {max_pixels:,}: make it smaller.")
     if min(width, height) < MIN_SIDE:
         raise Unusable(f"It has {width} x {height} pixels: {MIN_SIDE} on each side is the least.")
+
+
+def _is_white_zero(image: Any) -> bool:
+    """Of greys in a TIFF (TIFF 6.0, PhotometricInterpretation 0); with 8 bits and fewer Pillow itself turns them."""
+    return bool(image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 def _find_orientation(image: Image.Image) -> int:

@@ -134,6 +134,7 @@ def describe_for_kohya(
     weights these are; ``cover``: what the file managers of other tools show of it."""
     sides = [(image.bucket.width, image.bucket.height) for image in plan.training_images]
     buckets = [{"resolution": list(side), "count": sides.count(side)} for side in sorted(set(sides))]
+    num_seen = sum(image.repeats for image in plan.training_images)
     metadata = {
         "ss_output_name": plan.name,
         "ss_base_model_version": _name_version(plan),
@@ -147,10 +148,10 @@ def describe_for_kohya(
         "ss_new_sd_model_hash": plan.model_file_sha256 or plan.model_sha256,
         "ss_clip_skip": "None",
         "ss_resolution": f"({plan.resolution}, {plan.resolution})",
-        "ss_num_train_images": str(len(plan.training_images)),
+        "ss_num_train_images": str(num_seen),
         "ss_num_reg_images": str(plan.prior_num_images),
         "ss_num_validation_images": str(len(plan.held_out_images)),
-        "ss_num_epochs": str(-(-step * plan.batch_size // max(1, len(plan.training_images)))),
+        "ss_num_epochs": str(-(-step * plan.batch_size // max(1, num_seen))),
         "ss_steps": str(step),
         "ss_max_train_steps": str(plan.steps),
         "ss_batch_size_per_device": str(plan.batch_size),
@@ -168,7 +169,7 @@ def describe_for_kohya(
         "ss_loss_type": plan.loss_type,
         "ss_caption_dropout_rate": str(plan.caption_dropout),
         "ss_bucket_info": _dump({"buckets": {str(index): bucket for index, bucket in enumerate(buckets)}}),
-        "ss_dataset_dirs": _dump({"dataset": {"n_repeats": 1, "img_count": len(plan.training_images)}}),
+        "ss_dataset_dirs": _dump(_describe_folders(plan)),
         "ss_tag_frequency": _dump({"dataset": count_tags(plan.training_images)}),
     }
     body = save(tensors, {key: value for key, value in metadata.items() if key.startswith("ss_")})
@@ -185,6 +186,15 @@ def describe_for_kohya(
         **({"modelspec.trigger_phrase": plan.trigger} if plan.trigger else {}),
         **({"modelspec.prediction_type": _PREDICTIONS[kind]} if (kind := plan.prediction_type) in _PREDICTIONS else {}),
         **({"modelspec.thumbnail": _to_data_url(cover)} if cover else {}),
+    }
+
+
+def _describe_folders(plan: TrainPlan) -> dict[str, dict[str, int]]:
+    """By what sd-scripts would call a folder of as many repeats."""
+    counts = Counter(image.repeats for image in plan.training_images)
+    return {
+        "dataset" if repeats == 1 else f"{repeats}_dataset": {"n_repeats": repeats, "img_count": counts[repeats]}
+        for repeats in sorted(counts)
     }
 
 

@@ -33,6 +33,7 @@ def test_a_caption_may_stand_in_any_of_the_usual_columns(column: str) -> None:
 def test_of_several_columns_the_first_in_order_counts() -> None:
     assert read(json.dumps({"file_name": "a", "prompt": "p", "caption": "c", "text": "t"})) == {"a": "t"}
     assert read("prompt,caption,file_name\np,c,a\n", "metadata.csv") == {"a": "c"}
+    assert read(json.dumps({"file_name": "a", "text": None, "prompt": "p"})) == {"a": "p"}
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])

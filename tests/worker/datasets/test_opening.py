@@ -12,7 +12,8 @@ from PIL import Image
 from core.domain.picture_formats import ACCEPTED, SUFFIXES, describe_unaccepted, recognise_format
 from tests.fixtures.pictures import draw, encode
 from tests.hostile.images import END, chunk
-from tests.worker.datasets.test_pictures import CANARY, convert
+from tests.hostile.other_formats import plain, tiff
+from tests.worker.datasets.test_pictures import CANARY, convert, reason_against
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {},
@@ -62,6 +63,49 @@ def test_kinds_of_tiff(kind: str, options: dict[str, Any], tmp_path: Path) -> No
 
     assert recognise_format(data[:256]) == kind
     assert difference(convert(data, tmp_path)[1], draw(3)) < 3
+
+
+def halves(left: tuple[int, ...], right: tuple[int, ...], kind: str) -> bytes:
+    """64 x 64 samples."""
+    row = np.array([left] * 32 + [right] * 32, dtype=kind).tobytes()
+    return row * 64
+
+
+TIFFS: dict[str, tuple[bytes, tuple[int, ...], tuple[int, ...], dict[str, tuple[int, ...]]]] = {
+    "grey": (halves((10,), (200,), "u1"), (10, 10, 10), (200, 200, 200), {}),
+    "grey, white at 0": (halves((10,), (200,), "u1"), (245, 245, 245), (55, 55, 55), {"photometric": (0,)}),
+    "grey of 16 bits": (halves((0x1000,), (0xF000,), "<u2"), (16, 16, 16), (240, 240, 240), {"bits": (16,)}),
+    "grey of 16 bits, white at 0": (
+        halves((0x1000,), (0xF000,), "<u2"), (239, 239, 239), (15, 15, 15), {"bits": (16,), "photometric": (0,)},
+    ),
+    "colours of 16 bits": (
+        halves((0x1234, 0x8000, 0xFFFF), (0, 0, 0), "<u2"), (18, 128, 255), (0, 0, 0),
+        {"bits": (16, 16, 16), "samples": (3,), "photometric": (2,)},
+    ),
+    "colours beside a fourth sample that says nothing": (
+        halves((10, 20, 30, 0), (1, 2, 3, 0), "u1"), (10, 20, 30), (1, 2, 3),
+        {"bits": (8,) * 4, "samples": (4,), "photometric": (2,), "extra": (0,)},
+    ),
+    "inks of 16 bits": (
+        halves((0xFFFF, 0, 0, 0), (0, 0, 0, 0), "<u2"), (0, 255, 255), (255, 255, 255),
+        {"bits": (16,) * 4, "samples": (4,), "photometric": (5,)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TIFFS)
+def test_samples_of_a_tiff(what: str, tmp_path: Path) -> None:
+    data, left, right, tags = TIFFS[what]
+    picture, image, _ = convert(tiff(plain(counts=(len(data),), **tags), data), tmp_path)
+
+    assert not picture.masked
+    assert (image.getpixel((3, 3)), image.getpixel((60, 3))) == (left, right)
+
+
+def test_of_a_kind_that_cannot_be_read_it_is_not_said_that_it_is_broken_for_sure(tmp_path: Path) -> None:
+    data = halves((0, 0, 0), (1, 1, 1), "<f4")
+    tags = plain(counts=(len(data),), bits=(32,) * 3, samples=(3,), photometric=(2,), format=(3,) * 3)
+    assert "or a kind of TIFF that is not supported" in reason_against(tiff(tags, data), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF", "HEIF", "AVIF"])

@@ -1,5 +1,6 @@
 """Regularisation images of the set hold the adapter to the base, and are never trained as the subject. Repeats."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.fixtures.bases import make_plan
 from tests.fixtures.bench import Bench, fingerprint
 from worker.training.data import EMPTY, BatchOrder, Example
 from worker.training.families.protocol import Posterior
+from worker.training.formats import describe_for_kohya
 from worker.training.observer import RecordingObserver, Stop, Stopped
 from worker.training.prior import Prior
 
@@ -102,3 +104,16 @@ def test_one_that_is_repeated_comes_more_often(bench: Bench, manifest: DatasetMa
         batches = [order.batch_at(7 * epoch + number) for number in range(7)]
         assert sorted(index for batch in batches for index in batch) == [0] * 5 + [1, 2]
     assert [order.batch_at(n) for n in range(7)] != sorted(order.batch_at(n) for n in range(7))
+
+
+def test_a_file_says_how_often_its_images_were_repeated(bench: Bench, manifest: DatasetManifest) -> None:
+    """As ``ss_dataset_dirs`` of sd-scripts does, whose images count with their repeats."""
+    images = tuple(image.model_copy(update={"repeats": 1 + 4 * (image.name == "0.png")}) for image in manifest.images)
+    plan = make_plan(DatasetManifest(images=images), bench.info, **SPEC)
+    described = describe_for_kohya(plan, {}, "fp32", step=7)
+    assert json.loads(described["ss_dataset_dirs"]) == {
+        "dataset": {"n_repeats": 1, "img_count": 2},
+        "5_dataset": {"n_repeats": 5, "img_count": 1},
+    }
+    assert (described["ss_num_train_images"], described["ss_num_reg_images"]) == ("7", "3")
+    assert described["ss_num_epochs"] == "2"
