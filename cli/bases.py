@@ -4,6 +4,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from cli.errors import UsageError
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
+from core.model_folders import MADE_HERE, NOTE
 
 SINGLE_FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -19,6 +21,8 @@ PARTS = (
     "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "feature_extractor",
 )  # fmt: skip
 INDEX = "model_index.json"
+ADDING = ".adding-"
+STALE_SECONDS = 24 * 3600
 ROOM_BYTES = 1_000_000_000
 """Left free on the disk beyond the copy of a base."""
 
@@ -85,7 +89,7 @@ class Placement:
         _refuse_full_disk(models_path, path.stat().st_size * (1 + is_copied), path.name)
         if inside is not None:
             return Placed(self._source(path=inside))
-        folder = models_path / f".adding-{secrets.token_hex(4)}"
+        folder = models_path / f"{ADDING}{secrets.token_hex(4)}"
         _fill(folder, [(path, folder / path.name)])
         return Placed(self._source(path=f"{folder.name}/{path.name}"), (folder,), (folder,))
 
@@ -108,6 +112,7 @@ class Placement:
         if not _on_one_disk(path, models_path):
             _refuse_full_disk(models_path, sum(file.stat().st_size for file, _ in files), path.name)
         _fill(target, files)
+        (target / NOTE).write_text(f"{MADE_HERE}: its files are links to those of {path}, or copies.\n")
         return Placed(self._source(path=name), (target,))
 
 
@@ -115,6 +120,13 @@ def remove(paths: Sequence[Path]) -> None:
     """Links and copies that were made here; the originals stay."""
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def remove_stale(models_path: Path) -> None:
+    """Single files that were brought in by commands which did not live to take them away."""
+    for folder in models_path.glob(f"{ADDING}*"):
+        if time.time() - folder.stat().st_mtime > STALE_SECONDS:
+            remove([folder])
 
 
 def name_folder(path: Path) -> str:

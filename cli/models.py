@@ -7,13 +7,13 @@ from typing import Annotated, get_args
 import typer
 
 from cli.app import App
-from cli.bases import Placed, Placement, remove
+from cli.bases import Placed, Placement, remove, remove_stale
 from cli.connection import find_models_path
 from cli.context import INTERRUPTED, Context, JsonOption, list_unless_asked, open_context, show_all
 from cli.ids import find_model
 from cli.invocation import hint
 from cli.tables import print_model, print_models
-from client import ClientError, ModelUnusable
+from client import ApiError, ModelUnusable
 from client.models import Model
 from core.domain.model import PredictionType
 from core.model_folders import CARD
@@ -72,19 +72,26 @@ def add_model(
     with open_context(as_json, options) as context:
         models_path = find_models_path(os.environ, context.connection.url)
         placement = Placement(source, models_path, context.connection.url, model_id, extra)
+        if models_path is not None:
+            remove_stale(models_path)
         with context.reporter.waiting(f"Bringing {source} into the models directory"):
             placed = placement.place()
         report_ready(context, register(context, placed, models_path))
 
 
 def register(context: Context, placed: Placed, models_path: Path | None) -> Model:
-    """What was brought into the models directory for a base that is rejected is taken away again."""
+    """What was brought into the models directory for a base that is refused or rejected is taken away again. It stays
+    if the connection breaks: the worker goes on with it."""
     try:
         model = context.client.register_model(placed.source)
         if model.status == "checking":
             model = wait_until_ready(context, model, models_path)
-    except (ClientError, typer.Abort):
+    except ModelUnusable:
         remove(placed.made)
+        raise
+    except ApiError as error:
+        if error.problem.status < 500:
+            remove(placed.made)
         raise
     remove(placed.on_success)
     return model
@@ -147,7 +154,7 @@ def remove_model(model: ModelArgument, as_json: JsonOption = False) -> None:
         model_id = find_model(context.client, model)
         context.client.delete_model(model_id)
         left = find_left_folder(find_models_path(os.environ, context.connection.url), model_id)
-        advice = f" Its files are still in {left}: delete that folder, or it is registered again at the next start."
+        advice = f" Its files are still in {left}, for the service did not put them there: delete them if you want to."
         text = f"Model {model_id} is removed.{advice if left else ''}"
         context.reporter.say("deleted", text, id=model_id, folder=str(left) if left else None)
 

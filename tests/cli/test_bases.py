@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cli import bases
-from cli.bases import Placed, Placement, name_folder, remove
+from cli.bases import Placed, Placement, name_folder, remove, remove_stale
 from cli.errors import UsageError
+from core.model_folders import is_made_here
 
 URL = "http://127.0.0.1:8000"
 
@@ -55,7 +56,8 @@ def test_a_folder_elsewhere_is_linked_part_by_part(models: Path, tmp_path: Path)
     placed = place(folder, models, description="mine")
     assert placed.source == {"path": "some-base-v2", "description": "mine"}
     made = models / "some-base-v2"
-    assert list_files(made) == TAKEN
+    assert list_files(made) == TAKEN | {"README.md"}
+    assert is_made_here(made), "the service removes it with the base"
     assert (made / "unet/config.json").samefile(folder / "unet/config.json"), "it takes no room"
     remove(placed.made)
     assert list(models.iterdir()) == []
@@ -191,3 +193,15 @@ def test_a_name_without_a_letter_needs_an_id(tmp_path: Path) -> None:
     (tmp_path / "___").mkdir()
     with pytest.raises(UsageError, match="--id"):
         name_folder(tmp_path / "___")
+
+
+def test_what_an_interrupted_command_left_is_removed_after_a_day(models: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_text("weights")
+    old, new = (place(file, models).made[0] for _ in range(2))
+    (models / "base").mkdir()
+    for folder in (old, models / "base"):
+        os.utime(folder, (0, 0))
+    remove_stale(models)
+    assert set(models.iterdir()) == {new, models / "base"}
+    assert file.exists()

@@ -1,18 +1,22 @@
 """`atelier models`: a base comes in from where it lies, prepared by a real worker, and goes again."""
 
-import http.server
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from cli.connection import find_models_path
-from client import AtelierClient, ModelUnusable, WaitTimeout
+from cli.bases import Placed
+from cli.connection import Connection, find_models_path
+from cli.context import Context
+from cli.models import register
+from cli.reporting import choose_reporter
+from client import ApiError, AtelierClient, ModelUnusable, WaitTimeout
 from core.settings import Settings
+from tests.app.test_models import write_base
 from tests.client.conftest import Atelier, repeating
-from tests.client.test_client import serving
 from tests.fixtures.bases import make_random_pipeline
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.weights import pack_weights
@@ -51,6 +55,9 @@ def test_a_folder_from_elsewhere_becomes_a_base(atelier: Atelier, home: Path, tm
     assert not (tmp_path / "My Base/atelier.json").exists(), "the original is not written to"
     shown = json.loads(atelier("models", "show", "my-b", "--json").stdout)
     assert (shown["id"], shown["status"], shown["description"]) == ("my-base", "ready", "random weights")
+    assert atelier("models", "rm", "my-base").stdout == "Model my-base is removed.\n"
+    assert list((home / "models").iterdir()) == []
+    assert (tmp_path / "My Base/unet/diffusion_pytorch_model.safetensors").is_file(), "the original stays"
 
 
 @pytest.mark.usefixtures("preparer")
@@ -102,43 +109,31 @@ def test_the_models_directory_is_known_of_the_running_service_alone(tmp_path: Pa
     assert find_models_path(environ, "http://127.0.0.1:1") == tmp_path / "models", "as an older service says"
 
 
-class Service(http.server.BaseHTTPRequestHandler):
-    """Two models; `busy` is needed by a job."""
-
-    def do_GET(self) -> None:
-        models = [{"id": name, "object": "model", "status": "ready"} for name in ("busy", "unused")]
-        self._answer(200, {"object": "list", "data": models, "has_more": False})
-
-    def do_DELETE(self) -> None:
-        if self.path == "/models/unused":
-            self._answer(204, None)
-        else:
-            detail = "The model busy is used by job_1: delete its jobs first."
-            self._answer(
-                409, {"type": "/problems/wrong-state", "title": "Wrong state", "status": 409, "detail": detail}
-            )
-
-    def _answer(self, status: int, body: object) -> None:
-        content = b"" if body is None else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+def test_a_folder_of_the_operators_own_stays_when_its_base_is_removed(atelier: Atelier, home: Path) -> None:
+    write_base(home / "models" / "own", "own")
+    assert atelier("models", "add", "own").exit_code == 0
+    removed = atelier("models", "rm", "ow")
+    assert removed.exit_code == 0, removed.output
+    assert f"Model own is removed. Its files are still in {home / 'models' / 'own'}" in removed.stdout
+    assert "There is no model own" in atelier("models", "show", "own").stderr
 
 
-def test_a_base_that_nobody_needs_is_removed(atelier: Atelier, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with serving(Service) as url:
-        monkeypatch.setenv("ATELIER_URL", url)
-        removed, refused = atelier("models", "rm", "unu"), atelier("models", "rm", "busy")
-        monkeypatch.setenv("ATELIER_HOME", str(tmp_path))
-        for name, content in {"run/api.json": json.dumps({"url": url}), "models/unused/atelier.json": "{}"}.items():
-            (tmp_path / name).parent.mkdir(parents=True)
-            (tmp_path / name).write_text(content)
-        left = atelier("models", "rm", "unused").stdout
-    assert (removed.exit_code, removed.stdout) == (0, "Model unused is removed.\n")
+def test_what_may_not_be_removed_is_said(atelier: Atelier) -> None:
+    refused = atelier("models", "rm", "tiny")
     assert refused.exit_code == 1
-    assert "delete its jobs first" in refused.stderr
-    assert f"still in {tmp_path / 'models' / 'unused'}" in left, "a start would find it again"
+    assert "comes with the service" in refused.stderr
+
+
+@pytest.mark.parametrize(("status", "is_kept"), [(422, False), (403, False), (503, True)])
+def test_what_was_brought_in_goes_if_it_is_refused_and_stays_if_the_service_falters(
+    home: Path, tmp_path: Path, status: int, is_kept: bool
+) -> None:
+    made = home / "models" / "made"
+    made.mkdir()
+    problem = {"title": "No", "status": status, "detail": "No."}
+    transport = httpx.MockTransport(lambda _: httpx.Response(status, json=problem))
+    with AtelierClient("http://x", "atl_x", transport=transport) as refusing:
+        context = Context(refusing, Connection("http://x", None), choose_reporter(True), True)
+        with pytest.raises(ApiError):
+            register(context, Placed({"path": "made"}, (made,)), home / "models")
+    assert made.exists() == is_kept
