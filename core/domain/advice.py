@@ -8,13 +8,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
+from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
 
 MUCH_CROPPED = 0.25
 """Of a picture's area: a portrait of 3:4 in a square loses as much."""
 MUCH_ENLARGED = 1.1
 MAX_NAMED = 5
 
-AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit"]
+AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit", "cut-captions"]
 
 
 class Advice(BaseModel):
@@ -48,6 +49,7 @@ def advise(
     return (
         *_advise_on_crops(fits, square=square),
         *_advise_on_sizes(fits, plan.resolution),
+        *_advise_on_captions(plan, manifest),
         *_advise_on_precision(plan, devices),
         *_advise_on_time(plan, seconds),
     )
@@ -77,9 +79,10 @@ def _advise_on_time(plan: TrainPlan, seconds: float | None) -> Iterator[Advice]:
 
 
 def _fit_all(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Fit]:
-    """As the trainer does it: scaled to cover the bucket, and cropped at the centre."""
-    buckets = {planned.key: planned.bucket for planned in plan.images}
-    for image in manifest.images:
+    """As the trainer does it: scaled to cover the bucket, and cropped at the centre. Without regularisation images that
+    the plan leaves aside."""
+    buckets = {planned.key: planned.bucket for planned in plan.images + plan.class_images}
+    for image in (image for image in manifest.images if image.key in buckets):
         bucket = buckets[image.key]
         scale = max(bucket.width / image.width, bucket.height / image.height)
         shown = bucket.width * bucket.height / (image.width * image.height * scale**2)
@@ -110,6 +113,23 @@ def _advise_on_sizes(fits: Sequence[Fit], resolution: int) -> Iterator[Advice]:
             f"resolution {resolution} and will be enlarged, {worst[0].name} {worst[0].enlarged:.1f} times: what is "
             "blurred by it is learned. Use larger pictures, leave these out, or lower resolution.",
             files=_name(worst),
+        )
+
+
+def _advise_on_captions(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Advice]:
+    """Those that are cut whatever the vocabulary is; the trainer tells of the others."""
+    names = {image.key: image.name for image in manifest.images}
+    lengths = {planned.key: count_least_tokens(planned.caption) for planned in plan.images}
+    cut = sorted((key for key in lengths if lengths[key] > plan.max_token_length), key=lambda key: -lengths[key])
+    if cut:
+        more = "" if plan.max_token_length == MAX_TOKEN_LENGTH else " or set captions.max_token_length to 225"
+        yield Advice(
+            code="cut-captions",
+            field="/captions/max_token_length" if more else None,
+            message=f"{len(cut)} of {len(plan.images)} captions are longer than {plan.max_token_length} tokens, "
+            f"{names[cut[0]]} by {lengths[cut[0]] - plan.max_token_length} or more: what is beyond is not trained. "
+            f"Shorten them{more}. The trigger is kept.",
+            files=tuple(names[key] for key in cut[:MAX_NAMED]),
         )
 
 

@@ -127,8 +127,8 @@ def test_names_of_datasets(house: LiveApi, browser: httpx.Client) -> None:
 
 
 def file_name(text: str) -> str:
-    """As it is, where files may be called so; and as multipart bodies have quotes."""
-    name = f"{text}.png".replace('"', "%22")
+    """As it is, where files may be called so."""
+    name = f"{text}.png"
     try:
         return check_name(name)
     except InvalidRequest:

@@ -67,7 +67,8 @@ def _examine_device(device: torch.device, unet_folder: Path) -> DeviceReport:
 def time_step(device: torch.device, precision: str, unet_folder: Path) -> float:
     """The median of some forward and backward passes over a batch of noise, in seconds; the first, which sets things
     up, is not counted."""
-    unet = UNet2DConditionModel.from_pretrained(unet_folder, torch_dtype=torch.float32).to(device).train()
+    unet = UNet2DConditionModel.from_pretrained(unet_folder, dtype=torch.float32, use_safetensors=True)
+    unet.to(device).train()
     side = unet.config["sample_size"]
     latents_BCHW = torch.randn(BATCH, unet.config["in_channels"], side, side, device=device)
     text_BLD = torch.randn(BATCH, NUM_TOKENS, unet.config["cross_attention_dim"], device=device)

@@ -1,5 +1,6 @@
 """The clients' side of datasets, on PostgreSQL."""
 
+import hashlib
 from collections.abc import Iterator
 
 import pytest
@@ -55,9 +56,11 @@ def test_files_are_counted_per_dataset(session: Session) -> None:
     add(session, "ds_1")
     add(session, "ds_2")
     datasets.insert_files(session, "ds_1", [file("b", 10), file("a", 5)])
-    assert datasets.total_files(session, "ds_1") == Totals(2, 15)
+    lines = "a\n{sha256}\nb\n{sha256}\n".format(sha256=file("a", 5).sha256)
+    counted = Totals(2, 15, hashlib.sha256(lines.encode()).hexdigest())
+    assert datasets.total_files(session, "ds_1") == counted
     assert datasets.total_files(session, "ds_2") == Totals(0, 0)
-    assert datasets.total_files_of(session, ["ds_1", "ds_2"]) == {"ds_1": Totals(2, 15)}
+    assert datasets.total_files_of(session, ["ds_1", "ds_2"]) == {"ds_1": counted}
     assert [row.filename for row in datasets.list_files(session, "ds_1")] == ["a", "b"]
 
 
