@@ -177,6 +177,12 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "max_pixel_difference": "How far they are apart at most, in steps of 0 to 255.",
         "tools": "What each tool makes of the file.",
     },
+    "Measured": {
+        "": "What the tool's own loader put on the base's layers, held against what was trained.",
+        "max_difference": "The largest difference of a layer's update, as a share of it; null where a layer got none.",
+        "num_layers": "Layers that the file has an update for.",
+        "num_same": "Layers whose update arrived.",
+    },
     "MetricOut": {"seconds_per_step": "How long the step took."},
     "ModelOut": {
         "example_prompts": "What samples are drawn for where a job names no prompts.",
@@ -244,6 +250,11 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "warmup_steps": "Steps in which the learning rate rises.",
         "weight_decay": "How strongly weights are pulled towards 0.",
     },
+    "IgnoredKey": {
+        "": "A tensor of an imported file that was not taken over.",
+        "key": "Its name in the file.",
+        "reason": "Why it does not fit.",
+    },
     "Problem": {
         "errors": "What is wrong where: JSON pointers into the body, or `/query/…`, with messages.",
         "instance": "The path of the request.",
@@ -280,11 +291,15 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "dropped": "Keys that it leaves out, twenty at most.",
         "loads": "Whether every key lands on a layer that it fits.",
         "notes": "What to know of the tool and this file.",
+        "measured": "What its own loader did; null where that was not run.",
         "num_keys": "Keys in the file.",
+        "num_misplaced": "Keys that land on another layer than their own.",
         "num_resolved": "Keys that land on a layer.",
+        "opens_base": "Whether the tool can open such a base at all.",
         "offered": "Whether the tool shows the file for such a base.",
         "required": "Whether this kind of file is promised to load here.",
         "tool": "The tool's name.",
+        "verdict": "same: the trained update arrives; differs: nearly; wrong: another one; partial: a part; nothing.",
     },
     "UploadOut": {
         "expires_at": "Until when the address takes the file (UTC).",
