@@ -68,7 +68,7 @@ def read_length(headers: Headers) -> int:
     """Raises InvalidRequest for a length that is none; the server itself lets some pass."""
     length = headers.get("content-length") or "0"
     if not (length.isascii() and length.isdigit()):
-        raise InvalidRequest("The header Content-Length is no number.")
+        raise InvalidRequest("The header Content-Length is not a number.")
     return int(length[:20])
 
 

@@ -8,8 +8,7 @@ from starlette.datastructures import Headers
 from core.domain.errors import UserError
 
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*(\d{0,19})-(\d{0,19})[ \t]*", re.IGNORECASE)
-_STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
-_TAG = re.compile(r'(?:W/)?("[^"]*")')
+_TAG = re.compile(r'(W/)?("[^"]*")')
 
 
 @dataclass(frozen=True)
@@ -41,15 +40,16 @@ class PreconditionFailed(UserError):
 
 def check_match(headers: Headers, etag: str) -> None:
     """If-Match, by strong comparison (13.1.1). Raises PreconditionFailed."""
-    told = ", ".join(headers.getlist("if-match")).strip()
-    if told and told != "*" and etag not in _STRONG_TAG.findall(told):
+    given = ", ".join(headers.getlist("if-match")).strip()
+    strong = [tag for weak, tag in _TAG.findall(given) if not weak]
+    if given and given != "*" and etag not in strong:
         raise PreconditionFailed("If-Match names another file than there is now: leave it out, or take the new one.")
 
 
 def is_known(headers: Headers, etag: str) -> bool:
     """Whether If-None-Match names what there is: by weak comparison (13.1.2)."""
-    told = ", ".join(headers.getlist("if-none-match"))
-    return told.strip() == "*" or etag in _TAG.findall(told)
+    given = ", ".join(headers.getlist("if-none-match"))
+    return given.strip() == "*" or etag in [tag for _, tag in _TAG.findall(given)]
 
 
 def find_span(headers: Headers, etag: str, size: int) -> Span | None:

@@ -42,12 +42,15 @@ async def send_file(request: Request, storage: Storage, file: StoredFile) -> Res
     Raises ObjectNotFound when the store has lost it, PreconditionFailed and RangeNotSatisfiable.
     """
     headers = {"ETag": file.etag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
-    if accepts(request.headers, OCTETS):
+    if accepts(request.headers, OCTETS) and not accepts(request.headers, file.content_type):
         file = replace(file, content_type=OCTETS)
     check_match(request.headers, file.etag)
     if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
-    if not is_head(request) and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
+    # A redirect keeps the request's headers, and a store has ETags of its own to hold conditions against.
+    is_conditional = not {"if-match", "if-range"}.isdisjoint(request.headers)
+    redirects = not is_head(request) and not is_conditional
+    if redirects and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
         return RedirectResponse(address, status_code=307, headers=headers)
     if await asyncio.to_thread(storage.stat, file.key) is None:
         raise ObjectNotFound(file.key)

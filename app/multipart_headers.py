@@ -21,6 +21,8 @@ _PARAMETER = re.compile(
 _CONTINUED = re.compile(r"filename\*(\d{1,2})(\*?)")
 _MIME_WORDS = re.compile(r"\s*(?:=\?[^?\s]+\?[bBqQ]\?[^?]*\?=\s*)+")
 # What HTML's forms send for a quotation mark and a line's end within a name; a percent sign stands for itself.
+CHARSETS = frozenset({"utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii", "windows-1252"})
+"""Of extended names: RFC 8187 has UTF-8 alone, and RFC 5987 had ISO-8859-1 beside it."""
 _ESCAPED = {"%22": '"', "%0D": "\r", "%0d": "\r", "%0A": "\n", "%0a": "\n"}
 _MAX_SHOWN = 80
 
@@ -89,6 +91,8 @@ def _read_extended(parameters: Mapping[str, bytes]) -> str | None:
     else:
         return None
     try:
+        if charset.lower() not in CHARSETS:
+            raise LookupError(charset)
         return value.decode(charset)
     except (UnicodeDecodeError, LookupError):
         if "filename" in parameters:

@@ -28,7 +28,7 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
     """The request to ``path`` did not parse: which of our errors that is."""
     findings = error.errors()
     if any(finding["loc"][0] == "path" for finding in findings):
-        return NotFound(f"There is nothing at {path}: this is no id that Atelier gives.")
+        return NotFound(f"There is nothing at {path}: this is not an id of Atelier.")
     if isinstance(error.body, bytes):
         return UnsupportedMedia("Send the body as JSON, with the header Content-Type: application/json.")
     if findings[0]["type"] == "json_invalid":

@@ -9,6 +9,7 @@ import typer
 from cli.app import App
 from cli.context import JsonOption, LimitOption, list_unless_asked, open_context, show_all
 from cli.ids import find_adapter, find_model
+from cli.invocation import hint
 from cli.tables import print_adapter, print_adapters
 from client import InputError
 
@@ -80,8 +81,9 @@ def import_adapter(
                 sent.id, on_setback=lambda why: context.reporter.warn("setback", why)
             )
         if ready.num_ignored:
-            first = f"{ready.ignored[0].key} {ready.ignored[0].reason}" if ready.ignored else "see `adapters show`"
-            context.reporter.warn("ignored", f"{ready.num_ignored} tensors of the file were not taken over: {first}.")
+            first = f"{ready.ignored[0].key}: {ready.ignored[0].reason}"
+            text = f"{ready.num_ignored} tensors of the file were not taken over ({first}). All of them: "
+            context.reporter.warn("ignored", text + hint("adapters", "show", ready.id))
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
         context.reporter.say("adapter", text, id=ready.id, status=ready.status)
 

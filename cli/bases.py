@@ -12,7 +12,7 @@ from typing import Any
 
 from cli.errors import UsageError
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
-from core.model_folders import MADE_HERE, NOTE
+from core.model_folders import CARD, MADE_HERE, NOTE
 
 SINGLE_FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
@@ -176,7 +176,8 @@ def _list_base_files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """Of a repository's folder what makes the base, and where it goes: weights of other formats stay behind where the
     part has .safetensors, as do files that no part is made of."""
     for file in sorted(path.glob("*.json")):
-        yield file, target / file.name
+        if file.name != CARD:  # another home's: the worker writes one for this
+            yield file, target / file.name
     for part in PARTS:
         has_safetensors = any((path / part).glob(f"*{SINGLE_FILE}"))
         for file in sorted((path / part).glob("*")):

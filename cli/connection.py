@@ -48,7 +48,7 @@ def find_models_path(environ: Mapping[str, str], url: str) -> Path | None:
 
 
 def _read_address(home: Path) -> dict[str, str]:
-    """What `atelier up` wrote once it was up; what is no text in it is left out."""
+    """What `atelier up` wrote once it was up; what is not text in it is left out."""
     try:
         address = json.loads(Home(home).address_file.read_text())
     except (OSError, ValueError):

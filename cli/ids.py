@@ -49,7 +49,8 @@ def find_key(client: AtelierClient, typed: str, tenant: str | None) -> str:
 def find_model(client: AtelierClient, typed: str) -> str:
     """A model's id is a name: it counts whole before it counts as the beginning of another's."""
     known = [model.id for model in client.list_models()]
-    return typed if typed in known else _choose(typed, "model", [one for one in known if one.startswith(typed)])
+    beginning = [one for one in known if typed and one.startswith(typed)]
+    return typed if typed in known else _choose(typed, "model", beginning)
 
 
 def find_id(typed: str, kind: str, list_after: Lister) -> str:

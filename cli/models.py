@@ -149,9 +149,12 @@ def show_model(model: ModelArgument, as_json: JsonOption = False) -> None:
 
 @models.command("rm")
 def remove_model(model: ModelArgument, as_json: JsonOption = False) -> None:
-    """Take a base off the list: a rejected one, or one that no job needs."""
+    """Take a base off the list: a rejected one, or one that no job (an ended one neither) and no adapter was made with.
+
+    The whole id has to be given.
+    """
     with open_context(as_json) as context:
-        model_id = find_model(context.client, model)
+        model_id = model
         context.client.delete_model(model_id)
         left = find_left_folder(find_models_path(os.environ, context.connection.url), model_id)
         advice = f" Its files are still in {left}, for the service did not put them there: delete them if you want to."

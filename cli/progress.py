@@ -52,11 +52,13 @@ def describe_progress(job: Job) -> str:
     progress = job.progress
     if progress is None or not progress.num_steps:
         return ""
-    parts = [] if job.status == "queued" else [f"{progress.step}/{progress.num_steps}"]
-    if progress.loss is not None:
-        parts.append(f"loss {progress.loss:.4f}")
-    if progress.seconds_per_step is not None:
-        parts.append(f"{progress.seconds_per_step:.2f} s/step")
+    parts = []
+    if job.status != "queued":
+        parts.append(f"{progress.step}/{progress.num_steps}")
+        if progress.loss is not None:
+            parts.append(f"loss {progress.loss:.4f}")
+        if progress.seconds_per_step is not None:
+            parts.append(f"{progress.seconds_per_step:.2f} s/step")
     if progress.eta_seconds is not None and not job.is_terminal:
         parts.append(f"{format_duration(progress.eta_seconds)} left")
     return "  ".join(parts)

@@ -32,7 +32,7 @@ class Reporter(Protocol):
         """Gives what is called with the number of bytes that just left."""
 
     def waiting(self, text: str, detail: Callable[[], str] = str) -> AbstractContextManager[None]:
-        """While the service works on something that is no job; ``detail`` is asked for more now and then."""
+        """While the service works on something other than a job; ``detail`` is asked for more now and then."""
 
     def following(self, job: Job) -> AbstractContextManager[Callable[[Update], None]]:
         """Gives what is called with each update of the job."""

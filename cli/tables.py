@@ -192,6 +192,8 @@ def print_adapter(adapter: Adapter) -> None:
             ("model", f"{adapter.model} ({adapter.family})"),
             ("job", adapter.job or "imported"),
             ("formats", ", ".join(adapter.files)),
+            *(("not taken", f"{one.key}: {one.reason}") for one in adapter.ignored),
+            ("", f"and {more} more" if (more := adapter.num_ignored - len(adapter.ignored)) > 0 else ""),
             ("measured", ", ".join(f"{key} {scores[key]:.3g}" for key in scores)),
             ("created", describe_age(adapter.created_at)),
             ("error", adapter.error.detail if adapter.error else ""),

@@ -82,7 +82,7 @@ async def _store(services: Services, adapter_id: str, chunks: AsyncIterator[byte
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"The file is larger than {limit:,} bytes, which is the most that an adapter may have.")
-            wanted = measure_head(bytes(head)) if len(head) >= LENGTH_BYTES else HEAD_BYTES
+            wanted = measure_head(bytes(head[:LENGTH_BYTES])) if len(head) >= LENGTH_BYTES else HEAD_BYTES
             head += chunk[: max(0, wanted - len(head))]
             await writer.write(chunk)
     await asyncio.to_thread(check_header, bytes(head), size)

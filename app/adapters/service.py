@@ -66,7 +66,7 @@ def find_file(session: Session, tenant_id: str, adapter_id: str, adapter_format:
         raise WrongState(f"Adapter {adapter_id} is {adapter.status}: there is a file when it is ready.")
     file = adapter.files.get(adapter_format)
     if file is None:
-        raise NotFound(f"Adapter {adapter_id} cannot be told in {adapter_format}'s format; take format=kohya.")
+        raise NotFound(f"Adapter {adapter_id} is not available in {adapter_format}'s format; take format=kohya.")
     suffix = SUFFIX if adapter_format == "kohya" else f".{adapter_format}{SUFFIX}"
     return StoredFile(file["key"], file["sha256"], file["size"], make_filename(adapter.name, suffix), SAFETENSORS)
 

@@ -72,5 +72,5 @@ def add_admin_key(session: Session, settings: Settings) -> None:
         return
     key = settings.api_key.get_secret_value()
     if not check_api_key_format(key):
-        raise ValueError("ATELIER_API_KEY is no key that Atelier makes: leave it out, and `atelier up` makes one")
+        raise ValueError("ATELIER_API_KEY is not a key that Atelier made: leave it out, and `atelier up` makes one")
     keys.ensure_admin_key(session, sha256=hash_api_key(key), prefix=key[:SHOWN_CHARACTERS])

@@ -29,6 +29,7 @@ REQUEST: dict[str, Any] = {
 _PROGRESS: dict[str, Any] = {
     **{name: JOB[name] for name in ("id", "object", "created_at", "started_at", "finished_at", "model", "dataset")},
     **{"status": "running", "phase": "training", "attempt": 1, "error": None, "finished_at": None},
+    "queue_position": None,
     "progress": {**JOB["progress"], "step": 12, "percent": 12.0, "eta_seconds": 61.3},
 }
 EVENT_STREAM = "\n\n".join(

@@ -14,16 +14,17 @@ from sse_starlette import ServerSentEvent
 from app.auth.service import Caller, check_still_valid
 from app.jobs.schemas import EventOut, JobOut
 from app.services import Services
-from core.db import history, jobs
+from core.db import history, jobs, waiting
 from core.db.events import list_events
 from core.db.tables import Job, JobEvent
 from core.domain.errors import NotFound, Unauthenticated, Unavailable
 from core.domain.events import FINAL_EVENTS
 from core.domain.states import TERMINAL, JobStatus
+from core.domain.waiting import Place
 
 BATCH = 200
 MAX_SEQ_DIGITS = 15
-NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls", "queue_position"}
+NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls"}
 """What does not change while a job runs, and would be sent again at every step."""
 
 
@@ -31,6 +32,7 @@ NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls", "qu
 class News:
     job: Job
     events: Sequence[JobEvent]
+    place: Place | None
 
 
 def find_place(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
@@ -47,7 +49,9 @@ def read_news(session: Session, caller: Caller, job_id: str, after_seq: int) -> 
     """The job first: what has ended by then has left all its events. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     job = jobs.get_job(session, caller.tenant_id, job_id)
-    return News(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH))
+    waits = JobStatus(job.status) is JobStatus.QUEUED
+    place = waiting.find_places(session, caller.tenant_id).get(job_id) if waits else None
+    return News(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH), place)
 
 
 async def follow(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
@@ -68,9 +72,9 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
                 yield _message_of(event)
             if _has_ended(news):
                 return
-            if (progress := json.dumps(news.job.progress)) != shown:
+            if (progress := json.dumps([news.job.progress, news.place and news.place.number])) != shown:
                 shown = progress
-                data = JobOut.of(news.job).model_dump_json(exclude=NOT_IN_PROGRESS)
+                data = JobOut.of(news.job, news.place).model_dump_json(exclude=NOT_IN_PROGRESS)
                 yield ServerSentEvent(event="progress", data=data)
             if len(news.events) < BATCH:
                 await listener.wait()

@@ -81,8 +81,8 @@ def _refuse_out_of_sight(root: Path, name: str) -> None:
 def _refuse_other_files(name: str) -> None:
     if not name.lower().endswith(SINGLE_FILE):
         raise ModelRejected(
-            f"{name} is no {SINGLE_FILE} file. Formats that can run code when they are opened (.ckpt, .pt, .bin) are "
-            f"not read: get the model as {SINGLE_FILE}, or convert it on a machine that you can afford to lose.",
+            f"{name} is not a {SINGLE_FILE} file. Formats that can run code when opened (.ckpt, .pt, .bin) are not "
+            f"read: get the model as {SINGLE_FILE}, or convert it on a machine that you can afford to lose.",
             {"/path": [f"must end in {SINGLE_FILE}"]},
         )
 

@@ -43,6 +43,7 @@ class EndedResult(BaseModel):
     samples: LastSamples | None = Field(description="The samples of the adapter's step; null when none were asked for.")
     metrics: ResultMetrics = Field(description="What the training measured of itself.")
     note: str | None = Field(description="Which step was taken, and why training ended there.")
+    warnings: list[str] = Field(description="What to know before using the adapter, such as a low retention.")
 
 
 class EndedJob(BaseModel):

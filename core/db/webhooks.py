@@ -184,6 +184,7 @@ def _show_result(url: str, result: Mapping[str, Any]) -> dict[str, Any]:
         "metrics": {**result.get("metrics", {}), **result.get("measured", {})},
         "samples": _show_samples(f"{url}/samples", result.get("samples")),
         "note": result.get("note"),
+        "warnings": result.get("warnings", []),
     }
 
 

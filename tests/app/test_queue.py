@@ -1,5 +1,6 @@
 """A queued job says its place, and its time counts what is ahead of it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -47,6 +48,17 @@ def test_the_time_of_a_queued_job_counts_what_is_ahead(own_api: LiveApi) -> None
 def test_another_tenants_jobs_are_not_counted(api: LiveApi, other: LiveApi) -> None:
     submit(other, priority=100)
     assert look(api, submit(api))["queue_position"] == 1
+
+
+def test_the_stream_says_the_place_of_a_job_that_waits(api: LiveApi) -> None:
+    """The answer that accepts a job has none, and a client that waits reads the stream alone."""
+    submit(api)
+    url = submit(api)["urls"]["events"]
+    with api.client.stream("GET", url, headers={"Accept": "text/event-stream"}) as answer:
+        lines = answer.iter_lines()
+        next(line for line in lines if line == "event: progress")
+        shown = json.loads(next(lines).removeprefix("data: "))
+    assert shown["queue_position"] == 2 and shown["progress"]["eta_seconds"] > 0
 
 
 def test_the_dashboard_shows_the_place(api: LiveApi) -> None:

@@ -10,7 +10,7 @@ import pytest
 from cli import bases
 from cli.bases import Placed, Placement, name_folder, remove, remove_stale
 from cli.errors import UsageError
-from core.model_folders import is_made_here
+from core.model_folders import CARD, is_made_here
 
 URL = "http://127.0.0.1:8000"
 
@@ -62,6 +62,14 @@ def test_a_folder_elsewhere_is_linked_part_by_part(models: Path, tmp_path: Path)
     remove(placed.made)
     assert list(models.iterdir()) == []
     assert (folder / "unet/config.json").read_text() == "unet/config.json", "the original stays"
+
+
+def test_another_homes_card_is_not_linked(models: Path, tmp_path: Path) -> None:
+    """The worker will write a card for this home: through a link it would change the other's."""
+    source = write_base(tmp_path / "other" / "sd15")
+    (source / CARD).write_text("its own")
+    place(source, models, "base2")
+    assert (models / "base2" / "model_index.json").exists() and not (models / "base2" / CARD).exists()
 
 
 def test_on_another_disk_it_is_copied(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,10 @@ def _build_text_encoders(folder: Path) -> list[torch.nn.Module]:
 
 
 def write_card(folder: Path, info: ModelInfo) -> None:
-    (folder / CARD).write_text(info.model_dump_json(indent=2) + "\n")
+    """Never into a file that is there, which may be linked elsewhere or read meanwhile."""
+    partial = folder / f".{CARD}.part"
+    partial.write_text(info.model_dump_json(indent=2) + "\n")
+    partial.replace(folder / CARD)
 
 
 def main() -> None:
