@@ -24,7 +24,10 @@ def make_job(**fields: Any) -> Job:
 
 
 LISTS: dict[str, tuple[Any, list[Any]]] = {
-    "jobs": (tables.print_jobs, [make_job(), make_job(spec={"name": "fox"})]),
+    "jobs": (
+        tables.print_jobs,
+        [make_job(id="job_01m8n0j73vzza53v30crvc654q"), make_job(id="job_01m8mzz1c5k2pq9d7w3f0t8xya", spec={"name": "fox"})],
+    ),
     "datasets": (
         tables.print_datasets,
         [

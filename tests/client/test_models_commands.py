@@ -112,7 +112,7 @@ def test_the_models_directory_is_known_of_the_running_service_alone(tmp_path: Pa
 def test_a_folder_of_the_operators_own_stays_when_its_base_is_removed(atelier: Atelier, home: Path) -> None:
     write_base(home / "models" / "own", "own")
     assert atelier("models", "add", "own").exit_code == 0
-    removed = atelier("models", "rm", "ow")
+    removed = atelier("models", "rm", "own")
     assert removed.exit_code == 0, removed.output
     assert f"Model own is removed. Its files are still in {home / 'models' / 'own'}" in removed.stdout
     assert "There is no model own" in atelier("models", "show", "own").stderr
