@@ -30,7 +30,7 @@ MAX_FILES_LISTED = 100
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
     "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding", "many-tokens",
-    "first-picture", "unusable-profile", "names-guessed",
+    "first-picture", "unusable-profile", "names-guessed", "metadata-problems",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
 """``class``: a regularisation picture, which says what must not change."""

@@ -29,7 +29,8 @@ MASK_ALONE = "It is a mask by its name, and there is no image that it could belo
 MASK_TWICE = "Its image has another mask."
 CONDITION = "It is a conditioning image of OneTrainer by its name (-condlabel), which is of no use here."
 NO_REPEATS = "Its folder says 0 repeats, which in kohya's layout means that it is not trained."
-_REPEATS = re.compile(r"^(\d{1,9})_(.+)$")
+_REPEATS = re.compile(r"^(?![1-9]\d\d[A-Z0-9_]{5}$)(\d{1,9})_(.+)$")
+"""Not what cameras call their folders, such as 100_PANA (JEITA CP-3461, DCF)."""
 _MASK_FOLDER = re.compile(r"^(?:(.+)[_-])?masks?$", re.IGNORECASE)
 Path = tuple[str, ...]
 

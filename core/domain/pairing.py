@@ -18,6 +18,8 @@ from urllib.parse import unquote
 from core.domain.dataset import ARCHIVE_SUFFIXES, CAPTION_SUFFIXES, clean_caption, is_image_name, stem_of
 from core.domain.metadata import Row
 
+MAX_PATH_CHARS = 1000
+
 _DRIVE = re.compile(r"^[A-Za-z]:/*")
 GUESSED = 3
 """The rank from which what a row was taken for is a guess."""
@@ -150,6 +152,8 @@ class _Places:
 
     def find(self, row: Row) -> tuple[int, str] | None:
         """The image that a row names, and how surely: the lower, the surer."""
+        if len(row.file_name) > MAX_PATH_CHARS:  # no file is called so, and each of its folders would be looked for
+            return None
         folder, forms = _parent(spell(row.source)), _list_forms(row.file_name)
         for rank, look in enumerate((self._from_folder, self._from_above, self._by_alias, self._by_habit)):
             for form in forms:

@@ -66,14 +66,14 @@ def _check_schedule(plan: "TrainPlan") -> None:
     """A rate that rises until the end is never the one that was asked for; and diffusers' polynomial schedule falls
     over the steps that warm-up leaves, from a rate above its end."""
     if plan.warmup_steps >= plan.steps:
-        told = f"must be less than the {plan.steps} steps, or the learning rate is never reached"
+        must = f"must be less than the {plan.steps} steps, or the learning rate is never reached"
         raise InvalidSpec(
-            f"schedule.warmup_steps is {plan.warmup_steps}: it {told}. A tenth of the steps is usual.",
-            {"/schedule/warmup_steps": [told]},
+            f"schedule.warmup_steps is {plan.warmup_steps}: it {must}. A tenth of the steps is usual.",
+            {"/schedule/warmup_steps": [must]},
         )
     if plan.schedule == "polynomial" and plan.learning_rate <= POLYNOMIAL_END:
-        told = f"must be above {POLYNOMIAL_END}, where a polynomial schedule ends"
-        raise InvalidSpec(f"optimizer.learning_rate {told}.", {"/optimizer/learning_rate": [told]})
+        must = f"must be above {POLYNOMIAL_END}, where a polynomial schedule ends"
+        raise InvalidSpec(f"optimizer.learning_rate {must}.", {"/optimizer/learning_rate": [must]})
 
 
 def _check_effects(spec: TrainingSpec, plan: "TrainPlan") -> None:

@@ -17,15 +17,20 @@ class Guidance(NamedTuple):
 
 
 def choose_guidance(spec: TrainingSpec, defaults: Defaults) -> Guidance:
-    """Raises InvalidSpec for an interval that holds no step."""
+    """Raises InvalidSpec for an interval that the spec names and that holds no step."""
     wanted = spec.samples
     start = defaults.sample_guidance_start if wanted.guidance_start is None else wanted.guidance_start
     stop = defaults.sample_guidance_stop if wanted.guidance_stop is None else wanted.guidance_stop
-    if start >= stop:
-        raise InvalidSpec(
-            f"samples.guidance_start is {start:g} and samples.guidance_stop is {stop:g}: guidance must start before it "
-            "stops.",
-            {"/samples/guidance_start": [f"must be less than guidance_stop, which is {stop:g}"]},
-        )
+    num_steps = wanted.num_steps or defaults.sample_num_steps
+    if int(start * num_steps) >= int(stop * num_steps):
+        field = "guidance_stop" if wanted.guidance_start is None else "guidance_start"
+        if wanted.guidance_start is None and wanted.guidance_stop is None:
+            start, stop = 0.0, 1.0  # few steps, of which the default interval has none
+        else:
+            raise InvalidSpec(
+                f"No step of {num_steps} lies between samples.guidance_start ({start:g}) and samples.guidance_stop "
+                f"({stop:g}): guidance must start before it stops.",
+                {f"/samples/{field}": [f"leaves no step of {num_steps} from {start:g} to {stop:g}"]},
+            )
     rescale = defaults.sample_guidance_rescale if wanted.guidance_rescale is None else wanted.guidance_rescale
     return Guidance(wanted.guidance_scale or defaults.sample_guidance_scale, rescale, start, stop)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from core.domain.captions import teach
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
 from core.domain.model import ModelInfo
@@ -35,8 +36,8 @@ def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo
     known = (prompt,) if prompt else model.class_prompts
     if not known or not wanted:
         return PriorChoice((), (), 0)
-    plain = _call_without_style(spec, manifest)
-    return PriorChoice((), (*plain, *known), wanted + len(plain))
+    plain = _call_without_style(spec, manifest)[: wanted // 2]
+    return PriorChoice((), (*plain, *known), wanted)
 
 
 def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[str, ...]:
@@ -44,8 +45,8 @@ def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[
     ai-toolkit's differential output preservation. Else a style is learned of the things and not of the trigger."""
     if spec.preset != "style" or not spec.trigger:
         return ()
-    captions = [image.caption for image in manifest.subjects if image.caption]
-    return tuple(dict.fromkeys(text for text in call_plainly(spec.trigger, captions) if text))
+    captions = [teach(spec, image.caption) for image in manifest.subjects]
+    return tuple(dict.fromkeys(call_plainly(spec.trigger, captions)))
 
 
 def call_class_image(spec: TrainingSpec, image: ManifestImage) -> str:

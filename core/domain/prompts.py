@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from itertools import takewhile
 
+from core.domain.captions import find_phrase
 from core.domain.model import ModelInfo
 from core.domain.spec import Preset
 
@@ -38,16 +39,19 @@ def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
 
 
 def call_plainly(trigger: str, captions: Sequence[str]) -> list[str]:
-    """Those captions that have the trigger, without it or the phrase at their end that it is in."""
-    called = [caption for caption in captions if _find(caption, trigger) is not None]
-    if phrase := _ending(trigger, called):
-        return [caption.removesuffix(phrase) for caption in called]
-    return [_without(caption, trigger) for caption in called]
+    """Those captions that have the trigger, without it or the phrase at their end that it is in. A caption of which
+    nothing is left is left out."""
+    called = [caption for caption in captions if find_phrase(caption, trigger)]
+    phrase = (_ending(trigger, called) or "").lstrip(", ")
+    plain = [_without(caption, phrase if phrase and caption.endswith(phrase) else trigger) for caption in called]
+    return [text for text in plain if text and not find_phrase(text, trigger)]
 
 
-def _without(caption: str, trigger: str) -> str:
-    words, place = caption.split(), _find(caption, trigger) or 0
-    return " ".join([*words[:place], *words[place + len(trigger.split()) :]])
+def _without(caption: str, phrase: str) -> str:
+    found = find_phrase(caption, phrase)
+    assert found is not None
+    before, behind = caption[: found.start()].strip(" ,"), caption[found.end() :].strip(" ,")
+    return f"{before} {behind}".strip()
 
 
 def _ending(trigger: str, captions: Sequence[str]) -> str | None:
@@ -57,14 +61,13 @@ def _ending(trigger: str, captions: Sequence[str]) -> str | None:
     from_the_end = zip(*(reversed(caption.split()) for caption in captions), strict=False)
     common = [words[0] for words in takewhile(lambda words: len(set(words)) == 1, from_the_end)]
     phrase = " ".join(reversed(common))
-    if _find(phrase, trigger) is None:
+    if not find_phrase(phrase, trigger):
         return None
-    previous = captions[0].split()[: -len(common)]
-    return f"{',' if previous and previous[-1].endswith(',') else ''} {phrase}"
+    before = [words[-len(common) - 1] for words in map(str.split, captions) if len(words) > len(common)]
+    return f"{',' if any(word.endswith(',') for word in before) else ''} {phrase}"
 
 
 def _find(text: str, trigger: str) -> int | None:
-    """The index of the word that the trigger begins at, whatever the case."""
-    words, wanted = [word.strip(",.").lower() for word in text.split()], trigger.lower().split()
-    places = range(len(words) - len(wanted) + 1)
-    return next((place for place in places if words[place : place + len(wanted)] == wanted), None)
+    """The index of the word that the trigger begins in."""
+    found = find_phrase(text, trigger)
+    return len(text[: found.start()].split()) if found else None

@@ -4,7 +4,9 @@ import re
 import unicodedata
 from urllib.parse import quote
 
-MAX_STEM = 100
+MAX_STEM_BYTES = 200
+"""File systems take 255 bytes, and browsers add "(1)" and more."""
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r'[/\\<>:"|?*]+')
 _NOT_IN_FALLBACK = re.compile(r"[^A-Za-z0-9._]+")
 
@@ -15,16 +17,17 @@ def make_filename(name: str, suffix: str, default: str = "adapter") -> str:
     ``suffix`` is the service's own, such as ``.safetensors``.
     """
     visible = "".join(" " if c.isspace() else c for c in name if c.isspace() or unicodedata.category(c)[0] != "C")
-    stem = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", visible)).strip(" .-")[:MAX_STEM].strip(" .-")
-    return f"{stem or default}{suffix}"
+    stem = _NOT_IN_NAMES.sub("-", unicodedata.normalize("NFC", visible)).strip(" .-")
+    stem = stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore").strip(" .-")
+    return f"{stem or default}{'-' if _RESERVED.fullmatch(stem) else ''}{suffix}"
 
 
 def attachment(filename: str) -> str:
     """``filename`` in ASCII for old clients and, where that differs, whole as ``filename*`` (RFC 6266, 4.3 and
     appendix D; RFC 8187)."""
     plain = to_ascii(filename)
-    told = f'attachment; filename="{plain}"'
-    return told if plain == filename else f"{told}; filename*=UTF-8''{quote(filename, safe='')}"
+    header = f'attachment; filename="{plain}"'
+    return header if plain == filename else f"{header}; filename*=UTF-8''{quote(filename, safe='')}"
 
 
 def to_ascii(filename: str) -> str:

@@ -26,7 +26,10 @@ def make_job(**fields: Any) -> Job:
 LISTS: dict[str, tuple[Any, list[Any]]] = {
     "jobs": (
         tables.print_jobs,
-        [make_job(id="job_01m8n0j73vzza53v30crvc654q"), make_job(id="job_01m8mzz1c5k2pq9d7w3f0t8xya", spec={"name": "fox"})],
+        [
+            make_job(id="job_01m8n0j73vzza53v30crvc654q"),
+            make_job(id="job_01m8mzz1c5k2pq9d7w3f0t8xya", spec={"name": "fox"}),
+        ],
     ),
     "datasets": (
         tables.print_datasets,
@@ -77,7 +80,8 @@ def test_on_a_terminal_of_80_columns_each_row_is_one_line(
         first = line.split()[0]
         assert row.id.startswith(first) and len(first) >= 8, "an id is never cut to where it would not be found"
     if name == "jobs":
-        assert all(whole in lines[1] for whole in ("100/2400", "3:03:20", "sampling", "55 min ago"))
+        assert all(whole in lines[1] for whole in ("100/2400", "3:03:20", "sampling"))
+        assert re.search(r"\b5[5-9] min ago", lines[1]), "more than 55 if this test had to wait for its turn"
 
 
 @pytest.mark.parametrize("name", LISTS)

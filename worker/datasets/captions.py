@@ -119,10 +119,12 @@ def _can_decode(data: bytes, encoding: str) -> bool:
 
 @dataclass(frozen=True)
 class Captions:
-    """What the caption files of a set say. ``problems``: metadata file -> what is wrong in it."""
+    """What the caption files of a set say. ``problems``: metadata file -> what is wrong in it; ``with_rows``: those
+    that have rows all the same."""
 
     pairing: Pairing
     problems: dict[str, str]
+    with_rows: frozenset[str]
     doubts: list[ReportWarning]
 
 
@@ -134,7 +136,8 @@ def read_captions(
     decoded = {name: clean_caption(decoder.decode(name, data)) or "" for name, data in texts.items()}
     rows, problems = read_metadata_files(metadata, decoder)
     pairing = pair_captions(images, decoded, rows, archives)
-    return Captions(pairing, problems, [*decoder.list_doubts(), *_list_doubts(pairing)])
+    with_rows = frozenset(row.source for row in rows)
+    return Captions(pairing, problems, with_rows, [*decoder.list_doubts(), *_list_doubts(pairing)])
 
 
 def read_metadata_files(files: Mapping[str, bytes], decoder: Decoder | None = None) -> tuple[list[Row], dict[str, str]]:
@@ -153,8 +156,8 @@ def read_metadata_files(files: Mapping[str, bytes], decoder: Decoder | None = No
 
 
 def _without_surrogates(row: Row) -> Row:
-    r"""JSON may say ``\ud800`` alone, which has no UTF-8."""
-    clean = (text.encode("utf-8", "replace").decode() for text in (row.file_name, row.caption))
+    r"""JSON may say ``\ud800`` alone, which has no UTF-8, and ``\u0000``, which PostgreSQL does not store."""
+    clean = (text.encode("utf-8", "replace").decode().replace("\0", " ") for text in (row.file_name, row.caption))
     return Row(row.source, row.line, *clean)
 
 

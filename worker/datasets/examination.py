@@ -85,15 +85,19 @@ class Examination:
         files: dict[str, Path] = {}
         for number, file in enumerate(received):
             self._check()
+            num_done = number
             try:
                 if is_archive_name(file.filename):
                     prefix = f"{spell(file.filename)}/" if len(received) > 1 else ""
                     self._archives[prefix] = spell(file.filename)
-                    files |= self._expand(file, prefix)
+                    contents = self._expand(file, prefix)
+                    num_done += 1  # what is in it counts from here on, and not the archive
+                    self._check_totals(file.filename, contents.values())
+                    files |= contents
                 else:
                     files |= self._take_loose(file)
             except UserError:
-                self._enter_unexamined(received[number:])
+                self._enter_unexamined(received[num_done:])
                 raise
         return files
 
@@ -171,7 +175,6 @@ class Examination:
         unpacked = self._enter_contents(contents, folder, prefix)
         if contents.names_read_as:
             self.findings.note_guessed_names(file.filename, contents.names_read_as, unpacked)
-        self._check_totals(file.filename, unpacked.values())
         return unpacked
 
     def _enter_contents(self, contents: Contents, folder: Path, prefix: str) -> dict[str, Path]:
@@ -220,7 +223,10 @@ class Examination:
         self.findings.ledger.settle([*texts, *metadata], Fate.CAPTION)
         found = read_captions(images, texts, metadata, self._archives)
         for name, problem in found.problems.items():
-            self.findings.leave_out(name, problem)
+            if name in found.with_rows:
+                self.findings.warn("metadata-problems", f"A part of {name} was not used: {problem}", name)
+            else:
+                self.findings.leave_out(name, problem)
         self.findings.unused_captions = found.pairing.unused
         self.findings.doubts += found.doubts
         return found.pairing.captions

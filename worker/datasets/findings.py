@@ -60,6 +60,9 @@ class Findings:
         for note in notes:
             self.noted.setdefault(note, []).append(image.name)
 
+    def warn(self, code: WarningCode, message: str, file: str) -> None:
+        self.doubts.append(ReportWarning(code=code, message=message, files=(file,)))
+
     def note_guessed_names(self, archive: str, label: str, names: Iterable[str]) -> None:
         """Of an archive that does not say in which encoding its names are."""
         message = (

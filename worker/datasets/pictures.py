@@ -43,7 +43,7 @@ def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max
     """``mask``: a picture whose light parts are what counts. Raises Unusable."""
     opened = open_picture(source, max_pixels)
     alpha = opened.alpha if mask is None else _decode_mask(mask, opened.colours.size, max_pixels)
-    image = _lay_on_white(opened)
+    image = _lay_on("white", opened)
     if alpha is not None and not np.asarray(alpha).any():
         raise Unusable("Nothing of it is to be seen: its mask or alpha channel hides all.")
     masked = alpha is not None and bool(np.asarray(alpha).min() < OPAQUE)
@@ -59,22 +59,23 @@ def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:
-    """As light as the picture counts, of the picture's size. Its numbers are weights, which no profile may change."""
+    """As light as the picture counts, of the picture's size; nothing where the mask is transparent. Its numbers are
+    weights, which no profile may change."""
     try:
-        mask = _lay_on_white(open_picture(source, max_pixels, with_profile=False))
+        mask = _lay_on("black", open_picture(source, max_pixels, with_profile=False))
     except Unusable as error:
         raise Unusable(f"Its mask cannot be used: {error}") from error
-    if mask.width * size[1] != mask.height * size[0]:
+    if abs(mask.width * size[1] - mask.height * size[0]) > max(*size, *mask.size):  # a scaled side is rounded
         raise Unusable(
             f"Its mask has {mask.width} x {mask.height} pixels, another shape than its {size[0]} x {size[1]}."
         )
     return mask.convert("L").resize(size, Image.Resampling.BILINEAR)
 
 
-def _lay_on_white(opened: Opened) -> Image.Image:
+def _lay_on(color: str, opened: Opened) -> Image.Image:
     if opened.alpha is None:
         return opened.colours
-    paper = Image.new("RGB", opened.colours.size, "white")
+    paper = Image.new("RGB", opened.colours.size, color)
     paper.paste(opened.colours, mask=opened.alpha)
     return paper
 

@@ -75,8 +75,11 @@ def fetch_base(hub_id: str, folder: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """The cache's files are links to blobs beside it: no byte is copied."""
-    os.link(Path(source).resolve(), target)
+    """The cache's files are links to blobs beside it: no byte is copied where the file system has hard links."""
+    try:
+        os.link(Path(source).resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def explain(hub_id: str, error: BaseException) -> str:

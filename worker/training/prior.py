@@ -108,7 +108,7 @@ def _draw_chunk(
     observer: Observer,
 ) -> torch.Tensor:
     how = plan_sampling(plan)
-    facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, vars(how)]
+    facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, plan.trigger, vars(how)]
     path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.prior"
     try:
         known = load_file(path)["latents"]

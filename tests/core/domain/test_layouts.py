@@ -32,6 +32,9 @@ def masks(*pictures: str) -> dict[str, str]:
         ("10_/a.png", Place()),
         ("x10_blip/a.png", Place()),
         ("10_blip.png", Place()),
+        ("DCIM/100_PANA/P1000001.JPG", Place()),
+        ("103_0615/a.png", Place()),
+        ("100_blip/a.png", Place(repeats=100, class_text="blip")),
     ],
 )
 def test_folders_say_repeats_class_and_role(name: str, place: Place) -> None:

@@ -70,6 +70,12 @@ def test_a_row_captions_the_file_that_it_names_and_no_other_of_that_name() -> No
     assert reasons(found) == {"b.png": "no image of the set has this path"}
 
 
+def test_a_path_longer_than_any_file_has_is_not_looked_for() -> None:
+    """Each of its folders would be: a megabyte of them would take a worker's hour."""
+    found = pair(["z.png"], "b/" * 500_000 + "z.png")
+    assert found.captions == {"z.png": None} and len(found.unmatched) == 1
+
+
 def test_a_row_for_a_folder_does_not_caption_the_top() -> None:
     found = pair(["a.png", "dogs/b.png"], "dogs/a.png", "../a.png")
     assert found.captions == {"a.png": None, "dogs/b.png": None}

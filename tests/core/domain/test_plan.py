@@ -398,6 +398,17 @@ def test_guidance_must_start_before_it_stops() -> None:
     with pytest.raises(InvalidSpec, match="must start before it stops") as refusal:
         plan(samples={"guidance_start": 0.6, "guidance_stop": 0.6})
     assert list(refusal.value.errors) == ["/samples/guidance_start"]
+    with pytest.raises(InvalidSpec, match="No step of 20") as refusal:
+        plan(samples={"guidance_stop": 0.04})
+    assert list(refusal.value.errors) == ["/samples/guidance_stop"]
+
+
+def test_so_few_steps_that_the_models_interval_has_none_are_all_guided() -> None:
+    defaults = DEFAULTS.model_copy(update={"sample_guidance_start": 0.2, "sample_guidance_stop": 0.6})
+    model = MODEL.model_copy(update={"defaults": defaults})
+    spec = TrainingSpec.model_validate({"trigger": "blip", "samples": {"num_steps": 1}})
+    resolved = resolve(spec, manifest(), model)
+    assert (resolved.sample_guidance_start, resolved.sample_guidance_stop) == (0.0, 1.0)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"])

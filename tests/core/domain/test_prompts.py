@@ -56,6 +56,8 @@ def test_a_subject_is_sampled_by_the_cards_examples() -> None:
         (["a large zog cat", "a dog", "a small Zog dog"], ["a large cat", "a small dog"]),
         (["zog, a cat", "zog, a dog"], ["a cat", "a dog"]),
         (["a dog"], []),
+        (["zog style", "zog style"], []),
+        (["a cat, in zog style", "a dog in zog style"], ["a cat", "a dog"]),
     ],
 )
 def test_a_caption_is_said_without_its_style(captions: list[str], expected: list[str]) -> None:
@@ -67,14 +69,24 @@ def test_the_base_is_held_to_its_own_drawings_of_a_styles_things() -> None:
     model = MODEL.model_copy(
         update={"class_prompts": ("a bus",), "defaults": MODEL.defaults.model_copy(update={"prior_num_images": 3})}
     )
-    images = tuple(image(number, caption) for number, caption in enumerate(("a zog cat", "a zog hen", "a dog")))
+    images = tuple(image(number, caption) for number, caption in enumerate(("a zog cat", "a zog hen", "a zog cat")))
     manifest = DatasetManifest(images=images)
 
     def prior(**spec: object) -> tuple[tuple[str, ...], int]:
         plan = resolve(TrainingSpec.model_validate({"trigger": "zog", **spec}), manifest, model)
         return plan.prior_prompts, plan.prior_num_images
 
-    assert prior(preset="style") == (("a cat", "a hen", "a bus"), 5)
+    assert prior(preset="style") == (("a cat", "a bus"), 3), "of the images no more than half are theirs"
+    assert prior(preset="style", loss={"prior_preservation": {"num_images": 9}}) == (("a cat", "a hen", "a bus"), 9)
+    manifest = DatasetManifest(images=(image(1, "a large cat"), image(2, "a small hen")))
+    plain, _ = prior(preset="style", loss={"prior_preservation": {"num_images": 9}})
+    assert plain[:2] == ("a large cat", "a small hen"), "also where training puts the trigger in front"
+    manifest = DatasetManifest(images=images)
     assert prior(preset="auto") == (("a bus",), 3)
     off = {"prior_preservation": {"num_images": 0}}
     assert prior(preset="style", loss=off) == ((), 0)
+
+
+def test_a_trigger_with_dots_is_found_as_training_finds_it() -> None:
+    assert call_plainly("mr. zog", ["a cat by mr. zog", "a hat by mr. zog"]) == ["a cat", "a hat"]
+    assert call_style("a bus", "mr. zog", ["a cat by mr. zog", "a hat by mr. zog"]) == "a bus by mr. zog"

@@ -91,6 +91,11 @@ def test_a_lone_surrogate_becomes_something_that_can_be_stored() -> None:
     assert captions_of(rows) == {"a.png": "x?y"}
 
 
+def test_a_nul_becomes_something_that_can_be_stored() -> None:
+    rows, _ = read_metadata_files({"metadata.jsonl": row("b\0.png", "a\0b")})
+    assert rows[0].file_name == "b .png" and "\0" not in rows[0].caption
+
+
 def test_problems_are_told_by_line_and_shortened() -> None:
     bad = b"nonsense\n" + row("a.png", "fine") + b'{"file_name": 1}\n[]\n"x"\n'
     rows, problems = read_metadata_files({"metadata.jsonl": bad})

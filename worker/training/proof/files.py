@@ -79,6 +79,8 @@ def read_file(path: Path) -> AdapterFile:
             alphas = {key: float(file.get_tensor(key).item()) for key in single}
     except (SafetensorError, UnsupportedWeights, WeightsRejected, OSError) as error:
         raise BadInput(f"the file is not a whole safetensors file ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:  # such as of a complex number
+        raise BadInput("an alpha of the file is not a real number") from error
     return AdapterFile(header.shapes, header.metadata, alphas)
 
 

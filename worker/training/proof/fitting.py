@@ -67,8 +67,8 @@ def _group(file: AdapterFile, base: BaseLayers, ignored: dict[str, str]) -> dict
             ignored[key] = "belongs to a layer that the base does not have"
         elif layer == _TEXT_PROJECTION:
             ignored[key] = "changes the text projection of the second text encoder, which most tools do not read"
-        else:
-            found.setdefault(layer, {}).setdefault(name, {})[role] = key
+        elif (group := found.setdefault(layer, {}).setdefault(name, {})).setdefault(role, key) != key:
+            ignored[key] = f"is the same part of the layer as {group[role]}, which is read"
     return found
 
 

@@ -10,6 +10,7 @@ from worker.training.errors import BadInput
 from worker.training.proof.files import AdapterFile, read_peft_config, role_of, split_key
 from worker.training.proof.kinds import refuse_other_kinds
 from worker.training.proof.layers import TEXT_1, TEXT_2, Shape
+from worker.training.proof.peft_config import MAX_ALPHA
 from worker.training.proof.spellings import split_prefix
 
 AdapterFamily = Literal["sd1", "sd2", "sdxl", "sd3", "flux", "unknown"]
@@ -59,7 +60,7 @@ def identify(file: AdapterFile) -> AdapterKind:
 def _configured_alphas(file: AdapterFile) -> list[float]:
     config = read_peft_config(file.metadata)
     stated = (value for key, value in config.items() if key.rpartition(".")[2] == "lora_alpha")
-    return [float(value) for value in stated if isinstance(value, int | float)]
+    return [float(value) for value in stated if isinstance(value, int | float) and 0 < value < MAX_ALPHA]
 
 
 def _find_family(downs: Mapping[str, Shape]) -> tuple[AdapterFamily, str]:

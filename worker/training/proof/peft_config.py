@@ -15,6 +15,9 @@ def config_of(config: Mapping[str, object], part: str) -> dict[str, object]:
     return {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")}
 
 
+MAX_ALPHA = 1_000_000
+
+
 def find_alpha(config: Mapping[str, object], layer: Layer, rank: int) -> object:
     """What is stated for the layer, whatever it is; without a word, the rank. With rsLoRA (arXiv 2312.03732) peft
     scales by alpha / sqrt(rank)."""
@@ -22,6 +25,8 @@ def find_alpha(config: Mapping[str, object], layer: Layer, rank: int) -> object:
     stated, pattern = own.get("lora_alpha", rank), own.get("alpha_pattern")
     if isinstance(pattern, dict):
         stated = next((value for key, value in pattern.items() if _names(key, layer)), stated)
+    if isinstance(stated, int | float) and not 0 < stated < MAX_ALPHA:
+        raise BadInput(f"the file's metadata states an alpha that is not between 0 and {MAX_ALPHA:,}")
     if own.get("use_rslora") and isinstance(stated, int | float):
         return stated * rank**0.5
     return stated
