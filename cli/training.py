@@ -89,7 +89,10 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
     check_captions(selection, request)
     client.check_spec(body)
     dataset = provide_dataset(client, selection, request, reporter)
-    job = client.create_job({**body, "dataset": dataset.id})
+    body |= {"dataset": dataset.id}
+    for advice in client.plan_job(body).warnings:
+        reporter.warn(advice.code, advice.message, files=list(advice.files))
+    job = client.create_job(body)
     reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
     ended = follow(client, job, reporter)
     if ended.status == "succeeded":

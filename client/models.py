@@ -145,11 +145,21 @@ class Estimate(Answer):
     adapter_bytes: int | None = None
 
 
+class Advice(Answer):
+    """Something to look at before a job is queued. ``files``: the pictures concerned, the worst first."""
+
+    code: str
+    message: str
+    field: str | None = None
+    files: tuple[str, ...] = ()
+
+
 class Plan(Answer):
     """The answer to a dry run."""
 
     plan: dict[str, Any]
     estimate: Estimate
+    warnings: tuple[Advice, ...] = ()
 
 
 class Job(Answer):

@@ -25,7 +25,7 @@ def delete(session: Session, settings: Settings, model_id: str) -> Path | None:
         raise WrongState(f"The model {model_id} comes with the service and stays.")
     folder = find_folder(settings, model_id)
     made_here = folder is not None and is_made_here(folder)
-    models.delete_model(session, model_id, keep_away=folder is not None and not made_here)
+    models.delete_model(session, model_id, keep_away=folder is not None)
     return folder if made_here else None
 
 

@@ -96,8 +96,9 @@ def get_model(session: Session, model_id: str) -> Model:
 
 
 def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
-    """What the row was. ``keep_away``: its folder stays where it is, and is not to be registered by being come upon;
-    asking for it does. Raises NotFound, and WrongState while a worker prepares it or something needs it."""
+    """What the row was. ``keep_away``: it has a folder, which is not to be registered by being come upon, whether it
+    stays or could not be removed; asking for it does. Raises NotFound, and WrongState while a worker prepares it or
+    something needs it."""
     model = get_model(session, model_id)
     held = select(func.pg_try_advisory_xact_lock(_LOCKS, func.hashtext(model_id)))
     if not session.execute(held).scalar_one():

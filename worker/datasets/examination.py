@@ -215,6 +215,9 @@ class Examination:
             if size > max_bytes:
                 self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
                 continue
+            if _begins_as_picture(files[name]):
+                self.findings.leave_out(name, "It is a picture, and named as a caption: give it an image's suffix.")
+                continue
             room -= size
             if room < 0:
                 self.findings.leave_out(name, f"All captions together are larger than {MAX_CAPTIONS_BYTES:,} bytes.")

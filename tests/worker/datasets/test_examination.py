@@ -316,6 +316,14 @@ def test_scratch_is_given_back_as_it_goes(examine: Examine, tmp_path: Path) -> N
     assert [path for path in (tmp_path / "work").rglob("*") if path.is_file()] == []
 
 
+def test_a_picture_that_is_named_as_a_caption_is_not_read_as_one(examine: Examine) -> None:
+    findings = examine({"a.png": png(1), "a.txt": png(2)})
+    assert findings.images[0].caption is None
+    assert {item.file: item.reason for item in findings.left_out} == {
+        "a.txt": "It is a picture, and named as a caption: give it an image's suffix."
+    }
+
+
 def test_a_mask_file_becomes_its_images_alpha(examine: Examine, storage: MemoryStorage) -> None:
     mask = Image.new("L", draw(1).size)
     mask.paste(255, (0, 0, mask.width // 2, mask.height))
