@@ -17,7 +17,7 @@ from cli.invocation import hint
 from cli.progress import describe_end
 from cli.reporting import Reporter
 from cli.tables import describe_measures, print_job, print_jobs
-from cli.training import TrainRequest, file_name, follow, read_spec, save_adapter, train
+from cli.training import TrainRequest, choose_stem, follow, read_spec, save_adapter, train
 from client import AtelierClient
 from client.models import AdapterFormat, Job
 
@@ -77,7 +77,11 @@ def train_command(
     given = dict(zip(TRAIN_OPTIONS, (model, trigger, steps, seed, name), strict=True))
     given = {field: value for field, value in given.items() if value is not None}
     with open_context(as_json, {f"/{field}": f"--{field}" for field in given}) as context:
-        fields: dict[str, Any] = {"model": "tiny", **(read_spec(spec) if spec else {}), **given}
+        asked = {**(read_spec(spec) if spec else {}), **given}
+        if "model" not in asked:
+            text = "Training on tiny, the bundled base, which draws emoji at 64x64 pixels. Choose another with --model."
+            context.reporter.warn("model", text)
+        fields: dict[str, Any] = {"model": "tiny", **asked}
         if model is not None:
             fields["model"] = find_model(context.client, model)
         request = TrainRequest(path, fields, out, upload_again=again)
@@ -154,7 +158,7 @@ def download(
     with open_context(as_json) as context:
         found = context.client.get_job(find_job(context.client, job))
         ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
-        target = out / f"{file_name(found.name)}{ending}.safetensors"
+        target = out / f"{choose_stem(found, out)}{ending}.safetensors"
         save_adapter(context.client, found, target, adapter_format, context.reporter)
 
 

@@ -1,5 +1,6 @@
 """From a folder of images to a finished adapter: what `atelier train` and the demo do, over HTTP alone."""
 
+import hashlib
 import json
 import os
 import re
@@ -187,12 +188,28 @@ def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
 
 def collect(client: AtelierClient, job: Job, out: Path, reporter: Reporter) -> None:
     """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of its own step's samples, into ``out``."""
-    save_adapter(client, job, out / f"{file_name(job.name)}.safetensors", "kohya", reporter)
+    stem = choose_stem(job, out)
+    save_adapter(client, job, out / f"{stem}.safetensors", "kohya", reporter)
     samples = (job.result or {}).get("samples")
     if samples:
-        grid = out / f"{file_name(job.name)}-grid.png"
+        grid = out / f"{stem}-grid.png"
         sha256 = client.download_grid(job.id, samples["step"], grid)
         reporter.say("grid", f"Samples  {grid}", path=str(grid), sha256=sha256, step=samples["step"])
+
+
+def choose_stem(job: Job, out: Path) -> str:
+    """The job's name; with the end of its id where another job's adapter is called so already."""
+    stem = file_name(job.name)
+    there = out / f"{stem}.safetensors"
+    adapter = (job.result or {}).get("adapter") or {}
+    if not there.is_file() or hash_file(there) == (adapter.get("kohya") or {}).get("sha256"):
+        return stem
+    return f"{stem}-{job.id[-6:]}"
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def save_adapter(
