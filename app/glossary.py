@@ -44,7 +44,6 @@ EVERYWHERE = {
     "model_id": "The base model's id.",
     "name": "What it is called.",
     "object": "The kind of thing this is.",
-    "proofs": "Which tools read each file whole.",
     "resolution": "Side of a square in pixels.",
     "scopes": "What the key may do.",
     "secret": "The secret itself. Keep it.",
