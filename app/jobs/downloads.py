@@ -16,6 +16,7 @@ from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import NotFound, WrongState
 from core.domain.spec import MAX_STEPS
+from core.domain.states import TERMINAL, JobStatus
 from core.storage.disposition import make_filename
 
 MAX_METRICS = 10_000
@@ -155,7 +156,9 @@ def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: 
     job = jobs.get_job(session, tenant_id, job_id)
     row = jobs.get_artifact(session, job_id, f"adapter-{adapter_format}")
     if row is None:
-        raise WrongState(f"Job {job_id} is {job.status}: the adapter is available once the job has succeeded.")
+        has_ended = JobStatus(job.status) in TERMINAL
+        then = "it ended without an adapter" if has_ended else "the adapter is available once the job has succeeded"
+        raise WrongState(f"Job {job_id} is {job.status}: {then}.")
     suffix = ".safetensors" if adapter_format == "kohya" else ".diffusers.safetensors"
     return StoredFile(row.key, row.sha256, row.size, make_filename(name_of(job), suffix), SAFETENSORS)
 
