@@ -25,6 +25,7 @@ ANGLES = (-10.0, -5.0, 0.0, 5.0, 10.0)
 SHIFTS = 9
 STEPS = {"scale": 0.02, "angle": 2.0, "shift_x": 1.0, "shift_y": 1.0}
 BORDER, STARTS = 4, 5
+SIZES = (0.85, 1.15)
 
 Color = tuple[int, int, int]
 
@@ -65,13 +66,20 @@ class Subject:
             yield art, replace(pose, shift_x=float(x) - SHIFTS, shift_y=float(y) - SHIFTS)
 
     def _refine(self, pixels: np.ndarray, art: Image.Image, pose: Pose) -> tuple[Image.Image, Pose, float]:
-        """One measure of the pose after the other, by ever smaller steps, while the error falls."""
+        """One measure of the pose after the other, by ever smaller steps, while the error falls. Never to another size or
+        out of sight: of a picture without the subject the nearest render would be none at all."""
+        smallest, largest = (part * SCALES[self.size_word] for part in SIZES)
         error = _error(pixels, np.asarray(compose(art, self.color, pose), np.float32))
         for part in (1.0, 0.5, 0.25):
             for name, step in STEPS.items():
                 for sign in (-part, part):
                     while True:
                         tried = replace(pose, **{name: getattr(pose, name) + sign * step})
+                        if (
+                            not smallest <= tried.scale <= largest
+                            or max(abs(tried.shift_x), abs(tried.shift_y)) > SHIFTS
+                        ):
+                            break
                         found = _error(pixels, np.asarray(compose(art, self.color, tried), np.float32))
                         if found >= error:
                             break

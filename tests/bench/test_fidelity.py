@@ -43,3 +43,8 @@ def test_stains_near_the_edge_are_a_deviation_of_the_border(subject: Subject) ->
     noise = np.random.default_rng(0).normal(0, 8, (64, 64, 3))
     stained = Image.fromarray((np.asarray(draw(), np.float32) + noise).clip(0, 255).astype(np.uint8))
     assert subject.compare(stained).border == pytest.approx(8, abs=1)
+
+
+def test_of_a_picture_without_the_subject_there_is_an_error_of_color_all_the_same(subject: Subject) -> None:
+    found = subject.compare(Image.new("RGB", (64, 64), BLUE))
+    assert found.psnr < 20 and found.color_error > 20
