@@ -66,8 +66,8 @@ class Subject:
             yield art, replace(pose, shift_x=float(x) - SHIFTS, shift_y=float(y) - SHIFTS)
 
     def _refine(self, pixels: np.ndarray, art: Image.Image, pose: Pose) -> tuple[Image.Image, Pose, float]:
-        """One measure of the pose after the other, by ever smaller steps, while the error falls. Never to another size or
-        out of sight: of a picture without the subject the nearest render would be none at all."""
+        """One measure of the pose after the other, by ever smaller steps, while the error falls. Never to another size
+        or out of sight: of a picture without the subject the nearest render would be none at all."""
         smallest, largest = (part * SCALES[self.size_word] for part in SIZES)
         error = _error(pixels, np.asarray(compose(art, self.color, pose), np.float32))
         for part in (1.0, 0.5, 0.25):
