@@ -89,8 +89,7 @@ class Transport:
             yield
         except httpx.ConnectError as error:
             raise ConnectionFailed(
-                f"No service answers at {self.url}. Start one with `atelier up`; if one is up elsewhere, set "
-                "ATELIER_HOME to its home, or ATELIER_URL and ATELIER_API_KEY."
+                f"No service answers at {self.url}. Start one with `atelier up`, or set ATELIER_URL."
             ) from error
         except httpx.TimeoutException as error:
             raise ConnectionFailed(f"{self.url} did not answer in time. Try again in a moment.") from error

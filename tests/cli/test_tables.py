@@ -18,7 +18,7 @@ LONG = "a name of many words\nand of two lines, which nobody would want to have 
 def make_job(**fields: Any) -> Job:
     progress = Progress(step=100, num_steps=2400, eta_seconds=11_000)
     defaults = {"id": new_id("job"), "status": "running", "phase": "sampling", "model": "stable-diffusion-xl-base-1.0",
-                "dataset": "ds_1", "created_at": NOW - timedelta(minutes=55), "progress": progress,
+                "dataset": "ds_1", "created_at": NOW - timedelta(days=30, hours=1), "progress": progress,
                 "spec": {"name": LONG}}  # fmt: skip
     return Job.model_validate({**defaults, **fields})
 
@@ -81,7 +81,7 @@ def test_on_a_terminal_of_80_columns_each_row_is_one_line(
         assert row.id.startswith(first) and len(first) >= 8, "an id is never cut to where it would not be found"
     if name == "jobs":
         assert all(whole in lines[1] for whole in ("100/2400", "3:03:20", "sampling"))
-        assert re.search(r"\b5[5-9] min ago", lines[1]), "more than 55 if this test had to wait for its turn"
+        assert "30 d ago" in lines[1]
 
 
 @pytest.mark.parametrize("name", LISTS)
