@@ -87,7 +87,7 @@ def _choose(typed: str, noun: str, found: Sequence[str]) -> str:
 
 
 def shorten_ids(ids: Sequence[str]) -> dict[str, str]:
-    """Each id's beginning, as short as tells all of them apart; ``find_id`` finds it again. Names stay whole."""
+    """Each id's beginning, as short as tells all of these apart. Names stay whole."""
     all_generated = all(re.fullmatch(rf"({'|'.join(KINDS)})_[0-9a-z]{{{ID_CHARS}}}", one) for one in ids)
     for length in range(SHORTEST_CHARS, ID_CHARS if all_generated else 0):
         short = {one: _cut(one, length) for one in ids}

@@ -128,9 +128,6 @@ def _is_drawn(char: str) -> bool:
     return True
 
 
-STYLES = ("outline", "two colours")
-"""What ``stylize`` can do to a glyph: the subjects of learning tests of styles."""
-
 _INK, _CREAM = (40, 44, 84), (252, 240, 214)
 
 

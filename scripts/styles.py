@@ -1,6 +1,6 @@
 """Looks that the bundled base knows by words: the same drawing recoloured, outlined, flat, a silhouette.
 
-The two styles of the learning tests (``scripts.glyphs.STYLES``: dark blue outlines; dark blue and cream) are not among
+The two styles of the learning tests (``scripts.glyphs.stylize``: dark blue outlines; dark blue and cream) are not among
 them.
 """
 

@@ -10,11 +10,6 @@ from safetensors.torch import load_file, save_file
 WARMUP_STEPS = 200
 
 
-def cosine_rate(step: int, steps: int, rate: float) -> float:
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
-    return rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
 def constant_then_down(step: int, steps: int, rate: float, cool: float = 0.2) -> float:
     """Constant, and along 1 - sqrt down to nothing in the last part of the steps (arXiv 2405.18392): a run can be made
     longer without having lost what its schedule spent."""

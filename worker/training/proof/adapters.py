@@ -9,9 +9,10 @@ from safetensors import SafetensorError, safe_open
 
 from worker.training.errors import BadInput
 from worker.training.proof.files import AdapterFile, Role, read_file, read_peft_config
-from worker.training.proof.fitting import Fit, Group, fit
+from worker.training.proof.fitting import Fit, fit
 from worker.training.proof.layers import BaseLayers, Layer
 from worker.training.proof.peft_config import find_alpha
+from worker.training.proof.resolve import Group
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,8 @@ from worker.training.proof.files import AdapterFile, Role, role_of, split_key
 from worker.training.proof.identify import identify
 from worker.training.proof.kinds import explain_key
 from worker.training.proof.layers import TEXT_2, BaseLayers, Layer, Shape
-from worker.training.proof.resolve import fits
+from worker.training.proof.resolve import Group, fits
 from worker.training.proof.spellings import Spellings, is_original
-
-Group = dict[Role, str]
-"""One layer's tensors in a file: role -> key."""
 
 _TEXT_PROJECTION = Layer(TEXT_2, "text_projection")
 
