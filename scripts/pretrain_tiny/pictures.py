@@ -16,7 +16,7 @@ from scripts.glyphs import BASE, compose, draw_pose, list_pictographs, make_up_w
 from scripts.pretrain_tiny.autoencoder import to_unit
 from scripts.styles import LOOKS, restyle
 
-SHARES = {"base": 0.40, "named": 0.17, "restyled": 0.13, "drawing": 0.30}
+SHARES = {"base": 0.45, "named": 0.13, "restyled": 0.13, "drawing": 0.29}
 """Of all pictures: the hundred glyphs, some hundred others, either in another look, and drawings."""
 
 EMPTY, MADE_UP_NAMES, MADE_UP_STYLES = 0.10, 0.2, 0.12

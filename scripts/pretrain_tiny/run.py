@@ -24,7 +24,7 @@ class Run:
         self.file, self.modules, self.ema_decay, self.step = file, modules, ema_decay, 0
         self.params = {f"{n}.{k}": p for n, m in modules.items() for k, p in m.named_parameters()}
         self.ema = {k: p.detach().clone() for k, p in self.params.items()}
-        self.optimizer = torch.optim.AdamW(self.params.values(), weight_decay=1e-2, betas=(0.9, 0.99))
+        self.optimizer = torch.optim.AdamW(self.params.values(), weight_decay=1e-2, betas=(0.9, 0.99), fused=True)
         if file.exists():
             self._load()
 
