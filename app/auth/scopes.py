@@ -20,6 +20,7 @@ NEEDS: dict[str, tuple[Need, Need]] = {
     "webhooks": ("jobs", "jobs"),  # to look at the secret is to be able to sign
     "workers": ("read", "read"),
     "usage": ("read", "admin"),
+    "metrics": ("read", "read"),
     "keys": ("admin", "admin"),
     "audit": ("admin", "admin"),
     "tenants": ("operator", "operator"),

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from core.db.tables import Worker
 from core.db.workers import see_worker
-from tests.app.conftest import LiveApi
+from tests.app.conftest import LiveApi, as_tenant
 from tests.app.factory import submit
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle, frozen, wait_for
 
@@ -142,3 +143,49 @@ def test_docs_run_no_script_but_their_own(api: LiveApi) -> None:
     script_sources = next(part for part in policy.split("; ") if part.startswith("script-src"))
     assert "'sha256-" in script_sources
     assert "unsafe" not in script_sources
+
+
+def read_gauges(api: LiveApi) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """Through Prometheus's own parser: name and labels -> value."""
+    answer = api.client.get("/metrics")
+    assert (answer.status_code, answer.headers["content-type"].split(";")[0]) == (200, "text/plain"), answer.text
+    families = text_string_to_metric_families(answer.text)
+    samples = [sample for family in families for sample in family.samples]
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+
+
+def test_metrics_count_the_jobs_of_ones_own_tenant(api: LiveApi, other: LiveApi) -> None:
+    submit(other)
+    submit(api)
+    submit(api)
+    own = frozenset({("tenant", api.tenant_id)})
+    gauges = read_gauges(api)
+    assert gauges["atelier_jobs", own | {("status", "queued")}] == 2
+    assert gauges["atelier_jobs", own | {("status", "succeeded")}] == 0
+    assert gauges["atelier_oldest_queued_job_seconds", own] > 0
+    assert gauges["atelier_stored_bytes", own] > 0
+    assert gauges["atelier_steps_today", own] > 0
+    assert {dict(labels).get("tenant", api.tenant_id) for _, labels in gauges} == {api.tenant_id}
+
+
+def test_metrics_show_the_operator_every_tenant_and_the_workers(own_api: LiveApi) -> None:
+    with as_tenant(own_api) as tenant:
+        submit(tenant)
+    with own_api.sessions.begin() as session:
+        see_worker(
+            session,
+            worker_id="host/cpu/0",
+            device="cpu",
+            device_name="A CPU",
+            memory_bytes=None,
+            job_id=None,
+            warm_model=None,
+        )
+    gauges = read_gauges(own_api)
+    queued = [
+        gauges["atelier_jobs", frozenset({("tenant", one), ("status", "queued")})]
+        for one in (own_api.tenant_id, tenant.tenant_id)
+    ]
+    assert queued == [0, 1]
+    worker = frozenset({("worker", "host/cpu/0"), ("device", "cpu"), ("device_name", "A CPU")})
+    assert gauges["atelier_worker_up", worker] == 1
