@@ -26,7 +26,6 @@ from app.openapi import problems
 from app.pages import Page
 from app.webhooks.service import refuse_forbidden
 from core.db import jobs
-from core.db.events import list_events
 from core.domain.artifacts import job_prefix
 from core.domain.states import JobStatus
 
@@ -156,14 +155,18 @@ async def list_job_events(
     services: ServicesDep,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
+    wait: Annotated[
+        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for an event.", allow_inf_nan=False)
+    ] = 0,
     last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
 ) -> Page[EventOut] | Response:
-    """What happened, oldest first. With `Accept: text/event-stream`, live until the job ends."""
+    """What happened, oldest first. With `wait`, as soon as there is an event after `after`. With
+    `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):
         messages = stream.follow(services, caller, job_id, place)
         return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
-    rows = await services.database.run(list_events, job_id, after_seq=place, limit=limit + 1)
+    rows = await stream.wait_for_events(services, caller, job_id, place, seconds=wait, limit=limit + 1)
     events = [EventOut.of(event) for event in rows[:limit]]
     return Page[EventOut].of(events, lambda event: event.id, has_more=len(rows) > limit)
 

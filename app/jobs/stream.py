@@ -5,6 +5,7 @@ misses nothing, through whichever process it reads.
 """
 
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,30 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
                 yield ServerSentEvent(event="progress", data=data)
             if len(news.events) < BATCH:
                 await listener.wait()
+
+
+async def wait_for_events(
+    services: Services, caller: Caller, job_id: str, after_seq: int, *, seconds: float, limit: int
+) -> Sequence[JobEvent]:
+    """Those after ``after_seq``, oldest first: as soon as there is one, else none when the seconds are up; at once
+    when the job has ended. Raises NotFound, Unauthenticated."""
+    deadline = time.monotonic() + seconds
+    with services.progress.listen(job_id) as listener:
+        while True:
+            job, events = await services.database.run(read_events, caller, job_id, after_seq, limit)
+            left = deadline - time.monotonic()
+            if events or left <= 0 or JobStatus(job.status) in TERMINAL:
+                return events
+            await listener.wait(left)
+
+
+def read_events(
+    session: Session, caller: Caller, job_id: str, after_seq: int, limit: int
+) -> tuple[Job, Sequence[JobEvent]]:
+    """The job first, as in ``read_news``. Raises NotFound, Unauthenticated."""
+    check_still_valid(session, caller)
+    job = jobs.get_job(session, caller.tenant_id, job_id)
+    return job, list_events(session, job_id, after_seq=after_seq, limit=limit)
 
 
 def _message_of(event: JobEvent) -> ServerSentEvent:

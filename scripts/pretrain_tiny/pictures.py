@@ -117,4 +117,4 @@ def encode_pictures(vae: AutoencoderKL, count: int, seed: str) -> tuple[torch.Te
             with torch.autocast(vae.device.type, torch.bfloat16):
                 latents.append(vae.encode(whole).latent_dist.mean.to("cpu", torch.float16))
             batch = []
-    return torch.cat(latents), items
+    return torch.cat(latents).contiguous(), items

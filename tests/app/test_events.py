@@ -206,3 +206,29 @@ def test_streams_do_not_hold_connections_to_the_database(api: LiveApi) -> None:
     api.client.post(f"/jobs/{job['id']}/cancel")
     for stream in streams:
         assert [message.event for message in stream][-1] == "job.canceled"
+
+
+def test_a_list_waits_for_the_next_event(api: LiveApi) -> None:
+    job = submit(api)
+    last = api.client.get(f"/jobs/{job['id']}/events").json()["last_id"]
+    answers: list[httpx.Response] = []
+    url = f"/jobs/{job['id']}/events?after={last}&wait=60"
+    waiting = threading.Thread(target=lambda: answers.append(api.client.get(url)))
+    waiting.start()
+    time.sleep(0.3)
+    assert answers == []
+    Worker(api, job["id"])
+    waiting.join(30)
+    assert [event["type"] for event in answers[0].json()["data"]] == ["job.running"]
+
+
+def test_a_wait_for_events_ends_with_its_seconds_and_with_the_job(api: LiveApi) -> None:
+    job = submit(api)
+    started = time.monotonic()
+    page = api.client.get(f"/jobs/{job['id']}/events?after=1&wait=0.5").json()
+    assert (page["data"], page["has_more"]) == ([], False)
+    assert time.monotonic() - started >= 0.5
+    api.client.post(f"/jobs/{job['id']}/cancel")
+    assert api.client.get(f"/jobs/{job['id']}/events?after=2&wait=60").json()["data"] == []
+    for wait in ("-1", "61", "nan"):
+        assert api.client.get(f"/jobs/{job['id']}/events?wait={wait}").status_code == 422
