@@ -9,8 +9,8 @@ from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from app.conditions import Span, check_match, find_span, is_known
-from app.head import is_head
 from app.media import accepts
+from app.methods import is_head
 from core.storage import ObjectNotFound, Storage
 from core.storage.disposition import attachment
 

@@ -10,17 +10,17 @@ from starlette.middleware import Middleware
 
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
-from app.auth.gate import Gate
-from app.bodies import BodyGuard
-from app.cross_origin import CrossOrigins
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
-from app.head import HeadRequests
-from app.headers import SecurityHeaders
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
 from app.keys.endpoints import router as keys_router
-from app.limits.rates import RateLimits
+from app.middleware.bodies import BodyGuard
+from app.middleware.cross_origin import CrossOrigins
+from app.middleware.gate import Gate
+from app.middleware.head import HeadRequests
+from app.middleware.headers import SecurityHeaders
+from app.middleware.rates import RateLimits
 from app.models.endpoints import router as models_router
 from app.openapi import DESCRIPTION, install_openapi, name_operation
 from app.operations.docs import router as docs_router

@@ -15,8 +15,8 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.conditions import RangeNotSatisfiable
-from app.head import is_head
 from app.media import UnsupportedCoding
+from app.methods import is_head
 from app.validation import error_of_validation
 from core.domain.errors import AtelierError, InvalidRequest, NotFound, QuotaExceeded, TooLarge, Unavailable, UserError
 from core.storage import ObjectNotFound, StorageFull, StorageUnavailable

@@ -35,7 +35,7 @@ TIMEOUT_SECONDS = 5
 TORCH_TIMEOUT_SECONDS = 120
 
 # In a process of its own: this one never loads torch.
-EXAMINE_MACHINE = (sys.executable, "-m", "worker.training.machine", str(BUNDLED / "tiny" / "unet"))
+EXAMINE_MACHINE = (sys.executable, "-m", "worker.engine.machine", str(BUNDLED / "tiny" / "unet"))
 
 
 @dataclass(frozen=True)

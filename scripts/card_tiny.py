@@ -18,7 +18,7 @@ from core.model_folders import CARD, read_card
 from scripts.colors import BACKGROUNDS
 from scripts.glyphs import BASE, SCALES, caption
 from scripts.retrieval import list_asked
-from worker.training.inspection import inspect
+from worker.engine.bases.inspection import inspect
 
 NUM_NEUTRAL = 16
 NUM_CLASS = len(BASE) - NUM_NEUTRAL

@@ -25,13 +25,9 @@ from core.domain.plan import TrainPlan
 from core.domain.states import TERMINAL, JobStatus, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError, StorageFull, StorageUnavailable
-from worker.fetching import InputDamaged, fetch_checkpoint, fetch_files
-from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
-from worker.results import describe_result
-from worker.setbacks import explain_setback
-from worker.slot import Worker
-from worker.trainer.handle import TrainerDied, TrainerHandle
-from worker.trainer.wire import (
+from worker.device.slot import Worker
+from worker.device.trainer import TrainerDied, TrainerHandle
+from worker.device.wire import (
     ENDS,
     AnyReport,
     CheckpointSaved,
@@ -48,6 +44,10 @@ from worker.trainer.wire import (
     UnitDone,
     Validated,
 )
+from worker.fetching import InputDamaged, fetch_checkpoint, fetch_files
+from worker.reporter import DatabaseGone, Heart, Outbox, describe_progress
+from worker.results import describe_result
+from worker.setbacks import explain_setback
 from worker.workdirs import shared_cache_of, workdir_of
 
 POLL_SECONDS = 0.5

@@ -20,7 +20,7 @@ from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.settings import Settings
 from worker.attempt import Attempt
-from worker.slot import Worker
+from worker.device.slot import Worker
 from worker.workdirs import remove_finished, tidy_shared_cache
 
 log = logging.getLogger("atelier.runner")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.db.claims import list_unfinished
 from core.settings import Settings
-from worker.slot import Worker
+from worker.device.slot import Worker
 
 PARTIAL_SECONDS = 3600.0
 """Nobody writes one file for that long."""

@@ -108,7 +108,8 @@ async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep,
 
 @router.delete("/{adapter_id}", status_code=204, responses=problems("not-found", "wrong-state"))
 async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDep) -> None:
-    """Deletes an imported adapter that no unfinished job starts from, and its files. A job's adapter is deleted with its job."""
+    """Deletes an imported adapter that no unfinished job starts from, and its files. A job's adapter is
+    deleted with its job."""
     await service.delete(services, caller.tenant_id, adapter_id)
 
 

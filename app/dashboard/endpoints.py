@@ -9,7 +9,6 @@ from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
-from app.auth.gate import address_of, find_caller
 from app.auth.scopes import LOOKING, allows, require
 from app.conditions import is_known
 from app.dashboard import sessions
@@ -23,6 +22,7 @@ from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
 from app.jobs.service import list_page
+from app.middleware.gate import address_of, find_caller
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat

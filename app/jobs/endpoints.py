@@ -24,7 +24,6 @@ from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
 from app.media import EVENT_STREAM, accepts
 from app.openapi import problems
 from app.pages import Page
-from app.webhooks.service import refuse_forbidden
 from core.db import jobs
 from core.domain.artifacts import job_prefix
 from core.domain.states import JobStatus
@@ -73,7 +72,7 @@ async def create_job(
     idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""
-    refuse_forbidden(services.settings.webhook_allow, body.webhook)
+    service.refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
         draft = await service.draw_up(services, caller.tenant_id, body)
         return JSONResponse(DryRun.of(draft.plan, draft.estimate, draft.advice).model_dump(mode="json"))

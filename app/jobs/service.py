@@ -20,12 +20,14 @@ from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
 from core.db.tables import Dataset, Job
 from core.domain.advice import Advice, advise
 from core.domain.dataset import DatasetManifest
-from core.domain.errors import IdempotencyMismatch, NotFound, WrongState
+from core.domain.errors import IdempotencyMismatch, NotFound, UrlForbidden, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
 from core.domain.limits import Limits
 from core.domain.model import ModelInfo
-from core.domain.plan import TrainPlan, resolve
-from core.domain.spec import TrainingSpec
+from core.domain.plan import TrainPlan
+from core.domain.receivers import AllowList, Receiver
+from core.domain.resolve import resolve
+from core.domain.spec import TrainingSpec, WebhookSpec
 from core.domain.states import TERMINAL, DatasetStatus, JobStatus
 from core.domain.waiting import Place
 
@@ -238,3 +240,14 @@ async def wait_for_change(services: Services, caller: Caller, job_id: str, secon
             await listener.wait(left)
             job = await services.database.run(read_job, caller, job_id)
     return job
+
+
+def refuse_forbidden(allow: AllowList, webhook: WebhookSpec | None) -> None:
+    """As far as can be said without resolving a name; the rest is checked at every delivery. Raises UrlForbidden."""
+    if webhook is None:
+        return
+    if (refusal := allow.find_refusal_unresolved(Receiver.parse(webhook.url))) is not None:
+        advice = "Name a receiver on the public internet, or ask the operator to admit this one"
+        raise UrlForbidden(
+            f"/webhook/url: {refusal}. {advice} (ATELIER_WEBHOOK_ALLOW).", {"/webhook/url": [f"{refusal}, not called"]}
+        )

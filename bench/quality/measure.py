@@ -19,18 +19,19 @@ from bench.quality.cases import WORD, Case
 from bench.quality.fidelity import Fidelity
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.outcome import Outcome
-from core.domain.plan import TrainPlan, resolve
+from core.domain.plan import TrainPlan
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from core.model_folders import BUNDLED, read_card
 from scripts.glyphs import caption, compose, draw_pose
 from scripts.measure_tiny import draw, open_pipeline
 from scripts.retrieval import find, list_asked
-from worker.training.data import BatchOrder, fill_cache, pick_batch
-from worker.training.device import choose_runtime
-from worker.training.families import load_base
-from worker.training.loop import train
-from worker.training.objective import Draw, compute_loss
-from worker.training.observer import RecordingObserver
+from worker.engine.device import choose_runtime
+from worker.engine.families import load_base
+from worker.engine.observer import RecordingObserver
+from worker.engine.training.data import BatchOrder, fill_cache, pick_batch
+from worker.engine.training.loop import train
+from worker.engine.training.objective import Draw, compute_loss
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")

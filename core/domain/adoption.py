@@ -3,19 +3,16 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from core.domain.artifacts import AdapterFormat
+from core.domain.base import Frozen
 from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 
 AdapterStatus = Literal["checking", "ready", "rejected"]
 AdapterSource = Literal["job", "import"]
-
-
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 PROGRAM_BYTES = 2 * 1024**3
@@ -28,14 +25,14 @@ MAX_IGNORED = 50
 """So many tensors of a file that were not taken over are named; ``num_ignored`` counts all."""
 
 
-class IgnoredKey(Part):
+class IgnoredKey(Frozen):
     """A tensor of an imported file that is not in the adapter, and why."""
 
     key: str
     reason: str
 
 
-class Adoption(Part):
+class Adoption(Frozen):
     """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``, within
     ``memory_bytes``."""
 
@@ -46,7 +43,7 @@ class Adoption(Part):
     memory_bytes: int
 
 
-class Findings(Part):
+class Findings(Frozen):
     """What is known of an adapter once its file was read. ``trigger`` is what the file itself says, or empty.
     ``ignored``: the first of the file's tensors that were not taken over."""
 
@@ -58,9 +55,9 @@ class Findings(Part):
     num_ignored: int = 0
 
 
-class Adopted(Part):
+class Adopted(Frozen):
     """The answer: either ``findings`` with the written ``files``, or the reason of the refusal."""
 
     findings: Findings | None = None
-    files: dict[AdapterFormat, Path] = {}
+    files: dict[AdapterFormat, Path] = Field(default_factory=dict)
     refusal: str | None = None

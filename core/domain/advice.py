@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from core.domain.base import Frozen
 from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
@@ -18,10 +19,8 @@ MAX_NAMED = 5
 AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit", "cut-captions"]
 
 
-class Advice(BaseModel):
+class Advice(Frozen):
     """Something to look at before the job is queued."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     code: AdviceCode = Field(description="What it is about, for programs.")
     field: str | None = Field(description="JSON pointer to the field of the spec that may mend it.")

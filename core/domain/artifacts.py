@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from core.domain.base import Frozen
 
 AdapterFormat = Literal["kohya", "diffusers"]
 
@@ -10,10 +10,8 @@ ADAPTERS, DATASETS, JOBS = "adapters", "datasets", "jobs"
 """The folders. What no row names is collected in them (core/db/references.py says what is named)."""
 
 
-class Artifact(BaseModel):
+class Artifact(Frozen):
     """A file in storage that a job made."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     sha256: str

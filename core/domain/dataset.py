@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from core.domain.base import Frozen
 from core.domain.file_counts import FileCounts
 from core.domain.picture_formats import SUFFIXES
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
@@ -36,11 +37,7 @@ Role = Literal["subject", "class"]
 """``class``: a regularisation picture, which says what must not change."""
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ManifestImage(Part):
+class ManifestImage(Frozen):
     """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA where
     it is ``masked`` and alpha says how much each pixel counts. ``repeats``: how often an epoch has it."""
 
@@ -58,18 +55,18 @@ class ManifestImage(Part):
     repeats: int = 1
 
 
-class LeftOut(Part):
+class LeftOut(Frozen):
     file: str
     reason: str
 
 
-class ReportWarning(Part):
+class ReportWarning(Frozen):
     code: WarningCode
     message: str
     files: tuple[str, ...] = ()
 
 
-class DatasetReport(Part):
+class DatasetReport(Frozen):
     """What became of every file, what was understood of their layout (``notes``), and what may spoil the training. Old
     reports have no ``files``."""
 
@@ -81,7 +78,7 @@ class DatasetReport(Part):
     files: FileCounts | None = None
 
 
-class DatasetManifest(Part):
+class DatasetManifest(Frozen):
     images: tuple[ManifestImage, ...]
 
     @property
@@ -104,7 +101,7 @@ def _hashed(image: ManifestImage) -> list[str | int | None]:
     return row if (image.role, image.repeats) == ("subject", 1) else [*row, image.role, image.repeats]
 
 
-class Bucket(Part):
+class Bucket(Frozen):
     """A training size in pixels."""
 
     width: int

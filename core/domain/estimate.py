@@ -2,8 +2,9 @@
 
 from pydantic import Field
 
+from core.domain.base import Frozen
 from core.domain.model import ModelInfo
-from core.domain.plan import Part, TrainPlan
+from core.domain.plan import TrainPlan
 
 BYTES_PER_WEIGHT = 2
 BYTES_PER_TRAINED = 8
@@ -15,7 +16,7 @@ FORWARD_SHARE = 1 / 3
 NUM_PROOF_PICTURES = 2
 
 
-class Estimate(Part):
+class Estimate(Frozen):
     """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
 
     steps: int = Field(description="Training steps.")
@@ -25,7 +26,7 @@ class Estimate(Part):
     basis: str = Field(description="What the times and the memory were taken from.")
 
 
-class Measured(Part):
+class Measured(Frozen):
     """Medians over earlier undisturbed jobs on the same base and device. ``device`` is its name, None where the jobs
     did not say it."""
 

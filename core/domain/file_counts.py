@@ -2,13 +2,13 @@
 
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from core.domain.base import Frozen
 
 
-class FileCounts(BaseModel):
+class FileCounts(Frozen):
     """Every file counts once, those in archives instead of the archives themselves."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     received: int = Field(description="All files, those in archives among them; the sum of the others.")
     images: int = Field(description="Files that became images of the set.")

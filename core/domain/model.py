@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from core.domain.base import Frozen
 from core.domain.spec import AdapterType, ScheduleName, Targets
 
 Family = Literal["sd1", "sd2", "sdxl"]
@@ -11,10 +12,8 @@ PredictionType = Literal["epsilon", "v_prediction", "flow"]
 ModelStatus = Literal["ready", "checking", "rejected"]
 
 
-class Defaults(BaseModel):
+class Defaults(Frozen):
     """What the presets start from. A family has its own; a model's card may override any of them."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     adapter_type: AdapterType
     rank: int
@@ -61,10 +60,8 @@ FAMILY_DEFAULTS: dict[Family, Defaults] = {
 }
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """One measured training, from which an estimate is scaled when no job has run here yet."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     device: str = Field(description="Such as `cpu x2`; shown with the estimate.")
     resolution: int

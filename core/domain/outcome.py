@@ -1,28 +1,26 @@
 """What a finished training says of itself, in numbers and in a sentence."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
+from core.domain.base import Frozen
+from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
+from core.domain.resolve import MIN_IMAGES_TO_HOLD_OUT
 from core.domain.tokens import MAX_TOKEN_LENGTH
 
 LOW_RETENTION = 0.6
 """Below, pictures for prompts without the trigger differ visibly from the base's."""
 
 
-class Scores(BaseModel):
-    """From 0 to 1, or None where there was nothing to measure. See worker/training/scores.py."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Scores(Frozen):
+    """From 0 to 1, or None where there was nothing to measure. See worker/engine/training/scores.py."""
 
     retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
 
 
-class Outcome(BaseModel):
+class Outcome(Frozen):
     """``step``: the one whose weights the adapter has; ``num_steps``: how many were trained. Times in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     step: int
     num_steps: int

@@ -1,21 +1,17 @@
 """What a plan is refused for that no single field of the spec shows: what no worker could hold, what could only fail
 after the queue, and options that would have no effect. Each raises InvalidSpec with the field to change."""
 
-from typing import TYPE_CHECKING
-
 from core.domain.errors import InvalidSpec
+from core.domain.plan import TrainPlan
 from core.domain.spec import TrainingSpec
 from core.domain.tokens import count_least_tokens
-
-if TYPE_CHECKING:
-    from core.domain.plan import TrainPlan
 
 MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
 POLYNOMIAL_END = 1e-7
 """The rate that diffusers' polynomial schedule ends at."""
 
 
-def check_plan(spec: TrainingSpec, plan: "TrainPlan") -> None:
+def check_plan(spec: TrainingSpec, plan: TrainPlan) -> None:
     _check_work(plan)
     _check_trigger(plan)
     _check_prior(spec, plan)
@@ -23,7 +19,7 @@ def check_plan(spec: TrainingSpec, plan: "TrainPlan") -> None:
     _check_effects(spec, plan)
 
 
-def _check_work(plan: "TrainPlan") -> None:
+def _check_work(plan: TrainPlan) -> None:
     sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_pictures_per_batch}
     for field, size in sizes.items():
         if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
@@ -39,7 +35,7 @@ def _check_work(plan: "TrainPlan") -> None:
         )
 
 
-def _check_trigger(plan: "TrainPlan") -> None:
+def _check_trigger(plan: TrainPlan) -> None:
     """It is never cut, so all of it has to be encoded. Whether it has still more tokens only the trainer can tell."""
     least, most = count_least_tokens(plan.trigger), plan.max_token_length
     if least > most:
@@ -49,7 +45,7 @@ def _check_trigger(plan: "TrainPlan") -> None:
         )
 
 
-def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
+def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
     asked = spec.loss.prior_preservation
     if asked.num_images and not plan.prior_num_images:
         raise InvalidSpec(
@@ -62,7 +58,7 @@ def _check_prior(spec: TrainingSpec, plan: "TrainPlan") -> None:
         raise InvalidSpec(detail, {"/loss/prior_preservation/num_images": ["needed for this model"]})
 
 
-def _check_schedule(plan: "TrainPlan") -> None:
+def _check_schedule(plan: TrainPlan) -> None:
     """A rate that rises until the end is never the one that was asked for; and diffusers' polynomial schedule falls
     over the steps that warm-up leaves, from a rate above its end."""
     if plan.warmup_steps >= plan.steps:
@@ -76,7 +72,7 @@ def _check_schedule(plan: "TrainPlan") -> None:
         raise InvalidSpec(f"optimizer.learning_rate {must}.", {"/optimizer/learning_rate": [must]})
 
 
-def _check_effects(spec: TrainingSpec, plan: "TrainPlan") -> None:
+def _check_effects(spec: TrainingSpec, plan: TrainPlan) -> None:
     if plan.patience is not None and not plan.held_out_images:
         raise InvalidSpec(
             "Early stopping looks at held-out images, and this set is too small for them or validation.fraction is 0: "

@@ -2,9 +2,8 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from core.domain.artifacts import AdapterFormat
+from core.domain.base import Frozen
 
 Tool = Literal["diffusers", "sd-scripts", "a1111", "comfyui"]
 
@@ -13,11 +12,7 @@ MAX_DROPPED = 20
 """So many dropped keys are told of each tool; ``num_keys - num_resolved`` counts all."""
 
 
-class Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DroppedKey(Part):
+class DroppedKey(Frozen):
     key: str
     reason: str
 
@@ -27,7 +22,7 @@ Verdict = Literal["same", "differs", "wrong", "partial", "nothing"]
 or nothing."""
 
 
-class Measured(Part):
+class Measured(Frozen):
     """What the tool's own loader really put on the base's layers, held against what was trained. ``num_same``: layers
     whose update, and magnitude if there is one, arrived. ``max_difference``: the largest of a layer's update, as a
     share of that update; None where some layer got none."""
@@ -37,7 +32,7 @@ class Measured(Part):
     max_difference: float | None
 
 
-class ToolProof(Part):
+class ToolProof(Frozen):
     """``loads``: every key lands on a layer that it fits. ``required``: this kind of file is promised to load here.
     ``offered``: the tool shows the file in its list for such a base (A1111 hides by metadata). ``opens_base``: the tool
     opens such a base at all. ``num_misplaced``: keys that land on a layer other than their own. ``verdict`` is None in
@@ -57,7 +52,7 @@ class ToolProof(Part):
     measured: Measured | None = None
 
 
-class LoadProof(Part):
+class LoadProof(Frozen):
     """Of one file with one base. ``images_match``: the picture drawn with this file equals the one drawn with the
     other format's; None while nobody has looked. ``max_pixel_difference`` is in steps of 0..255."""
 

@@ -3,18 +3,17 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from core.domain.base import Frozen
 from core.domain.model import ModelInfo, PredictionType
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 HUB_ID_PATTERN = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
 
 
-class ModelSource(BaseModel):
+class ModelSource(Frozen):
     """A file or folder below the models directory, or a Hub id: exactly one of the two."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: str | None = None
     hub_id: Annotated[str | None, Field(pattern=HUB_ID_PATTERN)] = None
@@ -23,10 +22,8 @@ class ModelSource(BaseModel):
     description: str = ""
 
 
-class Preparation(BaseModel):
+class Preparation(Frozen):
     """The order to the program that prepares a base. ``vocabulary_roots`` are looked through after the models."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model_id: Annotated[str, Field(pattern=ID_PATTERN)]
     source: ModelSource
@@ -34,10 +31,8 @@ class Preparation(BaseModel):
     vocabulary_roots: tuple[Path, ...] = ()
 
 
-class Prepared(BaseModel):
+class Prepared(Frozen):
     """Its answer: the base's card and folder, or why there is none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     info: ModelInfo | None = None
     folder: Path | None = None

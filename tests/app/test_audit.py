@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.auth.gate import is_open
 from app.auth.scopes import LOOKING
 from app.datasets.closing import add_files
+from app.middleware.gate import is_open
 from core.db import audit
 from core.db.access import Actor, act_as
 from core.db.datasets import NewFile

@@ -14,8 +14,8 @@ import pytest
 from starlette.datastructures import Headers
 from starlette.types import Message
 
-from app import bodies
-from app.bodies import BodyGuard, GuardedBody, TooSlow, find_limits
+from app.middleware import bodies
+from app.middleware.bodies import BodyGuard, GuardedBody, TooSlow, find_limits
 from core.domain.errors import TooLarge
 from tests.app.conftest import LiveApi, as_tenant
 from tests.app.factory import draw_png

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from app.auth.gate import is_open
 from app.auth.scopes import find_need
+from app.middleware.gate import is_open
 from core.db.workers import see_worker
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import add_dataset

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.datastructures import Headers
 
-from app.auth.gate import read_key
+from app.middleware.gate import read_key
 from core.db.tables import ApiKey
 from core.domain.errors import Unauthenticated
 from core.domain.keys import check_api_key_format, hash_api_key, make_api_key

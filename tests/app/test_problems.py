@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from app import bodies
+from app.middleware import bodies
 from core.storage import StorageFull, StorageUnavailable
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, draw_png, submit

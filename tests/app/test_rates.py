@@ -14,7 +14,7 @@ import redis
 from sqlalchemy import select
 
 from app.limits import buckets
-from app.limits.rates import KNOWN_KEYS, KnownKeys, network_of
+from app.middleware.rates import KNOWN_KEYS, KnownKeys, network_of
 from core.db import jobs, keys
 from core.db.tables import ApiKey
 from core.domain.keys import make_api_key

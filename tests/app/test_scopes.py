@@ -6,9 +6,9 @@ from collections.abc import Callable
 import pytest
 from fastapi.routing import APIRoute
 
-from app.auth.gate import is_open
 from app.auth.scopes import NEEDS, Need, find_need
 from app.main import ROUTERS
+from app.middleware.gate import is_open
 from core.domain.keys import SCOPES
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import submit

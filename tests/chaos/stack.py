@@ -158,7 +158,7 @@ class Stack:
             return None
         with contextlib.suppress(psutil.Error):
             for process in psutil.Process(child).children():
-                if "worker.trainer.serve" in process.cmdline():
+                if "worker.engine.serve" in process.cmdline():
                     return process.pid
         return None
 

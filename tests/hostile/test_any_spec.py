@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
-from core.domain.plan import InitAdapter, TrainPlan, resolve
+from core.domain.plan import InitAdapter, TrainPlan
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from tests.app.factory import MODEL
 from tests.app.test_monstrous_specs import RATES, WHOLE

@@ -13,9 +13,9 @@ from cli.programs import ROOT
 from tests.fixtures.bases import write_random_base
 from tests.hostile.code_in_data import find_faults, list_sources
 from tests.hostile.weights import CANARY, Hostile
-from worker.training.errors import BadInput
-from worker.training.families import load_base
-from worker.training.inspection import inspect
+from worker.engine.bases.inspection import inspect
+from worker.engine.errors import BadInput
+from worker.engine.families import load_base
 
 PACKAGES = ("app", "cli", "client", "core", "worker", "migrations")
 SOURCES = list_sources(ROOT, PACKAGES)

@@ -16,11 +16,11 @@ from tests.app.test_jobs import refuse
 from tests.fixtures.weights import pack_weights, weights_in, weights_of
 from tests.hostile.headers import list_headers
 from tests.hostile.weights import CANARY, NAMES, list_pickled
-from worker.training import single_file
-from worker.training.checkpoint import load_checkpoint
-from worker.training.errors import BadInput
-from worker.training.proof.files import read_file
-from worker.training.state import State
+from worker.engine.adapter_files.proof.files import read_file
+from worker.engine.bases import single_file
+from worker.engine.errors import BadInput
+from worker.engine.training.checkpoint import load_checkpoint
+from worker.engine.training.state import State
 
 PICKLED, HEADERS = list_pickled(), list_headers()
 PEAK_BYTES = 128 << 20

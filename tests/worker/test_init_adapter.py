@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from core.db import adapters, jobs
 from core.db.tables import DEFAULT_TENANT, Adapter
 from core.domain.estimate import Estimate
-from core.domain.plan import InitAdapter, TrainPlan, resolve
+from core.domain.plan import InitAdapter, TrainPlan
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house

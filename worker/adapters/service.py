@@ -26,7 +26,7 @@ from worker.lease import Draining, Lease, LeaseLost
 from worker.program import has_torch, run_program
 from worker.setbacks import explain_setback
 
-PROGRAM = "worker.training.adoption"
+PROGRAM = "worker.engine.adapter_files.importing"
 
 log = logging.getLogger("atelier.adapters")
 

@@ -17,7 +17,7 @@ from core.settings import Settings
 from worker.lease import Draining
 from worker.program import has_torch, run_program
 
-PROGRAM = "worker.training.registration"
+PROGRAM = "worker.engine.bases.registration"
 
 log = logging.getLogger("atelier.models")
 

@@ -4,7 +4,7 @@ import pytest
 
 from core.domain.advice import Advice, advise
 from core.domain.dataset import DatasetManifest
-from core.domain.plan import resolve
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from tests.core.domain.test_plan import MODEL, image
 

@@ -7,7 +7,8 @@ from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Measured, count_pictures, count_samples, count_step_samples, estimate
 from core.domain.model import Calibration, Defaults, ModelInfo
-from core.domain.plan import TrainPlan, resolve
+from core.domain.plan import TrainPlan
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from core.domain.tokens import count_least_tokens
 

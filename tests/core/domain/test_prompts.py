@@ -3,8 +3,8 @@
 import pytest
 
 from core.domain.dataset import DatasetManifest
-from core.domain.plan import resolve
 from core.domain.prompts import call_plainly, call_style, default_prompts
+from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from tests.core.domain.test_plan import MODEL, image
 

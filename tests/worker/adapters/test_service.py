@@ -20,11 +20,11 @@ from core.settings import Settings
 from core.storage import Storage, open_storage
 from tests.fixtures.bases import write_random_base
 from tests.worker.conftest import Start, wait_until
-from tests.worker.training.test_adoption import draw, rename_as_lycoris
+from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lycoris
 from worker import program
 from worker.adapters.service import Adopter
-from worker.training.adoption import build_networks
-from worker.training.formats import Tensors, to_kohya
+from worker.engine.adapter_files.formats import Tensors, to_kohya
+from worker.engine.adapter_files.importing import build_networks
 
 
 @pytest.fixture

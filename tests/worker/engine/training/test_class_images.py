@@ -1,0 +1,119 @@
+"""Regularisation images of the set hold the adapter to the base, and are never trained as the subject. Repeats."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from core.domain.dataset import DatasetManifest
+from core.domain.plan import TrainPlan
+from tests.fixtures.bases import make_plan
+from tests.fixtures.bench import Bench, fingerprint
+from worker.engine.adapter_files.formats import describe_for_kohya
+from worker.engine.families.protocol import Posterior
+from worker.engine.observer import RecordingObserver, Stop, Stopped
+from worker.engine.training.data import EMPTY, BatchOrder, Example
+from worker.engine.training.prior import Prior
+
+SPEC: dict[str, Any] = {"steps": 4, "samples": {"prompts": []}, "batch_size": 2}
+
+
+@pytest.fixture
+def manifest(pictures: tuple[DatasetManifest, dict[str, Path]]) -> DatasetManifest:
+    """Three subjects of 64 x 64, and three images of two other sizes for regularisation, one of them repeated."""
+    images = list(pictures[0].images)
+    others = [
+        image.model_copy(update={"role": "class", "caption": f"a thing {number}", "repeats": 1 + (number == 1)})
+        for number, image in enumerate(images[3:])
+    ]
+    return DatasetManifest(images=(*images[:3], *others))
+
+
+@pytest.fixture
+def plan(bench: Bench, manifest: DatasetManifest) -> TrainPlan:
+    return make_plan(manifest, bench.info, **SPEC)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return load_file(path)
+
+
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_they_are_used_and_nothing_is_drawn_in_their_place(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
+    aside = plan.model_copy(update={"class_images": (), "prior_num_images": 0, "prior_prompts": ()})
+    held = bench.run(tmp_path / "held", plan)
+    free = bench.run(tmp_path / "free", aside)
+    assert (plan.prior_num_images, len(plan.class_images)) == (3, 3)
+    assert any(
+        not torch.equal(tensor, weights(free.files["kohya"])[name])
+        for name, tensor in weights(held.files["kohya"]).items()
+    )
+    assert not list((tmp_path / "held" / "cache").glob("*.prior"))
+
+
+def test_they_are_never_in_a_batch_of_the_subject(plan: TrainPlan) -> None:
+    order = BatchOrder(plan)
+    seen = {plan.images[index].sha256 for number in range(40) for index in order.batch_at(number)}
+    assert seen == {image.sha256 for image in plan.images}
+    assert seen.isdisjoint({image.sha256 for image in plan.class_images})
+
+
+@pytest.mark.usefixtures("no_proof_pictures")
+def test_a_run_with_them_that_was_stopped_ends_in_the_same_bytes(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
+    whole, part, rest = RecordingObserver(), Halting(), RecordingObserver()
+    undisturbed = bench.run(tmp_path / "whole", plan, whole)
+    with pytest.raises(Stopped):
+        bench.run(tmp_path / "part", plan, part)
+    result = bench.run(tmp_path / "rest", plan, rest, part.checkpoints[-1][1])
+    assert fingerprint(result, rest) == fingerprint(undisturbed, whole)
+
+
+class Halting(RecordingObserver):
+    def should_stop(self) -> Stop | None:
+        return Stop.SAVE if len(self.steps) >= 2 else None
+
+
+def test_a_batch_of_them_has_one_size_and_all_come(plan: TrainPlan) -> None:
+    """Five of one size and two of another, which is the first of a batch in two of seven."""
+    sizes = [(4, 8, 8)] * 3 + [(4, 8, 12)] * 2 + [(4, 8, 8)] * 2
+    examples = [Example(Posterior(torch.full(size, float(n)), torch.zeros(size)), {}) for n, size in enumerate(sizes)]
+    prior = Prior(examples, [f"thing {number}" for number in range(7)])
+    wide = plan.model_copy(update={"prior_prompts": tuple(prior.texts), "prior_batch_size": 3})
+    first, counts = 0, dict.fromkeys(range(7), 0)
+    for number in range(700):
+        picked, texts = prior.pick(wide, number)
+        assert len({example.posterior.mean.shape for example in picked}) == 1 and len(picked) == 3
+        assert set(texts) <= {EMPTY, *prior.texts}
+        first += picked[0].posterior.mean.shape == (4, 8, 12)
+        for example in picked:
+            counts[int(example.posterior.mean.flatten()[0])] += 1
+    assert first / 700 == pytest.approx(2 / 7, abs=0.05)
+    assert min(counts.values()) > 150
+
+
+def test_one_that_is_repeated_comes_more_often(bench: Bench, manifest: DatasetManifest) -> None:
+    """As in sd-scripts, where an image is as often in an epoch as it is repeated, in any order."""
+    images = tuple(image.model_copy(update={"repeats": 1 + 4 * (image.name == "0.png")}) for image in manifest.subjects)
+    plan = make_plan(DatasetManifest(images=images), bench.info, batch_size=1)
+    order = BatchOrder(plan)
+    assert order.batches_per_epoch == 7
+    for epoch in range(3):
+        batches = [order.batch_at(7 * epoch + number) for number in range(7)]
+        assert sorted(index for batch in batches for index in batch) == [0] * 5 + [1, 2]
+    assert [order.batch_at(n) for n in range(7)] != sorted(order.batch_at(n) for n in range(7))
+
+
+def test_a_file_says_how_often_its_images_were_repeated(bench: Bench, manifest: DatasetManifest) -> None:
+    """As ``ss_dataset_dirs`` of sd-scripts does, whose images count with their repeats."""
+    images = tuple(image.model_copy(update={"repeats": 1 + 4 * (image.name == "0.png")}) for image in manifest.images)
+    plan = make_plan(DatasetManifest(images=images), bench.info, **SPEC)
+    described = describe_for_kohya(plan, {}, "fp32", step=7)
+    assert json.loads(described["ss_dataset_dirs"]) == {
+        "dataset": {"n_repeats": 1, "img_count": 2},
+        "5_dataset": {"n_repeats": 5, "img_count": 1},
+    }
+    assert (described["ss_num_train_images"], described["ss_num_reg_images"]) == ("7", "3")
+    assert described["ss_num_epochs"] == "2"

@@ -1,0 +1,70 @@
+"""A device slot: what one training worker keeps between jobs."""
+
+import socket
+from dataclasses import dataclass
+from functools import cached_property
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db.session import make_sessions, open_engine
+from core.db.workers import see_worker
+from core.settings import Settings
+from core.storage import Storage, open_store_of
+from worker.device.trainer import TrainerHandle
+
+
+@dataclass
+class Worker:
+    """What one worker process keeps between jobs: connections, and a warm trainer."""
+
+    settings: Settings
+    trainer: TrainerHandle | None = None
+    _memory_bytes: int | None = None  # as the last trainer said; a worker that was begun anew does not know it yet
+
+    @cached_property
+    def sessions(self) -> sessionmaker[Session]:
+        return make_sessions(open_engine(self.settings.database_url))
+
+    @cached_property
+    def bell(self) -> redis.Redis:
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis.from_url(self.settings.redis_url, socket_timeout=2, socket_connect_timeout=2, retry=once)
+
+    @cached_property
+    def storage(self) -> Storage:
+        return open_store_of(self.settings)
+
+    @property
+    def slot(self) -> str:
+        """The device slot that holds at most one job: this host's and number's."""
+        return f"{socket.gethostname()}/{self.settings.device}/{self.settings.slot}"
+
+    def warm_trainer(self) -> TrainerHandle:
+        if self.trainer is None or not self.trainer.is_alive():
+            self.drop_trainer()
+            home, slot = self.settings.home, self.settings.slot
+            log_file = home / "log" / f"trainer-{slot}.log"
+            self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log=log_file)
+        return self.trainer
+
+    def drop_trainer(self) -> None:
+        if self.trainer is not None:
+            self.trainer.kill()
+            self.trainer = None
+
+    def register(self, job_id: str | None) -> None:
+        trainer = self.trainer
+        self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
+        with self.sessions.begin() as session:
+            see_worker(
+                session,
+                worker_id=self.slot,
+                device=self.settings.device,
+                device_name=trainer.device_name if trainer else "",
+                memory_bytes=self._memory_bytes,
+                job_id=job_id,
+                warm_model=trainer.warm_model if trainer else None,
+            )

@@ -1,0 +1,208 @@
+"""Checks an adapter made elsewhere against a base, and writes it anew in both formats.
+
+    python -m worker.engine.adapter_files.importing PARENT_PID < order.json > answer.json
+
+The order is an Adoption, the answer an Adopted. It ends with its parent. The base's networks are built from their
+configs on the meta device: no weight of it is read.
+"""
+
+import os
+import resource
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from core.domain.adoption import Adopted, Adoption, Findings, IgnoredKey
+from core.domain.artifacts import AdapterFormat
+from core.domain.model import Family
+from core.domain.proof import LoadProof
+from core.domain.spec import AdapterType
+from worker.engine.adapter_files.formats import (
+    BASE_VERSIONS,
+    LoraModule,
+    Tensors,
+    describe_for_diffusers,
+    hash_tensors,
+    to_diffusers,
+    to_kohya,
+    write_safetensors,
+)
+from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapter, read_modules
+from worker.engine.adapter_files.proof.files import AdapterFile, read_file
+from worker.engine.adapter_files.proof.fitting import fit
+from worker.engine.adapter_files.proof.layers import BaseLayers, list_layers
+from worker.engine.adapter_files.proof.measured import load_in_diffusers
+from worker.engine.adapter_files.proof.prove import a1111_family, prove
+from worker.engine.device import is_out_of_memory
+from worker.engine.errors import BadInput
+from worker.engine.families.clip import ClipNetwork
+from worker.engine.families.protocol import Network
+from worker.engine.families.recognition import find_family, read_config
+from worker.engine.families.sdxl import make_network
+from worker.engine.families.unet import UnetNetwork
+from worker.parent import die_with_parent
+
+TRIGGER = "modelspec.trigger_phrase"
+MAX_TRIGGER_CHARS, MAX_KEY_CHARS, MAX_REFUSAL_CHARS = 100, 200, 1000
+
+
+def adopt(order: Adoption) -> Adopted:
+    """Refusals are answers."""
+    try:
+        return _adopt(order)
+    except BadInput as error:
+        return Adopted(refusal=_printable(str(error), MAX_REFUSAL_CHARS))
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Adopted(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
+
+
+def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
+    return tuple(
+        IgnoredKey(key=_printable(row.key, MAX_KEY_CHARS), reason=_printable(row.reason, MAX_REFUSAL_CHARS))
+        for row in ignored
+    )
+
+
+def _printable(text: str, max_chars: int) -> str:
+    """A hostile file's names stand in what is said of it."""
+    return "".join(char if char.isprintable() else "?" for char in text)[:max_chars]
+
+
+def _adopt(order: Adoption) -> Adopted:
+    file = read_file(order.file)
+    networks = build_networks(order.family, order.model_folder)
+    layers = list_layers(order.family, {network.diffusers_prefix: network.module for network in networks})
+    found = fit(file, layers)
+    read = read_modules(order.file, file, found, layers)
+    modules = [_name(module, networks) for module in read]
+    files = _write(modules, file, order)
+    findings = Findings(
+        type=_type_of(modules),
+        rank=max(module.rank for module in modules),
+        trigger=_trigger_of(file),
+        proofs=_prove(files, networks, layers, read),
+        ignored=_printable_all(found.list_ignored()),
+        num_ignored=len(found.ignored),
+    )
+    _check_same(files, layers)
+    return Adopted(findings=findings, files=files)
+
+
+def build_networks(family: Family, folder: Path) -> list[Network]:
+    """A base's networks without weights. Raises BadInput where the folder is of another family."""
+    if (found := find_family(folder)) != family:
+        raise BadInput(f"{folder.name} is of the family {found}, not {family}: register it again.")
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(read_config(folder, "unet/config.json"))
+        first = CLIPTextModel(CLIPTextConfig(**read_config(folder, "text_encoder/config.json")))
+        if family != "sdxl":
+            return [UnetNetwork(unet), ClipNetwork(first, "lora_te", "text_encoder")]
+        second = CLIPTextModelWithProjection(CLIPTextConfig(**read_config(folder, "text_encoder_2/config.json")))
+    return [
+        make_network(unet),
+        ClipNetwork(first, "lora_te1", "text_encoder"),
+        ClipNetwork(second, "lora_te2", "text_encoder_2"),
+    ]
+
+
+def _name(module: AdapterModule, networks: Sequence[Network]) -> LoraModule:
+    """Raises BadInput for numbers that no picture can come of."""
+    layer = module.layer
+    tensors = [tensor for tensor in (module.down, module.up, module.magnitude) if tensor is not None]
+    if not all(torch.isfinite(tensor).all() for tensor in tensors):
+        raise BadInput(f"{layer.part}.{layer.path} has NaN or infinite weights: the file is broken")
+    network = next(network for network in networks if network.diffusers_prefix == layer.part)
+    return LoraModule(network, layer.path, module.down, module.up, module.alpha, module.magnitude)
+
+
+def _type_of(modules: Sequence[LoraModule]) -> AdapterType:
+    if any(module.magnitude is not None for module in modules):
+        return "dora"
+    return "locon" if any(max(module.down.shape[2:], default=1) > 1 for module in modules) else "lora"
+
+
+def _trigger_of(file: AdapterFile) -> str:
+    return _printable(file.metadata.get(TRIGGER, "").strip(), MAX_TRIGGER_CHARS)
+
+
+def _write(modules: Sequence[LoraModule], file: AdapterFile, order: Adoption) -> dict[AdapterFormat, Path]:
+    """diffusers' file is left out where its metadata cannot say what the adapter is: DoRA on some layers only."""
+    files: dict[AdapterFormat, Path] = {"kohya": order.folder / "adapter.safetensors"}
+    described = _keep_described(file.metadata)
+    kohya = to_kohya(modules)
+    write_safetensors(files["kohya"], kohya, _describe(described, modules, kohya, order.family))
+    if len({(row.network.diffusers_prefix, row.magnitude is None) for row in modules}) == len(_parts_of(modules)):
+        files["diffusers"] = order.folder / "pytorch_lora_weights.safetensors"
+        shared = {key: value for key, value in described.items() if key.startswith("modelspec.")}
+        write_safetensors(files["diffusers"], to_diffusers(modules), shared | describe_for_diffusers(modules))
+    return files
+
+
+def _prove(
+    files: Mapping[AdapterFormat, Path], networks: Sequence[Network], layers: BaseLayers, read: Sequence[AdapterModule]
+) -> dict[AdapterFormat, LoadProof]:
+    parts = {network.diffusers_prefix: network.module for network in networks}
+    loaded = {name: load_in_diffusers(path, layers.family, parts, read) for name, path in files.items()}
+    return {name: prove(read_file(path), layers, loaded[name]) for name, path in files.items()}
+
+
+def _parts_of(modules: Sequence[LoraModule]) -> set[str]:
+    return {module.network.diffusers_prefix for module in modules}
+
+
+def _keep_described(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What the file's maker said of it, but the hashes: they are of bytes that are written anew here."""
+    kept = {key: value for key, value in metadata.items() if key.startswith(("ss_", "modelspec."))}
+    kept.pop("modelspec.hash_sha256", None)
+    return kept
+
+
+def _describe(
+    kept: Mapping[str, str], modules: Sequence[LoraModule], tensors: Tensors, family: Family
+) -> dict[str, str]:
+    """The metadata that other tools go by, where the file lacks it or says another family than its tensors."""
+    first = modules[0]
+    described = {
+        "ss_base_model_version": BASE_VERSIONS[family],
+        "ss_v2": str(family == "sd2"),
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": str(first.rank),
+        "ss_network_alpha": str(first.alpha),
+        **kept,
+    }
+    if a1111_family(described) != family:
+        described |= {"ss_base_model_version": BASE_VERSIONS[family], "ss_v2": str(family == "sd2")}
+    digest = hash_tensors(save(tensors))
+    return described | {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
+
+
+def _check_same(files: Mapping[AdapterFormat, Path], layers: BaseLayers) -> None:
+    """What was written reads back, and changes the same layers in both formats."""
+    places = [[module.layer for module in read_adapter(path, layers)] for path in files.values()]
+    assert all(found == places[0] for found in places)
+
+
+def limit_memory(memory_bytes: int) -> None:
+    """Of this process from here on: what it allocates, not the files that it maps to read."""
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+
+
+def main() -> None:
+    """The answer has standard output for itself: what libraries print goes to the log."""
+    die_with_parent(int(sys.argv[1]))
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        order = Adoption.model_validate_json(sys.stdin.buffer.read())
+        limit_memory(order.memory_bytes)
+        answers.write(adopt(order).model_dump_json().encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Which of a file's tensors belong to which of a base's layers; what does not is put aside, with the reason."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.domain.adoption import MAX_IGNORED, IgnoredKey
+from worker.engine.adapter_files.proof.files import AdapterFile, Role, role_of, split_key
+from worker.engine.adapter_files.proof.identify import identify
+from worker.engine.adapter_files.proof.kinds import explain_key
+from worker.engine.adapter_files.proof.layers import TEXT_2, BaseLayers, Layer, Shape
+from worker.engine.adapter_files.proof.resolve import Group, fits
+from worker.engine.adapter_files.proof.spellings import Spellings, is_original
+from worker.engine.errors import BadInput
+
+_TEXT_PROJECTION = Layer(TEXT_2, "text_projection")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """``groups``: what is read, by layer. ``ignored``: key -> why it is not."""
+
+    groups: Mapping[Layer, Group]
+    ignored: Mapping[str, str]
+
+    def list_ignored(self) -> tuple[IgnoredKey, ...]:
+        """The first of them, sorted."""
+        return tuple(IgnoredKey(key=key, reason=self.ignored[key]) for key in sorted(self.ignored)[:MAX_IGNORED])
+
+
+def fit(file: AdapterFile, base: BaseLayers) -> Fit:
+    """Raises BadInput for a file that is not a LoRA or is for another family, where nothing fits, and where a layer's
+    tensors have other shapes than the layer."""
+    kind = identify(file)
+    if kind.family not in (base.family, "unknown"):
+        raise BadInput(f"the file is for {kind.family} ({kind.evidence}); the base is {base.family}")
+    ignored: dict[str, str] = {}
+    groups = _choose(_group(file, base, ignored), ignored)
+    for layer, (name, group) in groups.items():
+        _refuse_misfit(name, {role: file.shapes[key] for role, key in group.items()}, base.shapes[layer])
+    if not groups:
+        raise BadInput(_explain_nothing(ignored))
+    return Fit({layer: group for layer, (_, group) in groups.items()}, ignored)
+
+
+def check_fits(file: AdapterFile, base: BaseLayers) -> str | None:
+    """Why the file cannot be used on the base; None where it can."""
+    try:
+        fit(file, base)
+    except BadInput as error:
+        return str(error)
+    return None
+
+
+def _group(file: AdapterFile, base: BaseLayers, ignored: dict[str, str]) -> dict[Layer, dict[str, Group]]:
+    """Layer -> name in the file -> its tensors."""
+    spellings = Spellings(base)
+    found: dict[Layer, dict[str, Group]] = {}
+    for key in file.shapes:
+        name, suffix = split_key(key)
+        role, layer = role_of(suffix), spellings.find(name)
+        if role is None:
+            ignored[key] = explain_key(key)
+        elif layer is None:
+            ignored[key] = "belongs to a layer that the base does not have"
+        elif layer == _TEXT_PROJECTION:
+            ignored[key] = "changes the text projection of the second text encoder, which most tools do not read"
+        elif (group := found.setdefault(layer, {}).setdefault(name, {})).setdefault(role, key) != key:
+            ignored[key] = f"is the same part of the layer as {group[role]}, which is read"
+    return found
+
+
+def _choose(found: Mapping[Layer, Mapping[str, Group]], ignored: dict[str, str]) -> dict[Layer, tuple[str, Group]]:
+    """One name for each layer. Of two, diffusers' words come before the original code's, as in diffusers'
+    ``_maybe_map_sgm_blocks_to_diffusers``."""
+    chosen: dict[Layer, tuple[str, Group]] = {}
+    for layer, named in found.items():
+        for name in sorted(named, key=lambda name: (not _is_whole(named[name]), is_original(name))):
+            group = named[name]
+            if not _is_whole(group):
+                ignored |= dict.fromkeys(group.values(), "belongs to a layer of which the file has no pair of halves")
+            elif layer in chosen:
+                ignored |= dict.fromkeys(group.values(), f"changes the same layer as {chosen[layer][0]}, which is read")
+            else:
+                chosen[layer] = name, group
+    return chosen
+
+
+def _is_whole(group: Group) -> bool:
+    return "down" in group and "up" in group
+
+
+def _refuse_misfit(name: str, shape: Mapping[Role, Shape], layer: Shape) -> None:
+    if not fits(shape, layer, strict=False):
+        raise BadInput(
+            f"the file does not fit the base: {name} has halves of {shape['down']} and {shape['up']}, "
+            f"the base's layer is {layer}"
+        )
+
+
+def _explain_nothing(ignored: Mapping[str, str]) -> str:
+    key = next(iter(ignored))
+    return f"none of the file's {len(ignored)} tensors fits the base: {key} {ignored[key]}"

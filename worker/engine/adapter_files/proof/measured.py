@@ -1,0 +1,150 @@
+"""What diffusers' own loader makes of a file: the update that it adds to each layer, held against the trained one.
+
+The loader is run as a pipeline runs it, on networks that have the base's layers and shapes and no weights: an update
+does not depend on them, nor does it matter to which of them DoRA's magnitudes belong.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
+from peft.tuners.lora import LoraLayer
+
+from core.domain.proof import Measured
+from worker.engine.adapter_files.proof.adapters import AdapterModule
+from worker.engine.adapter_files.proof.layers import UNET, Layer, full_text_path
+
+TOLERANCE = 1e-4
+"""Of a layer's update, as a share of it: both come of the same numbers, scaled in another order."""
+MAX_FAILURE_CHARS = 300
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """``differences``: of each trained layer's update from what was loaded, as a share of it; None where nothing was
+    loaded. ``lost_magnitudes``: layers that were trained as DoRA and have other magnitudes, or none. ``failure``: what
+    the loader said when it gave the file up."""
+
+    differences: Mapping[Layer, float | None]
+    lost_magnitudes: frozenset[Layer] = frozenset()
+    failure: str = ""
+
+    def is_same(self, layer: Layer) -> bool:
+        difference = self.differences.get(layer)
+        return difference is not None and difference <= TOLERANCE
+
+    def summarise(self) -> Measured:
+        found = [difference for difference in self.differences.values() if difference is not None]
+        whole = [layer for layer in self.differences if self.is_same(layer) and layer not in self.lost_magnitudes]
+        return Measured(
+            num_layers=len(self.differences),
+            num_same=len(whole),
+            max_difference=round(max(found), 6) if found and len(found) == len(self.differences) else None,
+        )
+
+
+@torch.no_grad()
+def load_in_diffusers(
+    path: Path, family: str, networks: Mapping[str, torch.nn.Module], trained: Iterable[AdapterModule]
+) -> Loaded:
+    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the base's, whose configuration alone is used."""
+    hollow = {part: hollow_out(network) for part, network in networks.items()}
+    loader = _XLLoader(hollow) if family == "sdxl" else _Loader(hollow)
+    modules = {module.layer: module for module in trained}
+    try:
+        loader.load_lora_weights(path.parent, weight_name=path.name, use_safetensors=True, local_files_only=True)
+    except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
+        return Loaded(dict.fromkeys(modules), failure=str(error)[:MAX_FAILURE_CHARS])
+    found = {layer: update for part, network in hollow.items() for layer, update in _list_updates(part, network)}
+    differences = {layer: _compare(module, found.get(layer)) for layer, module in modules.items()}
+    lost = {layer for layer, module in modules.items() if not _has_magnitude(module, found.get(layer))}
+    return Loaded(differences, frozenset(lost))
+
+
+def hollow_out(network: Any) -> Any:
+    """A network of the same make whose weights are one zero each, repeated: it takes no memory."""
+    kind = type(network)
+    with torch.device("meta"):
+        copy = kind.from_config(network.config) if hasattr(kind, "from_config") else kind(network.config)
+    for module in copy.modules():
+        for name, weight in list(module.named_parameters(recurse=False)):
+            zeros = torch.zeros((), dtype=torch.float32).expand(weight.shape)
+            module._parameters[name] = torch.nn.Parameter(zeros, requires_grad=False)
+        for name, buffer in list(module.named_buffers(recurse=False)):
+            module._buffers[name] = torch.zeros((), dtype=buffer.dtype).expand(buffer.shape)
+    return copy.eval()
+
+
+@dataclass
+class _Loader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+    """As much of a pipeline as its loader asks for."""
+
+    networks: Mapping[str, Any]
+    components: ClassVar[dict[str, Any]] = {}
+    hf_device_map: None = field(default=None, init=False)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("unet", "text_encoder", "text_encoder_2") and name in self.networks:
+            return self.networks[name]
+        raise AttributeError(name)
+
+
+@dataclass
+class _XLLoader(StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
+    networks: Mapping[str, Any]
+    components: ClassVar[dict[str, Any]] = {}
+    hf_device_map: None = field(default=None, init=False)
+
+    __getattr__ = _Loader.__getattr__
+
+
+@dataclass(frozen=True)
+class _Update:
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+    magnitude: torch.Tensor | None
+
+
+def _list_updates(part: str, network: torch.nn.Module) -> Iterator[tuple[Layer, _Update]]:
+    for path, layer in network.named_modules():
+        if isinstance(layer, LoraLayer):
+            (name,) = layer.lora_A
+            magnitudes: Any = layer.lora_magnitude_vector
+            yield (
+                Layer(part, path if part == UNET else full_text_path(path)),
+                _Update(
+                    down=layer.lora_A[name].weight,
+                    up=layer.lora_B[name].weight,
+                    scale=float(layer.scaling[name]),
+                    magnitude=magnitudes[name].weight if name in magnitudes else None,
+                ),
+            )
+
+
+def _compare(module: AdapterModule, found: _Update | None) -> float | None:
+    if found is None:
+        return None
+    scale, down, up = module.alpha / len(module.down), _rows(module.down), _rows(module.up)
+    size = _measure(scale * up, down)
+    apart = _measure(torch.cat([scale * up, -found.scale * _rows(found.up)], 1), torch.cat([down, _rows(found.down)]))
+    return apart / size if size else apart
+
+
+def _rows(half: torch.Tensor) -> torch.Tensor:
+    return half.double().flatten(1)
+
+
+def _measure(up: torch.Tensor, down: torch.Tensor) -> float:
+    """The Frobenius norm of up @ down, by their Gram matrices: the product itself may have millions of numbers."""
+    return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt())
+
+
+def _has_magnitude(module: AdapterModule, found: _Update | None) -> bool:
+    if module.magnitude is None:
+        return True
+    got = found.magnitude if found else None
+    return got is not None and torch.allclose(got.float().flatten(), module.magnitude.float().flatten(), rtol=1e-3)

@@ -1,0 +1,43 @@
+"""The alphas that the metadata of diffusers' files state, read as peft reads them."""
+
+from collections.abc import Mapping
+
+from worker.engine.adapter_files.proof.layers import Layer
+from worker.engine.errors import BadInput
+
+_PARTS = ("unet", "text_encoder", "text_encoder_2")
+
+
+def config_of(config: Mapping[str, object], part: str) -> dict[str, object]:
+    """One network's settings; those of ``save_lora_adapter``, which writes one network's file, have no prefix."""
+    if not any(key.startswith(f"{known}.") for key in config for known in _PARTS):
+        return dict(config)
+    return {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")}
+
+
+MAX_ALPHA = 1_000_000
+
+
+def find_alpha(config: Mapping[str, object], layer: Layer, rank: int) -> object:
+    """What is stated for the layer, whatever it is; without a word, the rank. With rsLoRA (arXiv 2312.03732) peft
+    scales by alpha / sqrt(rank)."""
+    own = config_of(config, layer.part)
+    stated, pattern = own.get("lora_alpha", rank), own.get("alpha_pattern")
+    if isinstance(pattern, dict):
+        stated = next((value for key, value in pattern.items() if _names(key, layer)), stated)
+    if isinstance(stated, int | float) and not 0 < stated < MAX_ALPHA:
+        raise BadInput(f"the file's metadata states an alpha that is not between 0 and {MAX_ALPHA:,}")
+    if own.get("use_rslora") and isinstance(stated, int | float):
+        return stated * rank**0.5
+    return stated
+
+
+def _names(key: object, layer: Layer) -> bool:
+    """peft's ``get_pattern_key``: the path or its end, or after ^ the path alone; with transformers 5 CLIP's paths
+    have no ``text_model``. It takes regular expressions too, which a stranger's file must not have run."""
+    if not isinstance(key, str) or any(char in key for char in "*+?[](){}|$"):
+        raise BadInput("the file's alpha_pattern has patterns; write the layers' own names")
+    path, plain = layer.path, key.replace("\\.", ".")
+    if plain.startswith("^"):
+        return plain[1:] in (path, path.removeprefix("text_model."))
+    return path == plain or path.endswith(f".{plain}")

@@ -1,0 +1,157 @@
+"""The load proof of one adapter file on one base: every key accounted for in every tool."""
+
+from collections.abc import Mapping
+from typing import get_args
+
+from core.domain.proof import MAX_DROPPED, DroppedKey, LoadProof, Tool, ToolProof, Verdict
+from worker.engine.adapter_files.proof.files import AdapterFile, read_peft_config, role_of, split_key
+from worker.engine.adapter_files.proof.layers import UNET, BaseLayers, Layer
+from worker.engine.adapter_files.proof.layout import is_published, why_not_opened
+from worker.engine.adapter_files.proof.measured import TOLERANCE, Loaded
+from worker.engine.adapter_files.proof.peft_config import config_of
+from worker.engine.adapter_files.proof.resolve import Landing, resolve_names
+from worker.engine.adapter_files.proof.spellings import Spellings, split_prefix
+
+TOOLS: tuple[Tool, ...] = get_args(Tool)
+
+
+def prove(file: AdapterFile, base: BaseLayers, loaded: Loaded | None = None) -> LoadProof:
+    """By names, shapes and metadata; of diffusers by what its loader did, where that is known. Whether the pictures
+    match is for whoever draws them."""
+    rows = tuple(_prove_tool(tool, file, base, loaded if tool == "diffusers" else None) for tool in TOOLS)
+    return LoadProof(format=file.format, family=base.family, tools=rows)
+
+
+def _prove_tool(tool: Tool, file: AdapterFile, base: BaseLayers, loaded: Loaded | None) -> ToolProof:
+    landings = resolve_names(tool, file.shapes, base)
+    if loaded:
+        landings = _correct(landings, base, loaded)
+    lost = [DroppedKey(key=key, reason=row.reason) for key, row in landings.items() if row.layer is None]
+    moved = [DroppedKey(key=key, reason=row.reason) for key, row in landings.items() if row.misplaced]
+    offered = tool != "a1111" or a1111_family(file.metadata) in (base.family, None)
+    opens = not why_not_opened(tool, base)
+    return ToolProof(
+        tool=tool,
+        required=tool in promised_tools(file) and opens and (tool != "a1111" or is_published(base)),
+        loads=bool(landings) and not lost and not moved and _keeps_scale(tool, file),
+        offered=offered,
+        opens_base=opens,
+        verdict=_judge(tool, file, loaded, num_keys=len(landings), num_lost=len(lost), num_moved=len(moved)),
+        num_keys=len(landings),
+        num_resolved=len(landings) - len(lost) - len(moved),
+        num_misplaced=len(moved),
+        dropped=tuple([*moved, *lost][:MAX_DROPPED]),
+        notes=tuple(_note(tool, file, base, offered)),
+        measured=loaded.summarise() if loaded else None,
+    )
+
+
+def _correct(landings: Mapping[str, Landing], base: BaseLayers, loaded: Loaded) -> dict[str, Landing]:
+    """What the loader did goes before what the rules say of it."""
+    spellings = Spellings(base)
+    found: dict[str, Landing] = {}
+    for key, said in landings.items():
+        name, suffix = split_key(key)
+        layer = spellings.find(name)
+        arrived = layer not in loaded.lost_magnitudes if role_of(suffix) == "magnitude" else True
+        if layer and arrived and loaded.is_same(layer):
+            found[key] = Landing(layer)
+        else:
+            found[key] = Landing(None, _explain_loss(layer, loaded, said.reason))
+    return found
+
+
+def _explain_loss(layer: Layer | None, loaded: Loaded, by_rule: str) -> str:
+    if loaded.failure:
+        return f"diffusers gives the file up: {loaded.failure}"
+    if by_rule:
+        return by_rule
+    if layer in loaded.lost_magnitudes:
+        return "diffusers' loader leaves the magnitude out"
+    adds = layer is not None and loaded.differences.get(layer) is not None
+    return f"diffusers' loader adds {'another' if adds else 'no'} update to the layer"
+
+
+def _judge(
+    tool: Tool, file: AdapterFile, loaded: Loaded | None, *, num_keys: int, num_lost: int, num_moved: int
+) -> Verdict:
+    if loaded and any((difference or 0) > TOLERANCE for difference in loaded.differences.values()):
+        return "wrong"
+    if num_lost == num_keys:
+        return "nothing"
+    if num_moved or (tool == "a1111" and has_dora(file)):
+        return "wrong"
+    if num_lost:
+        return "partial"
+    approximate = count_without_alpha(file) or (tool == "comfyui" and has_dora(file))
+    return "differs" if approximate else "same"
+
+
+def promised_tools(file: AdapterFile) -> tuple[Tool, ...]:
+    """Where such a file can load at all: diffusers' format is for diffusers. Of DoRA in kohya's format, sd-scripts
+    and diffusers leave out the magnitudes, and A1111 applies them along the other axis: ComfyUI alone is left."""
+    if file.format == "diffusers":
+        return ("diffusers",)
+    return ("comfyui",) if has_dora(file) else TOOLS
+
+
+def has_dora(file: AdapterFile) -> bool:
+    return any(role_of(split_key(key)[1]) == "magnitude" for key in file.shapes)
+
+
+def count_without_alpha(file: AdapterFile) -> int:
+    """Layers whose alpha no tool can know: neither a tensor of their own nor diffusers' metadata says it."""
+    if file.format == "diffusers" and _states_alpha(file):
+        return 0
+    names = {split_key(key)[0] for key in file.shapes if role_of(split_key(key)[1]) == "down"}
+    return sum(f"{name}.alpha" not in file.shapes for name in names)
+
+
+def _states_alpha(file: AdapterFile) -> bool:
+    config = read_peft_config(file.metadata)
+    parts = {split_prefix(split_key(key)[0])[0] or UNET for key in file.shapes}
+    return all(isinstance(config_of(config, part).get("lora_alpha"), int | float) for part in parts)
+
+
+def _keeps_scale(tool: Tool, file: AdapterFile) -> bool:
+    """Without alpha every tool takes it for the rank: whatever was trained with another comes out wrong. A1111
+    applies DoRA's magnitudes per output along the inputs."""
+    return count_without_alpha(file) == 0 and not (tool == "a1111" and has_dora(file))
+
+
+def a1111_family(metadata: Mapping[str, str]) -> str | None:
+    """The family A1111 files an adapter under, by its metadata alone; None where it has none. It hides what is of
+    another family than the loaded base's."""
+    if metadata.get("ss_base_model_version", "").startswith("sdxl_"):
+        return "sdxl"
+    if metadata.get("ss_v2") == "True":
+        return "sd2"
+    return "sd1" if metadata else None
+
+
+def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> list[str]:
+    notes = []
+    if missing := count_without_alpha(file):
+        notes.append(f"alpha is missing for {missing} layers: {tool} takes a scale of 1.0")
+    if not offered:
+        taken = a1111_family(file.metadata)
+        wanted = {"sdxl": "ss_base_model_version beginning with sdxl_", "sd2": "ss_v2 = True"}
+        needed = wanted.get(base.family, "no metadata of another family")
+        notes.append(f"a1111 takes it for {taken} by its metadata and hides it from a {base.family} base: {needed}")
+    if reason := why_not_opened(tool, base):
+        notes.append(reason)
+    if tool == "a1111" and not is_published(base):
+        notes.append("a1111 opens this base with a configuration (.yaml) beside it alone, and names two layers a block")
+    if has_dora(file) and file.format == "kohya":
+        notes.append(_DORA[tool])
+    if tool == "sd-scripts" and base.family == "sd2":
+        notes.append("sd-scripts reads it on a base in diffusers' folders; from a single file it expects convolutions")
+    return notes
+
+
+_DORA: dict[Tool, str] = {
+    "a1111": "a1111 applies DoRA's magnitudes along the inputs: its update is wrong by far, do not use it there",
+    "comfyui": "comfyui divides by the base's norms, not the adapted layer's: pictures differ slightly",
+    "sd-scripts": "sd-scripts leaves out DoRA's magnitudes: what remains is a plain LoRA",
+    "diffusers": "diffusers leaves out kohya's dora_scale: take the diffusers file there",
+}

@@ -1,0 +1,138 @@
+"""Puts a LoRA on frozen networks by peft, reads it out, and takes it off again."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.utils.peft_utils import recurse_remove_peft_layers
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer
+
+from core.domain.plan import TrainPlan
+from worker.engine.adapter_files.formats import LoraModule
+from worker.engine.draws import generator
+from worker.engine.families.long_texts import limits_of
+from worker.engine.families.protocol import Base, Network, TextEncoders
+
+ADAPTER = "atelier"
+
+Parameters = dict[str, torch.nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Attached:
+    """Adapters on a base. ``encoders`` are open while they are trained; ``groups`` are parameters with their rate."""
+
+    networks: list[Network]
+    encoders: TextEncoders | None
+    params: Parameters
+    groups: list[tuple[list[torch.nn.Parameter], float]]
+
+
+def attach_all(base: Base, plan: TrainPlan) -> Attached:
+    """On the denoiser, and on the text encoders where the plan trains them."""
+    params = attach(base.denoiser, plan, plan.rank)
+    groups = [(list(params.values()), plan.learning_rate)]
+    if plan.text_encoder_rank is None or plan.text_encoder_learning_rate is None:
+        return Attached([base.denoiser], None, params, groups)
+    encoders, text_params = base.open_text_encoders(limits_of(plan)), Parameters()
+    for network in encoders.networks:
+        text_params |= attach(network, plan, plan.text_encoder_rank)
+    groups.append((list(text_params.values()), plan.text_encoder_learning_rate))
+    return Attached([base.denoiser, *encoders.networks], encoders, params | text_params, groups)
+
+
+def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
+    """Adds the adapter's trainable parameters in fp32 and returns them by name, in a fixed order.
+
+    ``down`` is drawn as in the paper's code (Kaiming-uniform with a = sqrt(5)) from a generator keyed by the
+    layer's name; ``up`` is zero, so the first prediction is the base's.
+    """
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=scale_alpha(plan, rank),  # annotated as int; any float works
+        lora_dropout=plan.adapter_dropout,
+        use_dora=plan.adapter_type == "dora",
+        target_modules=network.list_targets(plan.adapter_type, plan.targets),
+        init_lora_weights=True,
+    )
+    inject_adapter_in_model(config, network.module, adapter_name=ADAPTER)
+    prefix = network.diffusers_prefix
+    params = {f"{prefix}.{name}": p for name, p in network.module.named_parameters() if f".{ADAPTER}" in name}
+    for name, param in params.items():
+        param.data = param.data.float()
+        if ".lora_A." in name:
+            _draw_down(param, generator(plan.seed, 0, f"init:{name}"))
+        param.requires_grad_(True)
+    return params
+
+
+def _draw_down(param: torch.nn.Parameter, rng: torch.Generator) -> None:
+    torch.nn.init.kaiming_uniform_(fresh := torch.empty(param.shape), a=5**0.5, generator=rng)
+    param.data.copy_(fresh)
+
+
+def scale_alpha(plan: TrainPlan, rank: int) -> float:
+    """The alpha that makes ``alpha / rank`` the wanted scale in every tool. rsLoRA (arXiv 2312.03732) wants
+    ``alpha / sqrt(rank)``, which no file format can say otherwise. A text encoder with a rank of its own keeps
+    the plan's ratio."""
+    alpha = plan.alpha * rank / plan.rank
+    return alpha * rank**0.5 if plan.rslora else alpha
+
+
+def detach(network: Network) -> None:
+    """Leaves the network as it was loaded, so that the next job finds the base warm and clean."""
+    if any(isinstance(module, LoraLayer) for module in network.module.modules()):
+        recurse_remove_peft_layers(network.module)
+        del network.module.peft_config
+    network.module.requires_grad_(False).eval()
+
+
+@contextmanager
+def silenced(networks: Sequence[Network]) -> Iterator[None]:
+    """Within it the networks answer as if they had no adapter."""
+    _enable(networks, False)
+    try:
+        yield
+    finally:
+        _enable(networks, True)
+
+
+def _enable(networks: Sequence[Network], on: bool) -> None:
+    for _, layer in _layers(networks):
+        # not peft's enable_adapters: it also switches requires_grad
+        layer._disable_adapters = not on
+
+
+def _layers(networks: Sequence[Network]) -> Iterator[tuple[tuple[Network, str], Any]]:
+    for network in networks:
+        for name, module in network.module.named_modules():
+            if isinstance(module, LoraLayer) and ADAPTER in module.lora_A:
+                yield (network, name), module
+
+
+def count_parameters(params: Mapping[str, torch.nn.Parameter]) -> int:
+    return sum(param.numel() for param in params.values())
+
+
+def read_modules(networks: Sequence[Network]) -> list[LoraModule]:
+    """The adapter as it stands, per layer, in fp16 on the CPU."""
+    return [_read_module(network, name, layer) for (network, name), layer in _layers(networks)]
+
+
+def _read_module(network: Network, name: str, layer: Any) -> LoraModule:
+    magnitude = layer.lora_magnitude_vector[ADAPTER].weight if ADAPTER in layer.lora_magnitude_vector else None
+    return LoraModule(
+        network=network,
+        path=name,
+        down=_half(layer.lora_A[ADAPTER].weight),
+        up=_half(layer.lora_B[ADAPTER].weight),
+        alpha=float(layer.lora_alpha[ADAPTER]),
+        magnitude=None if magnitude is None else _half(magnitude),
+    )
+
+
+def _half(weight: torch.Tensor) -> torch.Tensor:
+    return weight.detach().to("cpu", torch.float16).contiguous()

@@ -1,0 +1,116 @@
+"""Bases from the Hugging Face Hub, on a machine that has a network. ``HF_HUB_OFFLINE`` is obeyed."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+
+from diffusers import DiffusionPipeline
+from huggingface_hub import constants
+from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of whichever HTTP library it has
+    DisabledRepoError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+
+from worker.engine.errors import BadInput
+
+_LAYOUT = (
+    "A repository has to be a base in diffusers' layout (model_index.json and folders of .safetensors weights); a "
+    "single .safetensors file can be downloaded by hand, put into the models directory and registered by its path."
+)
+_TOKEN = "Where that needs an account, set HF_TOKEN to a token of it for the worker."  # noqa: S105 - advice, no token
+_UNREACHABLE = (
+    "The Hub could not be reached. Check the network of the worker and register it again; or download the repository "
+    "elsewhere, put its folder into the models directory and register that by its path."
+)
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (
+        GatedRepoError,
+        "{hub_id} is gated: accept its terms on its page on the Hub, set HF_TOKEN to a token of that account for the "
+        "worker, and register it again.",
+    ),
+    (DisabledRepoError, "{hub_id} was disabled on the Hub: choose another."),
+    (
+        RepositoryNotFoundError,
+        f"The Hub has no repository {{hub_id}}, or it is private: check the spelling. {_TOKEN}",
+    ),
+    (HFValidationError, "{hub_id} is not the name of a repository: write it as owner/name."),
+    (RemoteEntryNotFoundError, f"{{hub_id}} lacks a file that a base has. {_LAYOUT}"),
+)
+_OUT_OF_REACH = (HTTPError, ConnectionError, TimeoutError, LocalEntryNotFoundError, OfflineModeIsEnabled)
+_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+REFUSALS = (OSError, ValueError, HTTPError)
+"""What the Hub's client raises for a repository that is not there, is not ours to read, or is out of reach."""
+
+
+def is_offline() -> bool:
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def fetch_base(hub_id: str, folder: Path) -> None:
+    """The repository's pipeline as it stands there, safetensors only, as plain files. Raises BadInput."""
+    if is_offline():
+        raise BadInput(
+            f"{hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put the base's folder or file into the models "
+            "directory and register its path."
+        )
+    cache = folder.with_name(f"{folder.name}.cache")
+    try:
+        snapshot = DiffusionPipeline.download(hub_id, cache_dir=cache, use_safetensors=True, safety_checker=None)
+        shutil.copytree(snapshot, folder, copy_function=_link, dirs_exist_ok=True)
+    except REFUSALS as error:
+        raise BadInput(explain(hub_id, error)) from error
+    finally:
+        shutil.rmtree(cache, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> None:
+    """The cache's files are links to blobs beside it: no byte is copied where the file system has hard links."""
+    try:
+        os.link(Path(source).resolve(), target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def explain(hub_id: str, error: BaseException) -> str:
+    """What went wrong and what to do, in words for an operator: the libraries' own name their parameters and classes.
+
+    They raise one error from another, of which the first that is known here counts: that a file is not in the cache
+    says only that the Hub was not reached, so it comes last.
+    """
+    chain = list(_list_causes(error))
+    for kind, words in _REASONS:
+        if any(isinstance(link, kind) for link in chain):
+            return words.format(hub_id=hub_id)
+    for link in chain:
+        if isinstance(link, HfHubHTTPError):
+            return _explain_status(hub_id, link.response.status_code)
+    if any(isinstance(link, OSError) and link.errno in _DISK for link in chain):
+        return f"{hub_id} could not be stored: the disk of the models directory is full. Make room and try again."
+    if any(isinstance(link, _OUT_OF_REACH) for link in chain):
+        return _UNREACHABLE
+    return f"{hub_id} has no weights that could be used. {_LAYOUT}"
+
+
+def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _explain_status(hub_id: str, status: int) -> str:
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        return f"The Hub does not let this service read {hub_id}. {_TOKEN}"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return f"The Hub takes no more requests from here for now. Register {hub_id} again in some minutes."
+    return f"The Hub answered {status} when it was asked for {hub_id}. Register it again in some minutes."

@@ -1,0 +1,163 @@
+"""Looks at a base's folder and writes its card, ``atelier.json``: family, sizes, hash, the cost of adapters.
+
+    python -m worker.engine.bases.inspection FOLDER --id ID [--defaults JSON] [--prompts ...]
+
+Networks are built on the meta device: no weight is read but for the hash.
+"""
+
+import argparse
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from core.domain.model import FAMILY_DEFAULTS, Calibration, Defaults, ModelInfo
+from core.model_folders import CARD
+from worker.engine.errors import BadInput
+from worker.engine.families.clip import ClipNetwork
+from worker.engine.families.recognition import find_family, find_prediction_type, read_config
+from worker.engine.families.unet import list_unet_targets
+
+TARGETS = ("attention", "attention_ff", "all")
+
+
+def inspect(
+    folder: Path,
+    *,
+    model_id: str,
+    defaults: Defaults | None = None,
+    calibration: Calibration | None = None,
+    description: str = "",
+    example_prompts: tuple[str, ...] = (),
+    file_sha256: str | None = None,
+) -> ModelInfo:
+    """Raises BadInput where the folder is no base of a known family."""
+    family = find_family(folder)
+    refuse_pickle(folder)
+    unet, factor = _build_unet(folder), _latent_factor(folder)
+    return ModelInfo(
+        id=model_id,
+        family=family,
+        prediction_type=find_prediction_type(folder),
+        resolution=unet.config.sample_size * factor,
+        resolution_step=64 if factor >= 8 else 2 * factor,
+        sha256=hash_folder(folder),
+        num_parameters=sum(param.numel() for param in unet.parameters()),
+        adapter_dims=measure_adapters(unet) | measure_text_adapters(_build_text_encoders(folder)),
+        defaults=defaults or FAMILY_DEFAULTS[family],
+        calibration=calibration,
+        description=description,
+        example_prompts=example_prompts,
+        file_sha256=file_sha256,
+    )
+
+
+def refuse_pickle(folder: Path) -> None:
+    """Raises BadInput where a part's weights are there only in a format that can carry code, or an index names such."""
+    for path in sorted(folder.glob("*/*")):
+        if path.suffix in {".bin", ".ckpt", ".pt", ".pth"} and not any(path.parent.glob("*.safetensors")):
+            raise BadInput(
+                f"{folder.name}/{path.parent.name}/{path.name} is a pickle, which can run code when it is opened. "
+                "Convert it to .safetensors, or get the base in that format."
+            )
+    for path in sorted(folder.glob("*/*.safetensors.index.json")):
+        name = str(path.relative_to(folder))
+        shards = read_config(folder, name).get("weight_map")
+        if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
+            raise BadInput(f"{folder.name}/{name} names other files than .safetensors beside it: get the base anew.")
+
+
+def _is_shard(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
+
+
+def measure_adapters(unet: torch.nn.Module) -> dict[str, int]:
+    """Per kind of adapter, parameters per rank: a Linear costs inputs + outputs, a convolution its kernel too."""
+    layers = dict(unet.named_modules())
+    return {
+        f"{kind}/{targets}": sum(_cost(layers[name]) for name in list_unet_targets(unet, kind, targets))
+        for kind in ("lora", "locon")
+        for targets in TARGETS
+    }
+
+
+def measure_text_adapters(encoders: list[torch.nn.Module]) -> dict[str, int]:
+    """The same for all the text encoders together, under ``text_encoder/<targets>``."""
+    return {f"text_encoder/{targets}": sum(_text_cost(encoder, targets) for encoder in encoders) for targets in TARGETS}
+
+
+def _text_cost(encoder: torch.nn.Module, targets: str) -> int:
+    layers = dict(encoder.named_modules())
+    return sum(_cost(layers[name]) for name in ClipNetwork(encoder, "", "").list_targets("lora", targets))
+
+
+def _cost(layer: torch.nn.Module) -> int:
+    if isinstance(layer, torch.nn.Linear):
+        return layer.in_features + layer.out_features
+    assert isinstance(layer, torch.nn.Conv2d)
+    return layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1] + layer.out_channels
+
+
+def hash_folder(folder: Path) -> str:
+    """SHA-256 over every file but the card, by relative path."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        if path.name not in {CARD, "README.md"} and path.suffix != ".png":
+            digest.update(str(path.relative_to(folder)).encode())
+            digest.update(bytes.fromhex(hash_file(path)))
+    return digest.hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _build_unet(folder: Path) -> Any:
+    with torch.device("meta"):
+        return UNet2DConditionModel.from_config(read_config(folder, "unet/config.json"))
+
+
+def _latent_factor(folder: Path) -> int:
+    config = AutoencoderKL.load_config(folder, subfolder="vae")
+    return int(2 ** (len(config["block_out_channels"]) - 1))
+
+
+def _build_text_encoders(folder: Path) -> list[torch.nn.Module]:
+    parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]
+    with torch.device("meta"):
+        return [CLIPTextModel(CLIPTextConfig(**read_config(folder, f"{part}/config.json"))) for part in parts]
+
+
+def write_card(folder: Path, info: ModelInfo) -> None:
+    """Never into a file that is there, which may be linked elsewhere or read meanwhile."""
+    partial = folder / f".{CARD}.part"
+    partial.write_text(info.model_dump_json(indent=2) + "\n")
+    partial.replace(folder / CARD)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--id", required=True)
+    parser.add_argument("--description", default="")
+    parser.add_argument("--defaults", type=Defaults.model_validate_json)
+    parser.add_argument("--calibration", type=Calibration.model_validate_json)
+    parser.add_argument("--prompts", nargs="*", default=[])
+    args = parser.parse_args()
+    info = inspect(
+        args.folder,
+        model_id=args.id,
+        defaults=args.defaults,
+        calibration=args.calibration,
+        description=args.description,
+        example_prompts=tuple(args.prompts),
+    )
+    write_card(args.folder, info)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""What SD 1.x, SD 2.x and SDXL share: a UNet2DConditionModel over the latents of an AutoencoderKL."""
+
+import gc
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+from PIL import Image
+
+from worker.engine.device import free_memory
+from worker.engine.errors import BadInput
+from worker.engine.families.long_texts import lengthen_empty, stack_states
+from worker.engine.families.noise import open_process
+from worker.engine.families.protocol import (
+    Conditioning,
+    Framing,
+    Network,
+    NoiseProcess,
+    Posterior,
+    Sampling,
+    TextEncoders,
+    TextLimits,
+)
+
+
+def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseProcess]:
+    """Raises BadInput for a folder that is no such base."""
+    try:
+        unet = UNet2DConditionModel.from_pretrained(
+            folder, subfolder="unet", dtype=dtype, local_files_only=True, use_safetensors=True
+        )
+        process = open_process(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
+    return unet.to(device=device).requires_grad_(False).eval(), process
+
+
+class LatentDiffusion:
+    """A base but for its text encoders and for how the denoiser is told of them."""
+
+    pipeline_options: Mapping[str, Any] = {}
+
+    def __init__(self, folder: Path, denoiser: Network, process: NoiseProcess, device: torch.device) -> None:
+        self.folder, self.device = folder, device
+        self.denoiser: Network = denoiser
+        self.process: NoiseProcess = process
+        self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
+
+    def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
+        raise NotImplementedError
+
+    def describe_framing(self, framing: Framing) -> Conditioning:
+        return {}
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+        vae = self._open_vae()
+        scale = vae.config.scaling_factor
+        for picture in pictures:
+            posterior = vae.encode(picture[None].to(self.device)).latent_dist
+            yield Posterior((posterior.mean[0] * scale).cpu(), (posterior.std[0] * scale).cpu())
+        del vae
+        self.free()
+
+    @torch.no_grad()
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
+        """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
+        vae = self._open_vae()
+        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor
+        pictures = [_to_picture(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
+        del vae
+        self.free()
+        return pictures
+
+    def predict(
+        self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
+    ) -> torch.Tensor:
+        told = self._tell_denoiser(conditioning)
+        predicted: torch.Tensor = self.denoiser.module(noisy_BCHW, timesteps_B, **told).sample
+        return predicted
+
+    @torch.no_grad()
+    def sample(
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> torch.Tensor:
+        """Texts of different lengths are drawn one length after the other, each with an empty text as long."""
+        lengths = [len(prompt["states"]) for prompt in prompts]
+        drawn: dict[int, torch.Tensor] = {}
+        for length in dict.fromkeys(lengths):
+            chosen = [index for index, each in enumerate(lengths) if each == length]
+            empty = {**negative, "states": lengthen_empty(negative["states"], length)}
+            rows = self._sample_alike([prompts[i] for i in chosen], empty, [seeds[i] for i in chosen], how, after_step)
+            drawn |= dict(zip(chosen, rows, strict=True))
+        return torch.stack([drawn[index] for index in range(len(prompts))])
+
+    def _sample_alike(
+        self,
+        prompts: Sequence[Conditioning],
+        negative: Conditioning,
+        seeds: Sequence[int],
+        how: Sampling,
+        after_step: Callable[[], None],
+    ) -> torch.Tensor:
+        scheduler = self.process.open_sampler()
+        scheduler.set_timesteps(how.num_steps, device=self.device)
+        latents_BCHW: torch.Tensor = self._draw_noise(seeds, how).to(self.device) * scheduler.init_noise_sigma
+        plain = [self._whole(row, how) for row in prompts]
+        guided = [self._whole(negative, how)] * len(prompts) + plain
+        for step, timestep in enumerate(scheduler.timesteps):
+            rows = guided if how.is_guided(step) else plain
+            noisy = scheduler.scale_model_input(latents_BCHW, timestep).to(self.denoiser.module.dtype)
+            repeated = noisy.repeat(len(rows) // len(noisy), 1, 1, 1)
+            predicted = self.predict(repeated, timestep.expand(len(rows)), rows).float()
+            if how.is_guided(step):
+                predicted = _guide(predicted, how)
+            latents_BCHW = scheduler.step(predicted, timestep, latents_BCHW).prev_sample
+            after_step()
+        return latents_BCHW.cpu()
+
+    def _whole(self, row: Conditioning, how: Sampling) -> Conditioning:
+        """A prompt's conditioning for a picture that is neither cropped nor enlarged, in the denoiser's numbers."""
+        framing = self.describe_framing(Framing((how.height, how.width), (0, 0), (how.height, how.width)))
+        return {name: value.to(self.denoiser.module.dtype) for name, value in {**row, **framing}.items()}
+
+    def _draw_noise(self, seeds: Sequence[int], how: Sampling) -> torch.Tensor:
+        """(B, C, H, W) on the CPU, each from a generator of its own, so that a picture does not depend on its batch."""
+        size = (how.height // self._latent_factor, how.width // self._latent_factor)
+        shape = (self.denoiser.module.config.in_channels, *size)
+        return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    @torch.no_grad()
+    def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
+        pipeline = DiffusionPipeline.from_pretrained(
+            self.folder,
+            unet=self.denoiser.module,
+            scheduler=self.process.open_sampler(),
+            dtype=torch.float32,  # of what is read here: encoders as files have them would be of mixed types
+            local_files_only=True,
+            use_safetensors=True,
+            **self.pipeline_options,
+        ).to(self.device)
+        pipeline.set_progress_bar_config(disable=True)
+        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, use_safetensors=True)
+        try:
+            picture: Image.Image = pipeline(
+                prompt,
+                generator=torch.Generator().manual_seed(seed),
+                num_inference_steps=how.num_steps,
+                guidance_scale=how.guidance_scale,
+                guidance_rescale=how.guidance_rescale,
+                height=how.height,
+                width=how.width,
+            ).images[0]
+        finally:
+            pipeline.unload_lora_weights()
+            self.denoiser.module.requires_grad_(False).eval()
+        del pipeline
+        self.free()
+        return picture
+
+    def free(self) -> None:
+        gc.collect()
+        free_memory(self.device)
+
+    def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
+        """The U-Net's arguments after latents and timesteps."""
+        states_BTD, mask_BT = stack_states([row["states"].to(self.device) for row in rows])
+        told = {"encoder_hidden_states": states_BTD}
+        return told if mask_BT is None else {**told, "encoder_attention_mask": mask_BT}
+
+    def _batch(self, rows: Sequence[Conditioning], name: str) -> torch.Tensor:
+        return torch.stack([row[name].to(self.device) for row in rows])
+
+    def _open_vae(self) -> AutoencoderKL:
+        """In fp32: the encoders' half-precision overflows are known (SDXL's worst), and they run once per picture."""
+        vae = AutoencoderKL.from_pretrained(
+            self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
+        )
+        return vae.to(self.device).requires_grad_(False).eval()
+
+
+def _guide(predicted: torch.Tensor, how: Sampling) -> torch.Tensor:
+    """Classifier-free guidance (arXiv 2207.12598) over answers to the negative prompt, then to the prompt, rescaled."""
+    negative_BCHW, prompt_BCHW = predicted.chunk(2)
+    guided = negative_BCHW + how.guidance_scale * (prompt_BCHW - negative_BCHW)
+    if how.guidance_rescale:
+        guided = rescale_noise_cfg(guided, prompt_BCHW, guidance_rescale=how.guidance_rescale)
+    return guided
+
+
+def _to_picture(pixels_CHW: torch.Tensor) -> Image.Image:
+    return Image.fromarray((pixels_CHW / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -1,0 +1,139 @@
+"""Sample pictures during a run, and the labelled grid that shows the base against the adapter."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from core.domain.plan import TrainPlan
+from worker.engine.families.protocol import Base, Conditioning, Framing, Sampling
+from worker.engine.observer import Observer, Picture, go_on, heed
+
+PICTURES_AT_ONCE = 4
+MIN_TILE, MARGIN, LABEL = 192, 12, 22
+
+INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
+
+
+class Gallery:
+    """Draws the plan's prompts again and again, and lays each step's pictures beside the base's."""
+
+    def __init__(self, base: Base, plan: TrainPlan, negative: Conditioning, folder: Path, observer: Observer) -> None:
+        """``negative``: what guidance leads away from, the empty prompt's conditioning."""
+        self._base, self._plan, self._folder, self._observer = base, plan, folder, observer
+        self._negative = negative
+        self._before: list[Picture] = []
+        self.seconds_per_picture: float | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def draw(self, step: int, told: Sequence[Conditioning]) -> None:
+        """Step 0 is the base's. A unit is a few pictures; may raise Stopped between two."""
+        pictures = self._draw_pictures(step, told)
+        if step == 0:
+            self._before, columns = pictures, [("base", pictures)]
+        else:
+            columns = [("base", self._before), (f"step {step}", pictures)]
+        grid = self._folder / f"grid-{step:06d}.png"
+        draw_grid(columns, grid)
+        self._observer.samples(step, pictures, grid)
+
+    @torch.no_grad()
+    def draw_cover(self, encode: Callable[[list[str]], list[Conditioning]]) -> Image.Image | None:
+        """The first prompt's picture, drawn alone: a run that resumed has not the files of earlier grids."""
+        if not self._plan.sample_prompts:
+            return None
+        told = encode([self._plan.sample_prompts[0]])[0]
+        latents_BCHW = self._sample([told], [self._plan.sample_seed])
+        return self._base.decode(latents_BCHW)[0]
+
+    def _draw_pictures(self, step: int, told: Sequence[Conditioning]) -> list[Picture]:
+        pictures: list[Picture] = []
+        started = time.perf_counter()
+        prompts = list(enumerate(self._plan.sample_prompts))
+        for start in range(0, len(prompts), PICTURES_AT_ONCE):
+            chunk = prompts[start : start + PICTURES_AT_ONCE]
+            seeds = [self._plan.sample_seed + index for index, _ in chunk]
+            rows = told[start : start + len(chunk)]
+            latents_BCHW = self._sample(rows, seeds)
+            for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
+                path = self._folder / f"step-{step:06d}-{index:02d}.png"
+                image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
+                pictures.append(Picture(prompt, seed, path))
+            self._observer.unit(len(pictures), len(prompts))
+            heed(self._observer)
+        self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
+        return pictures
+
+    def _sample(self, told: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
+        return self._base.sample(told, self._negative, seeds, plan_sampling(self._plan), partial(go_on, self._observer))
+
+
+def plan_sampling(plan: TrainPlan) -> Sampling:
+    return Sampling(
+        plan.sample_num_steps,
+        plan.sample_guidance_scale,
+        plan.sample_guidance_rescale,
+        plan.resolution,
+        plan.resolution,
+        plan.sample_guidance_start,
+        plan.sample_guidance_stop,
+    )
+
+
+def plan_framing(base: Base, plan: TrainPlan) -> Conditioning:
+    """Of a picture that the base draws itself: whole, and never larger than it is."""
+    square = (plan.resolution, plan.resolution)
+    return base.describe_framing(Framing(square, (0, 0), square))
+
+
+def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
+    """The text chunk ``parameters``, in the form that A1111 writes and reads, with its CFG Rescale extension's word."""
+    info = PngInfo()
+    rescale = f"CFG Rescale phi: {plan.sample_guidance_rescale}, " if plan.sample_guidance_rescale else ""
+    if (interval := (plan.sample_guidance_start, plan.sample_guidance_stop)) != (0.0, 1.0):
+        rescale += f"CFG interval: {interval[0]:g}-{interval[1]:g}, "
+    info.add_text(
+        "parameters",
+        f"{prompt}\nSteps: {plan.sample_num_steps}, Sampler: DDIM, CFG scale: {plan.sample_guidance_scale}, {rescale}"
+        f"Seed: {seed}, Size: {plan.resolution}x{plan.resolution}, Model: {plan.model}, Training step: {step}",
+    )
+    return info
+
+
+def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> None:
+    """A row per prompt, with the prompt above it; a column per (label, pictures)."""
+    prompts = [picture.prompt for picture in columns[0][1]]
+    with Image.open(columns[0][1][0].path, formats=["PNG"]) as first:
+        tile = max(MIN_TILE, first.width)
+    row_height = LABEL + tile + MARGIN
+    size = (MARGIN + len(columns) * (tile + MARGIN), MARGIN + LABEL + len(prompts) * row_height)
+    sheet = Image.new("RGB", size, PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, (label, pictures) in enumerate(columns):
+        left = MARGIN + column * (tile + MARGIN)
+        pen.text((left, MARGIN), label, font=_font(15), fill=INK)
+        for row, picture in enumerate(pictures):
+            top = MARGIN + LABEL + row * row_height
+            if column == 0:
+                pen.text(
+                    (left, top + 3), _shorten(pen, picture.prompt, size[0] - 2 * MARGIN), font=_font(12), fill=FAINT
+                )
+            with Image.open(picture.path, formats=["PNG"]) as image:
+                sheet.paste(image.resize((tile, tile), Image.Resampling.BICUBIC), (left, top + LABEL))
+    sheet.save(path)
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
+
+
+def _shorten(pen: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    if pen.textlength(text, font=_font(12)) <= width:
+        return text
+    while text and pen.textlength(text + "…", font=_font(12)) > width:
+        text = text[:-1]
+    return text + "…"

@@ -1,0 +1,113 @@
+"""What a training tells while it runs, and what it is told. The runner's end is ``worker.device``."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+from core.domain.states import Phase
+
+
+class Stop(Enum):
+    SAVE = "save"  # pause or drain: leave a checkpoint first
+    DROP = "drop"  # cancel: nothing of this attempt is needed
+
+
+class Stopped(Exception):
+    """The training ended because it was asked to. A checkpoint was saved if the wish was Stop.SAVE."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    step: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    prompt: str
+    seed: int
+    path: Path
+
+
+class Observer(Protocol):
+    def phase(self, phase: Phase) -> None: ...
+
+    def unit(self, done: int, total: int) -> None:
+        """One unit of progress within a phase that has no steps: a cached image, a drawn sample."""
+
+    def alive(self) -> None:
+        """A part of a unit that takes long."""
+
+    def notice(self, message: str) -> None:
+        """Something that the job's owner should know."""
+
+    def step(self, report: StepReport) -> None: ...
+
+    def validated(self, step: int, loss: float) -> None:
+        """The held-out loss; step 0 is the base's."""
+
+    def checkpoint(self, step: int, loss: float, path: Path) -> None: ...
+
+    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None: ...
+
+    def should_stop(self) -> Stop | None: ...
+
+
+def heed(observer: Observer) -> None:
+    """Between two units. Raises Stopped when the observer asks for it."""
+    if observer.should_stop():
+        raise Stopped
+
+
+def go_on(observer: Observer) -> None:
+    """Between two parts of a unit that takes long; raises as ``heed`` does."""
+    observer.alive()
+    heed(observer)
+
+
+@dataclass
+class RecordingObserver:
+    """The in-memory twin: remembers everything, and asks to stop after ``stop_at`` units or steps."""
+
+    stop_at: int | None = None
+    stop: Stop = Stop.SAVE
+    phases: list[Phase] = field(default_factory=list)
+    units: int = 0
+    signs_of_life: int = 0
+    notices: list[str] = field(default_factory=list)
+    steps: list[StepReport] = field(default_factory=list)
+    validations: list[tuple[int, float]] = field(default_factory=list)
+    checkpoints: list[tuple[int, Path]] = field(default_factory=list)
+    grids: list[tuple[int, list[Picture], Path]] = field(default_factory=list)
+
+    def phase(self, phase: Phase) -> None:
+        self.phases.append(phase)
+
+    def unit(self, done: int, total: int) -> None:
+        assert 0 < done <= total
+        self.units += 1
+
+    def alive(self) -> None:
+        self.signs_of_life += 1
+
+    def notice(self, message: str) -> None:
+        self.notices.append(message)
+
+    def step(self, report: StepReport) -> None:
+        self.steps.append(report)
+
+    def validated(self, step: int, loss: float) -> None:
+        self.validations.append((step, loss))
+
+    def checkpoint(self, step: int, loss: float, path: Path) -> None:
+        self.checkpoints.append((step, path))
+
+    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None:
+        self.grids.append((step, pictures, grid))
+
+    def should_stop(self) -> Stop | None:
+        reached = self.stop_at is not None and self.units + len(self.steps) >= self.stop_at
+        return self.stop if reached else None

@@ -1,0 +1,265 @@
+"""The trainer's own program: reads commands from stdin, writes reports to what was stdout.
+
+It keeps the last base warm, holds a lock per device so that no two trainers share one, and ends with its
+parent or with stdin. Whatever it cannot explain it logs, reports as an infrastructure failure, and dies of:
+the next job then gets a fresh process.
+"""
+
+import argparse
+import fcntl
+import gc
+import logging
+import os
+import queue
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NoReturn
+
+from worker.device.wire import (
+    COMMANDS,
+    Alive,
+    CheckpointSaved,
+    Failed,
+    Finished,
+    Halted,
+    Message,
+    Noticed,
+    PhaseEntered,
+    Ready,
+    RuntimeChosen,
+    SampledPicture,
+    SamplesDrawn,
+    StepDone,
+    Train,
+    UnitDone,
+    Validated,
+)
+from worker.parent import die_with_parent
+
+# before torch is imported: cuBLAS reads it once, and nothing may be downloaded while a job runs
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["HF_HUB_OFFLINE"] = "1"
+gc.disable()  # imports make a million objects to be kept: looking through them meanwhile takes a second
+
+import torch
+
+from core.domain.plan import TrainPlan
+from core.domain.states import Phase, TerminationReason
+from core.logs import configure_logging
+from worker.engine.device import (
+    Runtime,
+    choose_runtime,
+    free_memory,
+    is_out_of_memory,
+    lighten,
+    name_device,
+    total_memory_bytes,
+    warn_of_emulation,
+)
+from worker.engine.errors import BadInput, NanLoss
+from worker.engine.families import load_base
+from worker.engine.families.protocol import Base
+from worker.engine.observer import Picture, StepReport, Stop, Stopped
+from worker.engine.training.loop import train
+
+log = logging.getLogger("atelier.trainer")
+
+
+class Lines:
+    """The pipe to the worker."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+
+    def send(self, message: Message) -> None:
+        self._pipe.write(message.line())
+        self._pipe.flush()
+
+
+class Inbox:
+    """Reads commands in a thread: trainings queue up, a stop is seen at once."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._trainings: queue.Queue[Train | None] = queue.Queue()
+        self.stop: Stop | None = None
+        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
+
+    def _read(self, pipe: IO[bytes]) -> None:
+        for line in pipe:
+            command = COMMANDS.validate_json(line)
+            if isinstance(command, Train):
+                self.stop = None
+                self._trainings.put(command)
+            else:
+                self.stop = Stop.SAVE if command.save else Stop.DROP
+        self.stop = Stop.DROP
+        self._trainings.put(None)
+
+    def trainings(self) -> Iterator[Train]:
+        return iter(self._trainings.get, None)
+
+
+class PipeObserver:
+    """The loop's observer: everything goes to the worker; a stop comes from it."""
+
+    def __init__(self, lines: Lines, inbox: Inbox) -> None:
+        self._lines, self._inbox = lines, inbox
+        self._phase: Phase | None = None
+
+    def phase(self, phase: Phase) -> None:
+        """The loop says before each step that it trains: that is told once. Another sampling is told again."""
+        if (self._phase, phase) != (Phase.TRAINING, Phase.TRAINING):
+            self._lines.send(PhaseEntered(phase=phase))
+        self._phase = phase
+
+    def unit(self, done: int, total: int) -> None:
+        self._lines.send(UnitDone(done=done, total=total))
+
+    def alive(self) -> None:
+        self._lines.send(Alive())
+
+    def notice(self, message: str) -> None:
+        self._lines.send(Noticed(message=message))
+
+    def step(self, report: StepReport) -> None:
+        self._lines.send(
+            StepDone(step=report.step, loss=report.loss, learning_rate=report.learning_rate, seconds=report.seconds)
+        )
+
+    def validated(self, step: int, loss: float) -> None:
+        self._lines.send(Validated(step=step, loss=loss))
+
+    def checkpoint(self, step: int, loss: float, path: Path) -> None:
+        self._lines.send(CheckpointSaved(step=step, loss=loss, path=path))
+
+    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None:
+        sampled = [SampledPicture(prompt=row.prompt, seed=row.seed, path=row.path) for row in pictures]
+        self._lines.send(SamplesDrawn(step=step, pictures=sampled, grid=grid))
+
+    def should_stop(self) -> Stop | None:
+        return self._inbox.stop
+
+
+class Trainer:
+    """Runs one training after the other on one device."""
+
+    def __init__(self, device: torch.device, lines: Lines, inbox: Inbox) -> None:
+        self._device, self._lines, self._inbox = device, lines, inbox
+        self._warm: tuple[tuple[str, str], Base] | None = None
+
+    def run(self, command: Train) -> Message:
+        """The last word on a training."""
+        runtime = self._choose_runtime(command)
+        try:
+            return self._train(command, runtime)
+        except Stopped:
+            return Halted()
+        except NanLoss as error:
+            return Failed(reason=TerminationReason.NAN_LOSS, detail=str(error))
+        except BadInput as error:
+            return Failed(reason=TerminationReason.BAD_INPUT, detail=str(error))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            log.warning("out of memory", exc_info=error)
+            self._warm = None
+        finally:
+            self._tidy()
+        return _fail_for_memory(runtime, command.plan)
+
+    def _train(self, command: Train, runtime: Runtime) -> Message:
+        plan = command.plan
+        observer = PipeObserver(self._lines, self._inbox)
+        base = self._load(command, runtime)
+        result = train(
+            plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
+            command.cache_folder, command.shared_cache,
+        )  # fmt: skip
+        return Finished(files=dict(result.files), outcome=result.outcome)
+
+    def _choose_runtime(self, command: Train) -> Runtime:
+        if command.runtime is not None:
+            return Runtime.model_validate(command.runtime)
+        return choose_runtime(command.plan, self._device, command.model_parameters, command.cpu_threads)
+
+    def _load(self, command: Train, runtime: Runtime) -> Base:
+        key = (command.plan.model_sha256, runtime.precision)
+        warm = self._warm is not None and self._warm[0] == key
+        warning = warn_of_emulation(runtime, self._device)
+        self._lines.send(RuntimeChosen(runtime=runtime.model_dump(mode="json"), warm=warm, warning=warning))
+        if self._warm is None or not warm:
+            self._cool()
+            base = load_base(command.plan.family, command.model_folder, self._device, runtime.dtype)
+            self._warm = (key, base)
+        return self._warm[1]
+
+    def _tidy(self) -> None:
+        """A training may be stopped anywhere: the device gets back what it left, but for the warm base."""
+        gc.collect()
+        free_memory(self._device)
+
+    def _cool(self) -> None:
+        self._warm = None
+        self._tidy()
+
+
+def _fail_for_memory(runtime: Runtime, plan: TrainPlan) -> Failed:
+    lighter = lighten(runtime, plan)
+    if lighter is None:
+        return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail="")
+    return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail=lighter[1], lighter=lighter[0].model_dump(mode="json"))
+
+
+def lock_device(home: Path, device: str, slot: int) -> IO[str]:
+    """Waits for whoever held the device before: a killed trainer's lock goes with its process."""
+    name = device.replace(":", "-") if device != "cpu" else f"cpu-{slot}"
+    folder = home / "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / f"device-{name}.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (folder / f"trainer-{slot}.pid").write_text(f"{os.getpid()}\n")
+    return lock
+
+
+def die(error: Exception, lines: Lines) -> NoReturn:
+    """An error that nobody foresaw: the process's state is not trusted any more."""
+    log.error("unforeseen", exc_info=error)
+    lines.send(
+        Failed(
+            reason=TerminationReason.INFRASTRUCTURE,
+            detail=f"{type(error).__name__} in the trainer; the worker's log has its trace",
+        )
+    )
+    os._exit(70)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--slot", type=int, required=True)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    args = parser.parse_args()
+    die_with_parent(args.parent)
+    configure_logging("trainer")
+    lines = Lines(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with reports
+    device = torch.device(args.device)
+    gc.freeze()  # a collection need not look at what the libraries brought: 0.3 s each time that a network is dropped
+    gc.enable()
+    with lock_device(args.home, args.device, args.slot):
+        inbox = Inbox(sys.stdin.buffer)
+        trainer = Trainer(device, lines, inbox)
+        lines.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
+        for command in inbox.trainings():
+            try:
+                lines.send(trainer.run(command))
+            except Exception as error:
+                die(error, lines)
+
+
+if __name__ == "__main__":
+    main()

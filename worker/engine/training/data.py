@@ -1,0 +1,252 @@
+"""From pictures and captions to batches: caching, buckets, and an order that is a function of (seed, epoch)."""
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from core.domain.dataset import Bucket
+from core.domain.plan import PlannedImage, TrainPlan
+from worker.engine.adapter_files.formats import write_safetensors
+from worker.engine.draws import generator
+from worker.engine.errors import BadInput
+from worker.engine.families.long_texts import limits_of
+from worker.engine.families.protocol import Base, Conditioning, Framing, Posterior
+from worker.engine.observer import Observer, heed
+
+SHUFFLES_PER_CAPTION = 8
+EMPTY = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture as the loop reads it. ``mask`` (1, H, W), 0..1: how much each latent counts."""
+
+    posterior: Posterior
+    framing: Conditioning
+    mask: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Cache:
+    """Everything the loop reads: no encoder is needed any more, unless the text encoders are trained."""
+
+    examples: Mapping[tuple[int, bool], Example]  # (index in the plan's images and then its class images, mirrored)
+    conditioning: Mapping[str, Conditioning]  # by caption, as the base's own text encoders have it
+    captions: Sequence[Sequence[str]]  # per image: its caption, or its shuffles
+    num_cut: int  # images with a caption that is longer than what is encoded
+
+
+class Progress:
+    """Counts the units of caching and lets a stop interrupt it between two of them."""
+
+    def __init__(self, observer: Observer, total: int) -> None:
+        self._observer, self._total, self._done = observer, total, 0
+
+    def tick(self) -> None:
+        self._done += 1
+        self._observer.unit(self._done, self._total)
+        heed(self._observer)
+
+
+def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:
+    """Encodes every text and picture once. ``files`` maps an image's sha256 to its local file. Latents that
+    an earlier attempt left in ``folder`` are taken as they are."""
+    captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
+    taught = [text for row in captions for text in row]
+    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *taught]))
+    images = plan.images + plan.class_images
+    variants = [
+        (i, mirrored)
+        for i, image in enumerate(images)
+        for mirrored in ((False, True) if plan.flip and i < len(plan.images) and not image.held_out else (False,))
+    ]
+    progress = Progress(observer, len(texts) + len(variants))
+    conditioning, cut = _encode_texts(base, plan, texts, progress)
+    examples = _cache_pictures(base, plan, files, variants, folder, progress)
+    num_cut = sum(any(text in cut for text in row) for row in captions)
+    return Cache(examples, conditioning, captions, num_cut)
+
+
+@torch.no_grad()
+def _encode_texts(
+    base: Base, plan: TrainPlan, texts: Sequence[str], progress: Progress
+) -> tuple[dict[str, Conditioning], set[str]]:
+    """What the base's own encoders say of each text, and the texts that are too long to be encoded whole."""
+    encoders = base.open_text_encoders(limits_of(plan))
+    conditioning: dict[str, Conditioning] = {}
+    cut: set[str] = set()
+    for text in texts:
+        row = encoders.encode([text])[0]
+        conditioning[text] = {name: tensor.float().cpu() for name, tensor in row.items()}
+        cut |= {text} if encoders.is_cut(text) else set()
+        progress.tick()
+    del encoders
+    base.free()
+    return conditioning, cut
+
+
+def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
+    """The caption; with shuffle, SHUFFLES_PER_CAPTION orders of its comma-separated tags, the first
+    ``keep_tokens`` left in place (as sd-scripts' shuffle_caption)."""
+    tags = [tag.strip() for tag in caption.split(",")]
+    fixed, loose = tags[: plan.caption_keep_tokens], tags[plan.caption_keep_tokens :]
+    if not plan.caption_shuffle or len(loose) < 2:
+        return [caption]
+    rng = generator(plan.seed, index, "shuffle")
+    orders = [torch.randperm(len(loose), generator=rng).tolist() for _ in range(SHUFFLES_PER_CAPTION)]
+    return [", ".join([*fixed, *(loose[i] for i in order)]) for order in orders]
+
+
+def _cache_pictures(
+    base: Base,
+    plan: TrainPlan,
+    files: Mapping[str, Path],
+    variants: Sequence[tuple[int, bool]],
+    folder: Path,
+    progress: Progress,
+) -> dict[tuple[int, bool], Example]:
+    images = plan.images + plan.class_images
+    paths = {(i, mirrored): folder / _cache_name(plan, images[i], mirrored) for i, mirrored in variants}
+    found = {variant: _read_example(base, path) for variant, path in paths.items()}
+    missing = [variant for variant, example in found.items() if example is None]
+    for _ in range(len(variants) - len(missing)):
+        progress.tick()
+    framed: list[FramedPicture] = []
+
+    def open_pictures() -> Iterator[torch.Tensor]:
+        for index, mirrored in missing:
+            framed.append(frame_picture(files, images[index], mirrored))
+            yield framed[-1].pixels
+
+    encoded: Iterator[Posterior] = base.encode_pictures(open_pictures()) if missing else iter(())
+    for variant, posterior in zip(missing, encoded, strict=True):
+        _write_example(paths[variant], posterior, framed.pop())
+        found[variant] = _read_example(base, paths[variant])
+        progress.tick()
+    return {variant: example for variant, example in found.items() if example is not None}
+
+
+def _cache_name(plan: TrainPlan, image: PlannedImage, mirrored: bool) -> str:
+    facts = f"{plan.model_sha256}:{image.sha256}:{image.bucket.width}x{image.bucket.height}:{mirrored}:{image.masked}"
+    return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
+
+
+def _write_example(path: Path, posterior: Posterior, picture: "FramedPicture") -> None:
+    framing = picture.framing
+    tensors = {
+        "mean": posterior.mean,
+        "std": posterior.std,
+        "framing": torch.tensor([*framing.original, *framing.crop, *framing.target]),
+    }
+    if picture.mask is not None:
+        size = posterior.mean.shape[1:]
+        tensors["mask"] = F.interpolate(picture.mask[None], size, mode="area")[0]
+    write_safetensors(path, tensors, {})
+
+
+def _read_example(base: Base, path: Path) -> Example | None:
+    """None where there is none, or none that can be read: it is then made again."""
+    try:
+        tensors = load_file(path)
+        a, b, c, d, e, f = tensors["framing"].tolist()
+        framing = base.describe_framing(Framing((a, b), (c, d), (e, f)))
+        return Example(Posterior(tensors["mean"], tensors["std"]), framing, tensors.get("mask"))
+    except (OSError, SafetensorError, KeyError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class FramedPicture:
+    """``pixels`` (3, height, width), -1..1; ``mask`` (1, height, width), 0..1."""
+
+    pixels: torch.Tensor
+    mask: torch.Tensor | None
+    framing: Framing
+
+
+def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> FramedPicture:
+    """Scaled to cover its bucket, and cropped at the centre."""
+    try:
+        with Image.open(files[image.sha256], formats=["PNG"]) as source:
+            original = (source.height, source.width)
+            picture = source.convert("RGBA" if image.masked else "RGB")
+    except (KeyError, OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise BadInput(f"The image {image.sha256[:12]} cannot be read ({error})") from error
+    target = (image.bucket.height, image.bucket.width)
+    scale = max(target[0] / original[0], target[1] / original[1])
+    crop = (round(original[0] * scale - target[0]) // 2, round(original[1] * scale - target[1]) // 2)
+    mask = _fit(picture.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
+    pixels = _fit(picture.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
+    return FramedPicture(pixels, mask, Framing(original, crop, target))
+
+
+def _fit(picture: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:
+    """(channels, height, width), 0..255."""
+    fitted = fit_to_bucket(picture, bucket)
+    array = np.array(ImageOps.mirror(fitted) if mirrored else fitted)
+    return torch.from_numpy(array.reshape(bucket.height, bucket.width, -1)).permute(2, 0, 1).float()
+
+
+def fit_to_bucket(picture: Image.Image, bucket: Bucket) -> Image.Image:
+    return ImageOps.fit(picture, (bucket.width, bucket.height), method=Image.Resampling.LANCZOS)
+
+
+class BatchOrder:
+    """Which images make up micro-batch n. Every batch comes from one bucket; each epoch sees every image as often as it
+    is repeated, in an order drawn from (seed, epoch). A bucket's last batch is filled up from its own beginning, so all
+    batches are full wherever the bucket has that many images."""
+
+    def __init__(self, plan: TrainPlan) -> None:
+        self._seed, self._size = plan.seed, plan.batch_size
+        rows: dict[Bucket, list[int]] = defaultdict(list)
+        for index, image in enumerate(plan.images):
+            if not image.held_out:
+                rows[image.bucket] += [index] * image.repeats
+        self._buckets = [rows[bucket] for bucket in sorted(rows, key=lambda b: (b.width, b.height))]
+        self.batches_per_epoch = sum(math.ceil(len(row) / self._size) for row in self._buckets)
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    def batch_at(self, number: int) -> list[int]:
+        """Indices into the plan's images."""
+        epoch, position = divmod(number, self.batches_per_epoch)
+        if self._epoch[0] != epoch:
+            self._epoch = (epoch, self._draw_epoch(epoch))
+        return self._epoch[1][position]
+
+    def _draw_epoch(self, epoch: int) -> list[list[int]]:
+        rng = generator(self._seed, epoch, "order")
+        batches = []
+        for row in self._buckets:
+            shuffled = [row[i] for i in torch.randperm(len(row), generator=rng).tolist()]
+            full = shuffled + shuffled[: -len(shuffled) % self._size]
+            batches += [full[i : i + self._size] for i in range(0, len(full), self._size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=rng).tolist()]
+
+
+def pick_batch(cache: Cache, plan: TrainPlan, order: BatchOrder, number: int) -> tuple[list[Example], list[str]]:
+    """Micro-batch ``number`` and its captions: which mirror image, which shuffle and which captions are dropped is
+    drawn anew."""
+    indices = order.batch_at(number)
+    rng = generator(plan.seed, number, "pick")
+    mirrored, variant, dropped = torch.rand((3, len(indices)), generator=rng).tolist()
+    examples = [cache.examples[i, plan.flip and mirrored[k] < 0.5] for k, i in enumerate(indices)]
+    texts = [
+        EMPTY if dropped[k] < plan.caption_dropout else cache.captions[i][int(variant[k] * len(cache.captions[i]))]
+        for k, i in enumerate(indices)
+    ]
+    return examples, texts
+
+
+def frame(rows: Sequence[Conditioning], examples: Sequence[Example]) -> list[Conditioning]:
+    """What the denoiser is told of each sample: its text, and how its picture was framed."""
+    return [{**row, **example.framing} for row, example in zip(rows, examples, strict=True)]

@@ -1,0 +1,47 @@
+"""The loss on held-out pictures, by the same noise and timesteps every time, so that its curve can be read.
+
+A training loss cannot be: it jumps with the timesteps that a step happens to draw. The timesteps here are the
+middles of equal parts of the schedule, all of them for each picture. What is compared is the picture that the answer
+amounts to, not the noise or the velocity in which the base gives it: where hardly any noise is left, a wrong answer is
+next to no error in the picture, and that is what people look at (docs/adr/0006-which-step-is-promoted.md).
+"""
+
+import torch
+
+from core.domain.estimate import NUM_VALIDATION_TIMESTEPS as NUM_TIMESTEPS
+from core.domain.plan import TrainPlan
+from worker.engine.draws import generator
+from worker.engine.families.protocol import Base, Conditioning
+from worker.engine.observer import Observer, heed
+from worker.engine.training.data import Cache
+from worker.engine.training.objective import compare
+
+
+class HeldOut:
+    """The held-out pictures with their fixed draws. ``texts`` are their captions."""
+
+    def __init__(self, base: Base, plan: TrainPlan, cache: Cache) -> None:
+        self._base, self._plan = base, plan
+        indices = [index for index, image in enumerate(plan.images) if image.held_out]
+        self._examples = [cache.examples[index, False] for index in indices]
+        self.texts = [cache.captions[index][0] for index in indices]
+        total = base.process.num_timesteps
+        self._timesteps = torch.tensor([(2 * k + 1) * total // (2 * NUM_TIMESTEPS) for k in range(NUM_TIMESTEPS)])
+
+    @torch.no_grad()
+    def measure(self, conditioning: list[Conditioning], device: torch.device, observer: Observer) -> list[float]:
+        """The loss of each picture, in latents without noise, on the mean of its timesteps. A unit is a picture."""
+        losses = []
+        for number, example in enumerate(self._examples):
+            latents = example.posterior.mean.expand(NUM_TIMESTEPS, -1, -1, -1)
+            noise = torch.randn(latents.shape, generator=generator(self._plan.seed, number, "held-out"))
+            latents, noise, timesteps = (part.to(device) for part in (latents, noise, self._timesteps))
+            noisy = self._base.process.add_noise(latents, noise, timesteps)
+            told = [{**conditioning[number], **example.framing}] * NUM_TIMESTEPS
+            predicted = self._base.predict(noisy, timesteps, told).float()
+            mask = None if example.mask is None else example.mask.expand(NUM_TIMESTEPS, -1, -1, -1)
+            restored = self._base.process.restore(noisy, predicted, timesteps)
+            losses.append(compare(self._plan, restored, latents, mask).mean().item())
+            observer.unit(number + 1, len(self._examples))
+            heed(observer)
+        return losses

@@ -1,0 +1,98 @@
+"""The random part of a step, and the loss."""
+
+from collections.abc import Sequence
+from copy import copy
+
+import torch
+
+from core.domain.plan import TrainPlan
+from worker.engine.draws import generator
+from worker.engine.families.protocol import Base, Conditioning, NoiseProcess
+from worker.engine.training.data import Example
+
+
+class Draw:
+    """The random part of one micro-batch: posterior samples, noise and timesteps, all from keyed generators.
+    ``stream`` keeps the draws of training apart from those of prior preservation."""
+
+    def __init__(
+        self, plan: TrainPlan, process: NoiseProcess, step: int, examples: Sequence[Example], stream: str = ""
+    ) -> None:
+        posteriors = [example.posterior for example in examples]
+        shape = (len(posteriors), *posteriors[0].mean.shape)
+        spread = torch.randn(shape, generator=generator(plan.seed, step, f"{stream}posterior"))
+        self.latents = torch.stack([row.mean for row in posteriors]) + spread * torch.stack(
+            [row.std for row in posteriors]
+        )
+        self.noise = torch.randn(shape, generator=generator(plan.seed, step, f"{stream}noise"))
+        if plan.noise_offset:
+            offset = torch.randn((*shape[:2], 1, 1), generator=generator(plan.seed, step, f"{stream}offset"))
+            self.noise = self.noise + plan.noise_offset * offset  # crosslabs.org, "Diffusion with offset noise"
+        self.timesteps = process.draw_timesteps(len(posteriors), generator(plan.seed, step, f"{stream}timesteps"))
+        self.masks = _stack_masks([example.mask for example in examples], shape) if plan.masks else None
+
+    def take(self, part: slice) -> "Draw":
+        """The draws of some of the samples."""
+        taken = copy(self)
+        taken.latents, taken.noise, taken.timesteps = self.latents[part], self.noise[part], self.timesteps[part]
+        taken.masks = None if self.masks is None else self.masks[part]
+        return taken
+
+    def noisy(self, base: Base, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """The noisy latents and their timesteps."""
+        latents, noise, timesteps = (part.to(device) for part in (self.latents, self.noise, self.timesteps))
+        return base.process.add_noise(latents, noise, timesteps), timesteps
+
+    def ask(self, base: Base, conditioning: Sequence[Conditioning], device: torch.device) -> torch.Tensor:
+        """What the denoiser says of them, in fp32."""
+        return base.predict(*self.noisy(base, device), conditioning).float()
+
+    def target(self, base: Base, device: torch.device) -> torch.Tensor:
+        return base.process.target(*(part.to(device) for part in (self.latents, self.noise, self.timesteps)))
+
+
+def _stack_masks(masks: Sequence[torch.Tensor | None], shape: Sequence[int]) -> torch.Tensor | None:
+    if all(mask is None for mask in masks):
+        return None
+    return torch.stack([torch.ones(1, *shape[2:]) if mask is None else mask for mask in masks])
+
+
+def compute_loss(
+    base: Base, plan: TrainPlan, draw: Draw, conditioning: Sequence[Conditioning], device: torch.device
+) -> torch.Tensor:
+    """The mean over the samples of their losses, each weighted by min-SNR where the plan has it."""
+    predicted = draw.ask(base, conditioning, device)
+    per_sample = compare(plan, predicted, draw.target(base, device), draw.masks)
+    return weigh(base, plan, per_sample, draw.timesteps.to(device)).mean()
+
+
+def weigh(base: Base, plan: TrainPlan, losses_B: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+    if plan.min_snr_gamma is None:
+        return losses_B
+    return losses_B * base.process.min_snr_weights(timesteps_B, plan.min_snr_gamma)
+
+
+def compute_prior_loss(
+    base: Base,
+    plan: TrainPlan,
+    draw: Draw,
+    conditioning: Sequence[Conditioning],
+    taught: torch.Tensor,
+    device: torch.device,
+) -> torch.Tensor:
+    """How far the adapter's answer moved from ``taught``, the base's own on the same noisy class pictures."""
+    return compare(plan, draw.ask(base, conditioning, device), taught, None).mean()
+
+
+def compare(
+    plan: TrainPlan, predicted: torch.Tensor, target: torch.Tensor, masks_B1HW: torch.Tensor | None
+) -> torch.Tensor:
+    """(B,): squared error, or sd-scripts' pseudo-Huber ``2c (sqrt(x^2 + c^2) - c)``. Under a mask each sample's
+    mean is over what the mask lets count, so a small subject weighs no less than a large one."""
+    error = (predicted - target).square()
+    if plan.loss_type == "huber":
+        error = 2 * plan.huber_c * ((error + plan.huber_c**2).sqrt() - plan.huber_c)
+    if masks_B1HW is None:
+        return error.mean(dim=(1, 2, 3))
+    masks = masks_B1HW.to(error.device).expand_as(error)
+    return (error * masks).sum(dim=(1, 2, 3)) / masks.sum(dim=(1, 2, 3)).clamp(min=1e-6)

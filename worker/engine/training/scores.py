@@ -1,0 +1,72 @@
+"""What an adapter costs the base.
+
+**retention**, from 0 to 1: the base's answers to neutral prompts, with the adapter and without it, from the same seeds.
+1: the latents are the same; 0: they are as far apart as the answers to two different prompts.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+
+from core.domain.outcome import Scores
+from core.domain.plan import TrainPlan
+from core.domain.states import Phase
+from worker.engine.adapters import silenced
+from worker.engine.families.protocol import Base, Conditioning, Network
+from worker.engine.generation.sampling import plan_sampling
+from worker.engine.observer import Observer, go_on, heed
+from worker.engine.training.data import EMPTY, Cache
+
+PICTURES_AT_ONCE = 4
+
+
+def score_retention(before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> float:
+    """Needs two prompts at least."""
+    before, after = before_BCHW.flatten(1).double(), after_BCHW.flatten(1).double()
+    moved = (after - before).square().mean(1).mean()
+    distances = torch.cdist(before, before).square() / before.shape[1]
+    apart = distances.sum() / (len(before) * (len(before) - 1))
+    return float((1 - moved / apart).clamp(0, 1))
+
+
+@torch.no_grad()
+def measure_scores(
+    base: Base,
+    plan: TrainPlan,
+    cache: Cache,
+    encode: Callable[[list[str]], list[Conditioning]],
+    networks: Sequence[Network],
+    observer: Observer,
+) -> Scores:
+    """``encode`` gives what the trained text encoders say; the cache has what the base's own do."""
+    neutral = list(plan.neutral_prompts)
+    if not plan.evaluation or len(neutral) < 2:
+        return Scores()
+    observer.phase(Phase.SCORING)
+    judge = Judge(base, plan, cache, observer)
+    after = judge.draw(encode(neutral))
+    with silenced(networks):
+        before = judge.draw([cache.conditioning[text] for text in neutral])
+    return Scores(retention=score_retention(torch.stack(before), torch.stack(after)))
+
+
+class Judge:
+    """Draws the neutral prompts twice, and reports each picture."""
+
+    def __init__(self, base: Base, plan: TrainPlan, cache: Cache, observer: Observer) -> None:
+        self._base, self._how, self._observer = base, plan_sampling(plan), observer
+        self._empty = cache.conditioning[EMPTY]
+        self._done, self._total = 0, 2 * len(plan.neutral_prompts)
+
+    def draw(self, told: Sequence[Conditioning]) -> list[torch.Tensor]:
+        """Latents (C, H, W), each from the seed of its place in the list."""
+        rows: list[torch.Tensor] = []
+        for start in range(0, len(told), PICTURES_AT_ONCE):
+            chunk = told[start : start + PICTURES_AT_ONCE]
+            seeds = list(range(start, start + len(chunk)))
+            rows += self._base.sample(chunk, self._empty, seeds, self._how, partial(go_on, self._observer))
+            self._done += len(chunk)
+            self._observer.unit(self._done, self._total)
+            heed(self._observer)
+        return rows

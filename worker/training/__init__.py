@@ -1,1 +1,0 @@
-"""The training engine: torch lives here and only here. Knows core.domain, and nothing of queues or databases."""
