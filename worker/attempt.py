@@ -362,7 +362,7 @@ class Attempt:
         self._send_metrics()
         undisturbed = self.claim.attempt == 1 and not finished.outcome.stopped_early
         seconds = time.monotonic() - self.counts_from if undisturbed else None
-        result = describe_result(self.plan, finished.outcome, artifacts, undisturbed_seconds=seconds)
+        result = describe_result(self.plan, finished.outcome, finished.proofs, artifacts, undisturbed_seconds=seconds)
         self._end(claims.succeed, result=result, artifacts=artifacts)
         if self.worker.trainer is not None:
             self.worker.trainer.warm_model = self.model.id

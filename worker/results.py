@@ -3,21 +3,27 @@
 from collections.abc import Mapping
 from typing import Any
 
-from core.domain.artifacts import Artifact
+from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.estimate import count_pictures, count_samples, count_step_samples
 from core.domain.outcome import Outcome, explain, warn
 from core.domain.plan import TrainPlan
+from core.domain.proof import LoadProof
 
 
 def describe_result(
-    plan: TrainPlan, outcome: Outcome, artifacts: Mapping[str, Artifact], *, undisturbed_seconds: float | None
+    plan: TrainPlan,
+    outcome: Outcome,
+    proofs: Mapping[AdapterFormat, LoadProof],
+    artifacts: Mapping[str, Artifact],
+    *,
+    undisturbed_seconds: float | None,
 ) -> dict[str, Any]:
     """``undisturbed_seconds``: what the job took from its claim on; None where it was interrupted or ended early."""
     return {
         "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
         "samples": outcome.step if plan.sample_prompts else None,
         "metrics": _describe_training(outcome),
-        "proofs": {name: proof.model_dump(mode="json") for name, proof in outcome.proofs.items()},
+        "proofs": {name: proof.model_dump(mode="json") for name, proof in proofs.items()},
         "note": explain(outcome, plan),
         "warnings": warn(outcome),
         "measured": _measure(plan, outcome, undisturbed_seconds),

@@ -31,7 +31,7 @@ from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.data import BatchOrder, fill_cache, pick_batch
 from worker.engine.training.loop import train
-from worker.engine.training.objective import Draw, compute_loss
+from worker.engine.training.objective import NoisedBatch, compute_loss
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")
@@ -152,7 +152,7 @@ def measure_plain(pipeline: StableDiffusionPipeline, case: Case) -> float | None
 
 def measure_fidelity(case: Case, drawn: list[list[Image.Image]]) -> Fidelity:
     return Fidelity.mean(
-        asked.subject.compare(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True)
+        asked.subject.per_sample_loss(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True)
     )
 
 
@@ -167,7 +167,7 @@ def measure_bound(pipeline: StableDiffusionPipeline, case: Case) -> Fidelity:
         given = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
         decoded = vae.decode(vae.encode(given).latent_dist.mode()).sample
         picture = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
-        rows.append(subject.compare(picture))
+        rows.append(subject.per_sample_loss(picture))
     return Fidelity.mean(rows)
 
 
@@ -218,8 +218,9 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
     with torch.no_grad():
         for number in range(20):
             examples, texts = pick_batch(cache, plan, order, number)
-            told = [cache.conditioning[text] for text in texts]
-            total += compute_loss(base, plan, Draw(plan, base.process, number, examples), told, CPU).item()
+            conditioning = [cache.conditioning[text] for text in texts]
+            batch = NoisedBatch(plan, base.noise_schedule, number, examples)
+            total += compute_loss(base, plan, batch, conditioning, CPU).item()
     return total / 20
 
 

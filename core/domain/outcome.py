@@ -2,10 +2,8 @@
 
 from pydantic import Field
 
-from core.domain.artifacts import AdapterFormat
 from core.domain.base import Frozen
 from core.domain.plan import TrainPlan
-from core.domain.proof import LoadProof
 from core.domain.resolve import MIN_IMAGES_TO_HOLD_OUT
 from core.domain.tokens import MAX_TOKEN_LENGTH
 
@@ -28,7 +26,6 @@ class Outcome(Frozen):
     final_loss: float
     held_out_losses: tuple[tuple[int, float], ...]  # (step, loss); step 0 is the base's
     scores: Scores
-    proofs: dict[AdapterFormat, LoadProof]
     num_parameters: int
     seconds_per_step: float
     seconds_per_picture: float | None  # None where no samples were drawn

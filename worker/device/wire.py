@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from core.domain.artifacts import AdapterFormat
 from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
+from core.domain.proof import LoadProof
 from core.domain.states import Phase, TerminationReason
 
 
@@ -125,6 +126,7 @@ class Finished(Message):
     type: Literal["finished"] = "finished"
     files: dict[AdapterFormat, Path]
     outcome: Outcome
+    proofs: dict[AdapterFormat, LoadProof]
 
 
 class Halted(Message):

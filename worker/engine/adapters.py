@@ -11,14 +11,24 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
 
 from core.domain.plan import TrainPlan
-from worker.engine.adapter_files.formats import LoraModule
+from worker.engine.adapter_files.formats import LoraModule, hash_weights
 from worker.engine.draws import generator
+from worker.engine.errors import BaseChanged
 from worker.engine.families.long_texts import limits_of
 from worker.engine.families.protocol import Base, Network, TextEncoders
 
 ADAPTER = "atelier"
 
 Parameters = dict[str, torch.nn.Parameter]
+
+
+@contextmanager
+def unchanged(base: Base) -> Iterator[None]:
+    """Raises BaseChanged at the end if the denoiser's weights are not what they were."""
+    before = hash_weights(base.denoiser)
+    yield
+    if hash_weights(base.denoiser) != before:
+        raise BaseChanged("The base's weights changed during training")
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,7 @@ def detach(network: Network) -> None:
 
 
 @contextmanager
-def silenced(networks: Sequence[Network]) -> Iterator[None]:
+def adapters_disabled(networks: Sequence[Network]) -> Iterator[None]:
     """Within it the networks answer as if they had no adapter."""
     _enable(networks, False)
     try:

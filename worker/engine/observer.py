@@ -56,16 +56,16 @@ class Observer(Protocol):
     def should_stop(self) -> Stop | None: ...
 
 
-def heed(observer: Observer) -> None:
+def raise_if_stopped(observer: Observer) -> None:
     """Between two units. Raises Stopped when the observer asks for it."""
     if observer.should_stop():
         raise Stopped
 
 
-def go_on(observer: Observer) -> None:
-    """Between two parts of a unit that takes long; raises as ``heed`` does."""
+def heartbeat_or_stop(observer: Observer) -> None:
+    """Between two parts of a unit that takes long; raises as ``raise_if_stopped`` does."""
     observer.alive()
-    heed(observer)
+    raise_if_stopped(observer)
 
 
 @dataclass
@@ -76,7 +76,7 @@ class RecordingObserver:
     stop: Stop = Stop.SAVE
     phases: list[Phase] = field(default_factory=list)
     units: int = 0
-    signs_of_life: int = 0
+    heartbeats: int = 0
     notices: list[str] = field(default_factory=list)
     steps: list[StepReport] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
@@ -91,7 +91,7 @@ class RecordingObserver:
         self.units += 1
 
     def alive(self) -> None:
-        self.signs_of_life += 1
+        self.heartbeats += 1
 
     def notice(self, message: str) -> None:
         self.notices.append(message)

@@ -49,6 +49,8 @@ import torch
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
+from worker.engine.adapter_files.proof.pictures import prove_files
+from worker.engine.adapters import unchanged
 from worker.engine.device import (
     Runtime,
     choose_runtime,
@@ -174,11 +176,14 @@ class Trainer:
         plan = command.plan
         observer = PipeObserver(self._lines, self._inbox)
         base = self._load(command, runtime)
-        result = train(
-            plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
-            command.cache_folder, command.shared_cache,
-        )  # fmt: skip
-        return Finished(files=dict(result.files), outcome=result.outcome)
+        with unchanged(base):
+            result = train(
+                plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
+                command.cache_folder, command.shared_cache,
+            )  # fmt: skip
+            with runtime.autocast():
+                proofs = prove_files(base, plan, result.files, result.modules)
+        return Finished(files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
     def _choose_runtime(self, command: Train) -> Runtime:
         if command.runtime is not None:

@@ -1,6 +1,6 @@
 """The random base for the engine's tests. Not a plugin of all tests: it imports torch."""
 
 from tests.fixtures.bases import random_base
-from tests.fixtures.bench import bench, no_proof_pictures, pictures
+from tests.fixtures.bench import bench, pictures
 
-__all__ = ["bench", "no_proof_pictures", "pictures", "random_base"]
+__all__ = ["bench", "pictures", "random_base"]

@@ -72,7 +72,7 @@ def refuse_name(path: Path) -> None:
 
 def identify(header: Header, configs: Path = CONFIGS) -> Checkpoint:
     """Raises BadInput, saying what it is, for everything but a whole SD 1.x, SD 2.x or SDXL base."""
-    for kind, advice, matches in _STRANGERS:
+    for kind, advice, matches in _UNSUPPORTED_KINDS:
         if matches(header):
             raise BadInput(f"{header.name} is {kind}. {advice}")
     if _INPUT not in header.shapes:
@@ -87,7 +87,7 @@ def identify(header: Header, configs: Path = CONFIGS) -> Checkpoint:
 _BASE = "Give a whole SD 1.x, SD 2.x or SDXL checkpoint: U-Net, text encoders and VAE in one file."
 _ADAPTER_MARKS = ("lora_down.", "lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", "hada_w1", "lokr_w", ".oft_blocks")
 
-_STRANGERS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
+_UNSUPPORTED_KINDS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
     (
         "a LoRA or an adapter like it",
         "Give the base that it was made for.",

@@ -13,46 +13,46 @@ from PIL import Image
 from worker.engine.device import free_memory
 from worker.engine.errors import BadInput
 from worker.engine.families.long_texts import lengthen_empty, stack_states
-from worker.engine.families.noise import open_process
+from worker.engine.families.noise import load_noise_schedule
 from worker.engine.families.protocol import (
     Conditioning,
-    Framing,
     Network,
-    NoiseProcess,
+    NoiseSchedule,
     Posterior,
-    Sampling,
+    SamplingParams,
+    SizeConditioning,
     TextEncoders,
     TextLimits,
 )
 
 
-def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseProcess]:
+def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseSchedule]:
     """Raises BadInput for a folder that is no such base."""
     try:
         unet = UNet2DConditionModel.from_pretrained(
             folder, subfolder="unet", dtype=dtype, local_files_only=True, use_safetensors=True
         )
-        process = open_process(folder)
+        noise_schedule = load_noise_schedule(folder)
     except (OSError, ValueError, KeyError) as error:
         raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
-    return unet.to(device=device).requires_grad_(False).eval(), process
+    return unet.to(device=device).requires_grad_(False).eval(), noise_schedule
 
 
 class LatentDiffusion:
-    """A base but for its text encoders and for how the denoiser is told of them."""
+    """A base without its text encoders and the denoiser's inputs from them."""
 
     pipeline_options: Mapping[str, Any] = {}
 
-    def __init__(self, folder: Path, denoiser: Network, process: NoiseProcess, device: torch.device) -> None:
+    def __init__(self, folder: Path, denoiser: Network, noise_schedule: NoiseSchedule, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self.denoiser: Network = denoiser
-        self.process: NoiseProcess = process
+        self.noise_schedule: NoiseSchedule = noise_schedule
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
     def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
         raise NotImplementedError
 
-    def describe_framing(self, framing: Framing) -> Conditioning:
+    def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:
         return {}
 
     @torch.no_grad()
@@ -78,8 +78,8 @@ class LatentDiffusion:
     def predict(
         self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
     ) -> torch.Tensor:
-        told = self._tell_denoiser(conditioning)
-        predicted: torch.Tensor = self.denoiser.module(noisy_BCHW, timesteps_B, **told).sample
+        inputs = self._conditioning_inputs(conditioning)
+        predicted: torch.Tensor = self.denoiser.module(noisy_BCHW, timesteps_B, **inputs).sample
         return predicted
 
     @torch.no_grad()
@@ -88,7 +88,7 @@ class LatentDiffusion:
         prompts: Sequence[Conditioning],
         negative: Conditioning,
         seeds: Sequence[int],
-        how: Sampling,
+        params: SamplingParams,
         after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
         """Texts of different lengths are drawn one length after the other, each with an empty text as long."""
@@ -97,7 +97,8 @@ class LatentDiffusion:
         for length in dict.fromkeys(lengths):
             chosen = [index for index, each in enumerate(lengths) if each == length]
             empty = {**negative, "states": lengthen_empty(negative["states"], length)}
-            rows = self._sample_alike([prompts[i] for i in chosen], empty, [seeds[i] for i in chosen], how, after_step)
+            alike = [prompts[i] for i in chosen]
+            rows = self._sample_alike(alike, empty, [seeds[i] for i in chosen], params, after_step)
             drawn |= dict(zip(chosen, rows, strict=True))
         return torch.stack([drawn[index] for index in range(len(prompts))])
 
@@ -106,42 +107,43 @@ class LatentDiffusion:
         prompts: Sequence[Conditioning],
         negative: Conditioning,
         seeds: Sequence[int],
-        how: Sampling,
+        params: SamplingParams,
         after_step: Callable[[], None],
     ) -> torch.Tensor:
-        scheduler = self.process.open_sampler()
-        scheduler.set_timesteps(how.num_steps, device=self.device)
-        latents_BCHW: torch.Tensor = self._draw_noise(seeds, how).to(self.device) * scheduler.init_noise_sigma
-        plain = [self._whole(row, how) for row in prompts]
-        guided = [self._whole(negative, how)] * len(prompts) + plain
+        scheduler = self.noise_schedule.open_sampler()
+        scheduler.set_timesteps(params.num_steps, device=self.device)
+        latents_BCHW: torch.Tensor = self._draw_noise(seeds, params).to(self.device) * scheduler.init_noise_sigma
+        plain = [self._whole(row, params) for row in prompts]
+        guided = [self._whole(negative, params)] * len(prompts) + plain
         for step, timestep in enumerate(scheduler.timesteps):
-            rows = guided if how.is_guided(step) else plain
+            rows = guided if params.is_guided(step) else plain
             noisy = scheduler.scale_model_input(latents_BCHW, timestep).to(self.denoiser.module.dtype)
             repeated = noisy.repeat(len(rows) // len(noisy), 1, 1, 1)
             predicted = self.predict(repeated, timestep.expand(len(rows)), rows).float()
-            if how.is_guided(step):
-                predicted = _guide(predicted, how)
+            if params.is_guided(step):
+                predicted = _guide(predicted, params)
             latents_BCHW = scheduler.step(predicted, timestep, latents_BCHW).prev_sample
             after_step()
         return latents_BCHW.cpu()
 
-    def _whole(self, row: Conditioning, how: Sampling) -> Conditioning:
+    def _whole(self, row: Conditioning, params: SamplingParams) -> Conditioning:
         """A prompt's conditioning for a picture that is neither cropped nor enlarged, in the denoiser's numbers."""
-        framing = self.describe_framing(Framing((how.height, how.width), (0, 0), (how.height, how.width)))
-        return {name: value.to(self.denoiser.module.dtype) for name, value in {**row, **framing}.items()}
+        size = (params.height, params.width)
+        whole = {**row, **self.encode_size_conditioning(SizeConditioning(size, (0, 0), size))}
+        return {name: value.to(self.denoiser.module.dtype) for name, value in whole.items()}
 
-    def _draw_noise(self, seeds: Sequence[int], how: Sampling) -> torch.Tensor:
+    def _draw_noise(self, seeds: Sequence[int], params: SamplingParams) -> torch.Tensor:
         """(B, C, H, W) on the CPU, each from a generator of its own, so that a picture does not depend on its batch."""
-        size = (how.height // self._latent_factor, how.width // self._latent_factor)
+        size = (params.height // self._latent_factor, params.width // self._latent_factor)
         shape = (self.denoiser.module.config.in_channels, *size)
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
 
     @torch.no_grad()
-    def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
+    def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
         pipeline = DiffusionPipeline.from_pretrained(
             self.folder,
             unet=self.denoiser.module,
-            scheduler=self.process.open_sampler(),
+            scheduler=self.noise_schedule.open_sampler(),
             dtype=torch.float32,  # of what is read here: encoders as files have them would be of mixed types
             local_files_only=True,
             use_safetensors=True,
@@ -153,11 +155,11 @@ class LatentDiffusion:
             picture: Image.Image = pipeline(
                 prompt,
                 generator=torch.Generator().manual_seed(seed),
-                num_inference_steps=how.num_steps,
-                guidance_scale=how.guidance_scale,
-                guidance_rescale=how.guidance_rescale,
-                height=how.height,
-                width=how.width,
+                num_inference_steps=params.num_steps,
+                guidance_scale=params.guidance_scale,
+                guidance_rescale=params.guidance_rescale,
+                height=params.height,
+                width=params.width,
             ).images[0]
         finally:
             pipeline.unload_lora_weights()
@@ -170,11 +172,11 @@ class LatentDiffusion:
         gc.collect()
         free_memory(self.device)
 
-    def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
+    def _conditioning_inputs(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         """The U-Net's arguments after latents and timesteps."""
         states_BTD, mask_BT = stack_states([row["states"].to(self.device) for row in rows])
-        told = {"encoder_hidden_states": states_BTD}
-        return told if mask_BT is None else {**told, "encoder_attention_mask": mask_BT}
+        inputs = {"encoder_hidden_states": states_BTD}
+        return inputs if mask_BT is None else {**inputs, "encoder_attention_mask": mask_BT}
 
     def _batch(self, rows: Sequence[Conditioning], name: str) -> torch.Tensor:
         return torch.stack([row[name].to(self.device) for row in rows])
@@ -187,12 +189,12 @@ class LatentDiffusion:
         return vae.to(self.device).requires_grad_(False).eval()
 
 
-def _guide(predicted: torch.Tensor, how: Sampling) -> torch.Tensor:
+def _guide(predicted: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     """Classifier-free guidance (arXiv 2207.12598) over answers to the negative prompt, then to the prompt, rescaled."""
     negative_BCHW, prompt_BCHW = predicted.chunk(2)
-    guided = negative_BCHW + how.guidance_scale * (prompt_BCHW - negative_BCHW)
-    if how.guidance_rescale:
-        guided = rescale_noise_cfg(guided, prompt_BCHW, guidance_rescale=how.guidance_rescale)
+    guided = negative_BCHW + params.guidance_scale * (prompt_BCHW - negative_BCHW)
+    if params.guidance_rescale:
+        guided = rescale_noise_cfg(guided, prompt_BCHW, guidance_rescale=params.guidance_rescale)
     return guided
 
 

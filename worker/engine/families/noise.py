@@ -1,4 +1,4 @@
-"""Noise processes: how pictures become noise, what the denoiser is to predict, and how it is drawn with."""
+"""Noise schedules: how images become noise, what the denoiser predicts, and the sampler that inverts it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 
-from worker.engine.families.protocol import NoiseProcess
+from worker.engine.families.protocol import NoiseSchedule
 from worker.engine.families.recognition import find_prediction_type, read_config
 
 
-def open_process(folder: Path) -> NoiseProcess:
+def load_noise_schedule(folder: Path) -> NoiseSchedule:
     """Raises BadInput for a kind of prediction that is not known."""
     config = read_config(folder, "scheduler/scheduler_config.json")
     if find_prediction_type(folder) == "flow":
-        return FlowProcess(config)
-    return DiffusionProcess(DDPMScheduler.from_config(config))
+        return FlowSchedule(config)
+    return DiffusionSchedule(DDPMScheduler.from_config(config))
 
 
 def make_flow_scheduler(shift: float) -> DPMSolverMultistepScheduler:
@@ -34,7 +34,7 @@ def draw_evenly(count: int, rng: torch.Generator) -> torch.Tensor:
     return (places / count).float()
 
 
-class DiffusionProcess:
+class DiffusionSchedule:
     """Discrete-time diffusion with epsilon or v prediction, by the base's own scheduler config."""
 
     def __init__(self, scheduler: DDPMScheduler) -> None:
@@ -56,7 +56,7 @@ class DiffusionProcess:
         velocity: torch.Tensor = self._scheduler.get_velocity(latents_BCHW, noise, timesteps_B)
         return velocity
 
-    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+    def predict_x0(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         """Not from a timestep that leaves nothing of the picture, where epsilon does not tell of it: arXiv 2202.00512,
         appendix D."""
         alphas = self._alphas(timesteps_B).view(-1, 1, 1, 1)
@@ -85,7 +85,7 @@ class DiffusionProcess:
         return DDIMScheduler.from_config(self._config, timestep_spacing="trailing", clip_sample=False)
 
 
-class FlowProcess:
+class FlowSchedule:
     """Rectified flow (arXiv 2209.03003): straight lines from pictures to noise, whose velocity is predicted.
 
     A timestep is the share of noise, times 1000, and no whole number. Most are drawn from the middle, where the
@@ -108,7 +108,7 @@ class FlowProcess:
     def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         return noise - latents_BCHW
 
-    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+    def predict_x0(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         return noisy_BCHW - (timesteps_B / self.num_timesteps).view(-1, 1, 1, 1) * predicted
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor:

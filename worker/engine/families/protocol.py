@@ -24,7 +24,7 @@ class Posterior:
 
 
 @dataclass(frozen=True)
-class Framing:
+class SizeConditioning:
     """How a picture came to its training size, in pixels: families that are told of it (SDXL, arXiv 2307.01952,
     section 2.2) learn not to draw cropped or enlarged pictures."""
 
@@ -34,7 +34,7 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How pictures are drawn from a base: ``width`` and ``height`` in pixels.
 
     Guidance is applied from the part ``guidance_start`` to the part ``guidance_stop`` of the steps, as by diffusers'
@@ -101,7 +101,7 @@ class TextEncoders(Protocol):
         """Whether the text is longer than the limits, so that not all of it is encoded."""
 
 
-class NoiseProcess(Protocol):
+class NoiseSchedule(Protocol):
     """How pictures become noise, and what the denoiser is to predict."""
 
     num_timesteps: int
@@ -113,7 +113,7 @@ class NoiseProcess(Protocol):
 
     def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
-    def restore(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+    def predict_x0(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         """The latents without noise that a prediction amounts to; with the target as prediction, the true ones."""
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
@@ -126,7 +126,7 @@ class Base(Protocol):
     """A loaded base. The denoiser stays in memory between jobs; encoders are opened when needed and dropped."""
 
     denoiser: Network
-    process: NoiseProcess
+    noise_schedule: NoiseSchedule
 
     def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read anew from the base's files each time, frozen, in fp32: whatever is done to them is gone with them."""
@@ -134,7 +134,7 @@ class Base(Protocol):
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
         """(3, height, width) each, of any size that the latents' factor divides; the encoder is gone at the end."""
 
-    def describe_framing(self, framing: Framing) -> Conditioning:
+    def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:
         """What this family's denoiser is told of a picture's size and crop; empty where it is told nothing."""
 
     def predict(
@@ -146,7 +146,7 @@ class Base(Protocol):
         prompts: Sequence[Conditioning],
         negative: Conditioning,
         seeds: Sequence[int],
-        how: Sampling,
+        params: SamplingParams,
         after_step: Callable[[], None] = ...,
     ) -> torch.Tensor:
         """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator of its own seed, scaled as in training.
@@ -155,7 +155,7 @@ class Base(Protocol):
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """The pictures of such latents; the decoder is gone at the end."""
 
-    def draw_with(self, adapter: Path, prompt: str, seed: int, how: Sampling) -> Image.Image:
+    def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
         """As whoever downloads the file would: diffusers' loader reads it, and its pipeline draws. The base is left
         without it."""
 

@@ -14,8 +14,8 @@ from worker.engine.families.unet import UnetNetwork
 
 def load_sd1(folder: Path, device: torch.device, dtype: torch.dtype) -> "SD1Base":
     """Raises BadInput where the files cannot be read."""
-    unet, process = load_denoiser(folder, device, dtype)
-    return SD1Base(folder, UnetNetwork(unet), process, device)
+    unet, noise_schedule = load_denoiser(folder, device, dtype)
+    return SD1Base(folder, UnetNetwork(unet), noise_schedule, device)
 
 
 class SD1TextEncoders(ClipTextEncoders):

@@ -16,8 +16,8 @@ from worker.engine.families.unet import UnetNetwork
 
 def load_sd2(folder: Path, device: torch.device, dtype: torch.dtype) -> "SD2Base":
     """Raises BadInput where the files cannot be read."""
-    unet, process = load_denoiser(folder, device, dtype)
-    return SD2Base(folder, UnetNetwork(unet), process, device)
+    unet, noise_schedule = load_denoiser(folder, device, dtype)
+    return SD2Base(folder, UnetNetwork(unet), noise_schedule, device)
 
 
 class SD2Base(SD1Base):

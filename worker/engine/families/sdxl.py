@@ -11,15 +11,15 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.engine.families.clip import Clip, ClipNetwork, ClipTextEncoders
 from worker.engine.families.latent_diffusion import LatentDiffusion, load_denoiser
-from worker.engine.families.protocol import Conditioning, Framing, Network, TextLimits
+from worker.engine.families.protocol import Conditioning, Network, SizeConditioning, TextLimits
 from worker.engine.families.sgm_names import to_sgm
 from worker.engine.families.unet import UnetNetwork
 
 
 def load_sdxl(folder: Path, device: torch.device, dtype: torch.dtype) -> "SDXLBase":
     """Raises BadInput where the files cannot be read."""
-    unet, process = load_denoiser(folder, device, dtype)
-    return SDXLBase(folder, make_network(unet), process, device)
+    unet, noise_schedule = load_denoiser(folder, device, dtype)
+    return SDXLBase(folder, make_network(unet), noise_schedule, device)
 
 
 def make_network(unet: UNet2DConditionModel) -> UnetNetwork:
@@ -63,10 +63,10 @@ class SDXLBase(LatentDiffusion):
     def open_text_encoders(self, limits: TextLimits = TextLimits()) -> SDXLTextEncoders:
         return SDXLTextEncoders(self.folder, self.device, limits)
 
-    def describe_framing(self, framing: Framing) -> Conditioning:
+    def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:
         """Original size, crop and target size, each height first, in pixels (section 2.2 of the paper)."""
         return {"time_ids": torch.tensor([*framing.original, *framing.crop, *framing.target], dtype=torch.float32)}
 
-    def _tell_denoiser(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
+    def _conditioning_inputs(self, rows: Sequence[Conditioning]) -> dict[str, Any]:
         added = {"text_embeds": self._batch(rows, "pooled"), "time_ids": self._batch(rows, "time_ids")}
-        return {**super()._tell_denoiser(rows), "added_cond_kwargs": added}
+        return {**super()._conditioning_inputs(rows), "added_cond_kwargs": added}

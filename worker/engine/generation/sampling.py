@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from core.domain.plan import TrainPlan
-from worker.engine.families.protocol import Base, Conditioning, Framing, Sampling
-from worker.engine.observer import Observer, Picture, go_on, heed
+from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
+from worker.engine.observer import Observer, Picture, heartbeat_or_stop, raise_if_stopped
 
 PICTURES_AT_ONCE = 4
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
@@ -30,9 +30,9 @@ class Gallery:
         self.seconds_per_picture: float | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
-    def draw(self, step: int, told: Sequence[Conditioning]) -> None:
+    def draw(self, step: int, conditioning: Sequence[Conditioning]) -> None:
         """Step 0 is the base's. A unit is a few pictures; may raise Stopped between two."""
-        pictures = self._draw_pictures(step, told)
+        pictures = self._draw_pictures(step, conditioning)
         if step == 0:
             self._before, columns = pictures, [("base", pictures)]
         else:
@@ -46,34 +46,35 @@ class Gallery:
         """The first prompt's picture, drawn alone: a run that resumed has not the files of earlier grids."""
         if not self._plan.sample_prompts:
             return None
-        told = encode([self._plan.sample_prompts[0]])[0]
-        latents_BCHW = self._sample([told], [self._plan.sample_seed])
+        conditioning = encode([self._plan.sample_prompts[0]])
+        latents_BCHW = self._sample(conditioning, [self._plan.sample_seed])
         return self._base.decode(latents_BCHW)[0]
 
-    def _draw_pictures(self, step: int, told: Sequence[Conditioning]) -> list[Picture]:
+    def _draw_pictures(self, step: int, conditioning: Sequence[Conditioning]) -> list[Picture]:
         pictures: list[Picture] = []
         started = time.perf_counter()
         prompts = list(enumerate(self._plan.sample_prompts))
         for start in range(0, len(prompts), PICTURES_AT_ONCE):
             chunk = prompts[start : start + PICTURES_AT_ONCE]
             seeds = [self._plan.sample_seed + index for index, _ in chunk]
-            rows = told[start : start + len(chunk)]
+            rows = conditioning[start : start + len(chunk)]
             latents_BCHW = self._sample(rows, seeds)
             for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
                 path = self._folder / f"step-{step:06d}-{index:02d}.png"
                 image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
                 pictures.append(Picture(prompt, seed, path))
             self._observer.unit(len(pictures), len(prompts))
-            heed(self._observer)
+            raise_if_stopped(self._observer)
         self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
         return pictures
 
-    def _sample(self, told: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
-        return self._base.sample(told, self._negative, seeds, plan_sampling(self._plan), partial(go_on, self._observer))
+    def _sample(self, conditioning: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
+        after_step = partial(heartbeat_or_stop, self._observer)
+        return self._base.sample(conditioning, self._negative, seeds, sampling_params(self._plan), after_step)
 
 
-def plan_sampling(plan: TrainPlan) -> Sampling:
-    return Sampling(
+def sampling_params(plan: TrainPlan) -> SamplingParams:
+    return SamplingParams(
         plan.sample_num_steps,
         plan.sample_guidance_scale,
         plan.sample_guidance_rescale,
@@ -84,10 +85,10 @@ def plan_sampling(plan: TrainPlan) -> Sampling:
     )
 
 
-def plan_framing(base: Base, plan: TrainPlan) -> Conditioning:
+def plan_size_conditioning(base: Base, plan: TrainPlan) -> Conditioning:
     """Of a picture that the base draws itself: whole, and never larger than it is."""
     square = (plan.resolution, plan.resolution)
-    return base.describe_framing(Framing(square, (0, 0), square))
+    return base.encode_size_conditioning(SizeConditioning(square, (0, 0), square))
 
 
 def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:

@@ -48,8 +48,8 @@ def save_checkpoint(state: State, plan: TrainPlan, path: Path) -> None:
         "step": state.step,
         "loss": state.loss,
         "measure": HELD_OUT_MEASURE,
-        "curve": state.curve,
-        "lowest": state.lowest,
+        "curve": state.validation_curve,
+        "lowest": state.best_losses,
         "best": [state.best.step, state.best.loss] if state.best else None,
         "numbers": numbers,
         "groups": [_plain(group) for group in state.optimizer.param_groups],
@@ -109,8 +109,8 @@ def _restore(state: State, facts: Mapping[str, Any], tensors: Mapping[str, torch
         state.accelerator.scaler.load_state_dict(facts["scaler"])
     state.average = _moved(state, _under("average.", tensors)) or None
     if facts.get("measure") == HELD_OUT_MEASURE:
-        state.lowest = facts["lowest"]
-        state.curve = [(step, loss) for step, loss in facts["curve"]]
+        state.best_losses = facts["lowest"]
+        state.validation_curve = [(step, loss) for step, loss in facts["curve"]]
         if facts["best"]:
             step, loss = facts["best"]
             state.best = Best(step, loss, _moved(state, _under("best.", tensors)))

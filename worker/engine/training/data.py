@@ -20,8 +20,8 @@ from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.draws import generator
 from worker.engine.errors import BadInput
 from worker.engine.families.long_texts import limits_of
-from worker.engine.families.protocol import Base, Conditioning, Framing, Posterior
-from worker.engine.observer import Observer, heed
+from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
+from worker.engine.observer import Observer, raise_if_stopped
 
 SHUFFLES_PER_CAPTION = 8
 EMPTY = ""
@@ -32,7 +32,7 @@ class Example:
     """One picture as the loop reads it. ``mask`` (1, H, W), 0..1: how much each latent counts."""
 
     posterior: Posterior
-    framing: Conditioning
+    size_conditioning: Conditioning
     mask: torch.Tensor | None = None
 
 
@@ -55,15 +55,15 @@ class Progress:
     def tick(self) -> None:
         self._done += 1
         self._observer.unit(self._done, self._total)
-        heed(self._observer)
+        raise_if_stopped(self._observer)
 
 
 def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:
     """Encodes every text and picture once. ``files`` maps an image's sha256 to its local file. Latents that
     an earlier attempt left in ``folder`` are taken as they are."""
     captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
-    taught = [text for row in captions for text in row]
-    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *taught]))
+    trained = [text for row in captions for text in row]
+    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
     images = plan.images + plan.class_images
     variants = [
         (i, mirrored)
@@ -159,7 +159,7 @@ def _read_example(base: Base, path: Path) -> Example | None:
     try:
         tensors = load_file(path)
         a, b, c, d, e, f = tensors["framing"].tolist()
-        framing = base.describe_framing(Framing((a, b), (c, d), (e, f)))
+        framing = base.encode_size_conditioning(SizeConditioning((a, b), (c, d), (e, f)))
         return Example(Posterior(tensors["mean"], tensors["std"]), framing, tensors.get("mask"))
     except (OSError, SafetensorError, KeyError, ValueError):
         return None
@@ -171,7 +171,7 @@ class FramedPicture:
 
     pixels: torch.Tensor
     mask: torch.Tensor | None
-    framing: Framing
+    framing: SizeConditioning
 
 
 def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> FramedPicture:
@@ -187,7 +187,7 @@ def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool
     crop = (round(original[0] * scale - target[0]) // 2, round(original[1] * scale - target[1]) // 2)
     mask = _fit(picture.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
     pixels = _fit(picture.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
-    return FramedPicture(pixels, mask, Framing(original, crop, target))
+    return FramedPicture(pixels, mask, SizeConditioning(original, crop, target))
 
 
 def _fit(picture: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:
@@ -247,6 +247,6 @@ def pick_batch(cache: Cache, plan: TrainPlan, order: BatchOrder, number: int) ->
     return examples, texts
 
 
-def frame(rows: Sequence[Conditioning], examples: Sequence[Example]) -> list[Conditioning]:
-    """What the denoiser is told of each sample: its text, and how its picture was framed."""
-    return [{**row, **example.framing} for row, example in zip(rows, examples, strict=True)]
+def with_size_conditioning(rows: Sequence[Conditioning], examples: Sequence[Example]) -> list[Conditioning]:
+    """Each sample's text conditioning with that of its image's size and crop."""
+    return [{**row, **example.size_conditioning} for row, example in zip(rows, examples, strict=True)]

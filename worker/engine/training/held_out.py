@@ -12,9 +12,9 @@ from core.domain.estimate import NUM_VALIDATION_TIMESTEPS as NUM_TIMESTEPS
 from core.domain.plan import TrainPlan
 from worker.engine.draws import generator
 from worker.engine.families.protocol import Base, Conditioning
-from worker.engine.observer import Observer, heed
+from worker.engine.observer import Observer, raise_if_stopped
 from worker.engine.training.data import Cache
-from worker.engine.training.objective import compare
+from worker.engine.training.objective import per_sample_loss
 
 
 class HeldOut:
@@ -25,7 +25,7 @@ class HeldOut:
         indices = [index for index, image in enumerate(plan.images) if image.held_out]
         self._examples = [cache.examples[index, False] for index in indices]
         self.texts = [cache.captions[index][0] for index in indices]
-        total = base.process.num_timesteps
+        total = base.noise_schedule.num_timesteps
         self._timesteps = torch.tensor([(2 * k + 1) * total // (2 * NUM_TIMESTEPS) for k in range(NUM_TIMESTEPS)])
 
     @torch.no_grad()
@@ -36,12 +36,12 @@ class HeldOut:
             latents = example.posterior.mean.expand(NUM_TIMESTEPS, -1, -1, -1)
             noise = torch.randn(latents.shape, generator=generator(self._plan.seed, number, "held-out"))
             latents, noise, timesteps = (part.to(device) for part in (latents, noise, self._timesteps))
-            noisy = self._base.process.add_noise(latents, noise, timesteps)
-            told = [{**conditioning[number], **example.framing}] * NUM_TIMESTEPS
-            predicted = self._base.predict(noisy, timesteps, told).float()
+            noisy = self._base.noise_schedule.add_noise(latents, noise, timesteps)
+            row = {**conditioning[number], **example.size_conditioning}
+            predicted = self._base.predict(noisy, timesteps, [row] * NUM_TIMESTEPS).float()
             mask = None if example.mask is None else example.mask.expand(NUM_TIMESTEPS, -1, -1, -1)
-            restored = self._base.process.restore(noisy, predicted, timesteps)
-            losses.append(compare(self._plan, restored, latents, mask).mean().item())
+            denoised = self._base.noise_schedule.predict_x0(noisy, predicted, timesteps)
+            losses.append(per_sample_loss(self._plan, denoised, latents, mask).mean().item())
             observer.unit(number + 1, len(self._examples))
-            heed(observer)
+            raise_if_stopped(observer)
         return losses

@@ -16,7 +16,7 @@ MAX_NAMED = 3
 
 
 @torch.no_grad()
-def start_from(
+def load_init_adapter(
     path: Path,
     layers: BaseLayers,
     networks: Sequence[Network],
@@ -30,11 +30,11 @@ def start_from(
     """
     places = _list_places(networks, params)
     modules = read_adapter(path, layers)
-    homeless = [module.layer for module in modules if (module.layer.part, module.layer.path) not in places]
-    if homeless:
-        named = ", ".join(f"{layer.part}.{layer.path}" for layer in homeless[:MAX_NAMED])
+    unmatched = [module.layer for module in modules if (module.layer.part, module.layer.path) not in places]
+    if unmatched:
+        named = ", ".join(f"{layer.part}.{layer.path}" for layer in unmatched[:MAX_NAMED])
         raise BadInput(
-            f"init_adapter changes {len(homeless)} layers that this training does not ({named}): give the "
+            f"init_adapter changes {len(unmatched)} layers that this training does not ({named}): give the "
             "adapter.type, the targets and the text_encoder that it was trained with"
         )
     for module in modules:

@@ -7,7 +7,7 @@ and resumed from its checkpoint ends in the same bytes.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,20 +19,20 @@ from core.domain.artifacts import AdapterFormat
 from core.domain.outcome import Outcome, describe_cut
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
-from worker.engine.adapter_files.formats import LoraModule, describe_for_kohya, export, hash_weights, to_kohya
-from worker.engine.adapter_files.proof.pictures import layers_of, prove_files
-from worker.engine.adapters import attach_all, count_parameters, detach, read_modules, silenced
+from worker.engine.adapter_files.formats import LoraModule, describe_for_kohya, export, to_kohya
+from worker.engine.adapter_files.proof.pictures import layers_of
+from worker.engine.adapters import adapters_disabled, attach_all, count_parameters, detach, read_modules
 from worker.engine.device import Runtime, open_accelerator, peak_memory_bytes, set_checkpointing
 from worker.engine.draws import seed_torch
-from worker.engine.errors import BaseChanged, NanLoss
+from worker.engine.errors import NanLoss
 from worker.engine.families.protocol import Base, Conditioning
 from worker.engine.generation.sampling import Gallery
 from worker.engine.observer import Observer, StepReport, Stop, Stopped
 from worker.engine.training.checkpoint import load_checkpoint, save_checkpoint
-from worker.engine.training.data import EMPTY, BatchOrder, Cache, fill_cache, frame, pick_batch
+from worker.engine.training.data import EMPTY, BatchOrder, Cache, fill_cache, pick_batch, with_size_conditioning
 from worker.engine.training.held_out import HeldOut
-from worker.engine.training.init_adapter import start_from
-from worker.engine.training.objective import Draw, compute_loss, compute_prior_loss
+from worker.engine.training.init_adapter import load_init_adapter
+from worker.engine.training.objective import NoisedBatch, compute_loss, compute_prior_loss
 from worker.engine.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
 from worker.engine.training.prior import Prior, open_prior
 from worker.engine.training.scores import measure_scores
@@ -44,8 +44,11 @@ SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 @dataclass(frozen=True)
 class TrainResult:
+    """``modules``: what the files are written from, on the CPU."""
+
     files: Mapping[AdapterFormat, Path]
     outcome: Outcome
+    modules: Sequence[LoraModule]
 
 
 def train(
@@ -59,15 +62,14 @@ def train(
     cache_folder: Path | None = None,
     shared_cache: Path | None = None,
 ) -> TrainResult:
-    """Trains one adapter. ``files`` maps the sha256 of an image, and of the adapter to begin with, to its local file;
+    """Trains one adapter. ``files`` maps the sha256 of an image, and of the init adapter, to its local file;
     ``cache_folder`` keeps what later attempts may use (default: in ``workdir``), ``shared_cache`` what other jobs may.
 
-    Raises Stopped when the observer asks for it, and TrainingError where the run cannot end well. The base
-    is left as it came.
+    Raises Stopped when the observer asks for it, and TrainingError where the run cannot end well. The adapter is taken
+    off the base at the end.
     """
     accelerator = open_accelerator(runtime)
     refuse_unavailable(plan, accelerator.device)
-    before = hash_weights(base.denoiser)
     observer.phase(Phase.CACHING)
     own_cache = cache_folder or workdir / "cache"
     cache = fill_cache(base, plan, files, own_cache, observer)
@@ -76,23 +78,18 @@ def train(
     try:
         with runtime.autocast():
             prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
-        begin_with = plan.init_adapter if resume_from is None else None
-        layers = layers_of(base, plan.family) if begin_with else None
+        init_adapter = plan.init_adapter if resume_from is None else None
+        layers = layers_of(base, plan.family) if init_adapter else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
         if resume_from is not None:
             load_checkpoint(run.state, plan, resume_from)
-        elif begin_with and layers:
-            start_from(files[begin_with.sha256], layers, run.networks, run.state.params, plan)
+        elif init_adapter and layers:
+            load_init_adapter(files[init_adapter.sha256], layers, run.networks, run.state.params, plan)
         run.draw_base_samples()
-        run.steps()
-        result = run.conclude()
+        run.run_steps()
+        return run.finish()
     finally:
         detach(base.denoiser)
-    with runtime.autocast():
-        proofs = prove_files(base, plan, result.files, run.trained)
-    if hash_weights(base.denoiser) != before:
-        raise BaseChanged("The base's weights changed during training")
-    return TrainResult(result.files, result.outcome.model_copy(update={"proofs": proofs}))
 
 
 @dataclass
@@ -107,9 +104,8 @@ class Run:
     accelerator: Accelerator
     observer: Observer
     workdir: Path
-    pace: list[float] = field(default_factory=list)
-    promoted: int | None = None  # the step, at the end
-    trained: list[LoraModule] = field(default_factory=list)  # at the end: what the files are written from
+    step_seconds: list[float] = field(default_factory=list)
+    promoted_step: int | None = None  # known at the end
 
     def __post_init__(self) -> None:
         plan, self.device = self.plan, self.accelerator.device
@@ -123,24 +119,25 @@ class Run:
         self.last_saved = time.monotonic()
         set_checkpointing(self.base.denoiser.module, self.runtime)
 
-    def steps(self) -> None:
+    def run_steps(self) -> None:
         self.set_mode(training=True)
-        self.look_again()
+        self.evaluate_after_resume()
         while not self.is_over():
             started = time.perf_counter()
             loss = self.one_step()
             self.report(loss, time.perf_counter() - started)
-            self.obey()
-            self.look()
+            self.handle_stop_request()
+            self.evaluate_if_due()
             if self.checkpoint_is_due():
                 self.save()
 
     def is_over(self) -> bool:
         """After all steps, or when the held-out loss has not fallen for as long as the plan is patient."""
-        return self.state.step >= self.plan.steps or self.is_exhausted()
+        return self.state.step >= self.plan.steps or self.patience_exhausted()
 
-    def is_exhausted(self) -> bool:
-        return self.plan.patience is not None and self.state.count_idle(self.plan.min_delta) >= self.plan.patience
+    def patience_exhausted(self) -> bool:
+        patience = self.plan.patience
+        return patience is not None and self.state.evals_without_improvement(self.plan.min_delta) >= patience
 
     def one_step(self) -> float:
         """One optimizer step over ``gradient_accumulation`` micro-batches; returns their mean loss."""
@@ -148,12 +145,12 @@ class Run:
         for micro in range(plan.gradient_accumulation):
             number = state.step * plan.gradient_accumulation + micro
             seed_torch(plan.seed, number)  # dropout's masks are the only draws that torch itself makes
-            loss = self.learn(number)
+            loss = self.training_loss_backward(number)
             if self.prior.examples:
-                loss += plan.prior_weight * self.keep(number)
+                loss += plan.prior_weight * self.prior_loss_backward(number)
             total += loss / plan.gradient_accumulation
         if not math.isfinite(total):
-            raise self.diverged("loss", state.step + 1)
+            raise self.nan_error("loss", state.step + 1)
         self.accelerator.clip_grad_norm_(list(state.params.values()), plan.max_grad_norm)
         state.optimizer.step()
         state.optimizer.zero_grad()
@@ -163,36 +160,37 @@ class Run:
             state.update_average(plan.ema)
         return total
 
-    def diverged(self, what: str, step: int) -> NanLoss:
+    def nan_error(self, what: str, step: int) -> NanLoss:
         return NanLoss(step, self.state.schedule.get_last_lr()[0], what)
 
-    def learn(self, number: int) -> float:
+    def training_loss_backward(self, number: int) -> float:
         """Adds the gradient of micro-batch ``number``; returns its loss."""
         examples, texts = pick_batch(self.cache, self.plan, self.order, number)
-        draw, total = Draw(self.plan, self.base.process, number, examples), 0.0
+        batch, total = NoisedBatch(self.plan, self.base.noise_schedule, number, examples), 0.0
         for part in self.runtime.split(len(texts)):
             with self.runtime.autocast():
-                told = frame(self.encode(texts[part]), examples[part])
-                loss = compute_loss(self.base, self.plan, draw.take(part), told, self.device)
-            total += self.descend(loss, len(told) / len(texts))
+                conditioning = with_size_conditioning(self.encode(texts[part]), examples[part])
+                loss = compute_loss(self.base, self.plan, batch.subset(part), conditioning, self.device)
+            total += self.backward(loss, len(conditioning) / len(texts))
         return total
 
-    def keep(self, number: int) -> float:
+    def prior_loss_backward(self, number: int) -> float:
         """Adds the gradient of prior preservation; returns its loss, not yet weighted."""
         examples, texts = self.prior.pick(self.plan, number)
-        draw, total = Draw(self.plan, self.base.process, number, examples, stream="prior-"), 0.0
+        batch, total = NoisedBatch(self.plan, self.base.noise_schedule, number, examples, stream="prior-"), 0.0
         for part in self.runtime.split(len(texts)):
-            drawn = draw.take(part)
+            noised = batch.subset(part)
             with self.runtime.autocast():
-                with torch.no_grad(), silenced(self.networks):
-                    known = [self.cache.conditioning[text] for text in texts[part]]
-                    taught = drawn.ask(self.base, frame(known, examples[part]), self.device)
-                told = frame(self.encode(texts[part]), examples[part])
-                loss = compute_prior_loss(self.base, self.plan, drawn, told, taught, self.device)
-            total += self.descend(loss, len(told) / len(texts), self.plan.prior_weight)
+                with torch.no_grad(), adapters_disabled(self.networks):
+                    cached = [self.cache.conditioning[text] for text in texts[part]]
+                    plain = with_size_conditioning(cached, examples[part])
+                    teacher_prediction = noised.predict(self.base, plain, self.device)
+                conditioning = with_size_conditioning(self.encode(texts[part]), examples[part])
+                loss = compute_prior_loss(self.base, self.plan, noised, conditioning, teacher_prediction, self.device)
+            total += self.backward(loss, len(conditioning) / len(texts), self.plan.prior_weight)
         return total
 
-    def descend(self, loss: torch.Tensor, share: float, weight: float = 1.0) -> float:
+    def backward(self, loss: torch.Tensor, share: float, weight: float = 1.0) -> float:
         """Adds the gradient of a pass with that share of a micro-batch; returns its part of the loss."""
         self.accelerator.backward(loss * share * weight / self.plan.gradient_accumulation)
         return loss.item() * share
@@ -208,34 +206,36 @@ class Run:
         state = self.state
         weight = min(LOSS_SMOOTHING, 1 - 1 / state.step)
         state.loss = weight * state.loss + (1 - weight) * loss
-        self.pace.append(seconds)
+        self.step_seconds.append(seconds)
         self.observer.step(StepReport(state.step, state.loss, effective_rate(state.optimizer), seconds))
 
-    def obey(self) -> None:
+    def handle_stop_request(self) -> None:
         if self.observer.should_stop() is not None:
-            self.save_if_asked()
+            self.save_if_requested()
             raise Stopped
 
-    def save_if_asked(self) -> None:
-        """Not once the weights are promoted: the last step's checkpoint is there, and those are not what it was."""
-        if self.observer.should_stop() is Stop.SAVE and not self.promoted:
+    def save_if_requested(self) -> None:
+        """Skipped after promotion: the last step's checkpoint already exists, and the current weights are no longer the
+        trained ones."""
+        if self.observer.should_stop() is Stop.SAVE and not self.promoted_step:
             self.save()
 
-    # --- looking at what there is: held-out loss, samples ---
+    # --- evaluation: held-out loss, samples ---
 
-    def look_again(self) -> None:
-        """At the first step of this attempt: it may have been stopped before that was looked at, or right in it. Then
-        the checkpoint does not know the held-out loss of its own step, and no later one takes the last one's place."""
-        if self.state.step > 0 and self.plan.held_out_images and not self.state.curve:
+    def evaluate_after_resume(self) -> None:
+        """Runs once, at the first step of an attempt. If the previous attempt stopped before or during an evaluation,
+        its checkpoint lacks that step's held-out loss: evaluate now, and write the checkpoint again."""
+        if self.state.step > 0 and self.plan.held_out_images and not self.state.validation_curve:
             self.validate(0)  # the checkpoint is of a version that measured something else
-        known = len(self.state.curve)
-        self.look()
-        if self.state.step > 0 and len(self.state.curve) > known and self.checkpoint_is_due():
+        num_evaluations = len(self.state.validation_curve)
+        self.evaluate_if_due()
+        if self.state.step > 0 and len(self.state.validation_curve) > num_evaluations and self.checkpoint_is_due():
             self.save()
 
-    def look(self) -> None:
-        step, seen = self.state.step, [step for step, _ in self.state.curve]
-        if (step == 0 or step in self.plan.validation_steps) and self.plan.held_out_images and step not in seen:
+    def evaluate_if_due(self) -> None:
+        step, evaluated = self.state.step, [step for step, _ in self.state.validation_curve]
+        is_due = step == 0 or step in self.plan.validation_steps
+        if is_due and self.plan.held_out_images and step not in evaluated:
             self.validate(step)
         if step in self.plan.sample_steps:
             self.draw_samples()
@@ -243,38 +243,38 @@ class Run:
             self.observer.phase(Phase.TRAINING)
 
     def validate(self, step: int) -> None:
-        """At step 0 the base's own, whatever adapter the run began with."""
-        own = silenced(self.networks) if step == 0 else nullcontext()
-        with self.showing(), own, torch.no_grad():
-            told = self.encode(self.held_out.texts)
-            losses = self.held_out.measure(told, self.device, self.observer)
+        """At step 0 the loss is the base's, whatever adapter the run began with."""
+        base_alone = adapters_disabled(self.networks) if step == 0 else nullcontext()
+        with self.eval_mode(), base_alone, torch.no_grad():
+            conditioning = self.encode(self.held_out.texts)
+            losses = self.held_out.measure(conditioning, self.device, self.observer)
         if not all(map(math.isfinite, losses)):
-            raise self.diverged("held-out loss", step)
-        self.state.judge(step, losses)
-        self.observer.validated(*self.state.curve[-1])
+            raise self.nan_error("held-out loss", step)
+        self.state.record_validation(step, losses)
+        self.observer.validated(*self.state.validation_curve[-1])
 
     def draw_base_samples(self) -> None:
         """The base alone, which stands beside the adapter in every grid."""
         if self.plan.sample_prompts:
             self.observer.phase(Phase.SAMPLING)
-            with silenced(self.networks), self.runtime.autocast():
+            with adapters_disabled(self.networks), self.runtime.autocast():
                 self.gallery.draw(0, [self.cache.conditioning[prompt] for prompt in self.plan.sample_prompts])
 
     def draw_samples(self) -> None:
         self.observer.phase(Phase.SAMPLING)
-        with self.showing(), torch.no_grad():
+        with self.eval_mode(), torch.no_grad():
             self.gallery.draw(self.state.step, self.encode(list(self.plan.sample_prompts)))
 
     @contextmanager
-    def showing(self) -> Iterator[None]:
-        """Within it the networks answer with the weights that would be exported now. A stop leaves a checkpoint
-        of the weights that are trained."""
+    def eval_mode(self) -> Iterator[None]:
+        """Inside it the networks use the weights that would be exported now. A stop saves a checkpoint of the weights
+        in training."""
         self.set_mode(training=False)
         try:
-            with self.state.showing(self.state.weights()), self.runtime.autocast():
+            with self.state.swapped_weights(self.state.weights()), self.runtime.autocast():
                 yield
         except Stopped:
-            self.save_if_asked()
+            self.save_if_requested()
             raise
         finally:
             self.set_mode(training=True)
@@ -297,32 +297,31 @@ class Run:
 
     # --- the end ---
 
-    def conclude(self) -> TrainResult:
+    def finish(self) -> TrainResult:
         """Promotes the best weights, measures them, and writes their files."""
         state, plan, num_steps = self.state, self.plan, self.state.step
-        self.promoted = promoted = state.promote()
+        self.promoted_step = promoted = state.promote()
         if not all(param.isfinite().all() for param in state.params.values()):
-            raise self.diverged("norm of the weights", promoted)
+            raise self.nan_error("norm of the weights", promoted)
         if plan.sample_prompts and promoted not in plan.sample_steps:
             self.draw_samples()
-        with self.showing():
+        with self.eval_mode():
             scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.observer)
             cover = self.gallery.draw_cover(self.encode)
         self.observer.phase(Phase.EXPORTING)
-        self.trained = modules = read_modules(self.networks)
+        modules = read_modules(self.networks)
         described = describe_for_kohya(plan, to_kohya(modules), self.runtime.precision, promoted, cover)
         outcome = Outcome(
             step=promoted,
             num_steps=num_steps,
             stopped_early=num_steps < plan.steps,
             final_loss=state.loss,
-            held_out_losses=tuple(state.curve),
+            held_out_losses=tuple(state.validation_curve),
             scores=scores,
-            proofs={},  # made once the adapter is off the base
             num_parameters=count_parameters(state.params),
-            seconds_per_step=sorted(self.pace)[len(self.pace) // 2] if self.pace else 0.0,
+            seconds_per_step=sorted(self.step_seconds)[len(self.step_seconds) // 2] if self.step_seconds else 0.0,
             seconds_per_picture=self.gallery.seconds_per_picture,
             peak_memory_bytes=peak_memory_bytes(self.device),
             num_cut=self.cache.num_cut,
         )
-        return TrainResult(export(modules, described, self.workdir), outcome)
+        return TrainResult(export(modules, described, self.workdir), outcome, modules)

@@ -7,16 +7,16 @@ import torch
 
 from core.domain.plan import TrainPlan
 from worker.engine.draws import generator
-from worker.engine.families.protocol import Base, Conditioning, NoiseProcess
+from worker.engine.families.protocol import Base, Conditioning, NoiseSchedule
 from worker.engine.training.data import Example
 
 
-class Draw:
+class NoisedBatch:
     """The random part of one micro-batch: posterior samples, noise and timesteps, all from keyed generators.
     ``stream`` keeps the draws of training apart from those of prior preservation."""
 
     def __init__(
-        self, plan: TrainPlan, process: NoiseProcess, step: int, examples: Sequence[Example], stream: str = ""
+        self, plan: TrainPlan, noise_schedule: NoiseSchedule, step: int, examples: Sequence[Example], stream: str = ""
     ) -> None:
         posteriors = [example.posterior for example in examples]
         shape = (len(posteriors), *posteriors[0].mean.shape)
@@ -28,27 +28,28 @@ class Draw:
         if plan.noise_offset:
             offset = torch.randn((*shape[:2], 1, 1), generator=generator(plan.seed, step, f"{stream}offset"))
             self.noise = self.noise + plan.noise_offset * offset  # crosslabs.org, "Diffusion with offset noise"
-        self.timesteps = process.draw_timesteps(len(posteriors), generator(plan.seed, step, f"{stream}timesteps"))
+        rng = generator(plan.seed, step, f"{stream}timesteps")
+        self.timesteps = noise_schedule.draw_timesteps(len(posteriors), rng)
         self.masks = _stack_masks([example.mask for example in examples], shape) if plan.masks else None
 
-    def take(self, part: slice) -> "Draw":
-        """The draws of some of the samples."""
-        taken = copy(self)
-        taken.latents, taken.noise, taken.timesteps = self.latents[part], self.noise[part], self.timesteps[part]
-        taken.masks = None if self.masks is None else self.masks[part]
-        return taken
+    def subset(self, part: slice) -> "NoisedBatch":
+        """Some of the samples, with their draws."""
+        chosen = copy(self)
+        chosen.latents, chosen.noise, chosen.timesteps = self.latents[part], self.noise[part], self.timesteps[part]
+        chosen.masks = None if self.masks is None else self.masks[part]
+        return chosen
 
-    def noisy(self, base: Base, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def noisy_latents(self, base: Base, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """The noisy latents and their timesteps."""
         latents, noise, timesteps = (part.to(device) for part in (self.latents, self.noise, self.timesteps))
-        return base.process.add_noise(latents, noise, timesteps), timesteps
+        return base.noise_schedule.add_noise(latents, noise, timesteps), timesteps
 
-    def ask(self, base: Base, conditioning: Sequence[Conditioning], device: torch.device) -> torch.Tensor:
-        """What the denoiser says of them, in fp32."""
-        return base.predict(*self.noisy(base, device), conditioning).float()
+    def predict(self, base: Base, conditioning: Sequence[Conditioning], device: torch.device) -> torch.Tensor:
+        """The denoiser's prediction, in fp32."""
+        return base.predict(*self.noisy_latents(base, device), conditioning).float()
 
     def target(self, base: Base, device: torch.device) -> torch.Tensor:
-        return base.process.target(*(part.to(device) for part in (self.latents, self.noise, self.timesteps)))
+        return base.noise_schedule.target(*(part.to(device) for part in (self.latents, self.noise, self.timesteps)))
 
 
 def _stack_masks(masks: Sequence[torch.Tensor | None], shape: Sequence[int]) -> torch.Tensor | None:
@@ -58,33 +59,33 @@ def _stack_masks(masks: Sequence[torch.Tensor | None], shape: Sequence[int]) -> 
 
 
 def compute_loss(
-    base: Base, plan: TrainPlan, draw: Draw, conditioning: Sequence[Conditioning], device: torch.device
+    base: Base, plan: TrainPlan, batch: NoisedBatch, conditioning: Sequence[Conditioning], device: torch.device
 ) -> torch.Tensor:
     """The mean over the samples of their losses, each weighted by min-SNR where the plan has it."""
-    predicted = draw.ask(base, conditioning, device)
-    per_sample = compare(plan, predicted, draw.target(base, device), draw.masks)
-    return weigh(base, plan, per_sample, draw.timesteps.to(device)).mean()
+    predicted = batch.predict(base, conditioning, device)
+    per_sample = per_sample_loss(plan, predicted, batch.target(base, device), batch.masks)
+    return apply_min_snr(base, plan, per_sample, batch.timesteps.to(device)).mean()
 
 
-def weigh(base: Base, plan: TrainPlan, losses_B: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
+def apply_min_snr(base: Base, plan: TrainPlan, losses_B: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
     if plan.min_snr_gamma is None:
         return losses_B
-    return losses_B * base.process.min_snr_weights(timesteps_B, plan.min_snr_gamma)
+    return losses_B * base.noise_schedule.min_snr_weights(timesteps_B, plan.min_snr_gamma)
 
 
 def compute_prior_loss(
     base: Base,
     plan: TrainPlan,
-    draw: Draw,
+    batch: NoisedBatch,
     conditioning: Sequence[Conditioning],
-    taught: torch.Tensor,
+    teacher_prediction: torch.Tensor,
     device: torch.device,
 ) -> torch.Tensor:
-    """How far the adapter's answer moved from ``taught``, the base's own on the same noisy class pictures."""
-    return compare(plan, draw.ask(base, conditioning, device), taught, None).mean()
+    """How far the prediction moved from ``teacher_prediction``, the base's own for the same noisy class images."""
+    return per_sample_loss(plan, batch.predict(base, conditioning, device), teacher_prediction, None).mean()
 
 
-def compare(
+def per_sample_loss(
     plan: TrainPlan, predicted: torch.Tensor, target: torch.Tensor, masks_B1HW: torch.Tensor | None
 ) -> torch.Tensor:
     """(B,): squared error, or sd-scripts' pseudo-Huber ``2c (sqrt(x^2 + c^2) - c)``. Under a mask each sample's

@@ -25,8 +25,8 @@ from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.device import Runtime
 from worker.engine.draws import generator
 from worker.engine.families.protocol import Base, Conditioning, Posterior
-from worker.engine.generation.sampling import plan_framing, plan_sampling
-from worker.engine.observer import Observer, go_on, heed
+from worker.engine.generation.sampling import plan_size_conditioning, sampling_params
+from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.data import EMPTY, Cache, Example
 
 PICTURES_AT_ONCE = 8
@@ -41,17 +41,17 @@ class Prior:
     texts: list[str]
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
-        """Those of a micro-batch, drawn anew for each. Some are told nothing: guidance steers away from the answer to
-        an empty prompt, so if that drifts towards the concept, every picture suffers. Some are told any class prompt,
-        be there a picture for it or not: where there is much noise the text decides, so more is held for no more
-        pictures, and the base has an answer to that too."""
+        """Those of micro-batch ``number``, with their prompts. Some samples get the empty prompt: guidance steers away
+        from the prediction for it, so if that drifts towards the concept, every image suffers. Some get a random class
+        prompt, even one without an image: at high noise the prediction depends on the text alone, so this preserves
+        more of the base at no extra cost."""
         rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
         rows = self._choose_alike(torch.randint(len(self.examples), (count,), generator=rng).tolist())
         others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
         lots = torch.rand(count, generator=rng).tolist()
         chosen = zip(rows, others, lots, strict=True)
-        told = [_tell(self.texts[row], plan.prior_prompts[other], lot) for row, other, lot in chosen]
-        return [self.examples[row] for row in rows], told
+        texts = [_choose_text(self.texts[row], plan.prior_prompts[other], lot) for row, other, lot in chosen]
+        return [self.examples[row] for row in rows], texts
 
     def _choose_alike(self, rows: list[int]) -> list[int]:
         """The first, and others of its size in place of those of another: a batch has one size."""
@@ -69,7 +69,7 @@ def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, fold
     return Prior(examples, [plan.class_images[index].caption for index in indices])
 
 
-def _tell(own: str, other: str, lot: float) -> str:
+def _choose_text(own: str, other: str, lot: float) -> str:
     if lot < EMPTY_PROMPTS:
         return EMPTY
     return other if lot < EMPTY_PROMPTS + OTHER_PROMPTS else own
@@ -86,14 +86,14 @@ def draw_prior(
     """The prompts in turn. Drawn in fixed chunks, so what one job left in ``folder`` has the bytes that another
     would have made."""
     texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
-    framing = plan_framing(base, plan)
+    framing = plan_size_conditioning(base, plan)
     examples: list[Example] = []
     for start in range(0, len(texts), PICTURES_AT_ONCE):
         chunk = texts[start : start + PICTURES_AT_ONCE]
         latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, observer)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
         observer.unit(len(examples), len(texts))
-        heed(observer)
+        raise_if_stopped(observer)
     return Prior(examples, texts)
 
 
@@ -107,17 +107,17 @@ def _draw_chunk(
     texts: list[str],
     observer: Observer,
 ) -> torch.Tensor:
-    how = plan_sampling(plan)
-    facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, plan.trigger, vars(how)]
+    params = sampling_params(plan)
+    facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, plan.trigger, vars(params)]
     path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.prior"
     try:
-        known = load_file(path)["latents"]
+        cached = load_file(path)["latents"]
         path.touch()  # what nobody used for long goes first when there is too much
-        return known
+        return cached
     except (OSError, SafetensorError, KeyError):
         pass
     seeds = range(start, start + len(texts))
-    told = [conditioning[text] for text in texts]
-    latents_BCHW = base.sample(told, conditioning[EMPTY], list(seeds), how, partial(go_on, observer))
+    prompts = [conditioning[text] for text in texts]
+    latents_BCHW = base.sample(prompts, conditioning[EMPTY], list(seeds), params, partial(heartbeat_or_stop, observer))
     write_safetensors(path, {"latents": latents_BCHW}, {})
     return latents_BCHW

@@ -12,10 +12,10 @@ import torch
 from core.domain.outcome import Scores
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
-from worker.engine.adapters import silenced
+from worker.engine.adapters import adapters_disabled
 from worker.engine.families.protocol import Base, Conditioning, Network
-from worker.engine.generation.sampling import plan_sampling
-from worker.engine.observer import Observer, go_on, heed
+from worker.engine.generation.sampling import sampling_params
+from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.data import EMPTY, Cache
 
 PICTURES_AT_ONCE = 4
@@ -44,29 +44,30 @@ def measure_scores(
     if not plan.evaluation or len(neutral) < 2:
         return Scores()
     observer.phase(Phase.SCORING)
-    judge = Judge(base, plan, cache, observer)
-    after = judge.draw(encode(neutral))
-    with silenced(networks):
-        before = judge.draw([cache.conditioning[text] for text in neutral])
+    sampler = ScoreSampler(base, plan, cache, observer)
+    after = sampler.sample(encode(neutral))
+    with adapters_disabled(networks):
+        before = sampler.sample([cache.conditioning[text] for text in neutral])
     return Scores(retention=score_retention(torch.stack(before), torch.stack(after)))
 
 
-class Judge:
+class ScoreSampler:
     """Draws the neutral prompts twice, and reports each picture."""
 
     def __init__(self, base: Base, plan: TrainPlan, cache: Cache, observer: Observer) -> None:
-        self._base, self._how, self._observer = base, plan_sampling(plan), observer
-        self._empty = cache.conditioning[EMPTY]
+        self._base, self._params, self._observer = base, sampling_params(plan), observer
+        self._negative = cache.conditioning[EMPTY]
         self._done, self._total = 0, 2 * len(plan.neutral_prompts)
 
-    def draw(self, told: Sequence[Conditioning]) -> list[torch.Tensor]:
+    def sample(self, conditioning: Sequence[Conditioning]) -> list[torch.Tensor]:
         """Latents (C, H, W), each from the seed of its place in the list."""
         rows: list[torch.Tensor] = []
-        for start in range(0, len(told), PICTURES_AT_ONCE):
-            chunk = told[start : start + PICTURES_AT_ONCE]
+        for start in range(0, len(conditioning), PICTURES_AT_ONCE):
+            chunk = conditioning[start : start + PICTURES_AT_ONCE]
             seeds = list(range(start, start + len(chunk)))
-            rows += self._base.sample(chunk, self._empty, seeds, self._how, partial(go_on, self._observer))
+            after_step = partial(heartbeat_or_stop, self._observer)
+            rows += self._base.sample(chunk, self._negative, seeds, self._params, after_step)
             self._done += len(chunk)
             self._observer.unit(self._done, self._total)
-            heed(self._observer)
+            raise_if_stopped(self._observer)
         return rows

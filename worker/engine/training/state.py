@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 Tensors = dict[str, torch.Tensor]
 HELD_OUT_MEASURE = "latents without noise, one loss a picture"
-"""What ``curve`` and ``lowest`` count: a checkpoint's are of no use where it says another."""
+"""What ``validation_curve`` and ``best_losses`` count: a checkpoint's are of no use where it says another."""
 QUANTILES_OF_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
@@ -28,8 +28,8 @@ class Best:
 
 @dataclass
 class State:
-    """``curve`` holds (step, held-out loss); step 0 is the base's. ``lowest`` has the losses of the evaluation with
-    the lowest mean, picture by picture. ``average`` is the weights' moving average."""
+    """``validation_curve`` holds (step, held-out loss); step 0 is the base's. ``best_losses`` has the losses of the
+    evaluation with the lowest mean, image by image. ``average`` is the weights' moving average."""
 
     params: Mapping[str, torch.nn.Parameter]
     optimizer: Any
@@ -38,9 +38,9 @@ class State:
     step: int = 0
     loss: float = 0.0
     average: Tensors | None = None
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    validation_curve: list[tuple[int, float]] = field(default_factory=list)
     best: Best | None = None
-    lowest: list[float] | None = None
+    best_losses: list[float] | None = None
 
     def weights(self) -> Tensors:
         """What is sampled, judged and exported: the average where there is one."""
@@ -58,7 +58,7 @@ class State:
             self.average[name].lerp_(param.detach(), weight)
 
     @contextmanager
-    def showing(self, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    def swapped_weights(self, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
         """Within it the networks compute with these weights."""
         own = {name: param.detach().clone() for name, param in self.params.items()}
         self.put(weights)
@@ -72,7 +72,7 @@ class State:
         for name, param in self.params.items():
             param.copy_(weights[name])
 
-    def judge(self, step: int, losses: list[float]) -> None:
+    def record_validation(self, step: int, losses: list[float]) -> None:
         """Takes held-out losses into account, picture by picture: of these weights, or at step 0 the base's.
 
         The best is the latest that the pictures do not tell to be worse than the lowest. A few pictures' loss is flat
@@ -80,12 +80,12 @@ class State:
         is not below the base's it says nothing, and there is no best.
         """
         loss = statistics.fmean(losses)
-        self.curve.append((step, loss))
+        self.validation_curve.append((step, loss))
         if step == 0:
             return
-        if self.lowest is None or loss < statistics.fmean(self.lowest):
-            self.lowest = losses
-        if loss < self.curve[0][1] and not is_worse(losses, self.lowest):
+        if self.best_losses is None or loss < statistics.fmean(self.best_losses):
+            self.best_losses = losses
+        if loss < self.validation_curve[0][1] and not is_worse(losses, self.best_losses):
             self.best = Best(step, loss, {name: tensor.clone() for name, tensor in self.weights().items()})
 
     def promote(self) -> int:
@@ -98,10 +98,10 @@ class State:
         self.average = None
         return self.step
 
-    def count_idle(self, min_delta: float) -> int:
+    def evals_without_improvement(self, min_delta: float) -> int:
         """Evaluations since the loss last fell by the part ``min_delta`` of what it was."""
         lowest, idle = float("inf"), 0
-        for step, loss in self.curve:
+        for step, loss in self.validation_curve:
             if step and loss < lowest * (1 - min_delta):
                 lowest, idle = loss, 0
             else:

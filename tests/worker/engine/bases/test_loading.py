@@ -6,16 +6,20 @@ from typing import Any
 import pytest
 import torch
 
+from core.domain.artifacts import AdapterFormat
 from core.domain.dataset import DatasetManifest
 from core.domain.model import Family
 from core.domain.plan import InitAdapter, TrainPlan
+from core.domain.proof import LoadProof
 from tests.fixtures.bases import make_plan, write_pictures, write_random_base
-from tests.fixtures.bench import CPU, sha256
+from tests.fixtures.bench import CPU, prove, sha256
 from worker.engine.adapter_files.proof.adapters import read_adapter
 from worker.engine.adapter_files.proof.pictures import layers_of
-from worker.engine.device import choose_runtime
+from worker.engine.adapters import unchanged
+from worker.engine.device import Runtime, choose_runtime
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
+from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.loop import TrainResult, train
 
@@ -46,9 +50,18 @@ class House:
         plan = make_plan(self.manifest, self.info, **given)
         return plan if init is None else plan.model_copy(update={"init_adapter": init})
 
-    def train(self, plan: TrainPlan, workdir: Path, more: dict[str, Path] | None = None) -> TrainResult:
+    def load(self, plan: TrainPlan) -> tuple[Runtime, Base]:
         runtime = choose_runtime(plan, CPU, self.info.num_parameters, 1)
-        base = load_base(self.family, self.folder, CPU, runtime.dtype)
+        return runtime, load_base(self.family, self.folder, CPU, runtime.dtype)
+
+    def prove(self, plan: TrainPlan, workdir: Path) -> dict[AdapterFormat, LoadProof]:
+        runtime, base = self.load(plan)
+        with unchanged(base):
+            result = train(plan, runtime, base, self.files, RecordingObserver(), workdir)
+            return prove(base, plan, runtime, result)
+
+    def train(self, plan: TrainPlan, workdir: Path, more: dict[str, Path] | None = None) -> TrainResult:
+        runtime, base = self.load(plan)
         return train(plan, runtime, base, {**self.files, **(more or {})}, RecordingObserver(), workdir)
 
 
@@ -65,7 +78,7 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS)
 def test_both_files_load_and_draw_the_same(house: House, tmp_path: Path, spec: dict[str, Any]) -> None:
     plan = house.plan(precision="fp32", **spec)
-    proofs = house.train(plan, tmp_path).outcome.proofs
+    proofs = house.prove(plan, tmp_path)
     for name, proof in proofs.items():
         assert proof.holds, (name, [(tool.tool, tool.dropped, tool.notes) for tool in proof.tools if tool.required])
         assert [tool.num_resolved for tool in proof.tools if tool.required] == [
@@ -79,11 +92,10 @@ def test_both_files_load_and_draw_the_same(house: House, tmp_path: Path, spec: d
 
 def test_the_pictures_are_compared_in_half_precision_too(house: House, tmp_path: Path) -> None:
     plan = house.plan(precision="bf16", samples={"prompts": ["zap left"]}, **KINDS["text encoder"])
-    proofs = house.train(plan, tmp_path).outcome.proofs
+    proofs = house.prove(plan, tmp_path)
     assert {proof.images_match for proof in proofs.values()} == {True}, proofs["kohya"].max_pixel_difference
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("kind", ["locon", "dora", "text encoder"])
 def test_a_file_that_is_trained_on_from_gives_what_it_gave(house: House, tmp_path: Path, kind: str) -> None:
     """After no real step, with a higher rank and another alpha, the update is still that of the first file."""
@@ -113,7 +125,6 @@ def update(module: Any) -> torch.Tensor:
     return changed
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_an_adapter_that_the_plan_has_no_room_for_is_refused(house: House, tmp_path: Path) -> None:
     source = house.train(house.plan(**KINDS["locon"]), tmp_path / "first").files["kohya"]
     init = InitAdapter(id="ad_x", key="k", sha256=sha256(source))

@@ -14,12 +14,12 @@ from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
-from worker.engine.families.protocol import Base, Conditioning, Framing, Sampling
+from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 PROMPTS = ["a cat", "two dogs on a sofa"]
-HOW = Sampling(num_steps=3, guidance_scale=4.0, guidance_rescale=0.5, width=64, height=48)
-FRAMING = Framing(original=(48, 64), crop=(0, 0), target=(48, 64))
+HOW = SamplingParams(num_steps=3, guidance_scale=4.0, guidance_rescale=0.5, width=64, height=48)
+FRAMING = SizeConditioning(original=(48, 64), crop=(0, 0), target=(48, 64))
 
 
 @pytest.fixture(params=FAMILIES)
@@ -100,7 +100,7 @@ def test_the_denoiser_answers_as_within_the_pipeline(base: Base, pipeline: Any) 
     )
     draw(pipeline)
     texts = encode(base, ["", *PROMPTS])
-    rows = [{**texts[index], **base.describe_framing(FRAMING)} for index in (0, 0, 1, 2)]
+    rows = [{**texts[index], **base.encode_size_conditioning(FRAMING)} for index in (0, 0, 1, 2)]
     assert len(calls) == HOW.num_steps
     with torch.no_grad():
         for noisy_BCHW, timestep, answer in calls:
@@ -141,7 +141,7 @@ def test_half_precision_stays_near(family: Family, folder: Path, base: Base) -> 
     drawn = [each.sample(rows[1:], rows[0], [5], HOW) for each in (half, base)]
     assert drawn[0].dtype == torch.float32
     assert (drawn[0] - drawn[1]).norm() < 0.1 * drawn[1].norm()
-    told, noisy = [{**rows[1], **base.describe_framing(FRAMING)}], torch.ones(1, 4, 12, 16)
+    told, noisy = [{**rows[1], **base.encode_size_conditioning(FRAMING)}], torch.ones(1, 4, 12, 16)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         answer = half.predict(noisy, torch.tensor([500]), told)
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_pictures_of_any_size_are_encoded_to_scaled_posteriors(base: Base, pipel
 
 
 def test_only_sdxl_is_told_of_the_framing(family: Family, base: Base) -> None:
-    described = base.describe_framing(Framing(original=(600, 800), crop=(0, 32), target=(512, 640)))
+    described = base.encode_size_conditioning(SizeConditioning(original=(600, 800), crop=(0, 32), target=(512, 640)))
     if family == "sdxl":
         assert described["time_ids"].tolist() == [600, 800, 0, 32, 512, 640]
     else:
@@ -180,10 +180,10 @@ def test_only_sdxl_is_told_of_the_framing(family: Family, base: Base) -> None:
 def test_the_framing_matters_to_sdxl(base_folder: Callable[[Family], Path]) -> None:
     base = load_base("sdxl", base_folder("sdxl"), torch.device("cpu"), torch.float32)
     text, latents = encode(base, ["a cat"])[0], torch.zeros(1, 4, 8, 8)
-    cropped = Framing(original=(48, 64), crop=(0, 16), target=(48, 48))
+    cropped = SizeConditioning(original=(48, 64), crop=(0, 16), target=(48, 48))
     with torch.no_grad():
         answers = [
-            base.predict(latents, torch.tensor([500]), [{**text, **base.describe_framing(framing)}])
+            base.predict(latents, torch.tensor([500]), [{**text, **base.encode_size_conditioning(framing)}])
             for framing in (FRAMING, cropped)
         ]
     assert not torch.equal(*answers)
@@ -194,8 +194,8 @@ def test_a_v_base_is_trained_towards_velocity(tmp_path: Path) -> None:
     base = load_base("sd2", tmp_path / "v", torch.device("cpu"), torch.float32)
     latents, noise = torch.ones(1, 4, 2, 2), torch.full((1, 4, 2, 2), 3.0)
     first, last = torch.tensor([0]), torch.tensor([999])
-    torch.testing.assert_close(base.process.target(latents, noise, first), noise, rtol=0.05, atol=0)
-    torch.testing.assert_close(base.process.target(latents, noise, last), -latents, rtol=0, atol=0.3)
+    torch.testing.assert_close(base.noise_schedule.target(latents, noise, first), noise, rtol=0.05, atol=0)
+    torch.testing.assert_close(base.noise_schedule.target(latents, noise, last), -latents, rtol=0, atol=0.3)
 
 
 def test_text_encoders_are_read_anew_each_time(family: Family, base: Base) -> None:

@@ -13,12 +13,12 @@ from core.domain.model import Family
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
 from worker.engine.families.long_texts import fit_phrase
-from worker.engine.families.protocol import Base, Conditioning, Framing, Sampling, TextLimits
+from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning, TextLimits
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 LENGTH, ROOM = 16, 14  # of the random base's encoders; its tokenizer makes a token of each letter
-HOW = Sampling(num_steps=2, guidance_scale=3.0, guidance_rescale=0.0, width=32, height=32)
-FRAMING = Framing(original=(32, 32), crop=(0, 0), target=(32, 32))
+HOW = SamplingParams(num_steps=2, guidance_scale=3.0, guidance_rescale=0.0, width=32, height=32)
+FRAMING = SizeConditioning(original=(32, 32), crop=(0, 0), target=(32, 32))
 THREE = TextLimits(num_chunks=3)
 
 
@@ -95,7 +95,8 @@ def test_texts_in_a_batch_do_not_change_each_other(base: Base) -> None:
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_the_denoiser_answers_a_short_text_as_alone_beside_longer_ones(base: Base, precision: torch.dtype) -> None:
-    rows = [{**row, **base.describe_framing(FRAMING)} for row in encode(base, ["a cat", "a cat " * 5, "b" * 40])]
+    size = base.encode_size_conditioning(FRAMING)
+    rows = [{**row, **size} for row in encode(base, ["a cat", "a cat " * 5, "b" * 40])]
     assert len({len(row["states"]) for row in rows}) == 3
     noisy = torch.randn(3, 4, 8, 8, generator=torch.Generator().manual_seed(1))
     timesteps = torch.tensor([500, 100, 900])
@@ -109,7 +110,8 @@ def test_the_denoiser_answers_a_short_text_as_alone_beside_longer_ones(base: Bas
 
 
 def test_the_end_of_a_long_text_matters_to_the_denoiser(base: Base) -> None:
-    rows = [{**row, **base.describe_framing(FRAMING)} for row in encode(base, ["a" * 30 + "b", "a" * 30 + "c"])]
+    size = base.encode_size_conditioning(FRAMING)
+    rows = [{**row, **size} for row in encode(base, ["a" * 30 + "b", "a" * 30 + "c"])]
     with torch.no_grad():
         answers = [base.predict(torch.ones(1, 4, 8, 8), torch.tensor([500]), [row]) for row in rows]
     assert not torch.equal(*answers)

@@ -28,8 +28,8 @@ UNMOVED = {
     "networks", "encoders",  # their trained parameters are the state's
     "state",  # the moving part
     "order", "held_out", "gallery",  # functions of (seed, step)
-    "promoted", "trained",  # at the end alone
-    "pace", "last_saved",  # of the clock: no byte of a result depends on them
+    "promoted_step",  # at the end alone
+    "step_seconds", "last_saved",  # of the clock: no byte of a result depends on them
 }  # fmt: skip
 
 
@@ -42,15 +42,15 @@ class Halting(RecordingObserver):
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Every run: from before its first step on, and one that resumed as it was then."""
     seen: list[Run] = []
-    steps = Run.steps
+    run_steps = Run.run_steps
 
     def watched(self: Run) -> None:
         seen.append(self)
         if not self.state.step:
-            steps(self)
+            run_steps(self)
         raise Stopped
 
-    monkeypatch.setattr(Run, "steps", watched)
+    monkeypatch.setattr(Run, "run_steps", watched)
     return seen
 
 
@@ -62,13 +62,12 @@ def test_everything_that_moved_is_in_the_checkpoint(bench: Bench, tmp_path: Path
     with pytest.raises(Stopped):
         bench.run(tmp_path / "second", plan, resume_from=first.checkpoints[-1][1])
     restored = freeze(runs[-1].state)
-    assert stopped["step"] == 4 and stopped["curve"] and stopped["average"] and stopped["optimizer"]
+    assert stopped["step"] == 4 and stopped["validation_curve"] and stopped["average"] and stopped["optimizer"]
     assert set(stopped) == {field.name for field in fields(State)} - {"accelerator"} | {"scaler"}
     for name, value in stopped.items():
         assert same(restored[name], value), f"{name} is not what it was: see worker/engine/training/checkpoint.py"
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_held_out_losses_of_another_measure_are_taken_anew(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,7 +41,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_they_are_used_and_nothing_is_drawn_in_their_place(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
     aside = plan.model_copy(update={"class_images": (), "prior_num_images": 0, "prior_prompts": ()})
     held = bench.run(tmp_path / "held", plan)
@@ -61,7 +60,6 @@ def test_they_are_never_in_a_batch_of_the_subject(plan: TrainPlan) -> None:
     assert seen.isdisjoint({image.sha256 for image in plan.class_images})
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_a_run_with_them_that_was_stopped_ends_in_the_same_bytes(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
     whole, part, rest = RecordingObserver(), Halting(), RecordingObserver()
     undisturbed = bench.run(tmp_path / "whole", plan, whole)

@@ -88,7 +88,6 @@ def test_captions_that_are_cut_are_counted_and_told_once(random_base: tuple[Path
     assert lengths == [16, 2 + 3 * 14, 2 + 3 * 14], "with the trigger in front, the second has 30 letters and a comma"
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_a_job_says_what_of_its_captions_is_not_trained(bench: Bench, tmp_path: Path) -> None:
     spec = {"steps": 1, "samples": {"prompts": []}}
     plan, whole = bench.plan(captions={"max_token_length": 75}, **spec), bench.plan(**spec)
@@ -106,7 +105,6 @@ def test_a_job_says_what_of_its_captions_is_not_trained(bench: Bench, tmp_path: 
     assert again.notices == [], "it was told at the first attempt"
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_two_triggers_at_the_end_of_captions_that_are_cut_give_two_adapters(bench: Bench, tmp_path: Path) -> None:
     hashes = set()
     for trigger in ("zorb", "wibble"):

@@ -17,8 +17,8 @@ from core.domain.model import Family
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from tests.fixtures.bases import write_random_base
-from tests.fixtures.bench import Bench, fingerprint, sha256
-from worker.engine.adapter_files.formats import hash_weights
+from tests.fixtures.bench import Bench, fingerprint, prove, sha256
+from worker.engine.adapters import unchanged
 from worker.engine.device import is_out_of_memory, lighten
 from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
@@ -43,7 +43,6 @@ def test_a_run_passes_its_phases_and_leaves_its_files(bench: Bench, tmp_path: Pa
     assert result.outcome.num_parameters == 4 * bench.info.adapter_dims["lora/attention"]
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_training_lowers_the_loss_on_what_it_sees(bench: Bench, tmp_path: Path) -> None:
     observer = RecordingObserver()
     bench.run(tmp_path, bench.plan(steps=100, samples={"prompts": []}, adapter={"type": "locon"}), observer)
@@ -54,14 +53,13 @@ def test_training_lowers_the_loss_on_what_it_sees(bench: Bench, tmp_path: Path) 
 def test_the_base_is_left_as_it_came(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(steps=2)
     base = bench.load(bench.runtime(plan))
-    before, modules = hash_weights(base.denoiser), [name for name, _ in base.denoiser.module.named_modules()]
-    bench.run(tmp_path, plan, base=base)
-    assert hash_weights(base.denoiser) == before
+    modules = [name for name, _ in base.denoiser.module.named_modules()]
+    with unchanged(base):
+        prove(base, plan, bench.runtime(plan), bench.run(tmp_path, plan, base=base))
     assert [name for name, _ in base.denoiser.module.named_modules()] == modules
     assert not any(param.requires_grad for param in base.denoiser.module.parameters())
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_the_encoders_are_gone_before_the_first_step(bench: Bench, tmp_path: Path) -> None:
     alive: list[int] = []
 
@@ -92,7 +90,6 @@ def test_a_warm_base_gives_the_bytes_of_a_cold_one(bench: Bench, tmp_path: Path)
         assert fingerprint(hot_result, hot) == fingerprint(cold_result, cold)
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_cached_latents_of_an_earlier_attempt_are_used(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(steps=1, samples={"prompts": []}, evaluation="off")
     observer = RecordingObserver(stop=Stop.DROP)
@@ -116,13 +113,12 @@ def test_a_stop_while_sampling_is_obeyed(bench: Bench, tmp_path: Path) -> None:
         bench.run(tmp_path, bench.plan(steps=3), Impatient())
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_a_picture_that_takes_long_is_no_standstill_and_can_be_stopped(bench: Bench, tmp_path: Path) -> None:
     """Of a grid of one chunk nothing else is heard until it is drawn."""
 
     class Hurried(RecordingObserver):
         def should_stop(self) -> Stop | None:
-            return Stop.DROP if self.signs_of_life == 3 else None
+            return Stop.DROP if self.heartbeats == 3 else None
 
     plan = bench.plan(steps=3, samples={"prompts": ["a", "b"], "num_steps": 5})
     hurried = Hurried()
@@ -131,7 +127,7 @@ def test_a_picture_that_takes_long_is_no_standstill_and_can_be_stopped(bench: Be
     assert hurried.phases == [Phase.CACHING, Phase.SAMPLING] and not hurried.grids
     patient = RecordingObserver()
     bench.run(tmp_path / "patient", plan, patient)
-    assert patient.signs_of_life == 5 * (len(patient.grids) + 1), "every step of every grid, and of the cover"
+    assert patient.heartbeats == 5 * (len(patient.grids) + 1), "every step of every grid, and of the cover"
 
 
 class StoppedIn(RecordingObserver):
@@ -156,7 +152,6 @@ STOPS = {
 }
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
 def test_a_stop_leaves_no_tensor_but_the_base(bench: Bench, tmp_path: Path, stop: tuple[Phase, Phase | None]) -> None:
     """What a canceled job took of its device is given back: nothing but the warm base is held on to."""
@@ -182,7 +177,6 @@ def test_a_diverging_run_fails_with_what_to_do(bench: Bench, tmp_path: Path) -> 
         bench.run(tmp_path, plan)
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_weights_that_are_no_numbers_are_never_exported(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +199,6 @@ def test_a_missing_picture_is_bad_input(bench: Bench, tmp_path: Path) -> None:
         lacking.run(tmp_path, plan)
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 @pytest.mark.parametrize("damage", ["truncate", "flip", "other plan"])
 def test_a_checkpoint_that_does_not_fit_is_refused(bench: Bench, tmp_path: Path, damage: str) -> None:
     plan = bench.plan(steps=2, samples={"prompts": []})
@@ -222,7 +215,6 @@ def test_a_checkpoint_that_does_not_fit_is_refused(bench: Bench, tmp_path: Path,
         bench.run(tmp_path / "again", plan, resume_from=path)
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_one_sample_at_a_time_learns_the_same(bench: Bench, tmp_path: Path) -> None:
     """In fp32, to the last digits: sums in another order."""
     prior = {"prior_preservation": {"class_prompt": "a cat", "num_images": 2}}
@@ -269,7 +261,6 @@ def test_what_torch_says_on_a_cpu_without_memory_is_understood() -> None:
     assert not is_out_of_memory(RuntimeError("shapes do not fit"))
 
 
-@pytest.mark.usefixtures("no_proof_pictures")
 def test_both_files_carry_the_same_picture_of_what_they_do(bench: Bench, tmp_path: Path) -> None:
     covers = []
     for path in bench.run(tmp_path, bench.plan(steps=1)).files.values():
@@ -294,6 +285,8 @@ def test_other_predictions_train_too(
     bench = Bench(folder, write_random_base(folder, kind, family=family), *pictures)
     assert bench.info.prediction_type == kind
     observer = RecordingObserver()
-    made = bench.run(tmp_path / "work", bench.plan(steps=3, loss=loss), observer)
-    assert made.outcome.proofs["kohya"].images_match
+    plan = bench.plan(steps=3, loss=loss)
+    base, runtime = bench.load(bench.runtime(plan)), bench.runtime(plan)
+    result = bench.run(tmp_path / "work", plan, observer, base=base)
+    assert prove(base, plan, runtime, result)["kohya"].images_match
     assert len(observer.steps) == 3

@@ -9,21 +9,21 @@ from diffusers import DDPMScheduler
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.model import ModelInfo
 from tests.fixtures.bases import make_plan, write_pictures
-from worker.engine.adapters import attach_all, silenced
+from worker.engine.adapters import adapters_disabled, attach_all
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
-from worker.engine.families.noise import DiffusionProcess, FlowProcess
+from worker.engine.families.noise import DiffusionSchedule, FlowSchedule
 from worker.engine.families.protocol import Posterior
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.data import EMPTY, Example, fill_cache
-from worker.engine.training.objective import Draw, compare, compute_prior_loss
+from worker.engine.training.objective import NoisedBatch, compute_prior_loss, per_sample_loss
 from worker.engine.training.prior import Prior, draw_prior
 
 TIMESTEPS = torch.tensor([0, 100, 500, 999])
 
 
-def process(prediction_type: str, *, zero_snr: bool = False) -> DiffusionProcess:
-    return DiffusionProcess(
+def process(prediction_type: str, *, zero_snr: bool = False) -> DiffusionSchedule:
+    return DiffusionSchedule(
         DDPMScheduler(
             beta_schedule="scaled_linear",
             beta_start=0.00085,
@@ -51,7 +51,7 @@ def test_a_zero_terminal_snr_gives_finite_weights(prediction_type: str) -> None:
 
 def test_the_flow_leads_from_noise_to_the_picture() -> None:
     """x0 = x_t - t v, on the straight line between them (arXiv 2209.03003)."""
-    flow = FlowProcess({})
+    flow = FlowSchedule({})
     latents, noise, timesteps = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0.0, 100, 512.5, 1000])
     noisy, velocity = flow.add_noise(latents, noise, timesteps), flow.target(latents, noise, timesteps)
     torch.testing.assert_close(noisy - (timesteps / 1000).view(-1, 1, 1, 1) * velocity, latents)
@@ -60,11 +60,11 @@ def test_the_flow_leads_from_noise_to_the_picture() -> None:
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
 def test_the_right_answer_restores_the_picture(kind: str) -> None:
-    noising = FlowProcess({}) if kind == "flow" else process(kind)
+    noising = FlowSchedule({}) if kind == "flow" else process(kind)
     latents, noise, timesteps = torch.randn(4, 4, 8, 8), torch.randn(4, 4, 8, 8), torch.tensor([0, 100, 500, 999])
     noisy, target = noising.add_noise(latents, noise, timesteps), noising.target(latents, noise, timesteps)
-    torch.testing.assert_close(noising.restore(noisy, target, timesteps), latents, rtol=1e-4, atol=1e-4)
-    errors = (noising.restore(noisy, target + 1, timesteps) - latents).abs().mean(dim=(1, 2, 3))
+    torch.testing.assert_close(noising.predict_x0(noisy, target, timesteps), latents, rtol=1e-4, atol=1e-4)
+    errors = (noising.predict_x0(noisy, target + 1, timesteps) - latents).abs().mean(dim=(1, 2, 3))
     assert errors.diff().gt(0).all(), "the same mistake is worse where there is more noise"
 
 
@@ -82,7 +82,7 @@ def test_a_batch_sees_all_levels_of_noise() -> None:
 
 @pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
 def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, median: float) -> None:
-    drawn = FlowProcess({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    drawn = FlowSchedule({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0))
     assert drawn.median() == pytest.approx(median, abs=10)
     assert drawn.min() > 0 and drawn.max() < 1000 and (drawn < 250).float().mean() < 0.15
 
@@ -91,7 +91,7 @@ def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, med
 def test_the_flow_sampler_takes_eulers_steps(shift: float) -> None:
     """A velocity that is the same everywhere is integrated without error; the start is a thousandth short of noise."""
     latents, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
-    sampler, now = FlowProcess({"shift": shift}).open_sampler(), noise
+    sampler, now = FlowSchedule({"shift": shift}).open_sampler(), noise
     sampler.set_timesteps(10)
     for timestep in sampler.timesteps:
         now = sampler.step(noise - latents, timestep, now).prev_sample
@@ -115,8 +115,8 @@ def test_a_draw_depends_on_seed_and_step_alone(random_base: tuple[Path, ModelInf
     examples = [Example(Posterior(torch.zeros(4, 16, 16), torch.ones(4, 16, 16)), {})] * 2
     epsilon = process("epsilon")
 
-    def draw(step: int, **spec: object) -> Draw:
-        return Draw(make_plan(manifest, random_base[1], **spec), epsilon, step, examples)
+    def draw(step: int, **spec: object) -> NoisedBatch:
+        return NoisedBatch(make_plan(manifest, random_base[1], **spec), epsilon, step, examples)
 
     first, again = draw(3), draw(3)
     assert torch.equal(first.noise, again.noise)
@@ -133,7 +133,7 @@ def test_huber_is_square_near_zero_and_linear_far_from_it(random_base: tuple[Pat
     manifest, _ = write_pictures(tmp_path, [(64, 64)])
     plan = make_plan(manifest, random_base[1], loss={"type": "huber", "huber_c": 0.1})
     zero = torch.zeros(1, 1, 1, 1)
-    near, far = (compare(plan, torch.full_like(zero, x), zero, None).item() for x in (1e-3, 10.0))
+    near, far = (per_sample_loss(plan, torch.full_like(zero, x), zero, None).item() for x in (1e-3, 10.0))
     assert near == pytest.approx(1e-6, rel=0.01)
     assert far == pytest.approx(2 * 0.1 * 10, rel=0.02)
 
@@ -147,7 +147,7 @@ def test_a_mask_counts_only_what_it_shows_however_small(random_base: tuple[Path,
     masks = torch.zeros(2, 1, 8, 8)
     masks[0, :, 0, 0] = 1.0
     masks[1, :, 4:, 4:] = 0.5
-    assert compare(plan, predicted, target, masks).tolist() == [9.0, 0.0]
+    assert per_sample_loss(plan, predicted, target, masks).tolist() == [9.0, 0.0]
 
 
 def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
@@ -163,7 +163,7 @@ def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
     assert (mask[0, :, 0] == 1).all() and (mask[0, :, -1] == 0).all()
     torch.testing.assert_close(mirrored, mask.flip(-1))
     assert cache.examples[1, False].mask is None
-    draw = Draw(plan, base.process, 0, [cache.examples[0, False], cache.examples[1, False]])
+    draw = NoisedBatch(plan, base.noise_schedule, 0, [cache.examples[0, False], cache.examples[1, False]])
     assert draw.masks is not None
     assert (draw.masks[1] == 1).all()
 
@@ -209,9 +209,9 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
         torch.equal(a.posterior.mean, b.posterior.mean) for a, b in zip(drawn.examples, again.examples, strict=True)
     )
     examples, texts = drawn.pick(plan, 0)
-    draw = Draw(plan, base.process, 0, examples, stream="prior-")
+    draw = NoisedBatch(plan, base.noise_schedule, 0, examples, stream="prior-")
     rows = [told[text] for text in texts]
     attach_all(base, plan)
-    with silenced([base.denoiser]):
-        taught = draw.ask(base, rows, torch.device("cpu"))
-    assert compute_prior_loss(base, plan, draw, rows, taught, torch.device("cpu")).item() == 0.0
+    with adapters_disabled([base.denoiser]):
+        teacher_prediction = draw.predict(base, rows, torch.device("cpu"))
+    assert compute_prior_loss(base, plan, draw, rows, teacher_prediction, torch.device("cpu")).item() == 0.0

@@ -21,8 +21,6 @@ from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.loop import TrainResult, train
 
-pytestmark = pytest.mark.usefixtures("no_proof_pictures")
-
 BASELINE: dict[str, Any] = {
     "steps": 4,
     "precision": "fp32",

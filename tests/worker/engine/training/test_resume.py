@@ -9,8 +9,6 @@ from core.domain.states import Phase
 from tests.fixtures.bench import Bench, fingerprint, sha256
 from worker.engine.observer import RecordingObserver, Stop, Stopped
 
-pytestmark = pytest.mark.usefixtures("no_proof_pictures")
-
 TEXT = {"text_encoder": {"train": True}}
 PLANS: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32", "samples": {"every": 3}},

@@ -7,8 +7,6 @@ import pytest
 from tests.fixtures.bench import Bench, fingerprint
 from worker.engine.observer import RecordingObserver, Stop, Stopped
 
-pytestmark = pytest.mark.usefixtures("no_proof_pictures")
-
 STEPS = 4
 
 

@@ -11,14 +11,14 @@ from diffusers import DDPMScheduler
 from core.domain.outcome import Scores, explain, warn
 from tests.fixtures.bench import CPU, Bench
 from worker.engine.errors import NanLoss
-from worker.engine.families.protocol import Sampling
+from worker.engine.families.protocol import SamplingParams
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.data import fill_cache
 from worker.engine.training.held_out import HeldOut
 from worker.engine.training.scores import score_retention
 from worker.engine.training.state import State, is_worse, quantile_of_t
 
-SAMPLING = Sampling(num_steps=10, guidance_scale=5.0, guidance_rescale=0.0, width=64, height=64)
+SAMPLING = SamplingParams(num_steps=10, guidance_scale=5.0, guidance_rescale=0.0, width=64, height=64)
 
 
 def test_retention_is_one_for_the_same_and_none_for_other_answers() -> None:
@@ -93,7 +93,7 @@ def judged(*rows: list[float]) -> State:
     for step, losses in enumerate(rows):
         state.step = step
         weight.data.fill_(step)
-        state.judge(step, losses)
+        state.record_validation(step, losses)
     return state
 
 
@@ -111,7 +111,7 @@ def test_a_loss_that_never_falls_below_the_bases_chooses_nothing() -> None:
 
 def test_patience_counts_from_the_last_fall_that_was_large_enough() -> None:
     state = judged([9.0, 9.0], [5.0, 5.0], [4.9, 4.9], [4.8, 4.8])
-    assert (state.count_idle(0.0), state.count_idle(0.1)) == (0, 2)
+    assert (state.evals_without_improvement(0.0), state.evals_without_improvement(0.1)) == (0, 2)
 
 
 def test_a_run_ends_when_its_patience_does_and_says_which_step_it_took(bench: Bench, tmp_path: Path) -> None:

@@ -103,9 +103,9 @@ _NOT_SD_SCRIPTS = (
 
 def _is_known_to_comfyui(base: BaseLayers, found: Layout, published: Layout) -> bool:
     first = base.shapes.get(Layer(UNET, "conv_in"))
-    told = (first and first[0], found.text_width, found.linear, found.added_width)
-    known = (320, published.text_width, published.linear, published.added_width)
-    return told == known and (base.family != "sdxl" or found.depths in _COMFYUI_SDXL_DEPTHS)
+    sizes = (first and first[0], found.text_width, found.linear, found.added_width)
+    published_sizes = (320, published.text_width, published.linear, published.added_width)
+    return sizes == published_sizes and (base.family != "sdxl" or found.depths in _COMFYUI_SDXL_DEPTHS)
 
 
 def _describe_unknown(base: BaseLayers, found: Layout, published: Layout) -> str:

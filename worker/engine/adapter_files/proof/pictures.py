@@ -19,7 +19,7 @@ from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, list_lay
 from worker.engine.adapter_files.proof.measured import hollow_out, load_in_diffusers
 from worker.engine.adapter_files.proof.prove import promised_tools, prove
 from worker.engine.families.protocol import Base
-from worker.engine.generation.sampling import plan_sampling
+from worker.engine.generation.sampling import sampling_params
 
 NUM_STEPS, SEED = 8, 0
 TOLERANCE, HALF_TOLERANCE = 2, 6
@@ -76,8 +76,8 @@ def _compare(
     if not all("diffusers" in promised_tools(file) for file in read.values()):
         return None
     prompt = next(iter(plan.sample_prompts), plan.images[0].caption)
-    how = replace(plan_sampling(plan), num_steps=NUM_STEPS)
-    drawn = [_pixels(base.draw_with(path, prompt, SEED, how)) for path in files.values()]
+    params = replace(sampling_params(plan), num_steps=NUM_STEPS)
+    drawn = [_pixels(base.draw_with(path, prompt, SEED, params)) for path in files.values()]
     return int(max(np.abs(drawn[0] - other).max() for other in drawn))
 
 

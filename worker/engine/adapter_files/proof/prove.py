@@ -9,7 +9,7 @@ from worker.engine.adapter_files.proof.layers import UNET, BaseLayers, Layer
 from worker.engine.adapter_files.proof.layout import is_published, why_not_opened
 from worker.engine.adapter_files.proof.measured import TOLERANCE, Loaded
 from worker.engine.adapter_files.proof.peft_config import config_of
-from worker.engine.adapter_files.proof.resolve import Landing, resolve_names
+from worker.engine.adapter_files.proof.resolve import Resolution, resolve_names
 from worker.engine.adapter_files.proof.spellings import Spellings, split_prefix
 
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -46,18 +46,18 @@ def _prove_tool(tool: Tool, file: AdapterFile, base: BaseLayers, loaded: Loaded 
     )
 
 
-def _correct(landings: Mapping[str, Landing], base: BaseLayers, loaded: Loaded) -> dict[str, Landing]:
+def _correct(landings: Mapping[str, Resolution], base: BaseLayers, loaded: Loaded) -> dict[str, Resolution]:
     """What the loader did goes before what the rules say of it."""
     spellings = Spellings(base)
-    found: dict[str, Landing] = {}
+    found: dict[str, Resolution] = {}
     for key, said in landings.items():
         name, suffix = split_key(key)
         layer = spellings.find(name)
         arrived = layer not in loaded.lost_magnitudes if role_of(suffix) == "magnitude" else True
         if layer and arrived and loaded.is_same(layer):
-            found[key] = Landing(layer)
+            found[key] = Resolution(layer)
         else:
-            found[key] = Landing(None, _explain_loss(layer, loaded, said.reason))
+            found[key] = Resolution(None, _explain_loss(layer, loaded, said.reason))
     return found
 
 

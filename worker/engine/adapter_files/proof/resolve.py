@@ -25,7 +25,7 @@ Group = dict[Role, str]
 
 
 @dataclass(frozen=True)
-class Landing:
+class Resolution:
     """``layer`` is None where the key is dropped, and then ``reason`` says why. ``misplaced``: the layer is another one
     than the key's own, and ``reason`` names both."""
 
@@ -42,7 +42,7 @@ _READ: dict[Tool, set[str]] = {
 }
 
 
-def resolve_names(tool: Tool, shapes: Mapping[str, Shape], base: BaseLayers) -> dict[str, Landing]:
+def resolve_names(tool: Tool, shapes: Mapping[str, Shape], base: BaseLayers) -> dict[str, Resolution]:
     """One landing for every key, in the file's order. ``shapes``: key -> the tensor's shape."""
     names = list_names(tool, base)
     mixed = tool == "diffusers" and any(_is_renamed(key) for key in shapes)
@@ -50,23 +50,23 @@ def resolve_names(tool: Tool, shapes: Mapping[str, Shape], base: BaseLayers) -> 
     for name, group in _group(landings).items():
         reason = _find_fault(tool, group, shapes, base.shapes[names[name]])
         if reason:
-            landings |= {key: Landing(None, reason) for key in group.values()}
+            landings |= {key: Resolution(None, reason) for key in group.values()}
     landings |= _find_doubles(landings)
-    landings |= _find_torn_attention(tool, base, landings)
+    landings |= _find_partial_qkv(tool, base, landings)
     if refusal := why_not_opened(tool, base) or _find_refusal(tool, landings):
-        return dict.fromkeys(landings, Landing(None, refusal))
+        return dict.fromkeys(landings, Resolution(None, refusal))
     return landings | _find_misplaced(tool, base, landings)
 
 
-def _land(tool: Tool, key: str, names: Mapping[str, Layer], *, mixed: bool) -> Landing:
+def _land(tool: Tool, key: str, names: Mapping[str, Layer], *, mixed: bool) -> Resolution:
     name, suffix = split_key(key)
     if mixed and _is_original(name):
-        return Landing(None, "diffusers drops the sgm names of a file that has diffusers' names too")
+        return Resolution(None, "diffusers drops the sgm names of a file that has diffusers' names too")
     if name not in names:
-        return Landing(None, _explain_name(tool, name))
+        return Resolution(None, _explain_name(tool, name))
     if suffix not in _READ[tool]:
-        return Landing(None, f"{tool} does not read {suffix or 'a key without a tensor name'}")
-    return Landing(names[name])
+        return Resolution(None, f"{tool} does not read {suffix or 'a key without a tensor name'}")
+    return Resolution(names[name])
 
 
 def _is_original(name: str) -> bool:
@@ -85,7 +85,7 @@ def _explain_name(tool: Tool, name: str) -> str:
     return f"{tool} finds no layer of this base by the name {name}"
 
 
-def _group(landings: Mapping[str, Landing]) -> dict[str, Group]:
+def _group(landings: Mapping[str, Resolution]) -> dict[str, Group]:
     groups: dict[str, Group] = defaultdict(dict)
     for key, landing in landings.items():
         name, suffix = split_key(key)
@@ -104,8 +104,8 @@ def _find_fault(tool: Tool, group: Group, shapes: Mapping[str, Shape], layer: Sh
     strict = tool in ("sd-scripts", "diffusers")
     if fits(shape, layer, strict=strict):
         return ""
-    told = f"down {list(shape['down'])} and up {list(shape['up'])} do not fit the layer's {list(layer)}"
-    return f"{_REFUSES if strict else ''}{told}"
+    mismatch = f"down {list(shape['down'])} and up {list(shape['up'])} do not fit the layer's {list(layer)}"
+    return f"{_REFUSES if strict else ''}{mismatch}"
 
 
 _REFUSES = "the whole file is refused: "
@@ -132,20 +132,20 @@ def fits(shape: Mapping[Role, Shape], layer: Shape, *, strict: bool) -> bool:
     return sized and (magnitude is None or prod(magnitude) in (layer[0], layer[1]))
 
 
-def _find_doubles(landings: Mapping[str, Landing]) -> dict[str, Landing]:
-    """Of two names for one layer, one is lost in every tool: which one depends on the tool, so both are told."""
+def _find_doubles(landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
+    """Of two names for one layer, one is lost in every tool: which one depends on the tool, so both are mismatch."""
     owners: dict[Layer, set[str]] = defaultdict(set)
     for key, landing in landings.items():
         if landing.layer is not None:
             owners[landing.layer].add(split_key(key)[0])
     return {
-        key: Landing(None, f"{' and '.join(sorted(owners[landing.layer]))} are one layer: one of the two is lost")
+        key: Resolution(None, f"{' and '.join(sorted(owners[landing.layer]))} are one layer: one of the two is lost")
         for key, landing in landings.items()
         if landing.layer is not None and len(owners[landing.layer]) > 1
     }
 
 
-def _find_torn_attention(tool: Tool, base: BaseLayers, landings: Mapping[str, Landing]) -> dict[str, Landing]:
+def _find_partial_qkv(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
     """In A1111, OpenCLIP's query, key and value are one matrix, which it changes only where all four layers of the
     attention are in the file."""
     openclip = {"sd2": "text_encoder", "sdxl": "text_encoder_2"}.get(base.family)
@@ -158,7 +158,7 @@ def _find_torn_attention(tool: Tool, base: BaseLayers, landings: Mapping[str, La
             held[attention].add(projection)
     reason = "a1111 changes this attention only with its q, k, v and out projections all in the file"
     return {
-        key: Landing(None, reason)
+        key: Resolution(None, reason)
         for key, landing in landings.items()
         if landing.layer
         and landing.layer.part == openclip
@@ -166,19 +166,19 @@ def _find_torn_attention(tool: Tool, base: BaseLayers, landings: Mapping[str, La
     }
 
 
-def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Landing]) -> dict[str, Landing]:
+def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
     """Keys whose tensors fit the layer that the tool puts them on, which is not the one that they were made for."""
     spellings = Spellings(base)
-    moved: dict[str, Landing] = {}
+    moved: dict[str, Resolution] = {}
     for key, landing in landings.items():
         meant = spellings.find(split_key(key)[0])
         if landing.layer and meant and landing.layer != meant:
             reason = f"{tool} puts it on {landing.layer.path}, another layer than {meant.path}"
-            moved[key] = Landing(landing.layer, reason, misplaced=True)
+            moved[key] = Resolution(landing.layer, reason, misplaced=True)
     return moved
 
 
-def _find_refusal(tool: Tool, landings: Mapping[str, Landing]) -> str:
+def _find_refusal(tool: Tool, landings: Mapping[str, Resolution]) -> str:
     """Why nothing at all of the file is loaded, where that is so."""
     for key, landing in landings.items():
         if landing.reason.startswith(_REFUSES):
