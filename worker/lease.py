@@ -9,11 +9,9 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.db.claims import LostLease
+
 log = logging.getLogger(__name__)
-
-
-class LeaseLost(Exception):
-    """Another worker has the thing, or it was deleted: write nothing."""
 
 
 class Draining(Exception):
@@ -54,7 +52,7 @@ class Lease:
     def check(self) -> None:
         """Raises LeaseLost or Draining."""
         if self._lost.is_set():
-            raise LeaseLost(self._name)
+            raise LostLease(self._name)
         if self._drain.is_set():
             raise Draining(self._name)
 

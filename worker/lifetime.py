@@ -16,7 +16,7 @@ from celery.signals import worker_init, worker_process_init, worker_shutting_dow
 from worker.parent import die_with_parent
 
 
-class DrainLine:
+class DrainPipe:
     """From the main process to its children, those included that start after the shutdown began."""
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class DrainLine:
         on_drain()
 
 
-def tie_lives(on_drain: Callable[[], None]) -> None:
+def install_shutdown_hooks(on_drain: Callable[[], None]) -> None:
     """Hooks this process, if it becomes a Celery worker. ``on_drain`` runs in the child that runs the tasks."""
-    lines: list[DrainLine] = []
+    lines: list[DrainPipe] = []
 
     def start(**_: Any) -> None:
         die_with_parent(os.getppid())
-        lines.append(DrainLine())
+        lines.append(DrainPipe())
 
     def start_child(**_: Any) -> None:
         die_with_parent(os.getppid())

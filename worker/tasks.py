@@ -4,13 +4,12 @@ from celery.signals import worker_process_shutdown
 
 from core.queue import DELIVER_TASK, TRAIN_TASK, VALIDATE_TASK
 from core.settings import load_settings
-from worker import runner
-from worker.adapters import service as adapters
 from worker.adapters.service import adopt_next
 from worker.celery_app import app
 from worker.datasets import service
-from worker.lifetime import tie_lives
-from worker.models import service as models
+from worker.drain import request_drain
+from worker.jobs import runner
+from worker.lifetime import install_shutdown_hooks
 from worker.models.service import prepare_next
 from worker.webhooks import service as webhooks
 
@@ -35,13 +34,5 @@ def deliver() -> None:
     webhooks.wake(load_settings())
 
 
-def request_drain() -> None:
-    runner.request_drain()
-    service.request_drain()
-    models.request_drain()
-    adapters.request_drain()
-    webhooks.request_drain()
-
-
-tie_lives(on_drain=request_drain)
+install_shutdown_hooks(on_drain=request_drain)
 worker_process_shutdown.connect(lambda **_: webhooks.finish(), weak=False)

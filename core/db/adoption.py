@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import case, func, null, select, update
 from sqlalchemy.orm import Session
 
+from core.db.deferrals import put_off, waits
 from core.db.session import read_clock
-from core.db.setbacks import put_off, waits
 from core.db.tables import Adapter
 from core.domain.adoption import Findings
 from core.domain.artifacts import AdapterFormat, Artifact

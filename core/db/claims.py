@@ -116,7 +116,7 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
     return job
 
 
-def beat(
+def renew_lease(
     session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> JobStatus:
     """Renews the lease, writes the progress, and says what the job's clients want."""
@@ -139,7 +139,7 @@ def write_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any]) ->
     _touch(session, claim, HELD, runtime=dict(runtime))
 
 
-def notice(session: Session, claim: Claim, message: str) -> None:
+def add_notice(session: Session, claim: Claim, message: str) -> None:
     _hold(session, claim)
     append_event(session, claim.job_id, EventType.NOTICE, claim.attempt, {"message": message})
 
@@ -224,22 +224,22 @@ def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str)
     return JobStatus.FAILED
 
 
-def confirm_stop(session: Session, claim: Claim) -> JobStatus:
+def acknowledge_stop(session: Session, claim: Claim) -> JobStatus:
     """The worker stopped as asked: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
     job = _hold(session, claim)
     return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "asked")
 
 
-def give_back(session: Session, claim: Claim, detail: str) -> JobStatus:
+def retry(session: Session, claim: Claim, detail: str) -> JobStatus:
     """An attempt that failed for no known fault of the job's: tried again, up to MAX_FAILURES, and no more than
     MAX_DEATHS_WITHOUT_PROGRESS without a checkpoint."""
     job = _hold(session, claim)
     return _retry(session, job, detail)
 
 
-def put_off(session: Session, claim: Claim, reason: str) -> JobStatus:
-    """What this worker lacks another may have, or will be there later: the job waits a tenth of the time that it has
-    been there, and no failure is counted."""
+def defer(session: Session, claim: Claim, reason: str) -> JobStatus:
+    """Requeues the job without counting a failure, because another worker may have what this one lacks, or it will be
+    there later. Delay: a tenth of the job's age, MIN_WAIT_SECONDS to MAX_WAIT_SECONDS."""
     job = _hold(session, claim)
     if job.status != JobStatus.RUNNING:
         return _release(session, job, reason=reason)
@@ -250,7 +250,7 @@ def put_off(session: Session, claim: Claim, reason: str) -> JobStatus:
     return JobStatus.QUEUED
 
 
-def retry_lighter(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
+def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
     """The device ran out of memory: once more, by a runtime that needs less. No failure is counted."""
     job = _hold(session, claim)
     if job.status == JobStatus.RUNNING:

@@ -123,7 +123,7 @@ def count_due_deliveries(session: Session) -> int:
 
 def _choose_due(limit: int, per_host: int) -> Any:
     """Ids. A slow host does not hold up the others: each has places of its own."""
-    flying = (
+    in_flight = (
         select(Webhook.host, func.count().label("number"))
         .join(WebhookDelivery, WebhookDelivery.job_id == Webhook.job_id)
         .where(WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.lease_until.is_not(None))
@@ -140,8 +140,8 @@ def _choose_due(limit: int, per_host: int) -> Any:
     )
     return (
         select(due.c.event_id)
-        .outerjoin(flying, flying.c.host == due.c.host)
-        .where(due.c.place + func.coalesce(flying.c.number, 0) <= per_host)
+        .outerjoin(in_flight, in_flight.c.host == due.c.host)
+        .where(due.c.place + func.coalesce(in_flight.c.number, 0) <= per_host)
         .order_by(due.c.run_after, due.c.seq)
         .limit(limit)
     )

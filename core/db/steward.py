@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.setbacks import waits
+from core.db.deferrals import waits
 from core.db.tables import Dataset, Job
 from core.domain.states import DatasetStatus, JobStatus
 

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.db.deferrals import put_off, waits
 from core.db.session import read_clock
-from core.db.setbacks import put_off, waits
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import AtelierError

@@ -28,7 +28,7 @@ class SeenWorker:
     seen_at: datetime
 
 
-def see_worker(
+def record_worker(
     session: Session,
     *,
     worker_id: str,

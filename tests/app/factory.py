@@ -18,7 +18,7 @@ from core.domain.model import FAMILY_DEFAULTS, Calibration, ModelInfo
 from core.domain.states import DatasetStatus
 from core.queue import progress_channel
 from tests.app.conftest import LiveApi
-from worker.reporter import describe_progress
+from worker.jobs.reports import describe_progress
 
 LEASE_SECONDS = 3600.0
 
@@ -136,7 +136,7 @@ class Worker:
         ]
         progress = describe_progress(step=num_steps, num_steps=10, loss=1 / num_steps, seconds_per_step=0.2, unit=None)
         self.write(claims.add_metrics, self.claim, rows)
-        self.write(claims.beat, self.claim, lease_seconds=LEASE_SECONDS, progress=progress)
+        self.write(claims.renew_lease, self.claim, lease_seconds=LEASE_SECONDS, progress=progress)
 
     def checkpoint(self, step: int) -> bytes:
         content = f"state after step {step}".encode()
@@ -151,7 +151,7 @@ class Worker:
         self.write(claims.add_sample, self.claim, step=step, images=images, grid=grid)
 
     def notice(self, message: str) -> None:
-        self.write(claims.notice, self.claim, message)
+        self.write(claims.add_notice, self.claim, message)
 
     def succeed(self) -> dict[str, bytes]:
         contents = {"kohya": b"kohya's weights" * 9999, "diffusers": b"diffusers' weights" * 9999}

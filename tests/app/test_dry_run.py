@@ -1,6 +1,6 @@
 """What a dry run says beside the plan, and what it refuses because nothing here could run it."""
 
-from core.db.workers import see_worker
+from core.db.workers import record_worker
 from tests.app.conftest import LiveApi
 from tests.app.factory import add_dataset, add_model
 from tests.app.test_jobs import post as post_job
@@ -26,7 +26,7 @@ def test_a_blank_trigger_is_refused(api: LiveApi) -> None:
 def test_an_optimizer_that_no_device_here_runs_is_refused(own_api: LiveApi) -> None:
     def note_worker(device: str) -> None:
         with own_api.sessions.begin() as session:
-            see_worker(
+            record_worker(
                 session,
                 worker_id=device,
                 device=device,

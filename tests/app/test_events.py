@@ -185,7 +185,7 @@ def test_the_stream_lives_through_an_outage_of_the_database(own_api: LiveApi, po
     time.sleep(0.2)
     postgres.start()
     own_api.sessions.kw["bind"].dispose()
-    worker.write(claims.notice, worker.claim, "back")
+    worker.write(claims.add_notice, worker.claim, "back")
     assert json.loads(next(stream).data)["data"] == {"message": "back"}
     worker.succeed()
     assert [message.event for message in stream] == ["job.succeeded"]

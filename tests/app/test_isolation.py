@@ -9,7 +9,7 @@ import pytest
 
 from app.auth.scopes import find_need
 from app.middleware.gate import is_open
-from core.db.workers import see_worker
+from core.db.workers import record_worker
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import add_dataset
 from tests.app.world import World, build
@@ -150,7 +150,7 @@ def test_a_key_of_the_same_idempotency_key_is_another_tenants(two: Two) -> None:
 
 def test_a_worker_is_seen_without_anothers_job(two: Two) -> None:
     with two.them.sessions.begin() as session:
-        see_worker(
+        record_worker(
             session,
             worker_id="w",
             device="cpu",

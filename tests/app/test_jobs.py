@@ -257,7 +257,7 @@ def test_cancel_a_running_job_asks_its_worker(api: LiveApi) -> None:
     worker = Worker(api, job["id"])
     assert api.client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceling"
     assert api.client.post(f"/jobs/{job['id']}/cancel").status_code == 202
-    worker.write(claims.confirm_stop, worker.claim)
+    worker.write(claims.acknowledge_stop, worker.claim)
     assert api.client.get(f"/jobs/{job['id']}").json()["status"] == "canceled"
 
 
@@ -272,7 +272,7 @@ def test_pause_and_resume(api: LiveApi) -> None:
     api.wait_for_ring("train")
     worker = Worker(api, job["id"])
     assert api.client.post(f"{url}/pause").json()["status"] == "pausing"
-    worker.write(claims.confirm_stop, worker.claim)
+    worker.write(claims.acknowledge_stop, worker.claim)
     assert api.client.get(url).json()["status"] == "paused"
 
 

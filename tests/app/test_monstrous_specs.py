@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 
-from core.db.workers import see_worker
+from core.db.workers import record_worker
 from core.domain.spec import MAX_RANK, MAX_RESOLUTION, MAX_STEPS
 from tests.app.conftest import LiveApi
 from tests.app.factory import add_dataset, add_model
@@ -171,7 +171,7 @@ def test_what_fits_in_no_device_is_refused(own_api: LiveApi) -> None:
 
 def see(api: LiveApi, worker_id: str, memory_bytes: int | None) -> None:
     with api.sessions.begin() as session:
-        see_worker(
+        record_worker(
             session, worker_id=worker_id, device="cpu", device_name="x", memory_bytes=memory_bytes, job_id=None,
             warm_model=None,
         )  # fmt: skip

@@ -9,7 +9,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from core.db.tables import Worker
-from core.db.workers import see_worker
+from core.db.workers import record_worker
 from tests.app.conftest import LiveApi, as_tenant
 from tests.app.factory import submit
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle, frozen, wait_for
@@ -103,7 +103,7 @@ def test_a_frozen_broker_holds_no_request_up(own_api: LiveApi, valkey: ValkeyHan
 
 def test_workers_are_listed_while_fresh(own_api: LiveApi) -> None:
     with own_api.sessions.begin() as session:
-        see_worker(
+        record_worker(
             session,
             worker_id="w1",
             device="cpu",
@@ -172,7 +172,7 @@ def test_metrics_show_the_operator_every_tenant_and_the_workers(own_api: LiveApi
     with as_tenant(own_api) as tenant:
         submit(tenant)
     with own_api.sessions.begin() as session:
-        see_worker(
+        record_worker(
             session,
             worker_id="host/cpu/0",
             device="cpu",

@@ -101,7 +101,7 @@ def test_steps_come_back_from_jobs_that_never_began(api: LiveApi) -> None:
     queued, begun = accepted(api, steps=40), accepted(api, steps=60)
     worker = Worker(api, begun)
     api.client.post(f"/jobs/{begun}/cancel")
-    worker.write(claims.confirm_stop, worker.claim)
+    worker.write(claims.acknowledge_stop, worker.claim)
     refuse(submit(api, steps=1), 429, "quota-exceeded")
     for _ in range(2):
         assert api.client.post(f"/jobs/{queued}/cancel").status_code == 202

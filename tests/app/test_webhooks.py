@@ -22,8 +22,9 @@ from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, add_dataset, add_model, submit
 from tests.app.test_jobs import post, refuse
 from tests.fixtures.receiver import Receiver, serve_receiver
+from worker import drain
 from worker.outgoing import Outgoing
-from worker.webhooks.service import Courier, _drain
+from worker.webhooks.service import Courier
 
 URL = "https://hooks.example.com/atelier"
 FORBIDDEN = [
@@ -49,7 +50,7 @@ def admitting(start_api: Callable[..., LiveApi]) -> LiveApi:
 def deliver(api: LiveApi) -> int:
     settings = api.settings
     outgoing = Outgoing(settings.webhook_allow, timeout_seconds=30)
-    return Courier(settings, api.sessions, outgoing, _drain).deliver_due()
+    return Courier(settings, api.sessions, outgoing, drain.requested).deliver_due()
 
 
 def list_deliveries(api: LiveApi, job_id: str, query: str = "") -> dict[str, Any]:

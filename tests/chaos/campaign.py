@@ -225,15 +225,15 @@ class Campaign:
 
     def _cancel(self, client: StubbornClient, told: Told, delay: float) -> None:
         if not self._stop.wait(delay):
-            client.wish(told, "cancel")
+            client.requested_status(told, "cancel")
 
     def _pause(self, client: StubbornClient, told: Told, delay: float) -> None:
-        if self._stop.wait(delay) or client.wish(told, "pause").answer is None:
+        if self._stop.wait(delay) or client.requested_status(told, "pause").answer is None:
             return
         while client.get(f"/jobs/{told.job_id}")["status"] == "pausing":
             if self._stop.wait(0.3):
                 return
-        client.wish(told, "resume")
+        client.requested_status(told, "resume")
 
     def _upload(self, client: StubbornClient, rng: random.Random) -> None:
         while not self._struck_out.is_set():

@@ -22,7 +22,7 @@ class Wish:
     """``kind``: cancel, pause or resume. ``answer``: the job's status in the 202, or None for a refusal (409)."""
 
     kind: str
-    asked_at: float
+    stop_requested_at: float
     answer: str | None
 
 
@@ -101,9 +101,9 @@ class StubbornClient:
 
     def wish(self, told: Told, kind: str) -> Wish:
         """Until it is answered: 202, or 409 when the job has gone on."""
-        asked_at = time.time()
+        stop_requested_at = time.time()
         answer = self.insist("POST", f"/jobs/{told.job_id}/{kind}", 202, 409)
-        wish = Wish(kind, asked_at, answer.json()["status"] if answer.status_code == 202 else None)
+        wish = Wish(kind, stop_requested_at, answer.json()["status"] if answer.status_code == 202 else None)
         told.wishes.append(wish)
         return wish
 

@@ -112,12 +112,12 @@ class Wishes:
     def _ask(self, aim: Aim, work: Work) -> bool:
         """False when it came too late, or into another phase."""
         told = self._by_id[work.job_id]
-        wish = self._client.wish(told, aim.kind)
+        wish = self._client.requested_status(told, aim.kind)
         if wish.answer is None:
             return False
         with self.stack.sessions() as session:
-            phase = phase_at(session, work.job_id, work.attempt, wish.asked_at)
-        self.asked.append(Asked(aim.kind, phase, told, work.attempt, wish.asked_at))
+            phase = phase_at(session, work.job_id, work.attempt, wish.stop_requested_at)
+        self.asked.append(Asked(aim.kind, phase, told, work.attempt, wish.stop_requested_at))
         self.say(f"{len(self.asked):4d} {aim.kind} in {phase}")
         return phase == aim.phase
 
@@ -125,7 +125,7 @@ class Wishes:
         with self.stack.sessions() as session:
             paused = set(session.execute(select(Job.id).where(Job.status == JobStatus.PAUSED)).scalars())
         for told in (self._by_id[job_id] for job_id in paused):
-            self._client.wish(told, "resume")
+            self._client.requested_status(told, "resume")
 
     def _await_the_end(self) -> None:
         deadline = time.monotonic() + LAST_SECONDS

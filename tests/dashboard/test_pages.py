@@ -148,7 +148,7 @@ def test_a_running_job_is_paused_and_resumed(visitor: Chrome, running_api: Runni
     open_job(visitor, job)
     find(visitor, "#pause button").click()
     until_shown(visitor, "#state", "pausing")
-    job.confirm_stop()
+    job.acknowledge_stop()
     until_shown(visitor, "#state", "paused")
     find(visitor, "#resume button").click()
     until_shown(visitor, "#state", "queued")

@@ -14,7 +14,7 @@ IdleWatch.idle_seconds = float(os.environ.get("PROBE_IDLE_SECONDS", IdleWatch.id
 IdleWatch.check_seconds = 0.2
 
 drained = threading.Event()
-lifetime.tie_lives(on_drain=drained.set)
+lifetime.install_shutdown_hooks(on_drain=drained.set)
 
 
 @app.task(name="probe.wait_for_drain")

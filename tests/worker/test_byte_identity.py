@@ -15,7 +15,7 @@ from core.db import jobs
 from core.db.tables import Job
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
-from worker import runner
+from worker.jobs import runner
 
 __all__ = ["house"]
 
@@ -117,7 +117,7 @@ def test_a_job_after_another_kind_has_the_bytes_of_a_fresh_trainer(house: House)
     for _ in warm:
         assert house.run()
     for job_id, precision in zip(warm, ("bf16", "fp32", "bf16"), strict=True):
-        runner.open_worker(house.settings).drop_trainer()
+        runner.open_slot(house.settings).drop_trainer()
         cold = house.submit(**{**quick, "precision": precision})
         assert house.run()
         assert fingerprint(house, cold) == fingerprint(house, job_id)

@@ -15,7 +15,7 @@ from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
-from worker.fetching import InputDamaged, fetch_files
+from worker.jobs.fetching import InputDamaged, fetch_files
 
 __all__ = ["house"]
 

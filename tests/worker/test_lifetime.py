@@ -14,7 +14,7 @@ import redis
 from cli.programs import ROOT, cpu_worker_command
 from tests.worker.conftest import Running, Start, wait_until
 from tests.worker.probe import app
-from worker.lifetime import DrainLine
+from worker.lifetime import DrainPipe
 
 StartProbe = Callable[..., Running]
 
@@ -64,7 +64,7 @@ class TestDrain:
 
 
 def test_a_line_tells_once_and_for_good() -> None:
-    line, told = DrainLine(), threading.Event()
+    line, told = DrainPipe(), threading.Event()
     child = os.fork()
     if child == 0:
         line.listen(lambda: os._exit(7))

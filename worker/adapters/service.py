@@ -15,27 +15,22 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import adoption
 from core.db.adoption import AdoptionClaim
+from core.db.claims import LostLease
 from core.db.session import make_sessions, open_engine
 from core.domain.adoption import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, Adopted, Adoption
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
 from core.model_folders import BaseMissing, find_model_folder
 from core.settings import Settings
 from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
+from worker import drain
 from worker.datasets.scratch import open_scratch
-from worker.lease import Draining, Lease, LeaseLost
+from worker.deferrals import explain_waiting
+from worker.lease import Draining, Lease
 from worker.program import has_torch, run_program
-from worker.setbacks import explain_setback
 
 PROGRAM = "worker.engine.adapter_files.importing"
 
 log = logging.getLogger("atelier.adapters")
-
-_drain = threading.Event()
-
-
-def request_drain() -> None:
-    """Stops the check that is running, and any that would follow, in this process. Safe from any thread."""
-    _drain.set()
 
 
 def adopt_next(settings: Settings) -> bool:
@@ -50,7 +45,7 @@ def adopt_next(settings: Settings) -> bool:
 def open_adopter(settings: Settings) -> "Adopter":
     """One per process: its connections live as long. Never opened before a fork."""
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return Adopter(settings, sessions, open_store_of(settings), _drain)
+    return Adopter(settings, sessions, open_store_of(settings), drain.requested)
 
 
 class Adopter:
@@ -76,19 +71,19 @@ class Adopter:
             with open_scratch() as scratch, self._hold(claim) as lease:
                 adopted = self._check(claim, scratch, lease.check)
                 files = {name: self._upload(claim, path) for name, path in adopted.files.items()}
-        except LeaseLost:
+        except LostLease:
             log.warning("the lease on %s was lost; nothing is written", claim.adapter_id)
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
         except BaseMissing as error:  # what waits behind it may be for another base
             log.error("%s is put off: %s", claim.adapter_id, error)
-            self._give_back(claim, explain_setback(error))
+            self._give_back(claim, explain_waiting(error))
         except SQLAlchemyError:
             self._give_back(claim)
             raise
         except (StorageError, OSError) as error:
-            self._give_back(claim, explain_setback(error))
+            self._give_back(claim, explain_waiting(error))
             raise
         else:
             self._commit(claim, adopted, files)

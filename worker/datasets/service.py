@@ -8,6 +8,7 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.db.claims import LostLease
 from core.db.session import make_sessions, open_engine
 from core.db.validation import (
     ValidationClaim,
@@ -22,20 +23,14 @@ from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
 from core.storage import Storage, StorageError, open_store_of
+from worker import drain
 from worker.datasets.examination import Examination
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
 from worker.datasets.scratch import open_scratch
-from worker.lease import Draining, Lease, LeaseLost
-from worker.setbacks import explain_setback
+from worker.deferrals import explain_waiting
+from worker.lease import Draining, Lease
 
 log = logging.getLogger(__name__)
-
-_drain = threading.Event()
-
-
-def request_drain() -> None:
-    """Stops the validation that is running, and any that would follow, in this process. Safe from any thread."""
-    _drain.set()
 
 
 def validate_next(settings: Settings) -> bool:
@@ -50,7 +45,7 @@ def validate_next(settings: Settings) -> bool:
 def open_validator(settings: Settings) -> "Validator":
     """One per process: its connections live as long. Never opened before a fork."""
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return Validator(settings, sessions, open_store_of(settings), _drain)
+    return Validator(settings, sessions, open_store_of(settings), drain.requested)
 
 
 class Validator:
@@ -74,7 +69,7 @@ class Validator:
     def _validate(self, claim: ValidationClaim) -> None:
         try:
             examination, error = self._examine(claim)
-        except LeaseLost:
+        except LostLease:
             log.warning("the lease on %s was lost; nothing is written", claim.dataset_id)
             self._clear_deleted(claim)
         except Draining:
@@ -83,7 +78,7 @@ class Validator:
             self._give_back(claim)
             raise
         except (StorageError, ScratchFailed) as trouble:
-            self._give_back(claim, explain_setback(trouble))
+            self._give_back(claim, explain_waiting(trouble))
             raise
         else:
             self._commit(claim, examination, error)

@@ -10,14 +10,14 @@ from redis.retry import Retry
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db.session import make_sessions, open_engine
-from core.db.workers import see_worker
+from core.db.workers import record_worker
 from core.settings import Settings
 from core.storage import Storage, open_store_of
 from worker.device.trainer import TrainerHandle
 
 
 @dataclass
-class Worker:
+class DeviceSlot:
     """What one worker process keeps between jobs: connections, and a warm trainer."""
 
     settings: Settings
@@ -38,8 +38,8 @@ class Worker:
         return open_store_of(self.settings)
 
     @property
-    def slot(self) -> str:
-        """The device slot that holds at most one job: this host's and number's."""
+    def name(self) -> str:
+        """Such as ``host/cuda:0/0``: at most one job is held under it."""
         return f"{socket.gethostname()}/{self.settings.device}/{self.settings.slot}"
 
     def warm_trainer(self) -> TrainerHandle:
@@ -59,9 +59,9 @@ class Worker:
         trainer = self.trainer
         self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
         with self.sessions.begin() as session:
-            see_worker(
+            record_worker(
                 session,
-                worker_id=self.slot,
+                worker_id=self.name,
                 device=self.settings.device,
                 device_name=trainer.device_name if trainer else "",
                 memory_bytes=self._memory_bytes,

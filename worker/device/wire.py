@@ -37,13 +37,13 @@ class Train(Message):
     resume_from: Path | None
 
 
-class StopNow(Message):
+class StopTraining(Message):
     op: Literal["stop"] = "stop"
     save: bool
 
 
-Command = Annotated[Train | StopNow, Field(discriminator="op")]
-COMMANDS: TypeAdapter[Train | StopNow] = TypeAdapter(Command)
+Command = Annotated[Train | StopTraining, Field(discriminator="op")]
+COMMANDS: TypeAdapter[Train | StopTraining] = TypeAdapter(Command)
 
 
 # --- from the trainer ---
@@ -129,7 +129,7 @@ class Finished(Message):
     proofs: dict[AdapterFormat, LoadProof]
 
 
-class Halted(Message):
+class TrainingStopped(Message):
     """Stopped as asked."""
 
     type: Literal["halted"] = "halted"
@@ -139,7 +139,7 @@ class Failed(Message):
     type: Literal["failed"] = "failed"
     reason: TerminationReason
     detail: str
-    lighter: dict[str, Any] | None = None  # a runtime that may fit where this one did not
+    retry_runtime: dict[str, Any] | None = None  # one that may fit where this one did not
 
 
 AnyReport = (
@@ -154,9 +154,9 @@ AnyReport = (
     | CheckpointSaved
     | SamplesDrawn
     | Finished
-    | Halted
+    | TrainingStopped
     | Failed
 )
 Report = Annotated[AnyReport, Field(discriminator="type")]
 REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Report)
-ENDS = (Finished, Halted, Failed)
+FINAL_REPORTS = (Finished, TrainingStopped, Failed)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from core.domain.plan import TrainPlan
 
@@ -34,7 +34,8 @@ class Runtime(BaseModel):
     cpu_threads: int
     versions: dict[str, str]
     samples_per_pass: int | None = None  # None: a micro-batch goes through the network whole
-    lightened: bool = False  # after the device ran out of memory
+    memory_reduced: bool = Field(False, validation_alias=AliasChoices("memory_reduced", "lightened"))
+    """After the device ran out of memory. ``lightened``: as the jobs of version 0.1.0 have it."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -109,9 +110,9 @@ def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters:
     return bool(torch.cuda.get_device_properties(device).total_memory < ROOMY_DEVICE_BYTES)
 
 
-def lighten(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
+def reduce_memory(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
     """What to try once after the device ran out of memory, and how to say it; None where nothing is left to try."""
-    if runtime.lightened:
+    if runtime.memory_reduced:
         return None
     if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
         changes: dict[str, object] = {"gradient_checkpointing": True}
@@ -120,7 +121,8 @@ def lighten(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
         changes, how = {"samples_per_pass": 1}, "with one sample at a time, the effective batch being the same"
     else:
         return None
-    return runtime.model_copy(update={**changes, "lightened": True}), f"The device ran out of memory: once more {how}."
+    reduced = runtime.model_copy(update={**changes, "memory_reduced": True})
+    return reduced, f"The device ran out of memory: once more {how}."
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -23,7 +23,6 @@ from worker.device.wire import (
     CheckpointSaved,
     Failed,
     Finished,
-    Halted,
     Message,
     Noticed,
     PhaseEntered,
@@ -33,6 +32,7 @@ from worker.device.wire import (
     SamplesDrawn,
     StepDone,
     Train,
+    TrainingStopped,
     UnitDone,
     Validated,
 )
@@ -56,8 +56,8 @@ from worker.engine.device import (
     choose_runtime,
     free_memory,
     is_out_of_memory,
-    lighten,
     name_device,
+    reduce_memory,
     total_memory_bytes,
     warn_of_emulation,
 )
@@ -70,7 +70,7 @@ from worker.engine.training.loop import train
 log = logging.getLogger("atelier.trainer")
 
 
-class Lines:
+class ReportPipe:
     """The pipe to the worker."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
@@ -81,7 +81,7 @@ class Lines:
         self._pipe.flush()
 
 
-class Inbox:
+class CommandReader:
     """Reads commands in a thread: trainings queue up, a stop is seen at once."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
@@ -107,7 +107,7 @@ class Inbox:
 class PipeObserver:
     """The loop's observer: everything goes to the worker; a stop comes from it."""
 
-    def __init__(self, lines: Lines, inbox: Inbox) -> None:
+    def __init__(self, lines: ReportPipe, inbox: CommandReader) -> None:
         self._lines, self._inbox = lines, inbox
         self._phase: Phase | None = None
 
@@ -148,7 +148,7 @@ class PipeObserver:
 class Trainer:
     """Runs one training after the other on one device."""
 
-    def __init__(self, device: torch.device, lines: Lines, inbox: Inbox) -> None:
+    def __init__(self, device: torch.device, lines: ReportPipe, inbox: CommandReader) -> None:
         self._device, self._lines, self._inbox = device, lines, inbox
         self._warm: tuple[tuple[str, str], Base] | None = None
 
@@ -158,7 +158,7 @@ class Trainer:
         try:
             return self._train(command, runtime)
         except Stopped:
-            return Halted()
+            return TrainingStopped()
         except NanLoss as error:
             return Failed(reason=TerminationReason.NAN_LOSS, detail=str(error))
         except BadInput as error:
@@ -212,10 +212,13 @@ class Trainer:
 
 
 def _fail_for_memory(runtime: Runtime, plan: TrainPlan) -> Failed:
-    lighter = lighten(runtime, plan)
-    if lighter is None:
+    reduced = reduce_memory(runtime, plan)
+    if reduced is None:
         return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail="")
-    return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail=lighter[1], lighter=lighter[0].model_dump(mode="json"))
+    retry_runtime, detail = reduced
+    return Failed(
+        reason=TerminationReason.OUT_OF_MEMORY, detail=detail, retry_runtime=retry_runtime.model_dump(mode="json")
+    )
 
 
 def lock_device(home: Path, device: str, slot: int) -> IO[str]:
@@ -229,7 +232,7 @@ def lock_device(home: Path, device: str, slot: int) -> IO[str]:
     return lock
 
 
-def die(error: Exception, lines: Lines) -> NoReturn:
+def die(error: Exception, lines: ReportPipe) -> NoReturn:
     """An error that nobody foresaw: the process's state is not trusted any more."""
     log.error("unforeseen", exc_info=error)
     lines.send(
@@ -250,13 +253,13 @@ def main() -> None:
     args = parser.parse_args()
     die_with_parent(args.parent)
     configure_logging("trainer")
-    lines = Lines(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    lines = ReportPipe(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with reports
     device = torch.device(args.device)
     gc.freeze()  # a collection need not look at what the libraries brought: 0.3 s each time that a network is dropped
     gc.enable()
     with lock_device(args.home, args.device, args.slot):
-        inbox = Inbox(sys.stdin.buffer)
+        inbox = CommandReader(sys.stdin.buffer)
         trainer = Trainer(device, lines, inbox)
         lines.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
         for command in inbox.trainings():

@@ -14,6 +14,7 @@ from core.db.session import open_engine
 from core.domain.registration import Preparation, Prepared
 from core.model_folders import BUNDLED
 from core.settings import Settings
+from worker import drain
 from worker.lease import Draining
 from worker.program import has_torch, run_program
 
@@ -21,20 +22,13 @@ PROGRAM = "worker.engine.bases.registration"
 
 log = logging.getLogger("atelier.models")
 
-_drain = threading.Event()
-
-
-def request_drain() -> None:
-    """Ends the preparation that is running, and any that would follow. Safe in a signal handler."""
-    _drain.set()
-
 
 def prepare_next(settings: Settings) -> bool:
     """Prepares the base that has waited longest; False when none waits, or this worker cannot or must not.
 
     Raises SQLAlchemyError: the lock goes with the connection, and the model waits for the next bell.
     """
-    if _drain.is_set() or not has_torch():
+    if drain.requested.is_set() or not has_torch():
         return False
     with _open(settings).connect() as connection:
         with Session(connection) as session, session.begin():
@@ -58,7 +52,7 @@ def _open(settings: Settings) -> Engine:
 
 def _prepare(settings: Settings, connection: Connection, claim: CheckClaim) -> None:
     log.info("the model %s is prepared from %s", claim.model_id, claim.source.path or claim.source.hub_id)
-    outcome = prepare(_order(settings, claim), _drain)
+    outcome = prepare(_order(settings, claim), drain.requested)
     with Session(connection) as session, session.begin():
         if outcome.info is not None:
             held = models.commit_check(session, claim, outcome.info, location=str(outcome.folder))

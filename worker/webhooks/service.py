@@ -29,9 +29,10 @@ from core.db.deliveries import (
 from core.db.session import make_sessions, open_engine
 from core.domain.webhooks import find_delay
 from core.settings import Settings
+from worker import drain
 from worker.outgoing import READ_SECONDS, NotSent, Outgoing
 
-MAX_FLYING = 16
+MAX_IN_FLIGHT = 16
 """Deliveries that one worker sends at the same time."""
 MAX_PER_HOST = 4
 """Of them all, to one receiver."""
@@ -42,8 +43,6 @@ RECORD_SECONDS = 2.0
 """In which the outcome of a last try is written, when the worker ends."""
 
 log = logging.getLogger("atelier.webhooks")
-
-_drain = threading.Event()
 
 
 class Courier:
@@ -67,15 +66,15 @@ class Courier:
         return asyncio.run(self._deliver_due())
 
     async def _deliver_due(self) -> int:
-        flying: set[asyncio.Task[None]] = set()
+        in_flight: set[asyncio.Task[None]] = set()
         count = 0
         while True:
-            claims = await asyncio.to_thread(self._claim, MAX_FLYING - len(flying))
-            flying |= {asyncio.create_task(self._deliver(claim)) for claim in claims}
+            claims = await asyncio.to_thread(self._claim, MAX_IN_FLIGHT - len(in_flight))
+            in_flight |= {asyncio.create_task(self._deliver(claim)) for claim in claims}
             count += len(claims)
-            if not flying:
+            if not in_flight:
                 return count
-            _, flying = await asyncio.wait(flying, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            _, in_flight = await asyncio.wait(in_flight, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     def _claim(self, limit: int) -> list[DeliveryClaim]:
         """None where the database is away: what flies may land first."""
@@ -139,10 +138,10 @@ def open_courier(settings: Settings) -> Courier:
     """One per process: its connections live as long. Never opened before a fork."""
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
     outgoing = Outgoing(settings.webhook_allow, timeout_seconds=settings.webhook_timeout_seconds)
-    return Courier(settings, sessions, outgoing, _drain)
+    return Courier(settings, sessions, outgoing, drain.requested)
 
 
-class Rounds:
+class DeliveryThread:
     """A thread beside the tasks of this process: the check of a large dataset holds up no delivery, nor the reverse.
 
     It goes when a bell wakes it, and every so often without one: a task may keep this worker from hearing bells.
@@ -163,7 +162,7 @@ class Rounds:
 
     def _go(self) -> None:
         courier = open_courier(self._settings)
-        while not _drain.is_set():
+        while not drain.requested.is_set():
             self._rung.clear()
             try:
                 courier.deliver_due()
@@ -172,24 +171,19 @@ class Rounds:
             self._rung.wait(self._settings.sweep_seconds)
 
 
-_rounds: list[Rounds] = []
+_rounds: list[DeliveryThread] = []
 """None before the first bell, then the one."""
 
 
 def wake(settings: Settings) -> None:
     """Returns at once; the deliveries go out beside. For the thread that runs the tasks, never before a fork."""
     if not _rounds:
-        _rounds.append(Rounds(settings))
+        _rounds.append(DeliveryThread(settings))
     _rounds[0].wake()
-
-
-def request_drain() -> None:
-    """What is being sent may land; nothing more is begun in this process. Safe from any thread."""
-    _drain.set()
 
 
 def finish() -> None:
     """Ends the rounds, and waits for what is being sent, as long as one try may take."""
-    request_drain()
+    drain.request_drain()
     for rounds in _rounds:
         rounds.finish()

@@ -59,14 +59,14 @@ def test_a_late_worker_ends_nothing(
     sessions: sessionmaker[Session], claim: Claim, end: Callable[[Session, Claim], JobStatus]
 ) -> None:
     with sessions.begin() as session:
-        claims.give_back(session, claim, "away")
+        claims.retry(session, claim, "away")
     with pytest.raises(LostLease), sessions.begin() as session:
         end(session, claim)
 
 
 def test_a_drained_job_says_why_it_is_back(sessions: sessionmaker[Session], claim: Claim) -> None:
     with sessions.begin() as session:
-        assert claims.confirm_stop(session, claim) == JobStatus.QUEUED
+        assert claims.acknowledge_stop(session, claim) == JobStatus.QUEUED
     with sessions() as session:
         assert events.list_events(session, claim.job_id)[-1].data == {"reason": "the worker was shut down"}
 

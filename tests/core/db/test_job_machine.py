@@ -33,10 +33,10 @@ PLAN = {
 
 Write = Callable[[Session, Claim], Any]
 WRITES: dict[str, Write] = {
-    "beat": lambda session, claim: claims.beat(session, claim, lease_seconds=60, progress={"step": 1}),
+    "beat": lambda session, claim: claims.renew_lease(session, claim, lease_seconds=60, progress={"step": 1}),
     "phase": lambda session, claim: claims.enter_phase(session, claim, Phase.TRAINING),
     "runtime": lambda session, claim: claims.write_runtime(session, claim, {"precision": "fp32"}),
-    "notice": lambda session, claim: claims.notice(session, claim, "hello"),
+    "notice": lambda session, claim: claims.add_notice(session, claim, "hello"),
     "metrics": lambda session, claim: claims.add_metrics(
         session, claim, [{"step": claim.attempt, "loss": 1.0, "learning_rate": 1.0, "seconds_per_step": 1.0}]
     ),
@@ -45,14 +45,14 @@ WRITES: dict[str, Write] = {
     ),
     "sample": lambda session, claim: claims.add_sample(session, claim, step=claim.attempt, images=[], grid=ARTIFACT),
 }
-ENDS: dict[str, Write] = {
+FINAL_REPORTS: dict[str, Write] = {
     "succeed": lambda session, claim: claims.succeed(
         session, claim, result={}, artifacts={"adapter-kohya": ARTIFACT, "adapter-diffusers": ARTIFACT}
     ),
     "fail": lambda session, claim: claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
-    "stop": claims.confirm_stop,
-    "give back": lambda session, claim: claims.give_back(session, claim, "the disk is full"),
-    "lighter": lambda session, claim: claims.retry_lighter(session, claim, {"lightened": True}, "less"),
+    "stop": claims.acknowledge_stop,
+    "give back": lambda session, claim: claims.retry(session, claim, "the disk is full"),
+    "lighter": lambda session, claim: claims.retry_with_runtime(session, claim, {"lightened": True}, "less"),
 }
 WISHES = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}
 
@@ -96,12 +96,12 @@ class JobMachine(RuleBasedStateMachine):
         with self.fenced(claim), self.sessions.begin() as session:
             WRITES[name](session, claim)
 
-    @rule(claim=consumes(held), name=st.sampled_from(sorted(ENDS)))
+    @rule(claim=consumes(held), name=st.sampled_from(sorted(FINAL_REPORTS)))
     def end(self, claim: Claim, name: str) -> None:
         before = self.status
         with self.fenced(claim):
             with self.sessions.begin() as session:
-                reached = ENDS[name](session, claim)
+                reached = FINAL_REPORTS[name](session, claim)
             self.status = JobStatus(reached)
             assert may_follow(before, self.status)
             if before is JobStatus.CANCELING:

@@ -22,7 +22,7 @@ from core.model_folders import CARD, find_model_folder
 from core.settings import Settings
 from tests.fixtures.bases import make_random_pipeline, write_random_base
 from tests.fixtures.single_files import name_tensors
-from worker import program
+from worker import drain, program
 from worker.models import service
 
 
@@ -82,11 +82,11 @@ def test_a_worker_that_ends_leaves_the_model_to_the_next(
 ) -> None:
     write_random_base(settings.models_path / "some")
     ask(sessions, "some", path="some")
-    monkeypatch.setattr(service, "_drain", threading.Event())
-    threading.Timer(program.POLL_SECONDS / 2, service.request_drain).start()
+    monkeypatch.setattr(drain, "requested", threading.Event())
+    threading.Timer(program.POLL_SECONDS / 2, drain.request_drain).start()
     assert not service.prepare_next(settings)
     assert read(sessions, "some").status == "checking"
-    monkeypatch.setattr(service, "_drain", threading.Event())
+    monkeypatch.setattr(drain, "requested", threading.Event())
     assert service.prepare_next(settings)
     assert read(sessions, "some").status == "ready"
 

@@ -19,7 +19,7 @@ from core.domain.states import Phase
 from tests.fixtures.bases import write_random_base
 from tests.fixtures.bench import Bench, fingerprint, prove, sha256
 from worker.engine.adapters import unchanged
-from worker.engine.device import is_out_of_memory, lighten
+from worker.engine.device import is_out_of_memory, reduce_memory
 from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
@@ -220,7 +220,7 @@ def test_one_sample_at_a_time_learns_the_same(bench: Bench, tmp_path: Path) -> N
     prior = {"prior_preservation": {"class_prompt": "a cat", "num_images": 2}}
     plan = bench.plan(steps=3, batch_size=4, precision="fp32", samples={"prompts": []}, loss=prior)
     whole = bench.run(tmp_path / "whole", plan)
-    lighter = lighten(bench.runtime(plan), plan_without(plan))
+    lighter = reduce_memory(bench.runtime(plan), plan_without(plan))
     assert lighter is not None and lighter[0].samples_per_pass == 1 and "one sample" in lighter[1]
     sizes: set[int] = set()
     base = bench.load(lighter[0])
@@ -241,16 +241,16 @@ def plan_without(plan: TrainPlan) -> TrainPlan:
 
 def test_memory_is_saved_once_and_only_where_it_can_be(bench: Bench) -> None:
     plan = bench.plan(steps=1, batch_size=1)
-    lighter = lighten(bench.runtime(plan), plan)
+    lighter = reduce_memory(bench.runtime(plan), plan)
     assert lighter is not None and lighter[0].gradient_checkpointing
-    assert lighten(lighter[0], plan) is None
-    assert lighten(bench.runtime(plan), plan_without(plan)) is None, "nothing is left to try"
+    assert reduce_memory(lighter[0], plan) is None
+    assert reduce_memory(bench.runtime(plan), plan_without(plan)) is None, "nothing is left to try"
 
 
 def test_class_pictures_are_taken_one_at_a_time_too(bench: Bench) -> None:
     prior = {"class_prompt": "a cat", "num_images": 4, "batch_size": 4}
     plan = plan_without(bench.plan(steps=1, batch_size=1, loss={"prior_preservation": prior}))
-    lighter = lighten(bench.runtime(plan), plan)
+    lighter = reduce_memory(bench.runtime(plan), plan)
     assert lighter is not None and lighter[0].samples_per_pass == 1
 
 

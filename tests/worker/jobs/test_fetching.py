@@ -8,7 +8,7 @@ import pytest
 from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage
 from core.storage import open_storage
-from worker.fetching import InputDamaged, fetch_images
+from worker.jobs.fetching import InputDamaged, fetch_images
 
 
 def test_a_picture_that_was_damaged_in_storage_is_not_trained_on(tmp_path: Path) -> None:

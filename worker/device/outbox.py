@@ -1,14 +1,13 @@
-"""What goes from a running job to the database: heartbeats on a connection of their own, and an outbox.
+"""What a running job writes to the database, in order, through outages.
 
-A database out of reach is not a lost lease. The job trains on, what it has to say waits in order, and only
-after GIVE_UP_SECONDS without an answer is the attempt given up.
+While the database is out of reach the job trains on and its writes wait; after GIVE_UP_SECONDS without an answer the
+attempt is given up.
 """
 
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -16,16 +15,14 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
-from core.db.claims import Claim, LostLease
-from core.domain.states import JobStatus
+from core.db.claims import Claim
 from core.queue import progress_channel
 
 GIVE_UP_SECONDS = 600.0
 SILENT_BROKER_SECONDS = 10.0
 """How long nothing is published after a failure: waiting for a broker that hangs must not hold up a job."""
 
-log = logging.getLogger("atelier.reporter")
+log = logging.getLogger("atelier.outbox")
 
 Write = Callable[[Session], Any]
 Then = Callable[[Any], None]
@@ -33,48 +30,6 @@ Then = Callable[[Any], None]
 
 class DatabaseGone(Exception):
     """The database did not answer for GIVE_UP_SECONDS."""
-
-
-class Heart:
-    """Renews the lease every few seconds from its own thread, and learns what the clients want.
-
-    ``also`` is called after each beat, and may raise what the database raises.
-    """
-
-    def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        claim: Claim,
-        *,
-        beat_seconds: float,
-        lease_seconds: float,
-        also: Callable[[], None],
-    ) -> None:
-        self._sessions, self._claim, self._also = sessions, claim, also
-        self._beat_seconds, self._lease_seconds = beat_seconds, lease_seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"heart-{claim.job_id}")
-        self.wish = JobStatus.RUNNING
-        self.lost = False
-
-    def __enter__(self) -> "Heart":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=self._beat_seconds + 5)
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._beat_seconds) and not self.lost:
-            try:
-                with self._sessions.begin() as session:
-                    self.wish = claims.beat(session, self._claim, lease_seconds=self._lease_seconds)
-                self._also()
-            except LostLease:
-                self.lost = True
-            except (DBAPIError, PoolTimeoutError):
-                log.warning("no heartbeat for %s: the database does not answer", self._claim.job_id)
 
 
 class Outbox:
@@ -139,19 +94,3 @@ class Outbox:
             self._bell.publish(progress_channel(self._claim.job_id), "")
         except redis.RedisError:
             self._publish_again_at = time.monotonic() + SILENT_BROKER_SECONDS
-
-
-def describe_progress(
-    *, step: int, num_steps: int, loss: float | None, seconds_per_step: float | None, unit: Mapping[str, int] | None
-) -> dict[str, Any]:
-    """The Job's ``progress``. ``eta_seconds`` covers the steps that are left, and is None after the last."""
-    left = None if seconds_per_step is None or step >= num_steps else round((num_steps - step) * seconds_per_step, 1)
-    return {
-        "step": step,
-        "num_steps": num_steps,
-        "percent": round(100 * step / num_steps, 1),
-        "seconds_per_step": None if seconds_per_step is None else round(seconds_per_step, 4),
-        "eta_seconds": left,
-        "loss": None if loss is None else round(loss, 6),
-        **({"units_done": unit["done"], "units_total": unit["total"]} if unit else {}),
-    }

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from core.settings import Settings
-from worker.workdirs import PARTIAL_SECONDS, shared_cache_of, tidy_shared_cache
+from worker.jobs.workdirs import PARTIAL_SECONDS, shared_cache_of, tidy_shared_cache
 
 
 def test_what_was_used_last_stays_where_there_is_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(DATABASE_URL="postgresql://nowhere/x", REDIS_URL="redis://nowhere", ATELIER_HOME=tmp_path)
-    monkeypatch.setattr("worker.workdirs.MAX_CACHE_BYTES", 250)
+    monkeypatch.setattr("worker.jobs.workdirs.MAX_CACHE_BYTES", 250)
     folder = shared_cache_of(settings)
     folder.mkdir(parents=True)
     for age, name in enumerate(["newest", "newer", "old", "oldest"]):

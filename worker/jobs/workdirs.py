@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.db.claims import list_unfinished
 from core.settings import Settings
-from worker.device.slot import Worker
+from worker.device.slot import DeviceSlot
 
 PARTIAL_SECONDS = 3600.0
 """Nobody writes one file for that long."""
@@ -29,13 +29,13 @@ def shared_cache_of(settings: Settings) -> Path:
     return settings.home / "cache" / "prior"
 
 
-def remove_finished(worker: Worker) -> None:
+def remove_finished(slot: DeviceSlot) -> None:
     """Those of jobs that ended elsewhere, or with an attempt that could not clear up after itself."""
-    root = worker.settings.home / "work"
+    root = slot.settings.home / "work"
     names = [folder.name for folder in root.iterdir()] if root.is_dir() else []
     if not names:
         return
-    with worker.sessions() as session:
+    with slot.sessions() as session:
         unfinished = list_unfinished(session, names)
     for name in set(names) - unfinished:
         log.info("the folder of job %s is removed", name)

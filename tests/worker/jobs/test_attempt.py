@@ -21,7 +21,8 @@ from core.model_folders import CARD
 from core.storage import StorageError, StorageFull, StorageUnavailable, StoredObject
 from tests.fixtures.house import LONG, House, house
 from tests.fixtures.servers import wait_for
-from worker import runner
+from worker import drain
+from worker.jobs import runner
 
 __all__ = ["house"]
 
@@ -68,7 +69,7 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     types = house.event_types(job_id)
     assert types[:2] == ["job.queued", "job.running"] and types[-1] == "job.succeeded"
     with house.sessions() as session:
-        worker = session.get(Worker, runner.open_worker(house.settings).slot)
+        worker = session.get(Worker, runner.open_slot(house.settings).slot)
     assert worker is not None and worker.job_id is None and worker.warm_model == house.info.id
 
 
@@ -147,7 +148,7 @@ def test_a_canceled_job_leaves_no_adapter(house: House) -> None:
 
 @pytest.mark.slow
 def test_a_hung_trainer_does_not_keep_a_cancel_waiting(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.attempt.STOP_GRACE_SECONDS", 1.0)
+    monkeypatch.setattr("worker.jobs.stops.STOP_GRACE_SECONDS", 1.0)
     job_id = house.submit(**LONG)
     with house.running():
         house.wait_for_step(job_id, 20)
@@ -160,7 +161,7 @@ def test_a_hung_trainer_does_not_keep_a_cancel_waiting(house: House, monkeypatch
 
 def test_a_stalled_trainer_is_killed_and_the_job_tried_again(house: House) -> None:
     job_id = house.submit(**LONG)
-    worker = runner.open_worker(house.settings)
+    worker = runner.open_slot(house.settings)
     try:
         with house.running():
             house.wait_for_step(job_id, 20)
@@ -191,14 +192,14 @@ def test_a_drain_puts_the_job_back_uncharged(house: House) -> None:
     try:
         with house.running():
             house.wait_for_step(job_id, 20)
-            runner.request_drain()
+            drain.request_drain()
         job = house.job(job_id)
         assert (job.status, job.failures) == (JobStatus.QUEUED, 0)
         with house.sessions() as session:
             assert jobs.list_checkpoints(session, job_id), "it goes on from where it was"
         assert house.run() is False, "a draining worker takes nothing new"
     finally:
-        runner._drain.clear()
+        drain.requested.clear()
         house.ask(jobs.cancel_job, job_id)
 
 
@@ -235,7 +236,7 @@ def starve(house: House) -> None:
     """Leaves a trainer that did a job already 600 MB more of address space than it has."""
     house.submit(steps=1, priority=10, **SAMPLELESS)
     assert house.run()
-    trainer = psutil.Process(runner.open_worker(house.settings).warm_trainer().pid)
+    trainer = psutil.Process(runner.open_slot(house.settings).warm_trainer().pid)
     room = trainer.memory_info().vms + 600 * 1024**2
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (room, room))
 
@@ -272,7 +273,7 @@ def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
     assert job is not None and job.id == job_id
     house.ask(jobs.cancel_job, job_id)
     with house.sessions.begin() as session:
-        claims.retry_lighter(session, claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
+        claims.retry_with_runtime(session, claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
     assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
@@ -304,7 +305,7 @@ def test_a_job_outlives_any_outage_of_the_storage(
         raise error("http://minio.internal:9000: no")
 
     with monkeypatch.context() as away:
-        away.setattr("worker.attempt.fetch_files", fail)
+        away.setattr("worker.jobs.attempt.fetch_files", fail)
         for _ in range(claims.MAX_FAILURES + 1):
             house.due_now(job_id)
             assert house.run()
@@ -388,7 +389,7 @@ def test_a_base_that_is_replaced_while_pictures_are_fetched_is_noticed(
                 stack.enter_context(another_base(house, registered=False))
             return stored
 
-        monkeypatch.setattr(runner.open_worker(house.settings).storage, "fetch", fetch)
+        monkeypatch.setattr(runner.open_slot(house.settings).storage, "fetch", fetch)
         assert house.run()
     assert house.job(job_id).status == JobStatus.QUEUED
     assert "is not the one that is registered" in str(house.history(job_id)[-1])
@@ -407,7 +408,7 @@ def test_a_cancel_is_heard_before_the_trainer_has_the_job(house: House, monkeypa
             wait_for(lambda: runner_heard(house, job_id), 60)
         return type(house.storage).fetch(house.storage, key, path)
 
-    monkeypatch.setattr(runner.open_worker(house.settings).storage, "fetch", fetch_slowly)
+    monkeypatch.setattr(runner.open_slot(house.settings).storage, "fetch", fetch_slowly)
     with house.running():
         pass
     assert house.job(job_id).status == JobStatus.CANCELED
@@ -428,7 +429,7 @@ def test_a_full_disk_gives_the_job_back_and_the_next_one_a_fresh_trainer(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = house.submit(**{**LONG, "checkpoints": {"every": 5}})
-    worker = runner.open_worker(house.settings)
+    worker = runner.open_slot(house.settings)
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -470,7 +471,7 @@ def test_a_worker_is_seen_while_it_works(house: House) -> None:
 
     def seen() -> Worker:
         with house.sessions() as session:
-            return session.get_one(Worker, runner.open_worker(house.settings).slot)
+            return session.get_one(Worker, runner.open_slot(house.settings).slot)
 
     with house.running():
         house.wait_for_step(job_id, 1)

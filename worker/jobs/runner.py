@@ -1,8 +1,7 @@
-"""Claims the next job for this device slot and runs it. Called by the Celery task; the trainer does the work."""
+"""Claims the next job for this device slot and runs it. Called by the Celery claimed; the trainer does the work."""
 
 import functools
 import logging
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,59 +18,54 @@ from core.db.tables import Job, JobCheckpoint, Model
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.settings import Settings
-from worker.attempt import Attempt
-from worker.device.slot import Worker
-from worker.workdirs import remove_finished, tidy_shared_cache
+from worker import drain
+from worker.device.slot import DeviceSlot
+from worker.jobs.attempt import Attempt
+from worker.jobs.workdirs import remove_finished, tidy_shared_cache
 
 log = logging.getLogger("atelier.runner")
-_drain = threading.Event()
-
-
-def request_drain() -> None:
-    """Asks the running job to leave a checkpoint and go back to the queue, uncharged. Safe in a signal handler."""
-    _drain.set()
 
 
 @functools.cache
-def open_worker(settings: Settings) -> Worker:
+def open_slot(settings: Settings) -> DeviceSlot:
     """One per process: connections and the trainer live as long as it does. Never opened before a fork."""
-    return Worker(settings)
+    return DeviceSlot(settings)
 
 
 def run_next(settings: Settings) -> bool:
     """Runs the first due job; False when there is none, or this worker is on its way out."""
-    if _drain.is_set():
+    if drain.requested.is_set():
         return False
-    worker = open_worker(settings)
-    with worker.sessions.begin() as session:
+    slot = open_slot(settings)
+    with slot.sessions.begin() as session:
         job = claims.claim_next(
             session,
-            slot=worker.slot,
+            slot=slot.name,
             lease_seconds=settings.lease_seconds,
             running_limit=settings.quota_running_jobs,
         )
-        task = _read_task(session, job) if job else None
-    _register(worker, job)
-    if job is None or task is None:
-        remove_finished(worker)
+        claimed = _read_claimed(session, job) if job else None
+    _register(slot, job)
+    if job is None or claimed is None:
+        remove_finished(slot)
         tidy_shared_cache(settings)
         return False
-    attempt = _open_attempt(worker, job, task)
+    attempt = _open_attempt(slot, job, claimed)
     if attempt is not None:
         attempt.run()
         tidy_shared_cache(settings)
-    _register(worker, None)
+    _register(slot, None)
     return True
 
 
-def _register(worker: Worker, job: Job | None) -> None:
+def _register(slot: DeviceSlot, job: Job | None) -> None:
     """Bookkeeping: a database that goes away right now is no reason to let go of a job that was just claimed."""
     with suppress(DBAPIError, PoolTimeoutError):
-        worker.register(job.id if job else None)
+        slot.register(job.id if job else None)
 
 
 @dataclass(frozen=True)
-class Task:
+class ClaimedJob:
     """What a job is worked from, read with its claim: a database that goes away later does not end the attempt.
 
     ``checkpoints`` (the newest first) and ``worked_seconds`` are of earlier attempts.
@@ -83,19 +77,27 @@ class Task:
     worked_seconds: float
 
 
-def _read_task(session: Session, job: Job) -> Task:
+def _read_claimed(session: Session, job: Job) -> ClaimedJob:
     card = session.get_one(Model, job.model_id).info
     checkpoints = claims.newest_checkpoints(session, job.id)
-    return Task(job.plan, card, checkpoints, claims.count_seconds_worked(session, job.id))
+    return ClaimedJob(job.plan, card, checkpoints, claims.count_seconds_worked(session, job.id))
 
 
-def _open_attempt(worker: Worker, job: Job, task: Task) -> Attempt | None:
+def _open_attempt(slot: DeviceSlot, job: Job, claimed: ClaimedJob) -> Attempt | None:
     """None, with the job given back, when another version of the service wrote what this one cannot read."""
     try:
-        plan, model = TrainPlan.model_validate(task.plan), ModelInfo.model_validate(task.card)
+        plan, model = TrainPlan.model_validate(claimed.plan), ModelInfo.model_validate(claimed.card)
     except ValidationError:
         log.exception("job %s cannot be read by this version of the worker", job.id)
-        with worker.sessions.begin() as session:
-            claims.give_back(session, Claim(job.id, job.attempt), "its plan is of another version of the service")
+        with slot.sessions.begin() as session:
+            claims.retry(session, Claim(job.id, job.attempt), "its plan is of another version of the service")
         return None
-    return Attempt(worker, job, plan, model, _drain, checkpoints=task.checkpoints, worked_seconds=task.worked_seconds)
+    return Attempt(
+        slot,
+        job,
+        plan,
+        model,
+        drain.requested,
+        checkpoints=claimed.checkpoints,
+        worked_seconds=claimed.worked_seconds,
+    )

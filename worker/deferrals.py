@@ -4,7 +4,7 @@ from core.model_folders import BaseMissing
 from core.storage import StorageError, StorageFull, StorageUnavailable
 
 
-def explain_setback(error: Exception) -> str:
+def explain_waiting(error: Exception) -> str:
     return f"{_cause(error)} It is tried again by itself; the operator finds the details in the worker's log."
 
 

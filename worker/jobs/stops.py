@@ -1,0 +1,60 @@
+"""Why an attempt stops before its end: a client asked for it, its time is over, or the worker drains."""
+
+import threading
+import time
+
+from core.domain.plan import TrainPlan
+from core.domain.states import JobStatus
+from worker.device.heartbeat import Heartbeat
+from worker.device.slot import DeviceSlot
+from worker.device.trainer import TrainerHandle
+from worker.device.wire import StopTraining
+
+STOP_GRACE_SECONDS = 10.0
+
+
+class StopRequested(Exception):
+    """The job is to stop, and the trainer does not have it yet."""
+
+
+class Stops:
+    """``started_at``, on the monotonic clock: the present less what earlier attempts worked."""
+
+    def __init__(self, plan: TrainPlan, heartbeat: Heartbeat, drain: threading.Event, started_at: float) -> None:
+        self._max_seconds, self._heartbeat, self._drain = plan.max_duration_seconds, heartbeat, drain
+        self._started_at = started_at
+        self._requested_at: float | None = None
+
+    @property
+    def reason(self) -> JobStatus | None:
+        """The status that the job is to take: canceling, pausing, or queued for a drain."""
+        if self._heartbeat.requested_status in {JobStatus.CANCELING, JobStatus.PAUSING}:
+            return self._heartbeat.requested_status
+        if self.is_over_time():
+            return JobStatus.CANCELING
+        return JobStatus.QUEUED if self._drain.is_set() else None
+
+    @property
+    def was_forwarded(self) -> bool:
+        """Whether the trainer has been asked to stop."""
+        return self._requested_at is not None
+
+    def is_over_time(self) -> bool:
+        return self._max_seconds is not None and time.monotonic() - self._started_at > self._max_seconds
+
+    def raise_if_requested(self) -> None:
+        """For the time before the trainer has the job. Raises LostLease or StopRequested."""
+        self._heartbeat.raise_if_lost()
+        if self.reason is not None:
+            raise StopRequested
+
+    def forward(self, slot: DeviceSlot, trainer: TrainerHandle) -> None:
+        """Asks the trainer to stop, and kills it if it has not after STOP_GRACE_SECONDS."""
+        reason = self.reason
+        if reason is None:
+            return
+        if self._requested_at is None:
+            self._requested_at = time.monotonic()
+            trainer.send(StopTraining(save=reason is not JobStatus.CANCELING))
+        elif time.monotonic() - self._requested_at > STOP_GRACE_SECONDS:
+            slot.drop_trainer()  # the next receive raises TrainerDied
