@@ -1,8 +1,11 @@
 """What a finished training says of itself, in numbers and in a sentence."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
-from core.domain.artifacts import AdapterFormat
+from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.tokens import MAX_TOKEN_LENGTH
@@ -39,6 +42,32 @@ class Outcome(BaseModel):
 
     def validation_loss(self, step: int) -> float | None:
         return dict(self.held_out_losses).get(step)
+
+
+def summarize(job_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A succeeded job's result field by field as ``GET /jobs/{id}`` shows it, without the proofs, which are long."""
+    url = f"/jobs/{job_id}"
+    files, step = result.get("adapter", {}), result.get("samples")
+    return {
+        "adapter": {
+            name: {"url": f"{url}/adapter?format={name}", **files[f"adapter-{name}"]}
+            for name in ADAPTER_FORMATS
+            if f"adapter-{name}" in files
+        },
+        "adapter_id": result.get("adapter_id"),
+        "samples": None
+        if step is None
+        else {"step": step, "url": f"{url}/samples", "grid_url": f"{url}/samples/{step}/grid.png"},
+        "metrics": {**result.get("metrics", {}), **result.get("measured", {})},
+        "note": result.get("note"),
+        "warnings": result.get("warnings", []),
+    }
+
+
+def list_verdicts(result: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
+    """What each tool makes of the file in each format, in a word: all that most readers need of the proofs."""
+    proofs: Mapping[str, Mapping[str, Any]] = result.get("proofs", {})
+    return {name: {tool["tool"]: tool["verdict"] for tool in proof["tools"]} for name, proof in proofs.items()}
 
 
 def warn(outcome: Outcome) -> list[str]:

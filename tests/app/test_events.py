@@ -54,6 +54,16 @@ def test_events_as_a_list(api: LiveApi) -> None:
     )
 
 
+def test_the_last_event_has_the_result_as_the_job_shows_it(api: LiveApi) -> None:
+    job = submit(api)
+    Worker(api, job["id"]).succeed()
+    told = api.client.get(f"/jobs/{job['id']}/events").json()["data"][-1]["data"]
+    result = api.client.get(f"/jobs/{job['id']}").json()["result"]
+    metrics = {name: value for name, value in result["metrics"].items() if name in told["metrics"]}
+    del result["proofs"]
+    assert told == {**result, "metrics": metrics, "verdicts": {}}
+
+
 def test_events_page_by_page(api: LiveApi) -> None:
     job = submit(api)
     api.client.post(f"/jobs/{job['id']}/pause")
