@@ -28,6 +28,7 @@ from cli.programs import ROOT
 from cli.reporting import printable
 from cli.tree import open_local_client
 from client import AtelierClient, ClientError
+from core.domain.counts import counted
 from core.model_folders import BUNDLED, CARD
 
 MIN_FREE_BYTES = 2 * 1024**3
@@ -103,13 +104,14 @@ def _check_devices() -> str:
         f"{device['seconds_per_image']:.3g} s an image and step on tiny's U-Net"
         for device in report["devices"]
     )
-    return f"torch {report['torch_version']} with {report['cpu_threads']} CPU threads; {devices}{_describe_load()}"
+    threads = counted(report["cpu_threads"], "CPU thread")
+    return f"torch {report['torch_version']} with {threads}; {devices}{_describe_load()}"
 
 
 def _describe_load() -> str:
     """Where others slowed the measurement down."""
     load, cores = os.getloadavg()[0], count_cores()
-    return f" (measured on a busy machine: a load of {load:.1f} on {cores} cores)" if load > cores else ""
+    return f" (measured on a busy machine: a load of {load:.1f} on {counted(cores, 'core')})" if load > cores else ""
 
 
 def _check_service(home: Path) -> str:

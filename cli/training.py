@@ -17,6 +17,7 @@ from cli.progress import format_duration
 from cli.reporting import Reporter
 from client import AtelierClient, Selection, select_files
 from client.models import AdapterFormat, Dataset, Job
+from core.domain.counts import counted
 
 MAX_NAMES = 5
 MAX_NAME_CHARS = 200
@@ -156,7 +157,7 @@ def report_dataset(dataset: Dataset, reporter: Reporter, *, is_reused: bool) -> 
     images = report.num_images if report else 0
     detail = {"id": dataset.id, "reused": is_reused, "report": report.model_dump(mode="json") if report else None}
     reused = ", sent before and not sent again" if is_reused else ""
-    reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}{reused}", **detail)
+    reporter.say("dataset", f"Dataset {dataset.id}: {counted(images, 'image')}{reused}", **detail)
     for note in report.notes if report else ():
         reporter.say("note", note)
     for item in report.left_out if report else ():
@@ -174,7 +175,7 @@ def shorten(names: tuple[str, ...]) -> str:
 
 def describe_job(job: Job) -> str:
     estimate = job.estimate
-    steps = f", {estimate.steps} steps" if estimate else ""
+    steps = f", {counted(estimate.steps, 'step')}" if estimate else ""
     time = f", about {format_duration(estimate.seconds)}" if estimate and estimate.seconds else ""
     return f"Job {job.id} on {job.model}{steps}{time}"
 

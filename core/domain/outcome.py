@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
+from core.domain.counts import counted
 from core.domain.plan import MIN_IMAGES_TO_HOLD_OUT, TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.tokens import MAX_TOKEN_LENGTH
@@ -91,7 +92,7 @@ def describe_cut(num_cut: int, plan: TrainPlan) -> str:
     """Empty where every caption was encoded whole."""
     if not num_cut:
         return ""
-    longer = f"{num_cut} of {len(plan.images)} captions {'are' if num_cut > 1 else 'is'} longer than"
+    longer = f"{num_cut} of {counted(len(plan.images), 'caption')} {'are' if num_cut > 1 else 'is'} longer than"
     kept = "; the trigger is kept" if plan.trigger else ""
     more = "" if plan.max_token_length == MAX_TOKEN_LENGTH else f" captions.max_token_length may be {MAX_TOKEN_LENGTH}."
     return f"{longer} {plan.max_token_length} tokens: what is beyond is not trained{kept}.{more}"
@@ -104,13 +105,14 @@ def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
         why = few_told if few else "validation was turned off"
         return f"The adapter is that of the last step, {outcome.step}: nothing was held out to choose by ({why})."
     if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
-        count = len(plan.held_out_images)
+        held_out = counted(len(plan.held_out_images), "held-out image")
         return (
-            f"The adapter is that of the last step, {outcome.step}: the loss on the {count} held-out images never fell "
+            f"The adapter is that of the last step, {outcome.step}: the loss on the {held_out} never fell "
             "below the base's, so nothing could be chosen by it. Look at the samples, or hold out more images."
         )
-    end = f"Training ran all {plan.steps} steps"
+    end = f"Training ran {'its 1 step' if plan.steps == 1 else f'all {plan.steps:,} steps'}"
     if outcome.stopped_early:
-        end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {plan.patience} evaluations not better"
+        waited = counted(plan.patience or 0, "evaluation")
+        end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {waited} not better"
     chosen = "the latest whose loss on the held-out images is not measurably worse than the best"
     return f"{end}; the adapter is that of step {outcome.step}, {chosen}."

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from core.domain.counts import counted
 from core.domain.plan import TrainPlan
 from worker.training.adapters import ADAPTER, scale_alpha
 from worker.training.errors import BadInput
@@ -34,7 +35,7 @@ def start_from(
     if homeless:
         named = ", ".join(f"{layer.part}.{layer.path}" for layer in homeless[:MAX_NAMED])
         raise BadInput(
-            f"init_adapter changes {len(homeless)} layers that this training does not ({named}): give the "
+            f"init_adapter changes {counted(len(homeless), 'layer')} that this training does not ({named}): give the "
             "adapter.type, the targets and the text_encoder that it was trained with"
         )
     for module in modules:
