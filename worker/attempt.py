@@ -202,6 +202,8 @@ class Attempt:
                     if report.warning is not None:
                         self.outbox.add(claims.notice, report.warning)
             case PhaseEntered():
+                if self.metrics:
+                    self._send_metrics()  # its steps are known before what follows them
                 self.unit = None
                 self.outbox.add(claims.enter_phase, report.phase)
             case UnitDone():
