@@ -25,7 +25,7 @@ from cli.errors import CommandError
 from cli.home import DEFAULT_HOME
 from cli.invocation import hint
 from cli.programs import ROOT
-from cli.reporting import printable
+from cli.reporting import HumanReporter, printable
 from cli.tree import open_local_client
 from client import AtelierClient, ClientError
 from core.domain.counts import counted
@@ -34,6 +34,7 @@ from core.model_folders import BUNDLED, CARD
 MIN_FREE_BYTES = 2 * 1024**3
 TIMEOUT_SECONDS = 5
 TORCH_TIMEOUT_SECONDS = 120
+MEASURING = "Checking: devices (loading torch and measuring some steps)"
 
 # In a process of its own: this one never loads torch.
 EXAMINE_MACHINE = (sys.executable, "-m", "worker.training.machine", str(BUNDLED / "tiny" / "unet"))
@@ -53,9 +54,11 @@ def doctor(
 ) -> None:
     """Check this machine, its settings and the running service; exit with 1 if something is wrong."""
     console = Console(highlight=False, soft_wrap=True)
+    reporter = HumanReporter()
     findings = []
     for part, check in list_checks(home.expanduser().resolve()).items():
-        findings.append(finding := _examine_part(part, check))
+        with reporter.waiting(MEASURING if part == "devices" else f"Checking: {part}"):
+            findings.append(finding := _examine_part(part, check))
         verdict = Text("ok     ", "green") if finding.is_fine else Text("PROBLEM", "bold red")
         console.print(Text.assemble(f"{part:<9} ", verdict, "  ", printable(finding.detail)))
     if not all(finding.is_fine for finding in findings):
