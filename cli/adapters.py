@@ -12,6 +12,7 @@ from cli.ids import find_adapter, find_model
 from cli.invocation import hint
 from cli.tables import print_adapter, print_adapters
 from client import InputError
+from core.domain.counts import counted
 
 adapters = App(invoke_without_command=True, help="List, show, import and delete adapters.")
 
@@ -81,8 +82,9 @@ def import_adapter(
                 sent.id, on_setback=lambda why: context.reporter.warn("setback", why)
             )
         if ready.num_ignored:
+            was = "was" if ready.num_ignored == 1 else "were"
             first = f"{ready.ignored[0].key}: {ready.ignored[0].reason}"
-            text = f"{ready.num_ignored} tensors of the file were not taken over ({first}). All of them: "
+            text = f"{counted(ready.num_ignored, 'tensor')} of the file {was} not taken over ({first}). All of them: "
             context.reporter.warn("ignored", text + hint("adapters", "show", ready.id))
         text = f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}."
         context.reporter.say("adapter", text, id=ready.id, status=ready.status)

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from cli.errors import UsageError
+from core.domain.counts import counted
 
 
 def count_gpus() -> int:
@@ -27,7 +28,7 @@ def choose_devices(num_workers: int, environ: Mapping[str, str]) -> list[str]:
     if num_gpus == 0:
         return ["cpu"] * num_workers
     if num_workers > num_gpus:
-        raise UsageError(f"--train-workers {num_workers} on {num_gpus} GPU(s): a GPU takes one worker.")
+        raise UsageError(f"--train-workers {num_workers} on {counted(num_gpus, 'GPU')}: a GPU takes one worker.")
     return [f"cuda:{slot}" for slot in range(num_workers)]
 
 
@@ -45,9 +46,11 @@ def warn_of_busy_cores(devices: Sequence[str], environ: Mapping[str, str]) -> st
     if num_workers * threads <= cores:
         return None
     advice = f"ATELIER_CPU_THREADS={max(1, cores // num_workers)}"
-    workers = f"{num_workers} training workers of {threads} threads each" if num_workers > 1 else f"{threads} threads"
+    shown = counted(threads, "thread")
+    workers = f"{num_workers} training workers of {shown} each" if num_workers > 1 else shown
     return (
-        f"{workers} share {cores} cores, which makes training many times slower. Set {advice}, or start fewer workers."
+        f"{workers} share {counted(cores, 'core')}, which makes training many times slower. Set {advice}, or start "
+        "fewer workers."
     )
 
 

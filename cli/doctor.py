@@ -25,14 +25,16 @@ from cli.errors import CommandError
 from cli.home import DEFAULT_HOME
 from cli.invocation import hint
 from cli.programs import ROOT
-from cli.reporting import printable
+from cli.reporting import HumanReporter, printable
 from cli.tree import open_local_client
 from client import AtelierClient, ClientError
+from core.domain.counts import counted
 from core.model_folders import BUNDLED, CARD
 
 MIN_FREE_BYTES = 2 * 1024**3
 TIMEOUT_SECONDS = 5
 TORCH_TIMEOUT_SECONDS = 120
+MEASURING = "Checking: devices (loading torch and measuring some steps)"
 
 # In a process of its own: this one never loads torch.
 EXAMINE_MACHINE = (sys.executable, "-m", "worker.engine.machine", str(BUNDLED / "tiny" / "unet"))
@@ -52,9 +54,11 @@ def doctor(
 ) -> None:
     """Check this machine, its settings and the running service; exit with 1 if something is wrong."""
     console = Console(highlight=False, soft_wrap=True)
+    reporter = HumanReporter()
     findings = []
     for part, check in list_checks(home.expanduser().resolve()).items():
-        findings.append(finding := _examine_part(part, check))
+        with reporter.waiting(MEASURING if part == "devices" else f"Checking: {part}"):
+            findings.append(finding := _examine_part(part, check))
         verdict = Text("ok     ", "green") if finding.is_fine else Text("PROBLEM", "bold red")
         console.print(Text.assemble(f"{part:<9} ", verdict, "  ", printable(finding.detail)))
     if not all(finding.is_fine for finding in findings):
@@ -103,13 +107,14 @@ def _check_devices() -> str:
         f"{device['seconds_per_image']:.3g} s an image and step on tiny's U-Net"
         for device in report["devices"]
     )
-    return f"torch {report['torch_version']} with {report['cpu_threads']} CPU threads; {devices}{_describe_load()}"
+    threads = counted(report["cpu_threads"], "CPU thread")
+    return f"torch {report['torch_version']} with {threads}; {devices}{_describe_load()}"
 
 
 def _describe_load() -> str:
     """Where others slowed the measurement down."""
     load, cores = os.getloadavg()[0], count_cores()
-    return f" (measured on a busy machine: a load of {load:.1f} on {cores} cores)" if load > cores else ""
+    return f" (measured on a busy machine: a load of {load:.1f} on {counted(cores, 'core')})" if load > cores else ""
 
 
 def _check_service(home: Path) -> str:

@@ -12,8 +12,9 @@ from client import AtelierClient
 KINDS = {"job": "job", "ds": "dataset", "ad": "adapter", "key": "key", "ten": "tenant"}
 ID_CHARS = 26
 """Of a ULID, after the kind and an underscore."""
-SHORTEST_CHARS = 8
-"""Of a short id: ULIDs begin with their time, and these characters tell seconds apart."""
+SHORTEST_CHARS = 10
+"""Of a short id: a ULID's time, to the millisecond. So it is almost always the only one that begins so, even among
+those that a table does not show; of two made in one millisecond, ``find_id`` names both."""
 MAX_SHOWN = 5
 
 

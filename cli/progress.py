@@ -1,6 +1,7 @@
 """A job's progress for people: a bar that moves on a terminal, single lines anywhere else."""
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -26,6 +27,8 @@ LINES_PER_JOB = 10
 BAR_COLUMNS = 40
 TEXT_COLUMNS = 72
 """Of all that stands beside a job's bar, at its longest."""
+COUNTED = {"caching": "images, class images and captions", "sampling": "pictures", "scoring": "pictures"}
+"""What the units of a phase are."""
 
 
 class TrainingColumn(ProgressColumn):
@@ -77,6 +80,17 @@ def describe_state(job: Job) -> str:
 def name_state(job: Job) -> str:
     """As ``describe_state``, without what counts up."""
     return job.phase if job.status == "running" and job.phase else job.status
+
+
+def describe_units(job: Job) -> str:
+    """As ``describe_state``, with what is counted: ``caching 3/12 images, class images and captions``."""
+    state = describe_state(job)
+    return f"{state} {COUNTED.get(job.phase or '', '')}".rstrip() if state != name_state(job) else state
+
+
+def describe_phase(phase: str) -> str:
+    """As it begins."""
+    return f"{phase}: the {COUNTED[phase]} are prepared for training" if phase == "caching" else phase
 
 
 def describe_end(job: Job) -> str:
@@ -154,10 +168,12 @@ class LiveProgress:
             def on_update(update: Update) -> None:
                 if isinstance(update, JobEvent):
                     line = describe_event(update)
+                    if update.type == "job.phase":
+                        phase = str(update.data.get("phase", ""))
+                        bars.update(task, description=phase)
+                        line = f"  {describe_phase(phase)}" if phase == "caching" else None
                     if line is not None:
                         bars.console.print(Text(line, style="dim"))
-                    if update.type == "job.phase":
-                        bars.update(task, description=str(update.data.get("phase", "")))
                     return
                 progress = update.progress
                 total, step = (progress.num_steps, progress.step) if progress and progress.num_steps else (None, 0)
@@ -180,13 +196,19 @@ def open_job_bar(console: Console) -> Progress:
 
 
 class LineProgress:
-    """For a log file or a pipe: each phase, some LINES_PER_JOB lines of training, and a sign of life between them."""
+    """For a log file or a pipe: each phase, some LINES_PER_JOB lines of training, and a sign of life between them.
+
+    Phases come as events, which keep their order, and steps with the job, which is read beside them. What happened
+    since the training is held back until a job is heard that is as new, so that its steps stand before it.
+    """
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.state = ""
         self.tenth = -1
         self.job: Job | None = None
+        self.held: list[tuple[str, str]] = []  # the state after each line, and the line
+        self.lock = threading.RLock()  # the pulse is a thread of its own
         self.pulse = Pulse(self.print_pulse)
 
     @contextlib.contextmanager
@@ -212,25 +234,56 @@ class LineProgress:
     @contextlib.contextmanager
     def following(self, job: Job) -> Iterator[Callable[[Update], None]]:
         self.job = job
-        self.print_state(job)
+        self.print_place(job)
         with self.pulse:
             yield self.on_update
+        self.release(len(self.held))
 
     def on_update(self, update: Update) -> None:
-        if isinstance(update, Job):
-            self.job = update
-            self.print_state(update)
-            self.print_progress(update)
-            return
-        line = describe_event(update)
-        if line is not None:
-            self.print(line)
+        with self.lock:
+            if isinstance(update, JobEvent):
+                self.hold(update)
+            else:
+                self.hear(update)
 
-    def print_state(self, job: Job) -> None:
-        state = name_state(job)
-        if state != self.state and not job.is_terminal:
-            self.print(describe_state(job) if job.status == "queued" else state)
-        self.state = state
+    def hear(self, update: Job) -> None:
+        self.job = update
+        trained = max((at for at, (state, _) in enumerate(self.held, start=1) if state == "training"), default=0)
+        self.release(trained)
+        if self.state == "training":
+            self.print_progress(update)
+        if update.phase != "training":
+            self.release(len(self.held))
+        self.print_place(update)
+
+    def hold(self, event: JobEvent) -> None:
+        state = self.held[-1][0] if self.held else self.state
+        line = describe_event(event)
+        match event.type:
+            case "job.phase":
+                entered = str(event.data.get("phase", ""))
+                line = describe_phase(entered) if entered != state else None
+                state = entered
+            case "job.running":
+                state = line = "loading"
+            case "job.pausing" | "job.paused" | "job.canceling":
+                state = line = event.type.removeprefix("job.")
+            case "job.queued":
+                state = "queued"
+        if line is not None:
+            self.held.append((state, line))
+
+    def release(self, number: int) -> None:
+        for state, line in self.held[:number]:
+            self.state = state
+            self.print(line)
+        del self.held[:number]
+
+    def print_place(self, job: Job) -> None:
+        """In the queue, when it has come there; no event says it."""
+        if job.status == "queued" and not self.held and self.state != describe_state(job):
+            self.state = describe_state(job)
+            self.print(self.state)
 
     def print_progress(self, job: Job) -> None:
         if job.progress is None or not job.progress.num_steps or not job.progress.step:
@@ -242,8 +295,10 @@ class LineProgress:
 
     def print_pulse(self, seconds: float) -> None:
         assert self.job is not None
+        with self.lock:
+            self.release(len(self.held))
         steps = describe_progress(self.job) if self.job.phase == "training" else ""
-        parts = (describe_state(self.job), steps, f"{format_duration(seconds)} so far")
+        parts = (describe_units(self.job), steps, f"{format_duration(seconds)} so far")
         self.print("  " + ", ".join(filter(None, parts)))
 
     def print(self, line: str) -> None:

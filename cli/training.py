@@ -17,6 +17,7 @@ from cli.progress import format_duration
 from cli.reporting import Reporter
 from client import AtelierClient, Selection, select_files
 from client.models import AdapterFormat, Dataset, Job
+from core.domain.counts import counted
 
 MAX_NAMES = 5
 MAX_NAME_CHARS = 200
@@ -44,7 +45,7 @@ class TrainRequest:
 
     @property
     def name(self) -> str:
-        """Of the dataset, the job and the files; the service takes MAX_NAME_CHARS."""
+        """Of the job and the files; the service takes MAX_NAME_CHARS."""
         name = self.spec.get("name") or self.spec.get("trigger") or self.path.resolve().stem or "adapter"
         return str(name)[:MAX_NAME_CHARS]
 
@@ -127,16 +128,22 @@ def provide_dataset(client: AtelierClient, selection: Selection, request: TrainR
     """A ready dataset of these files: one that is there, or else a new one."""
     warn_of_skipped(selection, reporter)
     known = None if request.upload_again else client.find_dataset(selection)
-    sent = known or send_files(client, selection, request.name, reporter)
+    sent = known or send_files(client, selection, reporter)
     with reporter.waiting("Checking the images"):
         dataset = client.wait_for_dataset(sent.id, on_setback=lambda why: reporter.warn("setback", why))
     report_dataset(dataset, reporter, is_reused=known is not None)
     return dataset
 
 
-def send_files(client: AtelierClient, selection: Selection, name: str, reporter: Reporter) -> Dataset:
+def send_files(client: AtelierClient, selection: Selection, reporter: Reporter) -> Dataset:
     with reporter.uploading(selection.size) as count:
-        return client.upload_dataset(selection, name=name, on_bytes=count)
+        return client.upload_dataset(selection, name=dataset_name(selection), on_bytes=count)
+
+
+def dataset_name(selection: Selection) -> str | None:
+    """That of the folder or file, in characters that the service takes."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in selection.name)
+    return printable[:MAX_NAME_CHARS].strip() or None
 
 
 def warn_of_skipped(selection: Selection, reporter: Reporter) -> None:
@@ -150,7 +157,7 @@ def report_dataset(dataset: Dataset, reporter: Reporter, *, is_reused: bool) -> 
     images = report.num_images if report else 0
     detail = {"id": dataset.id, "reused": is_reused, "report": report.model_dump(mode="json") if report else None}
     reused = ", sent before and not sent again" if is_reused else ""
-    reporter.say("dataset", f"Dataset {dataset.id}: {images} image{'s' * (images != 1)}{reused}", **detail)
+    reporter.say("dataset", f"Dataset {dataset.id}: {counted(images, 'image')}{reused}", **detail)
     for note in report.notes if report else ():
         reporter.say("note", note)
     for item in report.left_out if report else ():
@@ -168,7 +175,7 @@ def shorten(names: tuple[str, ...]) -> str:
 
 def describe_job(job: Job) -> str:
     estimate = job.estimate
-    steps = f", {estimate.steps} steps" if estimate else ""
+    steps = f", {counted(estimate.steps, 'step')}" if estimate else ""
     time = f", about {format_duration(estimate.seconds)}" if estimate and estimate.seconds else ""
     return f"Job {job.id} on {job.model}{steps}{time}"
 

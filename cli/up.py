@@ -42,11 +42,13 @@ def up(
     """Start the whole service on this machine and keep it up until Ctrl-C."""
     refuse_plain_http(host)
     os.umask(0o077)  # whatever any process makes in the home is its owner's alone
+    devices = tuple(choose_devices(train_workers, os.environ))
+    if not home.expanduser().exists():
+        choose_port(host, port)  # a start that cannot be leaves no new home behind
     opened = open_home(home)
     with lock_home(opened):
         _log_to(opened)
         port = choose_port(host, port)
-        devices = tuple(choose_devices(train_workers, os.environ))
         plan = TreePlan(host, port, local_url(host, port), devices, ensure_admin_key(opened))
         if warning := warn_of_busy_cores(devices, os.environ):
             log.warning(warning)

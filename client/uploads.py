@@ -29,13 +29,16 @@ METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
 _WORKING_FOLDERS = frozenset({".git", ".svn", ".hg", ".thumbnails", ".cache", ".venv", ".ipynb_checkpoints"})
 """Of programs: nobody means the images in them."""
 _DECOMPRESSION = (lzma.LZMAError, zlib.error)
-_KOHYA_FOLDER = re.compile(r"\d+_.*\w")
-"""``10_blip robot`` captions its pictures, as in sd-scripts' DreamBooth layout."""
+_KOHYA_FOLDER = re.compile(r"(?![1-9]\d\d[A-Z0-9_]{5}$)(\d{1,9})_.*\S.*")
+_MAX_REPEATS = 1000
+"""As the service reads names (core.domain.layouts): ``10_blip robot`` repeats and captions its pictures, as in
+sd-scripts' DreamBooth layout; ``100_PANA`` is a camera's folder, and ``2024_summer`` is only a name."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """``name`` is the path within the folder, with forward slashes."""
+    """``name`` is the path within the folder, with forward slashes; it begins with the folder's own name where that
+    says something of the images (``10_blip robot``)."""
 
     name: str
     path: Path
@@ -43,10 +46,12 @@ class Upload:
 
 @dataclass(frozen=True)
 class Selection:
-    """What will be sent, and what lies in the folder but will not."""
+    """What will be sent, and what lies in the folder but will not. ``name`` is the folder's, or the file's without its
+    suffix."""
 
     uploads: tuple[Upload, ...]
     skipped: tuple[str, ...] = ()
+    name: str = ""
 
     @property
     def num_images(self) -> int:
@@ -82,7 +87,13 @@ def _may_bring_captions(upload: Upload) -> bool:
 
 def _names_captions(name: str) -> bool:
     path = PurePosixPath(name.replace("\\", "/"))
-    return _is_caption_name(path) or any(_KOHYA_FOLDER.fullmatch(part) for part in path.parts[:-1])
+    return _is_caption_name(path) or any(map(_is_kohya_folder, path.parts[:-1]))
+
+
+def _is_kohya_folder(name: str) -> bool:
+    """Of images that are trained: one that says 0 repeats has none."""
+    match = _KOHYA_FOLDER.fullmatch(name)
+    return match is not None and 1 <= int(match[1]) <= _MAX_REPEATS
 
 
 def _list_archive(path: Path) -> list[str]:
@@ -166,17 +177,26 @@ def select_files(path: Path) -> Selection:
         raise InputError(f"There is no folder or file {path}.")
     if not (is_archive(path) or is_image(path)):
         raise InputError(f"{path} is neither a folder of images, nor an archive ({', '.join(ARCHIVE_SUFFIXES)}).")
-    return Selection((_check(Upload(path.name, path)),))
+    suffix = next((suffix for suffix in ARCHIVE_SUFFIXES if path.name.lower().endswith(suffix)), path.suffix)
+    return Selection((_check(Upload(path.name, path)),), name=path.name[: -len(suffix)])
 
 
 def _select_folder(folder: Path) -> Selection:
-    found = [Upload(file.relative_to(folder).as_posix(), file) for file in _walk(folder)]
+    own_name = _name_of(folder)
+    prefix = f"{own_name}/" if _is_kohya_folder(own_name) else ""
+    found = [Upload(prefix + file.relative_to(folder).as_posix(), file) for file in _walk(folder)]
     wanted = tuple(_check(upload) for upload in found if is_wanted(upload.path))
     if not any(is_image(upload.path) for upload in wanted):
         kinds = ", ".join(sorted(IMAGE_SUFFIXES))
         raise InputError(f"{folder} holds no image ({kinds}). Name the folder that the images lie in, or an archive.")
     skipped = tuple(upload.name for upload in found if not is_wanted(upload.path))
-    return Selection(wanted, (*skipped, *_find_hidden_folders(folder)))
+    hidden = tuple(prefix + name for name in _find_hidden_folders(folder))
+    return Selection(wanted, (*skipped, *hidden), own_name)
+
+
+def _name_of(path: Path) -> str:
+    """As it was typed, so that a link keeps its own; ``.`` and ``..`` are looked up."""
+    return path.resolve().name if path.name in {"", ".."} else path.name
 
 
 def _check(upload: Upload) -> Upload:

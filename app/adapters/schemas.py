@@ -9,12 +9,11 @@ from app.deps import PLAIN
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
 from core.domain.adoption import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
-from core.domain.artifacts import AdapterFormat
+from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 
-FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
 MAX_TAGS = 20
 
 _ID = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
@@ -35,7 +34,7 @@ EXAMPLE: dict[str, Any] = {
     "type": "locon",
     "rank": 8,
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
-    "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in FORMATS},
+    "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in ADAPTER_FORMATS},
     "ignored": [],
     "num_ignored": 0,
     "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
@@ -143,7 +142,7 @@ class AdapterOut(BaseModel):
             "job": row.job_id,
             "files": {
                 name: {**row.files[name], "url": f"{url}/download?format={name}"}
-                for name in FORMATS
+                for name in ADAPTER_FORMATS
                 if name in row.files
             },
             "urls": {"self": url, "download": f"{url}/download"},

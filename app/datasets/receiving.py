@@ -15,6 +15,7 @@ from app.services import Services
 from app.storing import Writer, storing
 from core.db.datasets import NewFile
 from core.domain.artifacts import upload_key
+from core.domain.counts import counted
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, UserError
 from core.domain.picture_formats import ACCEPTED
 from core.settings import Settings
@@ -149,6 +150,6 @@ def _refuse_all(files: list[Received]) -> UserError:
             {f"/{FILES_FIELD}": ["no image"]},
         )
     first = next(iter(faults.values()))
-    more = f" The same goes for {len(faults) - 1} more files." if len(faults) > 1 else ""
+    more = f" The same goes for {counted(len(faults) - 1, 'more file')}." if len(faults) > 1 else ""
     errors = {f"/{FILES_FIELD}/{name.replace('~', '~0').replace('/', '~1')}": [f.detail] for name, f in faults.items()}
     return type(first)(first.detail + more, errors)

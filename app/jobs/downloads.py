@@ -14,6 +14,7 @@ from app.pages import Page
 from core.db import history, jobs
 from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
+from core.domain.counts import counted
 from core.domain.errors import NotFound, WrongState
 from core.domain.spec import MAX_STEPS
 from core.domain.states import TERMINAL, JobStatus
@@ -146,7 +147,7 @@ def find_picture(session: Session, tenant_id: str, job_id: str, step: int, index
     job = jobs.get_job(session, tenant_id, job_id)
     images = jobs.get_sample(session, job_id, step).images
     if index >= len(images):
-        raise NotFound(f"Step {step} of job {job_id} has {len(images)} pictures, counted from 0.")
+        raise NotFound(f"Step {step} of job {job_id} has {counted(len(images), 'picture')}, counted from 0.")
     image = images[index]
     filename = make_filename(f"{name_of(job)}-step-{step}-{index}", ".png")
     return StoredFile(image["key"], image["sha256"], image["size"], filename, PNG)

@@ -11,7 +11,7 @@ from app.jobs.outline import Plan
 from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.advice import Advice
-from core.domain.artifacts import AdapterFormat
+from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
 from core.domain.plan import TrainPlan
@@ -159,8 +159,7 @@ class Result(BaseModel):
 
 
 def _by_format(adapter: dict[str, dict[str, Any]]) -> dict[AdapterFormat, dict[str, Any]]:
-    formats: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
-    return {name: adapter[f"adapter-{name}"] for name in formats if f"adapter-{name}" in adapter}
+    return {name: adapter[f"adapter-{name}"] for name in ADAPTER_FORMATS if f"adapter-{name}" in adapter}
 
 
 def _last_samples(job_id: str, step: int | None) -> LastSamples | None:

@@ -73,7 +73,7 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
                 yield _message_of(event)
             if _has_ended(news):
                 return
-            if (progress := json.dumps([news.job.progress, news.place and news.place.number])) != shown:
+            if (progress := json.dumps([news.job.progress, news.job.phase, news.place and news.place.number])) != shown:
                 shown = progress
                 data = JobOut.of(news.job, news.place).model_dump_json(exclude=NOT_IN_PROGRESS)
                 yield ServerSentEvent(event="progress", data=data)

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from core.domain.counts import counted
 from core.domain.errors import QuotaExceeded
 
 RETRY_SECONDS = 5
@@ -25,8 +26,8 @@ class UploadPlaces:
         """Raises QuotaExceeded."""
         if self._taken[tenant_id] >= self._num_places:
             raise QuotaExceeded(
-                f"{self._num_places:,} of {self._num_places:,} uploads at the same time are under way. Wait until one "
-                "has ended.",
+                f"{counted(self._num_places, 'upload')} at the same time, the most that there may be, "
+                f"{'is' if self._num_places == 1 else 'are'} under way. Wait until one has ended.",
                 retry_after_seconds=RETRY_SECONDS,
             )
         self._taken[tenant_id] += 1

@@ -15,6 +15,7 @@ from app.limits.buckets import Level, Policy
 from app.middleware.gate import address_of, is_open, read_key
 from app.problems import render
 from app.services import Services
+from core.domain.counts import counted
 from core.domain.errors import QuotaExceeded, Unauthenticated
 from core.domain.keys import check_api_key_format, hash_api_key
 
@@ -100,8 +101,8 @@ class Attempt:
             self.level = await self._services.buckets.take(self._of_keys, self._key_hash)
         if self.level is not None and not self.level.taken:
             raise QuotaExceeded(
-                f"This key may send {self._of_keys.per_minute:,} requests a minute, {self._of_keys.burst:,} of them at "
-                "once. Wait as long as Retry-After says; `wait` and event streams save many requests.",
+                f"This key may send {counted(self._of_keys.per_minute, 'request')} a minute, {self._of_keys.burst:,} "
+                "of them at once. Wait as long as Retry-After says; `wait` and event streams save many requests.",
                 retry_after_seconds=self.level.seconds_until_next,
             )
         return self.level
@@ -110,8 +111,8 @@ class Attempt:
         level = await self._services.buckets.look(self._of_failures, self._address)
         if level is not None and level.tokens < 1:
             raise QuotaExceeded(
-                f"More than {self._of_failures.per_minute:,} keys a minute that are none came from this address. Check "
-                "the key, and wait as long as Retry-After says.",
+                f"More than {counted(self._of_failures.per_minute, 'wrong key')} a minute came from this address. "
+                "Check the key, and wait as long as Retry-After says.",
                 retry_after_seconds=level.seconds_until_next,
             )
 

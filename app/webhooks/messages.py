@@ -20,6 +20,11 @@ _ENDED: dict[str, Any] = {
         *("result", "error", "metadata", "urls"),
     )
 }
+_RESULT: dict[str, Any] = {name: row for name, row in examples.JOB["result"].items() if name != "proofs"}
+_VERDICTS: dict[str, dict[str, str]] = {
+    name: {tool["tool"]: tool["verdict"] for tool in proof["tools"]}
+    for name, proof in examples.JOB["result"]["proofs"].items()
+}
 EXAMPLE: dict[str, Any] = {
     "type": "job.succeeded",
     "timestamp": examples.JOB["finished_at"],
@@ -29,8 +34,8 @@ EXAMPLE: dict[str, Any] = {
         "seq": 14,
         "status": "succeeded",
         "attempt": 1,
-        "event": {"adapter_id": examples.JOB["result"]["adapter_id"], "note": examples.JOB["result"]["note"]},
-        "job": {**_ENDED, "result": {name: row for name, row in examples.JOB["result"].items() if name != "proofs"}},
+        "event": {**_RESULT, "verdicts": _VERDICTS},
+        "job": {**_ENDED, "result": _RESULT},
     },
 }
 

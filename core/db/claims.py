@@ -20,6 +20,7 @@ from core.db.session import read_clock
 from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample, Turn
 from core.domain.artifacts import Artifact
 from core.domain.events import EventType
+from core.domain.outcome import list_verdicts, summarize
 from core.domain.states import HELD, TERMINAL, JobStatus, Phase, TerminationReason, advice_of, title_of
 
 MAX_FAILURES = 5
@@ -210,7 +211,8 @@ def succeed(
     _end(session, job, JobStatus.SUCCEEDED, result=result)
     for kind, artifact in artifacts.items():
         session.merge(JobArtifact(job_id=claim.job_id, kind=kind, **artifact.model_dump()))
-    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, result)
+    told = {**summarize(claim.job_id, result), "verdicts": list_verdicts(result)}
+    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, told)
     return JobStatus.SUCCEEDED
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from core.db import usage
 from core.db.tables import Quota
+from core.domain.counts import counted
 from core.domain.errors import QuotaExceeded
 from core.domain.limits import Limits
 
@@ -44,8 +45,9 @@ def reserve_job(session: Session, tenant_id: str, limits: Limits, *, steps: int)
     waiting = usage.count_jobs(session, tenant_id).waiting
     if limits.queued_jobs is not None and waiting >= limits.queued_jobs:
         raise QuotaExceeded(
-            f"{waiting:,} of {limits.queued_jobs:,} jobs that may wait at once do. Wait until one begins, cancel one, "
-            "or ask the operator for a larger quota."
+            f"{counted(waiting, 'job')} of yours {'waits' if waiting == 1 else 'wait'}, and no more than "
+            f"{limits.queued_jobs:,} may wait at once. Wait until one begins, cancel one, or ask the "
+            "operator for a larger quota."
         )
     _check_bytes(session, tenant_id, limits, num_more=1)
     _reserve_steps(session, tenant_id, limits, steps)
@@ -55,8 +57,8 @@ def _reserve_steps(session: Session, tenant_id: str, limits: Limits, steps: int)
     used = usage.count_steps(session, tenant_id)
     if limits.steps_per_day is not None and used + steps > limits.steps_per_day:
         raise QuotaExceeded(
-            f"The job takes {steps:,} steps, and {used:,} of the {limits.steps_per_day:,} of today (UTC) are used. "
-            "Ask for fewer, wait for tomorrow, or ask the operator for a larger quota.",
+            f"The job takes {counted(steps, 'step')}, and {used:,} of the {limits.steps_per_day:,} of today (UTC) are "
+            "used. Ask for fewer, wait for tomorrow, or ask the operator for a larger quota.",
             retry_after_seconds=usage.count_seconds_of_day_left(session) if steps <= limits.steps_per_day else None,
         )
     usage.add_steps(session, tenant_id, steps)
@@ -78,8 +80,8 @@ def _check_bytes(session: Session, tenant_id: str, limits: Limits, *, num_more: 
     used = usage.sum_stored_bytes(session, tenant_id)
     if used + num_more > limits.stored_bytes:
         raise QuotaExceeded(
-            f"{'With this, ' if not num_more else ''}{used:,} of {limits.stored_bytes:,} bytes of storage are used. "
-            "Delete datasets, jobs or adapters, or ask the operator for a larger quota."
+            f"{'With this, ' if not num_more else ''}{used:,} of {counted(limits.stored_bytes, 'byte')} of storage are "
+            "used. Delete datasets, jobs or adapters, or ask the operator for a larger quota."
         )
 
 

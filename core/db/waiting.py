@@ -17,13 +17,18 @@ _ETA = Job.progress["eta_seconds"].astext.cast(Float)
 
 
 def find_places(session: Session, tenant_id: str) -> Mapping[str, Place]:
-    """By the jobs' ids, in the order in which workers take them (core.db.claims): by priority, then by age."""
-    queued = select(Job.id, _ESTIMATED).where(Job.tenant_id == tenant_id, Job.status == JobStatus.QUEUED)
-    rows = session.execute(queued.order_by(Job.priority.desc(), Job.created_at)).all()
+    """By the jobs' ids, in the order in which workers take them (core.db.claims): those that are due by priority, then
+    by age; behind them those that were put off, which nobody takes yet, by when they are due."""
+    wait = func.greatest(Job.run_after - func.statement_timestamp(), timedelta(0))
+    queued = select(Job.id, _ESTIMATED, wait).where(Job.tenant_id == tenant_id, Job.status == JobStatus.QUEUED)
+    rows = session.execute(queued.order_by(wait, Job.priority.desc(), Job.created_at)).all()
     if not rows:
         return {}
-    starts = find_starts(_list_left(session, tenant_id), [seconds for _, seconds in rows], _count_slots(session))
-    return {row[0]: Place(number, start) for number, (row, start) in enumerate(zip(rows, starts, strict=True), start=1)}
+    starts = find_starts(_list_left(session, tenant_id), [row[1] for row in rows], _count_slots(session))
+    return {
+        row[0]: Place(number, None if start is None else max(start, row[2].total_seconds()))
+        for number, (row, start) in enumerate(zip(rows, starts, strict=True), start=1)
+    }
 
 
 def _list_left(session: Session, tenant_id: str) -> list[float | None]:

@@ -1,7 +1,6 @@
 """The clients' side of webhooks: whom a job tells, what is to be sent, and the secrets that sign it."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,15 +12,14 @@ from sqlalchemy.orm import Session
 from core.db import audit
 from core.db.session import read_clock
 from core.db.tables import Job, JobEvent, Webhook, WebhookDelivery, WebhookSecret
-from core.domain.artifacts import AdapterFormat
 from core.domain.audit import Action
 from core.domain.errors import NotFound
 from core.domain.events import FINAL_EVENTS, EventType
+from core.domain.outcome import summarize
 from core.domain.receivers import Receiver
 from core.domain.spec import WebhookSpec
 from core.domain.webhooks import ROTATION_SECONDS, DeliveryStatus, make_secret
 
-_FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
 _JOB = (
     Job.id,
     Job.status,
@@ -137,14 +135,13 @@ def _get_delivery(session: Session, job_id: str, event_id: str, *, lock: bool = 
 
 
 def _write_body(event: JobEvent, job: Row[Any]) -> str:
-    """Proofs can be long, and are left to ``GET /jobs/{id}``."""
     data: dict[str, Any] = {
         "job_id": event.job_id,
         "event_id": event.id,
         "seq": event.seq,
         "status": job.status,
         "attempt": event.attempt,
-        "event": {key: value for key, value in event.data.items() if key != "proofs"},
+        "event": event.data,
     }
     if EventType(event.type) in FINAL_EVENTS:
         data["job"] = _show_job(job)
@@ -165,31 +162,11 @@ def _show_job(job: Row[Any]) -> dict[str, Any]:
         "started_at": _show_time(job.started_at),
         "finished_at": _show_time(job.finished_at),
         "attempt": job.attempt,
-        "result": _show_result(url, job.result) if job.result else None,
+        "result": summarize(job.id, job.result) if job.result else None,
         "error": job.error,
         "metadata": job.metadata,
         "urls": {"self": url, "cancel": f"{url}/cancel", "events": f"{url}/events", "adapter": f"{url}/adapter"},
     }
-
-
-def _show_result(url: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    files: Mapping[str, Mapping[str, Any]] = result.get("adapter", {})
-    return {
-        "adapter": {
-            name: {"url": f"{url}/adapter?format={name}", **files[f"adapter-{name}"]}
-            for name in _FORMATS
-            if f"adapter-{name}" in files
-        },
-        "adapter_id": result.get("adapter_id"),
-        "metrics": {**result.get("metrics", {}), **result.get("measured", {})},
-        "samples": _show_samples(f"{url}/samples", result.get("samples")),
-        "note": result.get("note"),
-        "warnings": result.get("warnings", []),
-    }
-
-
-def _show_samples(url: str, step: int | None) -> dict[str, Any] | None:
-    return None if step is None else {"step": step, "url": url, "grid_url": f"{url}/{step}/grid.png"}
 
 
 def _show_time(moment: datetime | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from core.domain.base import Frozen
+from core.domain.counts import counted
 from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
@@ -125,7 +126,8 @@ def _advise_on_captions(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[
         yield Advice(
             code="cut-captions",
             field="/captions/max_token_length" if more else None,
-            message=f"{len(cut)} of {len(plan.images)} captions are longer than {plan.max_token_length} tokens, "
+            message=f"{len(cut)} of {counted(len(plan.images), 'caption')} {'is' if len(cut) == 1 else 'are'} longer "
+            f"than {plan.max_token_length} tokens, "
             f"{names[cut[0]]} by {lengths[cut[0]] - plan.max_token_length} or more: what is beyond is not trained. "
             f"Shorten them{more}. The trigger is kept.",
             files=tuple(names[key] for key in cut[:MAX_NAMED]),

@@ -5,6 +5,7 @@ from typing import Literal
 from core.domain.base import Frozen
 
 AdapterFormat = Literal["kohya", "diffusers"]
+ADAPTER_FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
 
 ADAPTERS, DATASETS, JOBS = "adapters", "datasets", "jobs"
 """The folders. What no row names is collected in them (core/db/references.py says what is named)."""

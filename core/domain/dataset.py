@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from core.domain.base import Frozen
+from core.domain.counts import counted
 from core.domain.file_counts import FileCounts
 from core.domain.picture_formats import SUFFIXES
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
@@ -181,7 +182,7 @@ def write_report(
     checks: list[tuple[WarningCode, str, tuple[str, ...]]] = [
         (
             "few-images",
-            f"{len(subjects)} image{'s are' if len(subjects) > 1 else ' is'} few to learn from: {FEW_IMAGES} or more "
+            f"{counted(len(subjects), 'image is', 'images are')} few to learn from: {FEW_IMAGES} or more "
             "give better results.",
             tuple(i.name for i in subjects) if len(subjects) < FEW_IMAGES else (),
         ),

@@ -62,7 +62,8 @@ def count_pictures(plan: TrainPlan) -> int:
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
-    """Scales what earlier jobs on this base took; else the model's calibration; else says that it cannot know."""
+    """Scales what earlier jobs on this base took; else the model's calibration, which comes with its card and may be
+    another machine's; else says that it cannot know."""
     seconds: float | None = None
     memory: int | None = None
     basis, calibration = "nothing was measured on this base yet", model.calibration
@@ -75,7 +76,7 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
         scale = (plan.resolution / calibration.resolution) ** 2
         at_once = max(plan.batch_size, plan.class_pictures_per_batch)
         memory = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)
-        basis = f"the model's calibration on {calibration.device}"
+        basis = f"the model's calibration on {calibration.device}; no job on this base was measured here yet"
     if measured is not None:
         memory = max(memory or 0, measured.peak_memory_bytes)
         basis = _describe_jobs(measured)

@@ -14,7 +14,7 @@ class EventType(StrEnum):
     CHECKPOINT = "job.checkpoint"  # data.step, data.sha256
     SAMPLES = "job.samples"  # data.step
     NOTICE = "job.notice"  # data.message: something the user should know, such as a resumed attempt
-    SUCCEEDED = "job.succeeded"
+    SUCCEEDED = "job.succeeded"  # data: the job's result, with each tool's verdict in the place of the proofs
     FAILED = "job.failed"  # data.reason
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from core.domain.counts import counted
 from core.domain.dataset import Role, is_archive_name, stem_of
 
 MAX_REPEATS = 1000
@@ -120,11 +121,11 @@ def _is_odd(folder: str) -> bool:
     return match is not None and int(match[1]) > MAX_REPEATS
 
 
-def _describe(folder: str, place: Place, count: int) -> str:
-    images = f"{count:,} image{'s' if count > 1 else ''}"
+def _describe(folder: str, place: Place, number: int) -> str:
+    images = counted(number, "image")
     said = []
     if place.repeats > 1 or place.class_text:
-        said.append(f"{place.repeats} repeat{'s' if place.repeats > 1 else ''} each")
+        said.append(f"{counted(place.repeats, 'repeat')} each")
     if place.class_text:
         said.append(f'"{place.class_text}" as the caption of those that have none')
     details = f" ({'; '.join(said)})" if said else ""

@@ -1,8 +1,13 @@
 """What a finished training says of itself, in numbers and in a sentence."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
+from core.domain.artifacts import ADAPTER_FORMATS
 from core.domain.base import Frozen
+from core.domain.counts import counted
 from core.domain.plan import TrainPlan
 from core.domain.resolve import MIN_IMAGES_TO_HOLD_OUT
 from core.domain.tokens import MAX_TOKEN_LENGTH
@@ -36,6 +41,32 @@ class Outcome(Frozen):
         return dict(self.held_out_losses).get(step)
 
 
+def summarize(job_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """A succeeded job's result field by field as ``GET /jobs/{id}`` shows it, without the proofs, which are long."""
+    url = f"/jobs/{job_id}"
+    files, step = result.get("adapter", {}), result.get("samples")
+    return {
+        "adapter": {
+            name: {"url": f"{url}/adapter?format={name}", **files[f"adapter-{name}"]}
+            for name in ADAPTER_FORMATS
+            if f"adapter-{name}" in files
+        },
+        "adapter_id": result.get("adapter_id"),
+        "samples": None
+        if step is None
+        else {"step": step, "url": f"{url}/samples", "grid_url": f"{url}/samples/{step}/grid.png"},
+        "metrics": {**result.get("metrics", {}), **result.get("measured", {})},
+        "note": result.get("note"),
+        "warnings": result.get("warnings", []),
+    }
+
+
+def list_verdicts(result: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
+    """What each tool makes of the file in each format, in a word: all that most readers need of the proofs."""
+    proofs: Mapping[str, Mapping[str, Any]] = result.get("proofs", {})
+    return {name: {tool["tool"]: tool["verdict"] for tool in proof["tools"]} for name, proof in proofs.items()}
+
+
 def warn(outcome: Outcome) -> list[str]:
     """What a client should know before using the adapter."""
     retention = outcome.scores.retention
@@ -57,7 +88,7 @@ def describe_cut(num_cut: int, plan: TrainPlan) -> str:
     """Empty where every caption was encoded whole."""
     if not num_cut:
         return ""
-    longer = f"{num_cut} of {len(plan.images)} captions {'are' if num_cut > 1 else 'is'} longer than"
+    longer = f"{num_cut} of {counted(len(plan.images), 'caption')} {'are' if num_cut > 1 else 'is'} longer than"
     kept = "; the trigger is kept" if plan.trigger else ""
     more = "" if plan.max_token_length == MAX_TOKEN_LENGTH else f" captions.max_token_length may be {MAX_TOKEN_LENGTH}."
     return f"{longer} {plan.max_token_length} tokens: what is beyond is not trained{kept}.{more}"
@@ -70,13 +101,14 @@ def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
         why = few_told if few else "validation was turned off"
         return f"The adapter is that of the last step, {outcome.step}: nothing was held out to choose by ({why})."
     if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
-        count = len(plan.held_out_images)
+        held_out = counted(len(plan.held_out_images), "held-out image")
         return (
-            f"The adapter is that of the last step, {outcome.step}: the loss on the {count} held-out images never fell "
+            f"The adapter is that of the last step, {outcome.step}: the loss on the {held_out} never fell "
             "below the base's, so nothing could be chosen by it. Look at the samples, or hold out more images."
         )
-    end = f"Training ran all {plan.steps} steps"
+    end = f"Training ran {'its 1 step' if plan.steps == 1 else f'all {plan.steps:,} steps'}"
     if outcome.stopped_early:
-        end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {plan.patience} evaluations not better"
+        waited = counted(plan.patience or 0, "evaluation")
+        end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {waited} not better"
     chosen = "the latest whose loss on the held-out images is not measurably worse than the best"
     return f"{end}; the adapter is that of step {outcome.step}, {chosen}."

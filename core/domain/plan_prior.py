@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from core.domain.captions import teach
+from core.domain.counts import counted
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
 from core.domain.model import ModelInfo
@@ -26,8 +27,8 @@ def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo
     if given and asked.num_images != 0:
         if asked.num_images is not None:
             raise InvalidSpec(
-                f"The dataset has {len(given)} regularisation images, which are used instead of class pictures of the "
-                "base: leave num_images out, or set it to 0 to train without them.",
+                f"The dataset has {counted(len(given), 'regularisation image')} of its own, used instead of class "
+                "pictures of the base: leave num_images out, or set it to 0 to train without them.",
                 {"/loss/prior_preservation/num_images": ["the dataset has images of its own for it"]},
             )
         prompts = dict.fromkeys(text for image in given if (text := call_class_image(spec, image)))

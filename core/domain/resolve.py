@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from core.domain.captions import teach
+from core.domain.counts import counted
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
 from core.domain.model import Defaults, ModelInfo
@@ -190,7 +191,8 @@ def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_siz
         steps = math.ceil(num_batches / spec.gradient_accumulation)
         if steps > MAX_STEPS:
             raise InvalidSpec(
-                f"{spec.epochs} epochs of this set are {steps} steps: no more than {MAX_STEPS} are trained.",
+                f"{counted(spec.epochs, 'epoch')} of this set {'is' if spec.epochs == 1 else 'are'} "
+                f"{steps} steps: no more than {MAX_STEPS} are trained.",
                 {"/epochs": [f"are more than {MAX_STEPS} steps with this set and batch size"]},
             )
         return steps

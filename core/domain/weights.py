@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from core.domain.counts import counted
 from core.domain.errors import UnsupportedWeights, WeightsRejected
 
 LENGTH_BYTES = 8
@@ -188,7 +189,7 @@ def _check_layout(tensors: Iterable[_Tensor], data_bytes: int) -> None:
     if end > data_bytes:
         raise WeightsRejected("The file is cut short: its header says that it is longer. Send it again, whole.")
     if end < data_bytes:
-        _reject(f"has {data_bytes - end:,} bytes behind its last tensor")
+        _reject(f"has {counted(data_bytes - end, 'byte')} behind its last tensor")
 
 
 def _show(name: str) -> str:

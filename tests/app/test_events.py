@@ -15,6 +15,7 @@ from core.db.events import append_event
 from core.db.jobs import cancel_job
 from core.db.tables import Job
 from core.domain.events import EventType
+from core.domain.states import Phase
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, submit
 from tests.fixtures.servers import PostgresHandle, wait_for
@@ -52,6 +53,16 @@ def test_events_as_a_list(api: LiveApi) -> None:
         page["data"][0]["id"],
         page["data"][3]["id"],
     )
+
+
+def test_the_last_event_has_the_result_as_the_job_shows_it(api: LiveApi) -> None:
+    job = submit(api)
+    Worker(api, job["id"]).succeed()
+    told = api.client.get(f"/jobs/{job['id']}/events").json()["data"][-1]["data"]
+    result = api.client.get(f"/jobs/{job['id']}").json()["result"]
+    metrics = {name: value for name, value in result["metrics"].items() if name in told["metrics"]}
+    del result["proofs"]
+    assert told == {**result, "metrics": metrics, "verdicts": {}}
 
 
 def test_events_page_by_page(api: LiveApi) -> None:
@@ -95,6 +106,18 @@ def test_progress_comes_between_the_events_and_without_an_id(api: LiveApi) -> No
     second = next(stream)
     shown = json.loads(second.data)
     assert (second.event, second.id, shown["id"], shown["progress"]["step"]) == ("progress", "", job["id"], 3)
+    worker.succeed()
+    assert [message.event for message in stream] == ["job.succeeded"]
+
+
+def test_a_new_phase_is_followed_by_the_job_that_is_in_it(api: LiveApi) -> None:
+    job = submit(api)
+    worker = Worker(api, job["id"])
+    stream = read_stream(api, job["id"], params={"after": "2"})
+    assert next(stream).event == "progress"
+    worker.write(claims.enter_phase, worker.claim, Phase.CACHING)
+    told, shown = next(stream), next(stream)
+    assert (told.event, shown.event, json.loads(shown.data)["phase"]) == ("job.phase", "progress", "caching")
     worker.succeed()
     assert [message.event for message in stream] == ["job.succeeded"]
 

@@ -47,7 +47,10 @@ def test_waiting_jobs(api: LiveApi) -> None:
     api.client.post(f"/jobs/{first}/pause")
     answer = submit(api)
     problem = refuse(answer, 429, "quota-exceeded")
-    assert problem["detail"].startswith("2 of 2 jobs") and "cancel one" in problem["detail"]
+    assert (
+        problem["detail"].startswith("2 jobs of yours wait, and no more than 2 may")
+        and "cancel one" in problem["detail"]
+    )
     assert "retry-after" not in answer.headers, "nobody knows when a worker will be free"
     api.client.post(f"/jobs/{first}/cancel")
     accepted(api)

@@ -49,6 +49,17 @@ def test_a_machine_with_the_wheels_is_fine(tmp_path: Path) -> None:
     assert "cpu: EPYC, 32 GiB, bf16, 0.0235 s an image and step" in found["devices"].detail
 
 
+def test_what_takes_long_says_that_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cli.pulse.INTERVAL_SECONDS", 0.2)
+    answer_of_machine(monkeypatch, f"import time; time.sleep(0.7); print({json.dumps(REPORT)!r})")
+    lines = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path)]).stdout.splitlines()
+    signs = [
+        line for line in lines if line.startswith("  Checking: devices (loading torch and measuring some steps), 0:0")
+    ]
+    assert signs and lines.index(signs[-1]) < len(lines) - 1
+    assert lines[-1].startswith("devices   ok")
+
+
 def test_a_service_that_should_be_up_and_is_not_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "api.json").write_text('{"url": "http://127.0.0.1:1"}')

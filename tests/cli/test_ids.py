@@ -60,8 +60,30 @@ def test_nothing_is_read_behind_the_ids_that_begin_so() -> None:
 
 def test_short_ids_are_found_again_and_are_as_short_as_tells_them_apart() -> None:
     short = shorten_ids([A, B, C])
-    assert short == {A: "job_01m8mvss7", B: "job_01m8mvkz2", C: "job_01m8mvkz1"}
+    assert short == {A: "job_01m8mvss77", B: "job_01m8mvkz27", C: "job_01m8mvkz17"}
     assert [find_id(one, "job", list_after) for one in short.values()] == [A, B, C]
+
+
+def test_a_short_id_is_found_again_among_those_that_the_table_did_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``--limit`` and filters leave out others, made in the same second."""
+    clock = iter(range(1_764_000_000_000_000_000, 1_764_000_001_000_000_000, 5_000_000))
+    with monkeypatch.context() as patched:
+        patched.setattr("core.domain.ids.time.time_ns", lambda: next(clock))
+        all_ids = sorted((new_id("job") for _ in range(200)), reverse=True)
+
+    def list_all(after: str | None) -> Iterator[Thing]:
+        return (Thing(one) for one in all_ids if after is None or one < after)
+
+    for shown in all_ids:
+        (short,) = shorten_ids([shown]).values()
+        assert find_id(short, "job", list_all) == shown
+
+
+def test_of_two_of_one_millisecond_both_are_named() -> None:
+    twins = [f"job_01m8mvss77{end}{'7' * 15}" for end in "ba"]
+    (short,) = shorten_ids(twins[:1]).values()
+    with pytest.raises(UsageError, match=f"Several jobs begin with {short}: {twins[0]}, {twins[1]}. Type more"):
+        find_id(short, "job", lambda _: map(Thing, twins))
 
 
 def test_short_ids_of_one_second_are_longer() -> None:

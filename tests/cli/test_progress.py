@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cli.progress import describe_event, describe_progress, describe_state, open_job_bar
+from cli.progress import LineProgress, LiveProgress, describe_event, describe_progress, describe_state, open_job_bar
+from client import Update
 from client.models import Job, JobEvent, Progress
 
 NO_BASE = "This worker has no base model x."
@@ -71,3 +72,70 @@ def test_the_bar_of_a_slow_job_stays_on_one_line(width: int) -> None:
     (line,) = buffer.getvalue().splitlines()
     assert "sampling" in line and "1200/2400" in line
     assert width < 80 or "37:23:36 left" in line
+
+
+def make_event(kind: str, **data: Any) -> JobEvent:
+    return JobEvent(id="evt_1", type=f"job.{kind}", created_at=datetime.now(UTC), attempt=1, data=data)
+
+
+def make_job(status: str, phase: str | None = None, step: int = 0, place: int | None = None) -> Job:
+    return Job(
+        id="job_1", status=status, phase=phase, model="tiny", dataset="ds_1", created_at=datetime.now(UTC),
+        queue_position=place, progress=Progress(num_steps=40, step=step),
+    )  # fmt: skip
+
+
+def phases(*names: str) -> list[Update]:
+    return [make_event("phase", phase=name) for name in names]
+
+
+HISTORY = ["loading", "caching: the images, class images and captions are prepared for training", "training"]
+END = ["sampling", "  sample pictures at step 40", "scoring", "exporting"]
+SAMPLED = [*phases("sampling"), make_event("samples", step=40), *phases("scoring", "exporting")]
+BEGUN = [make_event("running"), *phases("caching", "training")]
+
+
+@pytest.mark.parametrize(
+    ("updates", "told"),
+    [
+        pytest.param(
+            [*BEGUN, *SAMPLED, make_event("succeeded"), make_job("succeeded", step=40)],
+            ["queued, place 1", *HISTORY, "  40/40", *END],
+            id="all at once",
+        ),
+        pytest.param(
+            [*BEGUN, make_job("running", "training", 20), *SAMPLED, make_job("running", "training", 32),
+             make_job("running", "exporting", 40), make_event("succeeded"), make_job("succeeded", step=40)],
+            ["queued, place 1", *HISTORY, "  20/40", "  32/40", "  40/40", *END],
+            id="a job that is older than its events",
+        ),
+        pytest.param(
+            [*BEGUN, *phases("sampling"), make_event("samples", step=20), *phases("training"),
+             make_job("running", "training", 24), make_event("checkpoint", step=24), make_job("paused", step=24)],
+            ["queued, place 1", *HISTORY, "sampling", "  sample pictures at step 20", "training", "  24/40",
+             "  checkpoint at step 24"],
+            id="samples in between",
+        ),
+        pytest.param(
+            [make_job("queued", place=1), make_job("queued", place=1), *BEGUN[:1], make_job("running", "loading"),
+             make_event("queued", reason="the worker fell silent"), make_job("queued", place=2), *phases("loading")],
+            ["queued, place 1", "loading", "  put back into the queue: the worker fell silent", "queued, place 2",
+             "loading"],
+            id="put back",
+        ),
+    ],
+)  # fmt: skip
+def test_lines_come_in_the_order_in_which_things_happened(updates: list[Update], told: list[str]) -> None:
+    buffer = io.StringIO()
+    with LineProgress(Console(file=buffer, width=100)).following(make_job("queued", place=1)) as on_update:
+        for update in updates:
+            on_update(update)
+    assert buffer.getvalue().splitlines() == told
+
+
+def test_a_terminal_says_what_is_counted_too() -> None:
+    buffer = io.StringIO()
+    console = Console(file=buffer, width=100, force_terminal=True, no_color=True)
+    with LiveProgress(console).following(make_job("queued", place=1)) as on_update:
+        on_update(make_event("phase", phase="caching"))
+    assert "caching: the images, class images and captions are prepared" in buffer.getvalue()

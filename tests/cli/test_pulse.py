@@ -49,8 +49,7 @@ def test_an_upload_says_how_much_has_left() -> None:
 
 def test_a_phase_without_steps_tells_its_units() -> None:
     lines = lines_during(lambda progress: progress.following(make_job("caching", units_done=3, units_total=12)))
-    assert lines[0] == "caching"
-    assert lines[1] == "  caching 3/12, 0:00 so far"
+    assert lines[0] == "  caching 3/12 images, class images and captions, 0:00 so far"
 
 
 def test_training_tells_its_steps() -> None:

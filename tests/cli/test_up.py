@@ -40,6 +40,17 @@ def test_a_taken_port_is_a_usage_error_that_names_it(tmp_path: Path) -> None:
     assert code == 2
     assert f"port {port}" in output
     assert "--port 0" in output
+    assert not (tmp_path / "home").exists(), "a start that cannot be leaves nothing behind"
+
+
+def test_workers_without_a_gpu_are_refused_before_a_home_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ATELIER_DEVICE", raising=False)
+    monkeypatch.setattr(devices, "count_gpus", lambda: 1)
+    code, output = run("up", "--train-workers", "2", "--home", str(tmp_path / "home"))
+    assert (code, "--train-workers 2 on 1 GPU: a GPU takes one worker" in output) == (2, True)
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.parametrize("command", [["up"], ["api"]])
@@ -129,7 +140,7 @@ def test_devices_are_gpus_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(devices, "count_gpus", lambda: 2)
     assert choose_devices(2, {}) == ["cuda:0", "cuda:1"]
     assert choose_devices(1, {"ATELIER_DEVICE": "cpu"}) == ["cpu"]
-    with pytest.raises(UsageError, match=r"2 GPU\(s\)"):
+    with pytest.raises(UsageError, match="2 GPUs:"):
         choose_devices(3, {})
     assert [slot_of(device) for device in ("cpu", "cuda:0", "cuda:3")] == [0, 0, 3]
 

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ import pytest
 from click.testing import Result
 
 from cli.supervisor.service import launcher_command
-from cli.training import file_name, read_spec
-from client import AtelierClient, select_files
+from cli.training import dataset_name, file_name, read_spec
+from client import AtelierClient, Selection, select_files
 from core.domain.states import Phase
 from tests.client.conftest import Atelier
 from tests.fixtures.pictures import png
@@ -48,6 +49,32 @@ def test_train_leaves_the_adapter_and_the_grid_in_out(atelier: Atelier, images: 
     assert "out/zap.safetensors" in result.stdout
     assert "succeeded" in result.stdout
     assert result.stderr == ""
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_a_kohya_folder_says_repeats_and_captions_as_path_too(atelier: Atelier, images: Path, tmp_path: Path) -> None:
+    images.rename(tmp_path / "3_robot")
+    result = atelier("train", "3_robot", "--model", MODEL.id, "--steps", 20, "--name", "r")
+    assert result.exit_code == 0, result.output
+    assert '"3_robot" is read by kohya\'s layout: 5 images (3 repeats each; "robot" as the caption' in result.stdout
+
+
+@pytest.mark.usefixtures("validator", "trainer")
+def test_a_dataset_is_named_after_what_was_sent_and_the_job_after_the_trigger(
+    atelier: Atelier, client: AtelierClient, images: Path, tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "foxes v1.5.tar.gz", "w:gz") as packed:
+        packed.add(images, ".")
+    for path in (images, tmp_path / "foxes v1.5.tar.gz"):
+        assert atelier("train", path, "--model", MODEL.id, "--trigger", "zap", "--steps", 20).exit_code == 0
+    assert sorted(dataset.name or "" for dataset in client.list_datasets()) == ["foxes v1.5", "my fox"]
+    assert {job.name for job in client.list_jobs()} == {"zap"}
+
+
+def test_a_datasets_name_has_only_what_the_service_takes() -> None:
+    assert dataset_name(Selection((), name="a\nb\udce9\x1b")) == "a b"
+    assert dataset_name(Selection((), name="ö" * 300)) == "ö" * 200
+    assert dataset_name(Selection((), name="")) is None
 
 
 @pytest.mark.usefixtures("validator", "trainer")

@@ -11,6 +11,7 @@ from client import AtelierClient, select_files
 from client.uploads import CAPTION_SUFFIXES, IMAGE_SUFFIXES, METADATA_NAMES
 from core.domain import dataset as rules
 from core.domain import metadata
+from core.domain.layouts import Place, read_layout
 from tests.client.conftest import Atelier
 from tests.client.test_uploads import write
 from tests.fixtures.pictures import png
@@ -85,6 +86,43 @@ def test_captions_are_found_wherever_they_may_stand(tmp_path: Path, name: str) -
         archive.writestr("a.png", b"x")
         archive.writestr(name, b"x")
     assert select_files(tmp_path / "set.zip").may_have_captions()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "10_blip robot", "3_x", "0010_blip", "1000_blip", "100_blip", "10_!", "1001_blip", "2024_summer", "100_PANA_",
+        "100_PANA", "103_0615", "0_blip", "10_", "blip", "x10_blip",
+    ],
+)  # fmt: skip
+def test_a_folder_is_read_by_its_name_where_the_service_reads_it(tmp_path: Path, name: str) -> None:
+    """As PATH and as a folder in it; and it counts as captions just where its name is one."""
+    folder = write(tmp_path / "set" / name, {"a.png": b"x", "notes.pdf": b"x"})
+    place = read_layout([f"{name}/a.png"]).places.get(f"{name}/a.png")
+    is_read = place is not None and place != Place()
+    selection, above = select_files(folder), select_files(tmp_path / "set")
+    assert [upload.name for upload in selection.uploads] == [f"{name}/a.png" if is_read else "a.png"]
+    assert selection.skipped == (f"{name}/notes.pdf" if is_read else "notes.pdf",)
+    assert (selection.may_have_captions(), above.may_have_captions()) == (is_read, is_read)
+    if is_read:
+        assert read_layout([selection.uploads[0].name]).places == {f"{name}/a.png": place}
+
+
+@pytest.mark.parametrize("path", [".", "../10_blip", "10_blip/", "10_blip/../10_blip", "link"])
+def test_the_folders_name_is_found_however_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    folder = write(tmp_path / "10_blip", {"a.png": b"x"})
+    (folder / "deep").mkdir()
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(folder if path.startswith(".") else tmp_path)
+    selection = select_files(Path(path))
+    is_link = path == "link"
+    assert (selection.name, selection.uploads[0].name) == (
+        ("link", "a.png") if is_link else ("10_blip", "10_blip/a.png")
+    )
+    monkeypatch.chdir(folder / "deep")
+    assert select_files(Path("..")).uploads[0].name == "10_blip/a.png"
 
 
 def test_an_archive_that_cannot_be_listed_is_left_to_the_service(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from charset_normalizer import from_bytes
 
+from core.domain.counts import counted
 from core.domain.dataset import MAX_FILES_LISTED, ReportWarning, clean_caption
 from core.domain.metadata import MAX_METADATA_PROBLEMS, MAX_METADATA_ROWS, Row, read_metadata
 from core.domain.pairing import Pairing, pair_captions
@@ -167,14 +168,16 @@ def _list_doubts(pairing: Pairing) -> list[ReportWarning]:
     warnings = [
         ReportWarning(
             code="unmatched-rows",
-            message=f"{len(pairing.unmatched):,} rows of metadata files caption no image. file_name is the path "
+            message=f"{counted(len(pairing.unmatched), 'row')} of metadata files "
+            f"{'captions' if len(pairing.unmatched) == 1 else 'caption'} no image. file_name is the path "
             "from the folder of the metadata file itself.",
             files=tuple(unmatched),
         ),
         ReportWarning(
             code="guessed-rows",
-            message=f"{len(pairing.guesses):,} rows of metadata files name no image by its path, and were taken for "
-            "the only one that is like it. Look whether they are right.",
+            message=f"{counted(len(pairing.guesses), 'row')} of metadata files "
+            f"{'names' if len(pairing.guesses) == 1 else 'name'} no image by path, and the only one that is like it "
+            "was taken. Look whether that is right.",
             files=tuple(guesses),
         ),
     ]

@@ -303,9 +303,14 @@ class Examination:
             raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
         reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
         if not reasons:
-            raise DatasetRejected(f"None of its {self.findings.num_files} files is an image. {_WHAT_TO_DO}")
-        shown = " ".join(reasons[:MAX_REASONS_SHOWN])
-        raise DatasetRejected(f"None of its {len(reasons)} images can be used. {shown}")
+            told = _say_none(self.findings.num_files, "file", "is not an image", "is an image")
+            raise DatasetRejected(f"{told} {_WHAT_TO_DO}")
+        told = _say_none(len(reasons), "image", "cannot be used", "can be used")
+        raise DatasetRejected(" ".join([told, *reasons[:MAX_REASONS_SHOWN]]))
+
+
+def _say_none(number: int, noun: str, not_one: str, one: str) -> str:
+    return f"Its only {noun} {not_one}." if number == 1 else f"None of its {number:,} {noun}s {one}."
 
 
 def _begins_as_picture(path: Path) -> bool:

@@ -63,6 +63,8 @@ class ReportSink:
             case RuntimeChosen():
                 self._on_runtime(report)
             case PhaseEntered():
+                if self._metrics:
+                    self.write_progress()  # before the phase, so that clients see the steps first
                 self._unit = None
                 self._outbox.add(claims.enter_phase, report.phase)
             case UnitDone():

@@ -55,7 +55,8 @@ export class LossChart {
     this.heldOut(height);
     if (this.at !== null) this.mark(height);
     const first = this.smooth[0].toFixed(4), last = this.smooth.at(-1).toFixed(4);
-    this.svg.setAttribute("aria-label", `Training loss over ${this.points.length} steps, from ${first} to ${last}. Arrow keys read single steps.`);
+    const count = this.points.length, steps = count === 1 ? "1 step" : `${count} steps`;
+    this.svg.setAttribute("aria-label", `Training loss over ${steps}, from ${first} to ${last}. Arrow keys read single steps.`);
   }
 
   // On a scale of its own, since it is another loss: its whole range, the first and the last value written beside it.

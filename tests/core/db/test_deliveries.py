@@ -92,9 +92,10 @@ def test_the_end_brings_the_job_without_what_is_long_or_inside(sessions: Session
     assert (job["id"], job["status"], job["model"], job["metadata"]) == (job_id, "succeeded", "m", {"run": "7"})
     assert job["result"]["adapter"]["kohya"]["url"] == f"/jobs/{job_id}/adapter?format=kohya"
     assert job["result"]["adapter_id"].startswith("ad_")
+    assert data["event"] == {**job["result"], "verdicts": {"kohya": {"a1111": "partial"}}}
     assert job["finished_at"] is not None
     assert "plan" not in job
-    assert not any(word in text for word in ("secret-key", "proofs", SECRET, "tenant"))
+    assert not any(word in text for word in ("secret-key", "proofs", "dropped", SECRET, "tenant"))
 
 
 @pytest.mark.parametrize(

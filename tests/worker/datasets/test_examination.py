@@ -188,12 +188,20 @@ def test_no_image_in_it(examine: Examine) -> None:
     assert detail.startswith("None of its 2 files is an image. Upload PNG,")
 
 
+def test_its_only_file_is_not_an_image(examine: Examine) -> None:
+    assert refusal(examine, {"a.zip": zip_of(("b.pdf", b"x"))}).startswith("Its only file is not an image. Upload PNG,")
+
+
 def test_no_usable_image_says_why(examine: Examine) -> None:
     detail = refusal(examine, {"a.png": b"text", "b.png": b"", "c.png": png(1, 8, 8), "d.png": b"x"})
 
     assert detail.startswith("None of its 4 images can be used. a.png: It is not a picture")
     assert "c.png: It has 8 x 8 pixels" in detail
     assert "d.png" not in detail
+
+
+def test_its_only_image_cannot_be_used(examine: Examine) -> None:
+    assert refusal(examine, {"a.png": b"text"}).startswith("Its only image cannot be used. a.png: It is not a picture")
 
 
 def test_too_many_images(examine: Examine) -> None:

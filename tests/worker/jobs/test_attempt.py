@@ -3,7 +3,7 @@
 import os
 import resource
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +12,13 @@ from typing import Never
 import psutil
 import pytest
 from sqlalchemy import update
+from sqlalchemy.orm import Session
 
 from core.db import claims, events, jobs, models
+from core.db.claims import Claim
 from core.db.tables import Job, Model, Worker
 from core.domain.model import ModelInfo
-from core.domain.states import JobStatus
+from core.domain.states import JobStatus, Phase
 from core.model_folders import CARD
 from core.storage import StorageError, StorageFull, StorageUnavailable, StoredObject
 from tests.fixtures.house import LONG, House, house
@@ -81,6 +83,20 @@ def test_a_job_says_what_of_its_captions_was_cut(house: House) -> None:
         notices = [event.data["message"] for event in events.list_events(session, job_id) if event.type == "job.notice"]
     assert len(notices) == 1 and "captions are longer than 75 tokens" in notices[0]
     assert job.result is not None and job.result["note"].endswith(notices[0])
+
+
+def test_the_last_steps_are_known_before_what_follows_them(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: dict[str, int] = {}
+
+    def note(session: Session, claim: Claim, phase: Phase, enter: Callable[..., None] = claims.enter_phase) -> None:
+        steps[phase] = (session.get_one(Job, claim.job_id).progress or {}).get("step", 0)
+        enter(session, claim, phase)
+
+    monkeypatch.setattr(claims, "enter_phase", note)
+    monkeypatch.setattr("worker.jobs.reports.PROGRESS_SECONDS", 3600)
+    house.submit(steps=3, **SAMPLELESS)
+    assert house.run()
+    assert (steps["training"], steps["exporting"]) == (0, 3)
 
 
 def test_nothing_due_is_nothing_done(house: House) -> None:

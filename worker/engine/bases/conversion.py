@@ -14,6 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPTokenizer
 
+from core.domain.counts import counted
 from core.domain.model import Family, PredictionType
 from worker.engine.bases.single_file import CONFIGS, UNET, VAE, Checkpoint, Header, find_dtype
 from worker.engine.bases.vocabulary import write_tokenizer
@@ -117,7 +118,7 @@ def _refuse_gaps(name: str, components: Mapping[str, Any]) -> None:
         if isinstance(module, torch.nn.Module):
             missing = [layer for layer, param in module.named_parameters() if param.is_meta]
             if missing:
-                raise BadInput(f"{name} lacks {len(missing)} tensors of its {part}, such as {missing[0]}.")
+                raise BadInput(f"{name} lacks {counted(len(missing), 'tensor')} of its {part}, such as {missing[0]}.")
 
 
 def _sample_size(pipeline: Any, family: Family, prediction_type: PredictionType, resolution: int | None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from core.domain.counts import counted
 from core.domain.plan import TrainPlan
 from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapter
 from worker.engine.adapter_files.proof.layers import BaseLayers
@@ -34,7 +35,7 @@ def load_init_adapter(
     if unmatched:
         named = ", ".join(f"{layer.part}.{layer.path}" for layer in unmatched[:MAX_NAMED])
         raise BadInput(
-            f"init_adapter changes {len(unmatched)} layers that this training does not ({named}): give the "
+            f"init_adapter changes {counted(len(unmatched), 'layer')} that this training does not ({named}): give the "
             "adapter.type, the targets and the text_encoder that it was trained with"
         )
     for module in modules:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import get_args
 
+from core.domain.counts import counted
 from core.domain.proof import MAX_DROPPED, DroppedKey, LoadProof, Tool, ToolProof, Verdict
 from worker.engine.adapter_files.proof.files import AdapterFile, read_peft_config, role_of, split_key
 from worker.engine.adapter_files.proof.layers import UNET, BaseLayers, Layer
@@ -132,7 +133,7 @@ def a1111_family(metadata: Mapping[str, str]) -> str | None:
 def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> list[str]:
     notes = []
     if missing := count_without_alpha(file):
-        notes.append(f"alpha is missing for {missing} layers: {tool} takes a scale of 1.0")
+        notes.append(f"alpha is missing for {counted(missing, 'layer')}: {tool} takes a scale of 1.0")
     if not offered:
         taken = a1111_family(file.metadata)
         wanted = {"sdxl": "ss_base_model_version beginning with sdxl_", "sd2": "ss_v2 = True"}
