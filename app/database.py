@@ -12,7 +12,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from core.db.access import Actor, act_as
+from core.db.row_security import Actor, act_as
 from core.db.session import make_async_sessions, open_async_engine
 from core.domain.errors import Unavailable
 

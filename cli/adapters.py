@@ -79,7 +79,7 @@ def import_adapter(
         context.reporter.say("adapter", f"Adapter {sent.id} is being checked.", id=sent.id, status=sent.status)
         with context.reporter.waiting("Checking the adapter"):
             ready = context.client.wait_for_adapter(
-                sent.id, on_setback=lambda why: context.reporter.warn("setback", why)
+                sent.id, on_waiting=lambda why: context.reporter.warn("waiting", why)
             )
         if ready.num_ignored:
             was = "was" if ready.num_ignored == 1 else "were"

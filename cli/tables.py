@@ -115,7 +115,7 @@ def print_datasets(datasets: list[Dataset]) -> None:
     )  # fmt: skip
     rows: list[Sequence[Cell]] = []
     for dataset in datasets:
-        why = dataset.setback or (dataset.error.detail if dataset.error else "")
+        why = dataset.waiting_reason or (dataset.error.detail if dataset.error else "")
         images = "" if dataset.num_images is None else str(dataset.num_images)
         state = Text(dataset.status, style=STYLES.get(dataset.status, ""))
         rows.append((dataset.id, dataset.name or "", state, images, describe_age(dataset.created_at), why))

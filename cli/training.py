@@ -130,7 +130,7 @@ def provide_dataset(client: AtelierClient, selection: Selection, request: TrainR
     known = None if request.upload_again else client.find_dataset(selection)
     sent = known or send_files(client, selection, reporter)
     with reporter.waiting("Checking the images"):
-        dataset = client.wait_for_dataset(sent.id, on_setback=lambda why: reporter.warn("setback", why))
+        dataset = client.wait_for_dataset(sent.id, on_waiting=lambda why: reporter.warn("waiting", why))
     report_dataset(dataset, reporter, is_reused=known is not None)
     return dataset
 

@@ -51,7 +51,7 @@ from client.models import (
 )
 from client.transport import Transport, quote
 from client.uploads import LazyFile, Selection, select_files
-from client.waiting import poll, report_setbacks, retry
+from client.waiting import poll, report_waiting, retry
 from client.watching import Update, watch_job
 
 LARGEST_PAGE = 100
@@ -116,16 +116,16 @@ class AtelierClient:
         dataset_id: str,
         *,
         timeout_seconds: float = 3600,
-        on_setback: Callable[[str], None] = lambda _: None,
+        on_waiting: Callable[[str], None] = lambda _: None,
     ) -> Dataset:
-        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_setback`` is called
+        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_waiting`` is called
         with the reason why the service cannot go on for now."""
         dataset = poll(
             lambda: self.get_dataset(dataset_id),
             lambda dataset: dataset.status == "validating",
             timeout_seconds=timeout_seconds,
             what=f"Dataset {dataset_id} is still being checked",
-            on_pending=report_setbacks(on_setback),
+            on_pending=report_waiting(on_waiting),
         )
         if dataset.status != "ready":
             raise DatasetUnusable(_explain_dataset(dataset), dataset)
@@ -280,16 +280,16 @@ class AtelierClient:
         adapter_id: str,
         *,
         timeout_seconds: float = 3600,
-        on_setback: Callable[[str], None] = lambda _: None,
+        on_waiting: Callable[[str], None] = lambda _: None,
     ) -> Adapter:
-        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_setback`` is called
+        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_waiting`` is called
         with the reason why the service cannot go on for now."""
         adapter = poll(
             lambda: self.get_adapter(adapter_id),
             lambda adapter: adapter.status == "checking",
             timeout_seconds=timeout_seconds,
             what=f"Adapter {adapter_id} is still being checked",
-            on_pending=report_setbacks(on_setback),
+            on_pending=report_waiting(on_waiting),
         )
         if adapter.status != "ready":
             raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")

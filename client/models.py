@@ -75,7 +75,7 @@ class Dataset(Answer):
     files_sha256: str | None = None
     report: Report | None = None
     error: Trouble | None = None
-    setback: str | None = None
+    waiting_reason: str | None = None
 
 
 class Model(Answer):
@@ -120,7 +120,7 @@ class Adapter(Answer):
     num_ignored: int = 0
     metrics: dict[str, Any] | None = None
     error: Trouble | None = None
-    setback: str | None = None
+    waiting_reason: str | None = None
     created_at: datetime
 
 

@@ -17,7 +17,7 @@ class Deferrable(Protocol):
     """A dataset or an adapter, whose check can be put off."""
 
     @property
-    def setback(self) -> str | None: ...
+    def waiting_reason(self) -> str | None: ...
 
 
 def retry(call: Callable[[], Result]) -> Result:
@@ -51,13 +51,13 @@ def poll(
     return result
 
 
-def report_setbacks(on_setback: Callable[[str], object]) -> Callable[[Deferrable], None]:
-    """For ``on_pending``: calls ``on_setback`` once with each reason why the service cannot go on for now."""
+def report_waiting(on_waiting: Callable[[str], object]) -> Callable[[Deferrable], None]:
+    """For ``on_pending``: calls ``on_waiting`` once with each reason why the service cannot go on for now."""
     last: str | None = None
 
     def report(checked: Deferrable) -> None:
         nonlocal last
-        if checked.setback and checked.setback != last:
-            on_setback(last := checked.setback)
+        if checked.waiting_reason and checked.waiting_reason != last:
+            on_waiting(last := checked.waiting_reason)
 
     return report

@@ -1,11 +1,11 @@
-"""Why something waits that is not at fault, in words for its owner: no path, no address; the log has those."""
+"""Why a job, a dataset or an import is deferred, for its owner: without paths and addresses, which the log has."""
 
 from core.model_folders import BaseMissing
 from core.storage import StorageError, StorageFull, StorageUnavailable
 
 
 def explain_waiting(error: Exception) -> str:
-    return f"{_cause(error)} It is tried again by itself; the operator finds the details in the worker's log."
+    return f"{_cause(error)} Atelier will retry by itself; the worker's log has the details for the operator."
 
 
 def _cause(error: Exception) -> str:
@@ -17,6 +17,6 @@ def _cause(error: Exception) -> str:
         case StorageUnavailable():
             return "The service's storage does not answer."
         case StorageError():
-            return "The service's storage refuses."
+            return "The service's storage refused the request."
         case _:
             return "The worker cannot use its temporary folder: it may be full."

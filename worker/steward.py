@@ -19,13 +19,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core.db.adoption import count_waiting_adoptions, expire_adoptions
-from core.db.claims import expire_leases
-from core.db.deliveries import count_due_deliveries, expire_deliveries
+from core.db.adapter_claims import count_waiting_imports, expire_imports
+from core.db.dataset_claims import expire_validations
+from core.db.delivery_claims import count_due_deliveries, expire_deliveries
+from core.db.job_claims import expire_leases
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, count_waiting_datasets, try_to_lead
 from core.db.tables import Adapter, Dataset, Job
-from core.db.validation import expire_validations
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
 from core.settings import Settings, load_settings
@@ -109,7 +109,7 @@ class Steward:
         """What silent workers hold goes back to the queue, and somebody else is woken for it."""
         jobs = self._ask(connection, expire_leases) or []
         datasets = self._ask(connection, expire_validations) or []
-        adapters = self._ask(connection, expire_adoptions) or []
+        adapters = self._ask(connection, expire_imports) or []
         taken: list[Job | Dataset | Adapter] = [*jobs, *datasets, *adapters]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
@@ -128,8 +128,8 @@ class Steward:
             ("train", count_due_jobs),
             ("validate", count_waiting_datasets),
             # Imports are checked where torch is: a CPU worker may lack it, and one that trains may be busy for hours.
-            ("train", count_waiting_adoptions),
-            ("validate", count_waiting_adoptions),
+            ("train", count_waiting_imports),
+            ("validate", count_waiting_imports),
         ]
         for bell, count in counts:
             for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):

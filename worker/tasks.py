@@ -4,35 +4,35 @@ from celery.signals import worker_process_shutdown
 
 from core.queue import DELIVER_TASK, TRAIN_TASK, VALIDATE_TASK
 from core.settings import load_settings
-from worker.adapters.service import adopt_next
+from worker import deliveries
+from worker.bases import register_next
 from worker.celery_app import app
 from worker.datasets import service
 from worker.drain import request_drain
+from worker.imports import import_next
 from worker.jobs import runner
 from worker.lifetime import install_shutdown_hooks
-from worker.models.service import prepare_next
-from worker.webhooks import service as webhooks
 
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    while any([prepare_next(settings), adopt_next(settings), runner.run_next(settings)]):
+    while any([register_next(settings), import_next(settings), runner.run_next(settings)]):
         pass
 
 
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    while service.validate_next(settings) or prepare_next(settings) or adopt_next(settings):
+    while service.validate_next(settings) or register_next(settings) or import_next(settings):
         pass
 
 
 @app.task(name=DELIVER_TASK)  # type: ignore[untyped-decorator]
 def deliver() -> None:
-    webhooks.wake(load_settings())
+    deliveries.wake(load_settings())
 
 
 install_shutdown_hooks(on_drain=request_drain)
-worker_process_shutdown.connect(lambda **_: webhooks.finish(), weak=False)
+worker_process_shutdown.connect(lambda **_: deliveries.finish(), weak=False)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.deps import PLAIN
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
-from core.domain.adoption import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
+from core.domain.adapter_import import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import Family
 from core.domain.proof import LoadProof
@@ -40,7 +40,7 @@ EXAMPLE: dict[str, Any] = {
     "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
     "proofs": {},
     "error": None,
-    "setback": None,
+    "waiting_reason": None,
     "created_at": "2026-01-31T12:01:14Z",
     "urls": {"self": _URL, "download": f"{_URL}/download"},
 }
@@ -129,7 +129,7 @@ class AdapterOut(BaseModel):
     metrics: AdapterMetrics | None = Field(description="Null for imports.")
     proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools read each file whole.")
     error: Refusal | None
-    setback: str | None = Field(description="Why an import's check is put off, for no fault of the file's.")
+    waiting_reason: str | None = Field(description="Why an import's check is put off, for no fault of the file's.")
     created_at: datetime
     urls: AdapterUrls
 
@@ -152,5 +152,5 @@ class AdapterOut(BaseModel):
 
 _AS_THEY_ARE = (
     *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
-    *("ignored", "num_ignored", "metrics", "proofs", "error", "setback", "created_at"),
+    *("ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from core.db import keys
-from core.db.access import Actor
+from core.db.row_security import Actor
 from core.db.tables import ApiKey
 from core.domain.errors import Unauthenticated
 from core.domain.keys import SCOPES, SHOWN_CHARACTERS, Scope, check_api_key_format, hash_api_key

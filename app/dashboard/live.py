@@ -15,7 +15,7 @@ from sse_starlette import ServerSentEvent
 from app.auth.service import Caller, check_still_valid
 from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
 from app.services import Services
-from core.db import events, history, jobs, waiting
+from core.db import events, job_outputs, jobs, waiting
 from core.domain.errors import NotFound, Unauthenticated
 from core.domain.states import JobStatus
 
@@ -69,13 +69,13 @@ def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> 
     places = waiting.find_places(session, caller.tenant_id) if row.status == JobStatus.QUEUED else {}
     job = JobView.of(row, places.get(job_id))
     new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
-    metrics, more_metrics = history.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
+    metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
     return News(
         job=job,
         events=tuple(map(EventView.of, new_events)),
         metrics=tuple(map(MetricView.of, metrics)),
-        validations=tuple(history.list_validations(session, job_id)),
+        validations=tuple(job_outputs.list_validations(session, job_id)),
         samples=tuple(map(SampleView.of, samples)),
         has_more=more_metrics or len(new_events) == MAX_EVENTS,
     )

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, caller_of, find_valid_key
 from core.db import audit, keys
-from core.db.access import act_as
+from core.db.row_security import act_as
 from core.db.tables import ApiKey
 from core.domain.audit import Action
 from core.domain.errors import CrossSite, Unauthenticated

@@ -173,7 +173,7 @@ class DatasetView(View):
     status: str
     created_at: datetime
     error_detail: str | None
-    setback: str | None
+    waiting_reason: str | None
     report: DatasetReport | None
     images: tuple[ImageView, ...]
 
@@ -186,7 +186,7 @@ class DatasetView(View):
             status=dataset.status,
             created_at=dataset.created_at,
             error_detail=(dataset.error or {}).get("detail"),
-            setback=dataset.setback,
+            waiting_reason=dataset.waiting_reason,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
             images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
         )

@@ -81,7 +81,7 @@ class DatasetOut(BaseModel):
                 },
             },
             "error": None,
-            "setback": None,
+            "waiting_reason": None,
             "urls": {"self": _URL, "images": f"{_URL}/images", "finalize": f"{_URL}/finalize"},
         }
     )
@@ -102,7 +102,7 @@ class DatasetOut(BaseModel):
     manifest_sha256: str | None
     report: DatasetReport | None
     error: Trouble | None
-    setback: str | None = Field(description="Why its validation is put off, for no fault of the dataset's.")
+    waiting_reason: str | None = Field(description="Why its validation is put off, for no fault of the dataset's.")
     urls: DatasetUrls
 
     @classmethod
@@ -122,7 +122,7 @@ class DatasetOut(BaseModel):
             manifest_sha256=dataset.manifest_sha256,
             report=report,
             error=Trouble.model_validate(dataset.error) if dataset.error else None,
-            setback=dataset.setback,
+            waiting_reason=dataset.waiting_reason,
             urls=DatasetUrls(self=url, images=f"{url}/images", finalize=f"{url}/finalize"),
         )
 

@@ -11,7 +11,7 @@ from app.files import PNG, SAFETENSORS, StoredFile, file_responses, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
 from app.openapi import OF_FILES, problems
 from app.pages import Page
-from core.db import history, jobs
+from core.db import job_outputs, jobs
 from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
 from core.domain.counts import counted
@@ -39,7 +39,9 @@ async def list_job_metrics(
 
     def read(session: Session) -> tuple[list[MetricOut], bool]:
         jobs.get_job(session, caller.tenant_id, job_id)
-        rows, has_more = history.page_metrics(session, job_id, after_step=-1 if after is None else after, limit=limit)
+        rows, has_more = job_outputs.page_metrics(
+            session, job_id, after_step=-1 if after is None else after, limit=limit
+        )
         return [MetricOut.of(row) for row in rows], has_more
 
     metrics, has_more = await database.run(read)
@@ -131,7 +133,7 @@ async def download_adapter(
 
 def find_checkpoint(session: Session, tenant_id: str, job_id: str, step: int) -> StoredFile:
     job = jobs.get_job(session, tenant_id, job_id)
-    row = history.get_checkpoint(session, job_id, step)
+    row = job_outputs.get_checkpoint(session, job_id, step)
     filename = make_filename(f"{name_of(job)}-step-{step}", PurePosixPath(row.key).suffix)
     return StoredFile(row.key, row.sha256, row.size, filename, SAFETENSORS)
 

@@ -15,7 +15,7 @@ from sse_starlette import ServerSentEvent
 from app.auth.service import Caller, check_still_valid
 from app.jobs.schemas import EventOut, JobOut
 from app.services import Services
-from core.db import history, jobs, waiting
+from core.db import job_outputs, jobs, waiting
 from core.db.events import list_events
 from core.db.tables import Job, JobEvent
 from core.domain.errors import NotFound, Unauthenticated, Unavailable
@@ -43,7 +43,7 @@ def find_place(session: Session, tenant_id: str, job_id: str, after: str | None)
         return 0
     if after.isascii() and after.isdigit() and len(after) <= MAX_SEQ_DIGITS:
         return int(after)
-    return history.find_seq(session, job_id, after)
+    return job_outputs.find_seq(session, job_id, after)
 
 
 def read_news(session: Session, caller: Caller, job_id: str, after_seq: int) -> News:

@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 from app.auth.scopes import require_operator
 from app.auth.service import Caller
 from core.db import tenants
-from core.db.access import act_for
+from core.db.row_security import act_for
 from core.domain.errors import NotFound
 
 

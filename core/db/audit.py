@@ -3,8 +3,8 @@
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
-from core.db.access import find_actor
 from core.db.paging import read_page
+from core.db.row_security import find_actor
 from core.db.tables import AuditEntry
 from core.domain.audit import Action
 from core.domain.ids import new_id

@@ -1,7 +1,6 @@
-"""What a worker could not do for no fault of the thing's: it is put off, and its owner is told why.
+"""Deferral of datasets and imports that failed because of the infrastructure, with a reason that their owner reads.
 
-For rows that wait for a worker under a lease: datasets, imported adapters. Without a pause the one that fails would
-be the oldest again at once, and nothing behind it would ever come to its turn.
+Without a delay the one that fails would be the oldest again at once, and nothing behind it would ever be claimed.
 """
 
 from datetime import timedelta
@@ -11,17 +10,20 @@ from sqlalchemy import ColumnElement, func, literal, or_
 
 from core.db.tables import Adapter, Dataset
 
-FIRST_PAUSE_SECONDS = 5
-MAX_PAUSE_SECONDS = 300
+FIRST_DELAY_SECONDS = 5
+MAX_DELAY_SECONDS = 300
 
 
-def waits(table: type[Adapter] | type[Dataset]) -> ColumnElement[bool]:
-    """Nobody holds the row, and its pause is over."""
-    return table.lease_until.is_(None) & or_(table.due_at.is_(None), table.due_at <= func.clock_timestamp())
+def is_claimable(table: type[Adapter] | type[Dataset]) -> ColumnElement[bool]:
+    """Nobody holds the row, and its deferral is over."""
+    return table.lease_until.is_(None) & or_(table.run_after.is_(None), table.run_after <= func.clock_timestamp())
 
 
-def put_off(table: type[Adapter] | type[Dataset], reason: str) -> dict[str, Any]:
-    """What to write: twice the pause at each setback, up to the longest. ``reason`` is read by the owner."""
-    pause = func.least(FIRST_PAUSE_SECONDS * func.power(2, func.least(table.setbacks, 16)), MAX_PAUSE_SECONDS)
-    due_at = func.clock_timestamp() + pause * literal(timedelta(seconds=1))
-    return {"setbacks": table.setbacks + 1, "setback": reason, "due_at": due_at}
+def defer(table: type[Adapter] | type[Dataset], reason: str) -> dict[str, Any]:
+    """The values to write: the delay doubles at each deferral, up to MAX_DELAY_SECONDS."""
+    delay = func.least(FIRST_DELAY_SECONDS * func.power(2, func.least(table.num_deferrals, 16)), MAX_DELAY_SECONDS)
+    return {
+        "num_deferrals": table.num_deferrals + 1,
+        "waiting_reason": reason,
+        "run_after": func.clock_timestamp() + delay * literal(timedelta(seconds=1)),
+    }

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Float, cast, func, select
 from sqlalchemy.orm import Session
 
-from core.db.access import act_for
+from core.db.row_security import act_for
 from core.db.tables import Job, Tenant, WebhookDelivery
 from core.db.usage import count_steps, sum_stored_bytes
 from core.domain.states import JobStatus

@@ -9,8 +9,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.db import audit
-from core.db.access import act_for, present
 from core.db.paging import read_page
+from core.db.row_security import act_for, present
 from core.db.session import read_clock
 from core.db.tables import DEFAULT_TENANT, ApiKey, DashboardToken
 from core.domain.audit import Action

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.deferrals import waits
+from core.db.deferrals import is_claimable
 from core.db.tables import Dataset, Job
 from core.domain.states import DatasetStatus, JobStatus
 
@@ -22,5 +22,5 @@ def count_due_jobs(session: Session) -> int:
 
 
 def count_waiting_datasets(session: Session) -> int:
-    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, waits(Dataset))
+    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, is_claimable(Dataset))
     return session.execute(waiting).scalar_one()

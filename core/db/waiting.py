@@ -17,8 +17,8 @@ _ETA = Job.progress["eta_seconds"].astext.cast(Float)
 
 
 def find_places(session: Session, tenant_id: str) -> Mapping[str, Place]:
-    """By the jobs' ids, in the order in which workers take them (core.db.claims): those that are due by priority, then
-    by age; behind them those that were put off, which nobody takes yet, by when they are due."""
+    """By the jobs' ids, in the order in which workers take them (core.db.job_claims): the due ones by priority, then by
+    age; behind them the deferred ones, by when they are due."""
     wait = func.greatest(Job.run_after - func.statement_timestamp(), timedelta(0))
     queued = select(Job.id, _ESTIMATED, wait).where(Job.tenant_id == tenant_id, Job.status == JobStatus.QUEUED)
     rows = session.execute(queued.order_by(wait, Job.priority.desc(), Job.created_at)).all()

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from core.db.access import act_for
+from core.db.row_security import act_for
 from core.db.tables import DEFAULT_TENANT, Job, Tenant, Worker
 
 FRESH_SECONDS = 60

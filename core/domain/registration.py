@@ -22,7 +22,7 @@ class ModelSource(Frozen):
     description: str = ""
 
 
-class Preparation(Frozen):
+class RegistrationRequest(Frozen):
     """The order to the program that prepares a base. ``vocabulary_roots`` are looked through after the models."""
 
     model_id: Annotated[str, Field(pattern=ID_PATTERN)]
@@ -31,7 +31,7 @@ class Preparation(Frozen):
     vocabulary_roots: tuple[Path, ...] = ()
 
 
-class Prepared(Frozen):
+class RegistrationResult(Frozen):
     """Its answer: the base's card and folder, or why there is none."""
 
     info: ModelInfo | None = None

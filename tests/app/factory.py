@@ -8,8 +8,8 @@ from typing import Any
 from PIL import Image
 from sqlalchemy.orm import Session
 
-from core.db import claims, datasets, models
-from core.db.claims import Claim
+from core.db import datasets, job_claims, models
+from core.db.job_claims import Claim
 from core.db.tables import Dataset, Job
 from core.domain.artifacts import Artifact, attempt_key, image_key
 from core.domain.dataset import DatasetManifest, ManifestImage, write_report
@@ -118,7 +118,7 @@ class Worker:
         waiting = session.get_one(Job, self.job_id)
         waiting.priority = 1_000_000
         session.flush()
-        job = claims.claim_of(session, waiting.tenant_id, slot=f"test:{self.job_id}", lease_seconds=LEASE_SECONDS)
+        job = job_claims.claim_of(session, waiting.tenant_id, slot=f"test:{self.job_id}", lease_seconds=LEASE_SECONDS)
         assert job is not None
         assert job.id == self.job_id
         return job
@@ -135,23 +135,23 @@ class Worker:
             for step in range(1, num_steps + 1)
         ]
         progress = describe_progress(step=num_steps, num_steps=10, loss=1 / num_steps, seconds_per_step=0.2, unit=None)
-        self.write(claims.add_metrics, self.claim, rows)
-        self.write(claims.renew_lease, self.claim, lease_seconds=LEASE_SECONDS, progress=progress)
+        self.write(job_claims.add_metrics, self.claim, rows)
+        self.write(job_claims.renew_lease, self.claim, lease_seconds=LEASE_SECONDS, progress=progress)
 
     def checkpoint(self, step: int) -> bytes:
         content = f"state after step {step}".encode()
         artifact = self.store(f"checkpoint-{step}.safetensors", content)
-        self.write(claims.add_checkpoint, self.claim, step=step, loss=0.1, artifact=artifact, keep=2)
+        self.write(job_claims.add_checkpoint, self.claim, step=step, loss=0.1, artifact=artifact, keep=2)
         return content
 
     def sample(self, step: int) -> None:
         picture = self.store(f"samples/{step}-0.png", draw_png(step))
         images = [{"prompt": "a toy", "seed": 0, **picture.model_dump()}]
         grid = self.store(f"samples/grid-{step}.png", draw_png(step + 100))
-        self.write(claims.add_sample, self.claim, step=step, images=images, grid=grid)
+        self.write(job_claims.add_sample, self.claim, step=step, images=images, grid=grid)
 
     def notice(self, message: str) -> None:
-        self.write(claims.add_notice, self.claim, message)
+        self.write(job_claims.add_notice, self.claim, message)
 
     def succeed(self) -> dict[str, bytes]:
         contents = {"kohya": b"kohya's weights" * 9999, "diffusers": b"diffusers' weights" * 9999}
@@ -167,7 +167,7 @@ class Worker:
                 "peak_memory_bytes": 10**9,
             },
         }
-        self.write(claims.succeed, self.claim, result=result, artifacts=artifacts)
+        self.write(job_claims.succeed, self.claim, result=result, artifacts=artifacts)
         return contents
 
     def store(self, name: str, content: bytes) -> Artifact:

@@ -5,9 +5,9 @@ from typing import Any
 
 import httpx
 
-from core.db import adoption
-from core.db.adoption import AdoptionClaim
-from core.domain.adoption import Findings, IgnoredKey
+from core.db import adapter_claims
+from core.db.adapter_claims import ImportClaim
+from core.domain.adapter_import import Findings, IgnoredKey
 from core.domain.artifacts import Artifact, adapter_key
 from core.domain.spec import AdapterType
 from tests.app.conftest import LiveApi
@@ -34,18 +34,18 @@ def send_tags(api: LiveApi, tags: list[str]) -> httpx.Response:
 def check(api: LiveApi, adapter_id: str, *, rank: int = 4, kind: AdapterType = "lora", refusal: str = "") -> None:
     """Does what the worker does once its program has answered."""
     with api.sessions.begin() as session:
-        while (claim := adoption.claim_adoption(session, lease_seconds=3600)) is not None:
+        while (claim := adapter_claims.claim_import(session, lease_seconds=3600)) is not None:
             if claim.adapter_id == adapter_id:
                 break
         assert claim is not None
         if refusal:
-            assert adoption.reject_adoption(session, claim, refusal)
+            assert adapter_claims.reject_import(session, claim, refusal)
             return
         found = Findings(type=kind, rank=rank, trigger="inkish", proofs={})
-        assert adoption.commit_adoption(session, claim, found, {"kohya": store(api, claim)})
+        assert adapter_claims.commit_import(session, claim, found, {"kohya": store(api, claim)})
 
 
-def store(api: LiveApi, claim: AdoptionClaim) -> Artifact:
+def store(api: LiveApi, claim: ImportClaim) -> Artifact:
     stored = api.storage.put(adapter_key(claim.adapter_id, claim.attempt, "adapter.safetensors"), CONTENT[::-1])
     return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
 
@@ -98,8 +98,8 @@ def test_an_import_says_what_of_its_file_was_not_taken_over(api: LiveApi) -> Non
     told = IgnoredKey(key="bundle_emb.cat.string_to_param.*", reason="belongs to an embedding")
     found = Findings(type="lora", rank=4, trigger="", proofs={}, ignored=(told,), num_ignored=3)
     with api.sessions.begin() as session:
-        claim = adoption.claim_adoption(session, lease_seconds=3600)
-        assert claim is not None and adoption.commit_adoption(session, claim, found, {"kohya": store(api, claim)})
+        claim = adapter_claims.claim_import(session, lease_seconds=3600)
+        assert claim is not None and adapter_claims.commit_import(session, claim, found, {"kohya": store(api, claim)})
     adapter = api.client.get(f"/adapters/{adapter_id}").json()
     assert (adapter["ignored"], adapter["num_ignored"]) == ([told.model_dump()], 3)
 

@@ -12,8 +12,8 @@ from app.auth.scopes import LOOKING
 from app.datasets.closing import add_files
 from app.middleware.gate import is_open
 from core.db import audit
-from core.db.access import Actor, act_as
 from core.db.datasets import NewFile
+from core.db.row_security import Actor, act_as
 from core.db.tables import DEFAULT_TENANT
 from core.domain.audit import Action
 from tests.app.conftest import LiveApi, with_scopes

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import httpx_sse
 
-from core.db import claims
+from core.db import job_claims
 from core.db.events import append_event
 from core.db.jobs import cancel_job
 from core.db.tables import Job
@@ -115,7 +115,7 @@ def test_a_new_phase_is_followed_by_the_job_that_is_in_it(api: LiveApi) -> None:
     worker = Worker(api, job["id"])
     stream = read_stream(api, job["id"], params={"after": "2"})
     assert next(stream).event == "progress"
-    worker.write(claims.enter_phase, worker.claim, Phase.CACHING)
+    worker.write(job_claims.enter_phase, worker.claim, Phase.CACHING)
     told, shown = next(stream), next(stream)
     assert (told.event, shown.event, json.loads(shown.data)["phase"]) == ("job.phase", "progress", "caching")
     worker.succeed()
@@ -208,7 +208,7 @@ def test_the_stream_lives_through_an_outage_of_the_database(own_api: LiveApi, po
     time.sleep(0.2)
     postgres.start()
     own_api.sessions.kw["bind"].dispose()
-    worker.write(claims.add_notice, worker.claim, "back")
+    worker.write(job_claims.add_notice, worker.claim, "back")
     assert json.loads(next(stream).data)["data"] == {"message": "back"}
     worker.succeed()
     assert [message.event for message in stream] == ["job.succeeded"]

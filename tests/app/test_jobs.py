@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from core.db import claims
+from core.db import job_claims
 from core.domain.errors import UserError
 from core.domain.states import DatasetStatus, TerminationReason
 from tests.app.conftest import LiveApi
@@ -257,7 +257,7 @@ def test_cancel_a_running_job_asks_its_worker(api: LiveApi) -> None:
     worker = Worker(api, job["id"])
     assert api.client.post(f"/jobs/{job['id']}/cancel").json()["status"] == "canceling"
     assert api.client.post(f"/jobs/{job['id']}/cancel").status_code == 202
-    worker.write(claims.acknowledge_stop, worker.claim)
+    worker.write(job_claims.acknowledge_stop, worker.claim)
     assert api.client.get(f"/jobs/{job['id']}").json()["status"] == "canceled"
 
 
@@ -272,7 +272,7 @@ def test_pause_and_resume(api: LiveApi) -> None:
     api.wait_for_ring("train")
     worker = Worker(api, job["id"])
     assert api.client.post(f"{url}/pause").json()["status"] == "pausing"
-    worker.write(claims.acknowledge_stop, worker.claim)
+    worker.write(job_claims.acknowledge_stop, worker.claim)
     assert api.client.get(url).json()["status"] == "paused"
 
 
@@ -305,7 +305,7 @@ def test_a_succeeded_job_shows_its_result(api: LiveApi) -> None:
 def test_a_failed_job_shows_why(api: LiveApi) -> None:
     job = submit(api)
     worker = Worker(api, job["id"])
-    worker.write(claims.fail, worker.claim, TerminationReason.NAN_LOSS, "The loss at step 7 was NaN")
+    worker.write(job_claims.fail, worker.claim, TerminationReason.NAN_LOSS, "The loss at step 7 was NaN")
     shown = api.client.get(f"/jobs/{job['id']}").json()
     assert (shown["status"], shown["result"]) == ("failed", None)
     assert shown["error"]["type"] == "/problems/nan-loss"

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from app.dashboard.views import JobView
-from core.db import claims, jobs, waiting
+from core.db import job_claims, jobs, waiting
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, submit
 from worker.jobs.reports import describe_progress
@@ -39,7 +39,7 @@ def test_the_time_of_a_queued_job_counts_what_is_ahead(own_api: LiveApi) -> None
     assert etas == pytest.approx([took, 2 * took, 3 * took], abs=0.2)
     worker = Worker(own_api, first["id"])
     progress = describe_progress(step=1, num_steps=10, loss=1.0, seconds_per_step=1000.0, unit=None)
-    worker.write(claims.renew_lease, worker.claim, lease_seconds=3600.0, progress=progress)
+    worker.write(job_claims.renew_lease, worker.claim, lease_seconds=3600.0, progress=progress)
     assert look(own_api, first)["progress"]["eta_seconds"] == 9000.0
     assert look(own_api, second)["progress"]["eta_seconds"] == pytest.approx(9000 + took, abs=0.2)
     assert look(own_api, third)["progress"]["eta_seconds"] == pytest.approx(9000 + 2 * took, abs=0.2)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from core.db import claims, quotas
+from core.db import job_claims, quotas
 from core.db.tables import UsageDay
 from core.domain.limits import Limits
 from tests.app.conftest import LiveApi
@@ -104,7 +104,7 @@ def test_steps_come_back_from_jobs_that_never_began(api: LiveApi) -> None:
     queued, begun = accepted(api, steps=40), accepted(api, steps=60)
     worker = Worker(api, begun)
     api.client.post(f"/jobs/{begun}/cancel")
-    worker.write(claims.acknowledge_stop, worker.claim)
+    worker.write(job_claims.acknowledge_stop, worker.claim)
     refuse(submit(api, steps=1), 429, "quota-exceeded")
     for _ in range(2):
         assert api.client.post(f"/jobs/{queued}/cancel").status_code == 202

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session
 
 from app.database import Database, acting
-from core.db.access import Actor, act_for, present
+from core.db.row_security import Actor, act_for, present
 from core.db.tables import DEFAULT_TENANT, Base
 from core.domain.keys import hash_api_key
 from tests.app.conftest import LiveApi, as_tenant, make_settings, serve, with_scopes

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from core.db import claims
+from core.db import job_claims
 from core.db.tables import Base
 from core.domain.events import STATUS_EVENTS
 from core.domain.states import TerminationReason
@@ -23,8 +23,8 @@ from tests.app.factory import Worker, add_dataset, add_model, submit
 from tests.app.test_jobs import post, refuse
 from tests.fixtures.receiver import Receiver, serve_receiver
 from worker import drain
+from worker.deliveries import Courier
 from worker.outgoing import Outgoing
-from worker.webhooks.service import Courier
 
 URL = "https://hooks.example.com/atelier"
 FORBIDDEN = [
@@ -138,7 +138,7 @@ def test_the_last_message_shows_the_job_as_the_api_does(admitting: LiveApi, rece
         if end == "succeed":
             worker.succeed()
         else:
-            worker.write(claims.fail, worker.claim, TerminationReason.NAN_LOSS, "The loss at step 7 was NaN")
+            worker.write(job_claims.fail, worker.claim, TerminationReason.NAN_LOSS, "The loss at step 7 was NaN")
         deliver(admitting)
         told = max((m.body for m in receiver.messages), key=lambda body: (body["data"]["job_id"], body["data"]["seq"]))
         shown = admitting.client.get(f"/jobs/{job['id']}").json()

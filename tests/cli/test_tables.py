@@ -34,7 +34,9 @@ LISTS: dict[str, tuple[Any, list[Any]]] = {
     "datasets": (
         tables.print_datasets,
         [
-            Dataset(id=new_id("ds"), status="rejected", name=LONG, created_at=NOW, num_images=5000, setback=LONG),
+            Dataset(
+                id=new_id("ds"), status="rejected", name=LONG, created_at=NOW, num_images=5000, waiting_reason=LONG
+            ),
             Dataset(id=new_id("ds"), status="validating", created_at=NOW),
         ],
     ),

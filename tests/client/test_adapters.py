@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from client import AdapterUnusable, ApiError, AtelierClient, WaitTimeout
-from core.db import adoption
-from core.domain.adoption import Findings, IgnoredKey
+from core.db import adapter_claims
+from core.domain.adapter_import import Findings, IgnoredKey
 from core.domain.artifacts import Artifact, adapter_key
 from tests.client.conftest import repeating
 from tests.client.faults import RestartingService
@@ -29,17 +29,17 @@ def checker(running_api: RunningApi) -> Iterator[None]:
 
     def check_next() -> None:
         with running_api.sessions() as session, session.begin():
-            claim = adoption.claim_adoption(session, lease_seconds=60)
+            claim = adapter_claims.claim_import(session, lease_seconds=60)
             if claim is None:
                 return
             if running_api.storage.read(claim.upload.key).endswith(BAD):
-                adoption.reject_adoption(session, claim, "this is a LoHa file")
+                adapter_claims.reject_import(session, claim, "this is a LoHa file")
                 return
             stored = running_api.storage.put(adapter_key(claim.adapter_id, claim.attempt, "a"), ADAPTER)
             file = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
             ignored = (IgnoredKey(key="bundle_emb.cat", reason="belongs to an embedding"),)
             found = Findings(type="lora", rank=4, trigger="ink", proofs={}, ignored=ignored, num_ignored=1)
-            adoption.commit_adoption(session, claim, found, {"kohya": file})
+            adapter_claims.commit_import(session, claim, found, {"kohya": file})
 
     with repeating(check_next):
         yield
@@ -84,11 +84,11 @@ def test_who_waits_hears_what_holds_the_check_up(running_api: RunningApi, client
     register_scripted_model(running_api)
     sent, heard = client.import_adapter(files / "ink.safetensors", MODEL.id, name="ink"), list[str]()
     with running_api.sessions() as session, session.begin():
-        claim = adoption.claim_adoption(session, lease_seconds=60)
+        claim = adapter_claims.claim_import(session, lease_seconds=60)
         assert claim is not None and claim.adapter_id == sent.id
-        adoption.give_back_adoption(session, claim, "The service's storage is full.")
+        adapter_claims.release_import(session, claim, "The service's storage is full.")
     with pytest.raises(WaitTimeout):
-        client.wait_for_adapter(sent.id, timeout_seconds=0, on_setback=heard.append)
+        client.wait_for_adapter(sent.id, timeout_seconds=0, on_waiting=heard.append)
     assert heard == ["The service's storage is full."]
     client.delete_adapter(sent.id)
 

@@ -20,7 +20,7 @@ from tests.client.conftest import Atelier, repeating
 from tests.fixtures.bases import make_random_pipeline
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.weights import pack_weights
-from worker.models.service import prepare_next
+from worker.bases import register_next
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def home(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
 def preparer(running_api: RunningApi, home: Path) -> Iterator[None]:
     env = running_api.env
     settings = Settings(DATABASE_URL=running_api.database_url, REDIS_URL=env["REDIS_URL"], ATELIER_HOME=home)
-    with repeating(lambda: prepare_next(settings)):
+    with repeating(lambda: register_next(settings)):
         yield
 
 

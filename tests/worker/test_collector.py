@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
-from core.db.claims import Claim
+from core.db import job_claims
+from core.db.job_claims import Claim
 from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, DatasetFile, Job, Model, Tenant
 from core.domain.artifacts import (
     Artifact,
@@ -63,9 +63,9 @@ def add_job(sessions: sessionmaker[Session], job_id: str) -> Claim:
         session.add(job)
         session.flush()
         claim = Claim(job_id, 2)
-        claims.add_checkpoint(session, claim, step=1, loss=0.1, artifact=artifact(job_id, "step-1"), keep=2)
+        job_claims.add_checkpoint(session, claim, step=1, loss=0.1, artifact=artifact(job_id, "step-1"), keep=2)
         picture = artifact(job_id, "0.png").model_dump()
-        claims.add_sample(session, claim, step=1, images=[picture], grid=artifact(job_id, "grid.png"))
+        job_claims.add_sample(session, claim, step=1, images=[picture], grid=artifact(job_id, "grid.png"))
     return claim
 
 
@@ -93,7 +93,7 @@ def test_what_ended_jobs_and_settled_datasets_do_not_name_is_collected(
 ) -> None:
     ended, running = add_job(sessions, "job_ended"), add_job(sessions, "job_running")
     with sessions.begin() as session:
-        claims.succeed(session, ended, result={}, artifacts={"adapter-kohya": artifact("job_ended", "adapter")})
+        job_claims.succeed(session, ended, result={}, artifacts={"adapter-kohya": artifact("job_ended", "adapter")})
     add_dataset(sessions, "ds_ready", DatasetStatus.READY, image_key("ds_ready", "a"))
     add_dataset(sessions, "ds_open", DatasetStatus.OPEN)
     announce(sessions, "ds_open", upload_key("ds_open", "1"))

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from core.db.validation import ReceivedFile
+from core.db.dataset_claims import ReceivedFile
 from core.domain.artifacts import image_key
 from core.domain.dataset import ManifestImage, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, UserError

@@ -8,17 +8,17 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.claims import LostLease
-from core.db.session import make_sessions, open_engine
-from core.db.validation import (
+from core.db.dataset_claims import (
     ValidationClaim,
     claim_validation,
     commit_ready,
     commit_rejected,
-    give_back_validation,
     is_dataset_gone,
+    release_validation,
     renew_validation,
 )
+from core.db.job_claims import LostLease
+from core.db.session import make_sessions, open_engine
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
@@ -26,9 +26,9 @@ from core.storage import Storage, StorageError, open_store_of
 from worker import drain
 from worker.datasets.examination import Examination
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
-from worker.datasets.scratch import open_scratch
 from worker.deferrals import explain_waiting
 from worker.lease import Draining, Lease
+from worker.scratch import open_scratch
 
 log = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class Validator:
         if gone:
             self._storage.delete_prefix(dataset_prefix(claim.dataset_id))
 
-    def _give_back(self, claim: ValidationClaim, setback: str | None = None) -> None:
+    def _give_back(self, claim: ValidationClaim, waiting_reason: str | None = None) -> None:
         """If the database is away too, the lease runs out by itself."""
         with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
-            give_back_validation(session, claim, setback)
+            release_validation(session, claim, waiting_reason)

@@ -9,8 +9,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
-from core.db.claims import Claim, LostLease
+from core.db import job_claims
+from core.db.job_claims import Claim, LostLease
 from core.domain.states import JobStatus
 
 log = logging.getLogger("atelier.heartbeat")
@@ -56,7 +56,9 @@ class Heartbeat:
         while not self._ended.wait(self._beat_seconds) and not self.lease_lost:
             try:
                 with self._sessions.begin() as session:
-                    self.requested_status = claims.renew_lease(session, self._claim, lease_seconds=self._lease_seconds)
+                    self.requested_status = job_claims.renew_lease(
+                        session, self._claim, lease_seconds=self._lease_seconds
+                    )
                 self._on_beat()
             except LostLease:
                 self.lease_lost = True

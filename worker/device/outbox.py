@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.claims import Claim
+from core.db.job_claims import Claim
 from core.queue import progress_channel
 
 GIVE_UP_SECONDS = 600.0
@@ -42,7 +42,7 @@ class Outbox:
         self._publish_again_at = 0.0
 
     def add(self, write: Callable[..., Any], *args: Any, then: Then | None = None, **kwargs: Any) -> None:
-        """``write`` is a function of core.db.claims: called with a session and the claim first. ``then`` is called
+        """``write`` is a function of core.db.job_claims: called with a session and the claim first. ``then`` is called
         with what it returned, once that is committed."""
         self._writes.append((lambda session: write(session, self._claim, *args, **kwargs), then))
 

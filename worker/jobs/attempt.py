@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.db import claims
-from core.db.claims import Claim, LostLease
+from core.db import job_claims
+from core.db.job_claims import Claim, LostLease
 from core.db.tables import Job, JobCheckpoint
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
@@ -91,17 +91,17 @@ class Attempt:
         except TrainerDied as error:
             self._after_death(str(error))
         except ModelRejected as error:
-            self._end(claims.fail, TerminationReason.BAD_INPUT, error.detail)
+            self._end(job_claims.fail, TerminationReason.BAD_INPUT, error.detail)
         except BaseMissing as error:
             log.error("job %s attempt %d: %s", *self._names(), error)
-            self._end(claims.defer, str(error))
+            self._end(job_claims.defer, str(error))
         except InputDamaged as error:
-            self._end(claims.fail, TerminationReason.BAD_INPUT, str(error))
+            self._end(job_claims.fail, TerminationReason.BAD_INPUT, str(error))
         except StorageError as error:
             log.error("job %s attempt %d: the storage failed: %s", *self._names(), error)
             self.slot.drop_trainer()
             passes = isinstance(error, (StorageUnavailable, StorageFull))
-            self._end(claims.defer if passes else claims.retry, explain_waiting(error))
+            self._end(job_claims.defer if passes else job_claims.retry, explain_waiting(error))
         except (LostLease, DatabaseGone):
             raise
         except Exception as error:
@@ -109,7 +109,7 @@ class Attempt:
             # next job.
             log.exception("job %s attempt %d failed in the worker", *self._names())
             self.slot.drop_trainer()
-            self._end(claims.retry, f"the worker failed ({type(error).__name__})")
+            self._end(job_claims.retry, f"the worker failed ({type(error).__name__})")
 
     # --- training ---
 
@@ -179,12 +179,12 @@ class Attempt:
                 self._stop()
             case Failed(reason=TerminationReason.INFRASTRUCTURE):
                 self.slot.drop_trainer()
-                self._end(claims.retry, final_report.detail)
+                self._end(job_claims.retry, final_report.detail)
             case Failed(retry_runtime=dict() as runtime):
                 self.slot.drop_trainer()  # out of memory: its state is not trusted
-                self._end(claims.retry_with_runtime, runtime, final_report.detail)
+                self._end(job_claims.retry_with_runtime, runtime, final_report.detail)
             case Failed():
-                self._end(claims.fail, final_report.reason, final_report.detail)
+                self._end(job_claims.fail, final_report.reason, final_report.detail)
             case _:
                 raise AssertionError(f"not a final report: {final_report}")
 
@@ -196,15 +196,15 @@ class Attempt:
         undisturbed = self.claim.attempt == 1 and not finished.outcome.stopped_early
         seconds = time.monotonic() - self.started_at if undisturbed else None
         result = describe_result(self.plan, finished.outcome, finished.proofs, artifacts, undisturbed_seconds=seconds)
-        self._end(claims.succeed, result=result, artifacts=artifacts)
+        self._end(job_claims.succeed, result=result, artifacts=artifacts)
         if self.slot.trainer is not None:
             self.slot.trainer.warm_model = self.model.id
 
     def _stop(self) -> None:
         if self.stops.is_over_time():
-            self._end(claims.fail, TerminationReason.TOO_LONG, "")
+            self._end(job_claims.fail, TerminationReason.TOO_LONG, "")
         else:
-            self._end(claims.acknowledge_stop)
+            self._end(job_claims.acknowledge_stop)
 
     def _after_death(self, detail: str) -> None:
         """The trainer died: killed by us because it would not stop, or for a reason of its own."""
@@ -212,7 +212,7 @@ class Attempt:
         if self.stops.was_forwarded and self.stops.reason is not None:
             self._stop()
         else:
-            self._end(claims.retry, detail)
+            self._end(job_claims.retry, detail)
 
     def _end(self, write: Any, *args: Any, **kwargs: Any) -> None:
         self.outbox.add(write, *args, then=self._clear_up, **kwargs)

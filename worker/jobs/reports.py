@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.db import claims
-from core.db.claims import Claim
+from core.db import job_claims
+from core.db.job_claims import Claim
 from core.db.tables import Job
 from core.domain.artifacts import Artifact, attempt_key
 from core.domain.plan import TrainPlan
@@ -51,7 +51,7 @@ class ReportSink:
 
     def resume_at(self, step: int) -> None:
         self._step = step
-        self._outbox.add(claims.add_notice, f"Resuming from the checkpoint at step {step}.")
+        self._outbox.add(job_claims.add_notice, f"Resuming from the checkpoint at step {step}.")
 
     def record_progress(self) -> None:
         self.last_progress_at = time.monotonic()
@@ -66,11 +66,11 @@ class ReportSink:
                 if self._metrics:
                     self.write_progress()  # before the phase, so that clients see the steps first
                 self._unit = None
-                self._outbox.add(claims.enter_phase, report.phase)
+                self._outbox.add(job_claims.enter_phase, report.phase)
             case UnitDone():
                 self._unit = {"done": report.done, "total": report.total}
             case Noticed():
-                self._outbox.add(claims.add_notice, report.message)
+                self._outbox.add(job_claims.add_notice, report.message)
             case StepDone():
                 self._on_step(report)
             case Validated():
@@ -111,15 +111,15 @@ class ReportSink:
         )
         rows, self._metrics = self._metrics, []
         if rows:
-            self._outbox.add(claims.add_metrics, rows)
-        self._outbox.add(claims.renew_lease, lease_seconds=self._slot.settings.lease_seconds, progress=progress)
+            self._outbox.add(job_claims.add_metrics, rows)
+        self._outbox.add(job_claims.renew_lease, lease_seconds=self._slot.settings.lease_seconds, progress=progress)
 
     def _on_runtime(self, report: RuntimeChosen) -> None:
         if self._job.runtime is not None:
             return
-        self._outbox.add(claims.write_runtime, report.runtime)
+        self._outbox.add(job_claims.write_runtime, report.runtime)
         if report.warning is not None:
-            self._outbox.add(claims.add_notice, report.warning)
+            self._outbox.add(job_claims.add_notice, report.warning)
 
     def _on_step(self, report: StepDone) -> None:
         self._step, self._loss, self._unit = report.step, report.loss, None
@@ -137,14 +137,14 @@ class ReportSink:
         """The step itself may have been written already. Step 0 is the base's loss: it stands in the result alone."""
         self.write_progress()
         if report.step > 0:
-            self._outbox.add(claims.add_validation, step=report.step, loss=report.loss)
+            self._outbox.add(job_claims.add_validation, step=report.step, loss=report.loss)
 
     def _store_checkpoint(self, report: CheckpointSaved) -> None:
         artifact = self.upload(f"checkpoints/{report.path.name}", report.path)
         report.path.unlink(missing_ok=True)
         self.write_progress()
         self._outbox.add(
-            claims.add_checkpoint,
+            job_claims.add_checkpoint,
             step=report.step,
             loss=report.loss,
             artifact=artifact,
@@ -164,7 +164,7 @@ class ReportSink:
             artifact = self.upload(f"samples/{picture.path.name}", picture.path, "image/png")
             images.append({"prompt": picture.prompt, "seed": picture.seed, **artifact.model_dump()})
         grid = self.upload(f"samples/{report.grid.name}", report.grid, "image/png")
-        self._outbox.add(claims.add_sample, step=report.step, images=images, grid=grid)
+        self._outbox.add(job_claims.add_sample, step=report.step, images=images, grid=grid)
 
 
 def describe_progress(

@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
-from core.db import claims
-from core.db.claims import Claim
+from core.db import job_claims
+from core.db.job_claims import Claim
 from core.db.tables import Job, JobCheckpoint, Model
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
@@ -38,7 +38,7 @@ def run_next(settings: Settings) -> bool:
         return False
     slot = open_slot(settings)
     with slot.sessions.begin() as session:
-        job = claims.claim_next(
+        job = job_claims.claim_next(
             session,
             slot=slot.name,
             lease_seconds=settings.lease_seconds,
@@ -79,8 +79,8 @@ class ClaimedJob:
 
 def _read_claimed(session: Session, job: Job) -> ClaimedJob:
     card = session.get_one(Model, job.model_id).info
-    checkpoints = claims.newest_checkpoints(session, job.id)
-    return ClaimedJob(job.plan, card, checkpoints, claims.count_seconds_worked(session, job.id))
+    checkpoints = job_claims.newest_checkpoints(session, job.id)
+    return ClaimedJob(job.plan, card, checkpoints, job_claims.count_seconds_worked(session, job.id))
 
 
 def _open_attempt(slot: DeviceSlot, job: Job, claimed: ClaimedJob) -> Attempt | None:
@@ -90,7 +90,7 @@ def _open_attempt(slot: DeviceSlot, job: Job, claimed: ClaimedJob) -> Attempt | 
     except ValidationError:
         log.exception("job %s cannot be read by this version of the worker", job.id)
         with slot.sessions.begin() as session:
-            claims.retry(session, Claim(job.id, job.attempt), "its plan is of another version of the service")
+            job_claims.retry(session, Claim(job.id, job.attempt), "its plan is of another version of the service")
         return None
     return Attempt(
         slot,

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from core.db.claims import list_unfinished
+from core.db.job_claims import list_unfinished
 from core.settings import Settings
 from worker.device.slot import DeviceSlot
 

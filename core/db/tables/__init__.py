@@ -4,6 +4,7 @@ Whoever adds a table with a tenant's things gives it row-level security in its m
 for it.
 """
 
+from core.db.tables.assets import Adapter, Dataset, DatasetFile, Model
 from core.db.tables.base import DEFAULT_TENANT, Base
 from core.db.tables.jobs import (
     IdempotencyRecord,
@@ -15,7 +16,6 @@ from core.db.tables.jobs import (
     JobSample,
     Worker,
 )
-from core.db.tables.stock import Adapter, Dataset, DatasetFile, Model
 from core.db.tables.tenants import ApiKey, AuditEntry, DashboardToken, Quota, Tenant, Turn, UsageDay
 from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
 

@@ -6,12 +6,12 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import adapters, adoption, claims, jobs
-from core.db.adoption import MAX_DEATHS, AdoptionClaim
-from core.db.claims import Claim
+from core.db import adapter_claims, adapters, job_claims, jobs
+from core.db.adapter_claims import MAX_DEATHS, ImportClaim
+from core.db.job_claims import Claim
 from core.db.references import list_adapter_references
 from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, Job, Model
-from core.domain.adoption import Findings
+from core.domain.adapter_import import Findings
 from core.domain.artifacts import Artifact
 from core.domain.errors import NotFound, WrongState
 from core.domain.ids import new_id
@@ -50,7 +50,7 @@ def add_job(session: Session, **spec: Any) -> Claim:
 
 def finish(session: Session, claim: Claim) -> str:
     result = {"metrics": {"retention": 0.9}, "proofs": {}}
-    claims.succeed(session, claim, result=result, artifacts={"adapter-kohya": FILE})
+    job_claims.succeed(session, claim, result=result, artifacts={"adapter-kohya": FILE})
     job = jobs.get_job(session, DEFAULT_TENANT, claim.job_id)
     session.refresh(job)
     assert job.result is not None
@@ -65,8 +65,8 @@ def add_import(session: Session, *, trigger: str = "", name: str = "a", tags: tu
     ).id  # fmt: skip
 
 
-def claim_next(session: Session, *, lease_seconds: float = 60) -> AdoptionClaim | None:
-    return adoption.claim_adoption(session, lease_seconds=lease_seconds)
+def claim_next(session: Session, *, lease_seconds: float = 60) -> ImportClaim | None:
+    return adapter_claims.claim_import(session, lease_seconds=lease_seconds)
 
 
 def test_a_finished_job_has_an_adapter_that_goes_with_it(sessions: sessionmaker[Session]) -> None:
@@ -124,17 +124,17 @@ def test_adapters_are_found_by_what_is_said_of_them(sessions: sessionmaker[Sessi
 def test_an_import_is_checked_by_one_worker_and_committed_under_its_fence(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         adapter_id = add_import(session)
-        assert adoption.count_waiting_adoptions(session) == 1
+        assert adapter_claims.count_waiting_imports(session) == 1
         assert list_adapter_references(session, adapter_id) is None
     with sessions.begin() as session:
         claim = claim_next(session)
-        assert claim == AdoptionClaim(adapter_id, 1, "m", "sd1", FILE)
+        assert claim == ImportClaim(adapter_id, 1, "m", "sd1", FILE)
         assert claim_next(session) is None
-        late = AdoptionClaim(adapter_id, 0, "m", "sd1", FILE)
-        assert not adoption.reject_adoption(session, late, "no")
-        assert adoption.renew_adoption(session, claim, lease_seconds=60)
-        assert adoption.commit_adoption(session, claim, FOUND, {"kohya": FILE})
-        assert not adoption.reject_adoption(session, claim, "too late")
+        late = ImportClaim(adapter_id, 0, "m", "sd1", FILE)
+        assert not adapter_claims.reject_import(session, late, "no")
+        assert adapter_claims.renew_import(session, claim, lease_seconds=60)
+        assert adapter_claims.commit_import(session, claim, FOUND, {"kohya": FILE})
+        assert not adapter_claims.reject_import(session, claim, "too late")
     with sessions() as session:
         row = adapters.get_adapter(session, DEFAULT_TENANT, adapter_id)
         assert (row.status, row.rank, row.trigger, row.upload, row.lease_until) == ("ready", 4, "ink", None, None)
@@ -145,7 +145,7 @@ def test_the_owners_trigger_stands_over_the_files(sessions: sessionmaker[Session
     with sessions.begin() as session:
         adapter_id = add_import(session, trigger="mine")
         claim = claim_next(session)
-        assert claim is not None and adoption.commit_adoption(session, claim, FOUND, {})
+        assert claim is not None and adapter_claims.commit_import(session, claim, FOUND, {})
         session.expire_all()
         assert adapters.get_adapter(session, DEFAULT_TENANT, adapter_id).trigger == "mine"
 
@@ -154,15 +154,15 @@ def test_an_import_outlives_its_workers_but_not_without_end(sessions: sessionmak
     with sessions.begin() as session:
         adapter_id = add_import(session)
         given_back = claim_next(session)
-        assert given_back is not None and adoption.give_back_adoption(session, given_back)
+        assert given_back is not None and adapter_claims.release_import(session, given_back)
     for death in range(1, MAX_DEATHS + 1):
         with sessions.begin() as session:
             claim = claim_next(session)
             assert claim is not None and claim.attempt == death
             session.execute(update(Adapter).values(lease_until=Adapter.created_at))
         with sessions.begin() as session:
-            assert [row.id for row in adoption.expire_adoptions(session)] == [adapter_id]
-            assert not adoption.commit_adoption(session, claim, FOUND, {})
+            assert [row.id for row in adapter_claims.expire_imports(session)] == [adapter_id]
+            assert not adapter_claims.commit_import(session, claim, FOUND, {})
     with sessions.begin() as session:
         row = adapters.get_adapter(session, DEFAULT_TENANT, adapter_id)
         assert row.status == "rejected" and row.error is not None and "the worker died" in row.error["detail"]

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import deliveries, jobs, webhooks
-from core.db.deliveries import MAX_LOGGED, DeliveryClaim, Try
+from core.db import delivery_claims, jobs, webhooks
+from core.db.delivery_claims import MAX_LOGGED, DeliveryClaim, Try
 from core.db.events import append_event, list_events
 from core.db.tables import DEFAULT_TENANT, Webhook, WebhookDelivery, WebhookSecret
 from core.domain.events import STATUS_EVENTS, EventType
@@ -23,7 +23,7 @@ URL = "https://hooks.example.com/a"
 
 def claim_all(sessions: Sessions, *, limit: int = 100, per_host: int = 100, lease: float = 60) -> list[DeliveryClaim]:
     with sessions.begin() as session:
-        return deliveries.claim_deliveries(session, lease_seconds=lease, limit=limit, per_host=per_host)
+        return delivery_claims.claim_deliveries(session, lease_seconds=lease, limit=limit, per_host=per_host)
 
 
 def claim_one(sessions: Sessions, lease: float = 60) -> DeliveryClaim:
@@ -33,7 +33,7 @@ def claim_one(sessions: Sessions, lease: float = 60) -> DeliveryClaim:
 
 def expire(sessions: Sessions) -> list[str]:
     with sessions.begin() as session:
-        return [row.event_id for row in deliveries.expire_deliveries(session)]
+        return [row.event_id for row in delivery_claims.expire_deliveries(session)]
 
 
 def tried(status_code: int | None = 500) -> Try:
@@ -132,7 +132,7 @@ def test_the_deliveries_go_with_their_job(sessions: Sessions) -> None:
         jobs.delete_job(session, DEFAULT_TENANT, gone)
 
     with sessions.begin() as session:
-        assert not deliveries.record_delivered(session, held, tried(200))
+        assert not delivery_claims.record_delivered(session, held, tried(200))
         assert session.execute(select(Webhook.job_id)).scalars().all() == [kept]
         assert set(session.execute(select(WebhookDelivery.job_id)).scalars()) == {kept}
 
@@ -147,7 +147,7 @@ def test_what_has_been_due_longest_goes_first_and_nothing_that_is_not_due(sessio
         for job_id, seconds in ((ids[1], -300), (later, 300)):
             moment = func.clock_timestamp() + timedelta(seconds=seconds)
             session.execute(update(WebhookDelivery).where(WebhookDelivery.job_id == job_id).values(run_after=moment))
-        assert deliveries.count_due_deliveries(session) == 3
+        assert delivery_claims.count_due_deliveries(session) == 3
 
     assert [claim.job_id for claim in claim_all(sessions)] == [ids[1], ids[0], ids[2]]
     assert claim_all(sessions) == []
@@ -157,8 +157,8 @@ def test_two_workers_at_once_get_different_ones(sessions: Sessions) -> None:
     for _ in range(6):
         insert_told_job(sessions, URL)
     with sessions.begin() as first, sessions.begin() as second:
-        mine = deliveries.claim_deliveries(first, lease_seconds=60, limit=4, per_host=100)
-        theirs = deliveries.claim_deliveries(second, lease_seconds=60, limit=100, per_host=100)
+        mine = delivery_claims.claim_deliveries(first, lease_seconds=60, limit=4, per_host=100)
+        theirs = delivery_claims.claim_deliveries(second, lease_seconds=60, limit=100, per_host=100)
 
     assert (len(mine), len(theirs)) == (4, 2)
     assert len({claim.event_id for claim in (*mine, *theirs)}) == 6
@@ -174,7 +174,7 @@ def test_a_host_has_places_of_its_own(sessions: Sessions) -> None:
     assert claim_all(sessions, per_host=2) == [], "both of its places are taken"
     landed = next(claim for claim in first if claim.job_id != quick)
     with sessions.begin() as session:
-        assert deliveries.record_delivered(session, landed, tried(200))
+        assert delivery_claims.record_delivered(session, landed, tried(200))
     assert [claim.url for claim in claim_all(sessions, per_host=2)] == ["http://slow.example/"]
 
 
@@ -190,10 +190,10 @@ def test_a_claim_shows_no_secret(sessions: Sessions) -> None:
 
 Write = Callable[[Session, DeliveryClaim], bool]
 WRITES: dict[str, Write] = {
-    "delivered": lambda session, claim: deliveries.record_delivered(session, claim, tried(200)),
-    "failed": lambda session, claim: deliveries.record_failed(session, claim, tried(), delay_seconds=None),
-    "again": lambda session, claim: deliveries.record_failed(session, claim, tried(), delay_seconds=5),
-    "gone": lambda session, claim: deliveries.record_gone(session, claim, tried(410)),
+    "delivered": lambda session, claim: delivery_claims.record_delivered(session, claim, tried(200)),
+    "failed": lambda session, claim: delivery_claims.record_failed(session, claim, tried(), delay_seconds=None),
+    "again": lambda session, claim: delivery_claims.record_failed(session, claim, tried(), delay_seconds=5),
+    "gone": lambda session, claim: delivery_claims.record_gone(session, claim, tried(410)),
 }
 
 
@@ -259,7 +259,7 @@ def test_a_failure_comes_back_after_its_delay(sessions: Sessions) -> None:
     claim = claim_one(sessions)
     with sessions.begin() as session:
         now = webhooks.read_clock(session)
-        deliveries.record_failed(session, claim, tried(), delay_seconds=300)
+        delivery_claims.record_failed(session, claim, tried(), delay_seconds=300)
 
     row = read(sessions, claim.event_id)
     assert row.status == DeliveryStatus.PENDING
@@ -275,7 +275,7 @@ def test_a_410_ends_all_of_that_job_and_nothing_of_others(sessions: Sessions) ->
     run_job(sessions, job_id)
     claim = next(claim for claim in claim_all(sessions, limit=3) if claim.job_id == job_id)
     with sessions.begin() as session:
-        assert deliveries.record_gone(session, claim, tried(410))
+        assert delivery_claims.record_gone(session, claim, tried(410))
     with sessions.begin() as session:
         append_event(session, job_id, EventType.NOTICE, 1, {"message": "nobody wants to hear this"})
 
@@ -320,7 +320,7 @@ def test_a_redelivery_begins_anew_whatever_became_of_it(sessions: Sessions, stat
     job_id = insert_told_job(sessions, URL)
     claim = claim_one(sessions)
     with sessions.begin() as session:
-        deliveries.record_failed(session, claim, tried(), delay_seconds=300)
+        delivery_claims.record_failed(session, claim, tried(), delay_seconds=300)
         session.flush()
         session.execute(update(WebhookDelivery).values(status=status, tries=MAX_TRIES))
     with sessions.begin() as session:
@@ -335,7 +335,7 @@ def test_the_log_keeps_the_latest(sessions: Sessions) -> None:
     for number in range(MAX_LOGGED + 3):
         claim = claim_one(sessions)
         with sessions.begin() as session:
-            deliveries.record_failed(session, claim, tried(number), delay_seconds=None)
+            delivery_claims.record_failed(session, claim, tried(number), delay_seconds=None)
         with sessions.begin() as session:
             webhooks.redeliver(session, job_id, claim.event_id)
 

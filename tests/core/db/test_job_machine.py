@@ -16,8 +16,8 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims, events, jobs
-from core.db.claims import Claim, LostLease
+from core.db import events, job_claims, jobs
+from core.db.job_claims import Claim, LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobCheckpoint, JobMetric, JobSample, Model
 from core.domain.artifacts import Artifact
 from core.domain.errors import WrongState
@@ -33,26 +33,28 @@ PLAN = {
 
 Write = Callable[[Session, Claim], Any]
 WRITES: dict[str, Write] = {
-    "beat": lambda session, claim: claims.renew_lease(session, claim, lease_seconds=60, progress={"step": 1}),
-    "phase": lambda session, claim: claims.enter_phase(session, claim, Phase.TRAINING),
-    "runtime": lambda session, claim: claims.write_runtime(session, claim, {"precision": "fp32"}),
-    "notice": lambda session, claim: claims.add_notice(session, claim, "hello"),
-    "metrics": lambda session, claim: claims.add_metrics(
+    "beat": lambda session, claim: job_claims.renew_lease(session, claim, lease_seconds=60, progress={"step": 1}),
+    "phase": lambda session, claim: job_claims.enter_phase(session, claim, Phase.TRAINING),
+    "runtime": lambda session, claim: job_claims.write_runtime(session, claim, {"precision": "fp32"}),
+    "notice": lambda session, claim: job_claims.add_notice(session, claim, "hello"),
+    "metrics": lambda session, claim: job_claims.add_metrics(
         session, claim, [{"step": claim.attempt, "loss": 1.0, "learning_rate": 1.0, "seconds_per_step": 1.0}]
     ),
-    "checkpoint": lambda session, claim: claims.add_checkpoint(
+    "checkpoint": lambda session, claim: job_claims.add_checkpoint(
         session, claim, step=claim.attempt, loss=1.0, artifact=ARTIFACT, keep=2
     ),
-    "sample": lambda session, claim: claims.add_sample(session, claim, step=claim.attempt, images=[], grid=ARTIFACT),
+    "sample": lambda session, claim: job_claims.add_sample(
+        session, claim, step=claim.attempt, images=[], grid=ARTIFACT
+    ),
 }
 FINAL_REPORTS: dict[str, Write] = {
-    "succeed": lambda session, claim: claims.succeed(
+    "succeed": lambda session, claim: job_claims.succeed(
         session, claim, result={}, artifacts={"adapter-kohya": ARTIFACT, "adapter-diffusers": ARTIFACT}
     ),
-    "fail": lambda session, claim: claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
-    "stop": claims.acknowledge_stop,
-    "give back": lambda session, claim: claims.retry(session, claim, "the disk is full"),
-    "lighter": lambda session, claim: claims.retry_with_runtime(session, claim, {"lightened": True}, "less"),
+    "fail": lambda session, claim: job_claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
+    "stop": job_claims.acknowledge_stop,
+    "give back": lambda session, claim: job_claims.retry(session, claim, "the disk is full"),
+    "lighter": lambda session, claim: job_claims.retry_with_runtime(session, claim, {"lightened": True}, "less"),
 }
 WISHES = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}
 
@@ -85,7 +87,7 @@ class JobMachine(RuleBasedStateMachine):
             session.execute(update(Job).where(Job.id == self.job_id).values(run_after=Job.created_at))
             others = update(Job).where(Job.id != self.job_id, Job.status == JobStatus.QUEUED)
             session.execute(others.values(status=JobStatus.CANCELED))
-            job = claims.claim_next(session, slot=f"{self.job_id}/{next(self.slots)}", lease_seconds=60)
+            job = job_claims.claim_next(session, slot=f"{self.job_id}/{next(self.slots)}", lease_seconds=60)
         assert (job is not None) == (self.status is JobStatus.QUEUED)
         if job is not None:
             self.status, self.attempt = JobStatus.RUNNING, self.attempt + 1
@@ -129,7 +131,7 @@ class JobMachine(RuleBasedStateMachine):
         """The lease runs out, and the steward takes the job back."""
         with self.sessions.begin() as session:
             session.execute(update(Job).where(Job.id == self.job_id).values(lease_until=Job.created_at))
-            taken = claims.expire_leases(session)
+            taken = job_claims.expire_leases(session)
         assert self.job_id in [job.id for job in taken], "beside what earlier examples left"
         expected = {
             JobStatus.RUNNING: {JobStatus.QUEUED, JobStatus.FAILED},

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims, jobs
-from core.db.claims import Claim
+from core.db import job_claims, jobs
+from core.db.job_claims import Claim
 from core.db.session import make_sessions, open_engine
 from core.db.tables import Dataset, Job, JobEvent, Model, Quota, Tenant
 from core.domain.states import JobStatus
@@ -49,12 +49,12 @@ def add_tenant(sessions: Sessions, name: str, num_jobs: int, *, priorities: Iter
 
 def claim(sessions: Sessions, slot: str, running_limit: int | None = None) -> Job | None:
     with sessions.begin() as session:
-        return claims.claim_next(session, slot=slot, lease_seconds=600, running_limit=running_limit)
+        return job_claims.claim_next(session, slot=slot, lease_seconds=600, running_limit=running_limit)
 
 
 def end(sessions: Sessions, job: Job) -> None:
     with sessions.begin() as session:
-        claims.fail(session, Claim(job.id, job.attempt), claims.TerminationReason.BAD_INPUT, "")
+        job_claims.fail(session, Claim(job.id, job.attempt), job_claims.TerminationReason.BAD_INPUT, "")
 
 
 def simulate(sessions: Sessions, num_claims: int, num_slots: int = 2) -> list[str]:
@@ -206,10 +206,10 @@ def test_a_worker_frozen_while_it_chooses_holds_up_the_others_for_seconds_only(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server cuts it off; what it had taken goes to the next."""
-    monkeypatch.setattr(claims, "CHOICE_SECONDS", 1)
+    monkeypatch.setattr(job_claims, "CHOICE_SECONDS", 1)
     add_tenant(sessions, "ten_a", 1)
     frozen = sessions()
-    assert claims.claim_next(frozen, slot="frozen", lease_seconds=600) is not None
+    assert job_claims.claim_next(frozen, slot="frozen", lease_seconds=600) is not None
     job = claim(sessions, "other")
     assert job is not None and (job.status, job.attempt, job.slot) == (JobStatus.RUNNING, 1, "other")
     with pytest.raises(DBAPIError):

@@ -6,7 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
+from core.db import job_claims
 from core.db.session import read_clock
 from core.db.tables import Dataset, Job, Model, Tenant
 from core.db.waiting import find_places
@@ -50,5 +50,5 @@ def test_the_places_are_the_order_of_the_claims(sessions: Sessions) -> None:
     add_jobs(sessions, ("late", 9, 300), ("plain", 0, -60), ("first", 1, -5), ("after", 0, -1))
     with sessions.begin() as session:
         places = list(find_places(session, "ten"))
-        taken = [claims.claim_of(session, "ten", slot=f"{n}", lease_seconds=60) for n in range(4)]
+        taken = [job_claims.claim_of(session, "ten", slot=f"{n}", lease_seconds=60) for n in range(4)]
     assert [job.id for job in taken if job is not None] == places[:3]

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import validation
+from core.db import dataset_claims
+from core.db.dataset_claims import MAX_DEATHS, ValidationClaim
 from core.db.steward import count_waiting_datasets
 from core.db.tables import Dataset
-from core.db.validation import MAX_DEATHS, ValidationClaim
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import DatasetRejected
 from core.domain.states import DatasetStatus
@@ -23,7 +23,7 @@ MANIFEST = DatasetManifest(images=())
 
 def claim(sessions: Sessions, lease_seconds: float = 60) -> ValidationClaim | None:
     with sessions.begin() as session:
-        return validation.claim_validation(session, lease_seconds=lease_seconds)
+        return dataset_claims.claim_validation(session, lease_seconds=lease_seconds)
 
 
 def must_claim(sessions: Sessions, lease_seconds: float = 60) -> ValidationClaim:
@@ -34,7 +34,7 @@ def must_claim(sessions: Sessions, lease_seconds: float = 60) -> ValidationClaim
 
 def expire(sessions: Sessions) -> list[str]:
     with sessions.begin() as session:
-        return [dataset.id for dataset in validation.expire_validations(session)]
+        return [dataset.id for dataset in dataset_claims.expire_validations(session)]
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_one_holder_at_a_time(sessions: Sessions, dataset_id: str) -> None:
 def test_two_at_once_get_different_ones(sessions: Sessions, storage: MemoryStorage) -> None:
     ids = {upload(sessions, storage, {}), upload(sessions, storage, {})}
     with sessions.begin() as first, sessions.begin() as second:
-        claims = [validation.claim_validation(session, lease_seconds=60) for session in (first, second)]
+        claims = [dataset_claims.claim_validation(session, lease_seconds=60) for session in (first, second)]
 
     assert {claimed.dataset_id for claimed in claims if claimed} == ids
 
@@ -87,11 +87,11 @@ def test_each_setback_doubles_the_pause_up_to_five_minutes(sessions: Sessions, d
     pauses = []
     for _ in range(9):
         with sessions.begin() as session:
-            session.execute(update(Dataset).values(due_at=None))
+            session.execute(update(Dataset).values(run_after=None))
         held = must_claim(sessions)
         with sessions.begin() as session:
-            assert validation.give_back_validation(session, held, "The disk is full.")
-            left = Dataset.due_at - func.clock_timestamp()
+            assert dataset_claims.release_validation(session, held, "The disk is full.")
+            left = Dataset.run_after - func.clock_timestamp()
             pauses.append(round(session.execute(select(func.extract("epoch", left))).scalar_one()))
     assert claim(sessions) is None
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300, 300]
@@ -99,10 +99,10 @@ def test_each_setback_doubles_the_pause_up_to_five_minutes(sessions: Sessions, d
 
 Write = Callable[[Session, ValidationClaim], bool]
 WRITES: dict[str, Write] = {
-    "renew": lambda session, held: validation.renew_validation(session, held, lease_seconds=60),
-    "ready": lambda session, held: validation.commit_ready(session, held, MANIFEST, REPORT),
-    "rejected": lambda session, held: validation.commit_rejected(session, held, DatasetRejected("No."), REPORT),
-    "give back": validation.give_back_validation,
+    "renew": lambda session, held: dataset_claims.renew_validation(session, held, lease_seconds=60),
+    "ready": lambda session, held: dataset_claims.commit_ready(session, held, MANIFEST, REPORT),
+    "rejected": lambda session, held: dataset_claims.commit_rejected(session, held, DatasetRejected("No."), REPORT),
+    "give back": dataset_claims.release_validation,
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from core.db.validation import ReceivedFile
+from core.db.dataset_claims import ReceivedFile
 from core.domain.artifacts import image_key, upload_key
 from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from core.storage import MemoryStorage

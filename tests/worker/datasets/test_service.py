@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import validation
+from core.db import dataset_claims
 from core.db.steward import count_waiting_datasets
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
@@ -141,7 +141,7 @@ def take_over(sessions: Sessions) -> None:
     """Another worker claims it, as if this one had been frozen past its lease."""
     with sessions.begin() as session:
         session.execute(update(Dataset).values(lease_until=None))
-        assert validation.claim_validation(session, lease_seconds=60)
+        assert dataset_claims.claim_validation(session, lease_seconds=60)
 
 
 def test_a_late_commit_changes_nothing(
@@ -270,13 +270,17 @@ def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_
 
     assert read(sessions, other).status == DatasetStatus.READY
     waiting = read(sessions, late)
-    assert (waiting.status, waiting.setbacks) == (DatasetStatus.VALIDATING, 1)
-    assert waiting.setback is not None and "storage is full" in waiting.setback and "/srv" not in waiting.setback
+    assert (waiting.status, waiting.num_deferrals) == (DatasetStatus.VALIDATING, 1)
+    assert (
+        waiting.waiting_reason is not None
+        and "storage is full" in waiting.waiting_reason
+        and "/srv" not in waiting.waiting_reason
+    )
     with sessions.begin() as session:
         assert count_waiting_datasets(session) == 0
-        session.execute(update(Dataset).values(due_at=func.clock_timestamp()))
+        session.execute(update(Dataset).values(run_after=func.clock_timestamp()))
     assert validator.validate_next()
-    assert (read(sessions, late).status, read(sessions, late).setback) == (DatasetStatus.READY, None)
+    assert (read(sessions, late).status, read(sessions, late).waiting_reason) == (DatasetStatus.READY, None)
 
 
 def test_a_fault_of_ours_is_charged_and_left_to_the_lease(

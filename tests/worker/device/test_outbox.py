@@ -8,8 +8,8 @@ import redis
 from sqlalchemy.exc import DataError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims
-from core.db.claims import Claim
+from core.db import job_claims
+from core.db.job_claims import Claim
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
 from core.domain.states import JobStatus
 from core.queue import progress_channel
@@ -58,7 +58,7 @@ def test_a_flush_writes_in_order_and_tells_once(sessions: sessionmaker[Session],
         ear.get_message(timeout=10)
         outbox = Outbox(sessions, broker, CLAIM)
         for step in (1, 2, 3):
-            outbox.add(claims.renew_lease, **progress(step))
+            outbox.add(job_claims.renew_lease, **progress(step))
         assert outbox.flush()
         assert ear.get_message(timeout=10) is not None
         broker.publish(progress_channel("job_1"), b"the last")
@@ -74,7 +74,7 @@ def test_a_broker_that_is_away_is_not_asked_at_every_write(
 ) -> None:
     outbox = Outbox(sessions, away, CLAIM)
     for step in range(1, 6):
-        outbox.add(claims.renew_lease, **progress(step))
+        outbox.add(job_claims.renew_lease, **progress(step))
         assert outbox.flush()
     assert away.num_asked == 1
 
@@ -83,10 +83,10 @@ def test_a_broker_that_is_away_is_not_asked_at_every_write(
 def test_a_write_that_can_never_be_made_is_no_outage(sessions: sessionmaker[Session], away: CountingBroker) -> None:
     """PostgreSQL's JSON knows no NaN: to wait for it to learn would be in vain."""
     outbox = Outbox(sessions, away, CLAIM)
-    outbox.add(claims.renew_lease, lease_seconds=60, progress={"loss": float("nan")})
+    outbox.add(job_claims.renew_lease, lease_seconds=60, progress={"loss": float("nan")})
     with pytest.raises(DataError):
         outbox.flush()
-    outbox.add(claims.retry, "the worker failed")
+    outbox.add(job_claims.retry, "the worker failed")
     assert outbox.flush(), "nothing stands in its way any more"
     with sessions() as session:
         assert session.get_one(Job, "job_1").status == JobStatus.QUEUED

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from core.db import claims, events, jobs, models
-from core.db.claims import Claim
+from core.db import events, job_claims, jobs, models
+from core.db.job_claims import Claim
 from core.db.tables import Job, Model, Worker
 from core.domain.model import ModelInfo
 from core.domain.states import JobStatus, Phase
@@ -88,11 +88,11 @@ def test_a_job_says_what_of_its_captions_was_cut(house: House) -> None:
 def test_the_last_steps_are_known_before_what_follows_them(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: dict[str, int] = {}
 
-    def note(session: Session, claim: Claim, phase: Phase, enter: Callable[..., None] = claims.enter_phase) -> None:
+    def note(session: Session, claim: Claim, phase: Phase, enter: Callable[..., None] = job_claims.enter_phase) -> None:
         steps[phase] = (session.get_one(Job, claim.job_id).progress or {}).get("step", 0)
         enter(session, claim, phase)
 
-    monkeypatch.setattr(claims, "enter_phase", note)
+    monkeypatch.setattr(job_claims, "enter_phase", note)
     monkeypatch.setattr("worker.jobs.reports.PROGRESS_SECONDS", 3600)
     house.submit(steps=3, **SAMPLELESS)
     assert house.run()
@@ -125,7 +125,7 @@ def test_a_broken_checkpoint_is_passed_over_for_an_older_one(house: House, undis
         house.wait_for_step(job_id, 90)
         os.kill(house.trainer_pid, signal.SIGKILL)
     with house.sessions() as session:
-        newest, older = claims.newest_checkpoints(session, job_id)
+        newest, older = job_claims.newest_checkpoints(session, job_id)
     house.storage.put(newest.key, b"rubbish")
     house.due_now(job_id)
     assert house.run()
@@ -200,7 +200,7 @@ def test_a_worker_that_lost_its_lease_writes_nothing(house: House) -> None:
     assert job.status == JobStatus.RUNNING, "the job is the other attempt's"
     assert len(house.event_types(job_id)) == written
     with house.sessions.begin() as session:
-        claims.fail(session, claims.Claim(job_id, job.attempt), claims.TerminationReason.INFRASTRUCTURE, "")
+        job_claims.fail(session, job_claims.Claim(job_id, job.attempt), job_claims.TerminationReason.INFRASTRUCTURE, "")
 
 
 def test_a_drain_puts_the_job_back_uncharged(house: House) -> None:
@@ -285,11 +285,11 @@ def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House
 def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
     job_id = house.submit(**LONG)
     with house.sessions.begin() as session:
-        job = claims.claim_next(session, slot="a/cpu/9", lease_seconds=60)
+        job = job_claims.claim_next(session, slot="a/cpu/9", lease_seconds=60)
     assert job is not None and job.id == job_id
     house.ask(jobs.cancel_job, job_id)
     with house.sessions.begin() as session:
-        claims.retry_with_runtime(session, claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
+        job_claims.retry_with_runtime(session, job_claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
     assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
@@ -322,7 +322,7 @@ def test_a_job_outlives_any_outage_of_the_storage(
 
     with monkeypatch.context() as away:
         away.setattr("worker.jobs.attempt.fetch_files", fail)
-        for _ in range(claims.MAX_FAILURES + 1):
+        for _ in range(job_claims.MAX_FAILURES + 1):
             house.due_now(job_id)
             assert house.run()
             job = house.job(job_id)
@@ -339,7 +339,7 @@ def test_a_job_whose_base_no_worker_has_waits_and_says_why(house: House) -> None
         session.add(Model(id="elsewhere", status="ready", location="", info=other))
         session.flush()
         session.execute(update(Job).where(Job.id == job_id).values(model_id="elsewhere"))
-    for _ in range(claims.MAX_FAILURES + 1):
+    for _ in range(job_claims.MAX_FAILURES + 1):
         house.due_now(job_id)
         assert house.run()
         job = house.job(job_id)

@@ -13,7 +13,7 @@ from sqlalchemy import func, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import jobs, webhooks
-from core.db.deliveries import expire_deliveries
+from core.db.delivery_claims import expire_deliveries
 from core.db.events import list_events
 from core.db.tables import DEFAULT_TENANT, WebhookDelivery
 from core.domain.receivers import AllowList
@@ -22,8 +22,8 @@ from core.settings import Settings
 from tests.fixtures.receiver import SECRET, Message, Receiver, Reply, serve_receiver, verify
 from tests.fixtures.servers import wait_for
 from tests.fixtures.told_jobs import insert_told_job, list_rows, make_due, run_job
+from worker.deliveries import MAX_PER_HOST, Courier
 from worker.outgoing import Outgoing
-from worker.webhooks.service import MAX_PER_HOST, Courier
 
 Sessions = sessionmaker[Session]
 MakeCourier = Callable[..., Courier]

@@ -17,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from core.domain.adoption import Adopted, Adoption, Findings, IgnoredKey
+from core.domain.adapter_import import Findings, IgnoredKey, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family
 from core.domain.proof import LoadProof
@@ -51,16 +51,16 @@ TRIGGER = "modelspec.trigger_phrase"
 MAX_TRIGGER_CHARS, MAX_KEY_CHARS, MAX_REFUSAL_CHARS = 100, 200, 1000
 
 
-def adopt(order: Adoption) -> Adopted:
+def import_adapter(order: ImportRequest) -> ImportResult:
     """Refusals are answers."""
     try:
-        return _adopt(order)
+        return _import_adapter(order)
     except BadInput as error:
-        return Adopted(refusal=_printable(str(error), MAX_REFUSAL_CHARS))
+        return ImportResult(refusal=_printable(str(error), MAX_REFUSAL_CHARS))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return Adopted(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
+        return ImportResult(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
 
 
 def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
@@ -75,7 +75,7 @@ def _printable(text: str, max_chars: int) -> str:
     return "".join(char if char.isprintable() else "?" for char in text)[:max_chars]
 
 
-def _adopt(order: Adoption) -> Adopted:
+def _import_adapter(order: ImportRequest) -> ImportResult:
     file = read_file(order.file)
     networks = build_networks(order.family, order.model_folder)
     layers = list_layers(order.family, {network.diffusers_prefix: network.module for network in networks})
@@ -92,7 +92,7 @@ def _adopt(order: Adoption) -> Adopted:
         num_ignored=len(found.ignored),
     )
     _check_same(files, layers)
-    return Adopted(findings=findings, files=files)
+    return ImportResult(findings=findings, files=files)
 
 
 def build_networks(family: Family, folder: Path) -> list[Network]:
@@ -132,7 +132,7 @@ def _trigger_of(file: AdapterFile) -> str:
     return _printable(file.metadata.get(TRIGGER, "").strip(), MAX_TRIGGER_CHARS)
 
 
-def _write(modules: Sequence[LoraModule], file: AdapterFile, order: Adoption) -> dict[AdapterFormat, Path]:
+def _write(modules: Sequence[LoraModule], file: AdapterFile, order: ImportRequest) -> dict[AdapterFormat, Path]:
     """diffusers' file is left out where its metadata cannot say what the adapter is: DoRA on some layers only."""
     files: dict[AdapterFormat, Path] = {"kohya": order.folder / "adapter.safetensors"}
     described = _keep_described(file.metadata)
@@ -199,9 +199,9 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = Adoption.model_validate_json(sys.stdin.buffer.read())
+        order = ImportRequest.model_validate_json(sys.stdin.buffer.read())
         limit_memory(order.memory_bytes)
-        answers.write(adopt(order).model_dump_json().encode())
+        answers.write(import_adapter(order).model_dump_json().encode())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
     python -m worker.engine.bases.registration PARENT_PID < order.json > answer.json
 
-The order is a Preparation, the answer a Prepared. It ends with its parent. It runs as a program because it needs
+It takes a RegistrationRequest, writes a RegistrationResult, and ends with its parent. It is a program because it needs
 torch and, for a while, as much memory as the whole base: whoever asks for it has neither.
 """
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.domain.model import ModelInfo
-from core.domain.registration import ModelSource, Preparation, Prepared
+from core.domain.registration import ModelSource, RegistrationRequest, RegistrationResult
 from core.model_folders import CARD, MADE_HERE, NOTE, is_made_here, is_where_workers_look
 from worker.engine.bases.conversion import choose_prediction_type, convert
 from worker.engine.bases.hub import fetch_base
@@ -25,21 +25,21 @@ from worker.engine.errors import BadInput
 from worker.parent import die_with_parent
 
 
-def prepare(order: Preparation, *, configs: Path = CONFIGS, probe: Probe = PROBE) -> Prepared:
+def prepare(order: RegistrationRequest, *, configs: Path = CONFIGS, probe: Probe = PROBE) -> RegistrationResult:
     """Refusals are answers. Nothing half-made is left behind."""
     try:
         folder = _make_folder(order, configs, probe)
-        return Prepared(info=ModelInfo.model_validate_json((folder / CARD).read_text()), folder=folder)
+        return RegistrationResult(info=ModelInfo.model_validate_json((folder / CARD).read_text()), folder=folder)
     except BadInput as error:
-        return Prepared(refusal=str(error))
+        return RegistrationResult(refusal=str(error))
     except PermissionError as error:
-        return Prepared(
+        return RegistrationResult(
             refusal=f"{error.filename} cannot be written: the worker that prepares bases needs a writable models "
             "directory. Mount it so, or prepare the base elsewhere and copy its folder here."
         )
 
 
-def _make_folder(order: Preparation, configs: Path, probe: Probe) -> Path:
+def _make_folder(order: RegistrationRequest, configs: Path, probe: Probe) -> Path:
     source = order.source
     if source.hub_id is not None:
         return _fetch(order, source.hub_id)
@@ -54,7 +54,7 @@ def _resolve(models_path: Path, name: str) -> Path:
     return path
 
 
-def _take_folder(folder: Path, order: Preparation) -> Path:
+def _take_folder(folder: Path, order: RegistrationRequest) -> Path:
     """In place: only the card is written."""
     if not is_where_workers_look(order.models_path, order.source.path or ""):
         raise BadInput(
@@ -66,7 +66,7 @@ def _take_folder(folder: Path, order: Preparation) -> Path:
     return folder
 
 
-def _fetch(order: Preparation, hub_id: str) -> Path:
+def _fetch(order: RegistrationRequest, hub_id: str) -> Path:
     with _new_folder(order) as folder:
         fetch_base(hub_id, folder)
         info = inspect(folder, model_id=order.model_id, description=order.source.description or f"{hub_id} of the Hub")
@@ -74,7 +74,7 @@ def _fetch(order: Preparation, hub_id: str) -> Path:
     return order.models_path / order.model_id
 
 
-def _convert(file: Path, order: Preparation, configs: Path, probe: Probe) -> Path:
+def _convert(file: Path, order: RegistrationRequest, configs: Path, probe: Probe) -> Path:
     header = read_header(file)
     checkpoint = identify(header, configs)
     prediction_type = choose_prediction_type(header, checkpoint, order.source.prediction_type)
@@ -94,14 +94,14 @@ def _convert(file: Path, order: Preparation, configs: Path, probe: Probe) -> Pat
     return order.models_path / order.model_id
 
 
-def _inspect_converted(folder: Path, file: Path, order: Preparation) -> ModelInfo:
+def _inspect_converted(folder: Path, file: Path, order: RegistrationRequest) -> ModelInfo:
     source: ModelSource = order.source
     description = source.description or f"Converted from {file.name}"
     return inspect(folder, model_id=order.model_id, description=description, file_sha256=hash_file(file))
 
 
 @contextmanager
-def _new_folder(order: Preparation) -> Iterator[Path]:
+def _new_folder(order: RegistrationRequest) -> Iterator[Path]:
     """A folder under another name, that takes the model's name when it is whole. What was begun before is removed."""
     target = order.models_path / order.model_id
     partial = order.models_path / f".{order.model_id}.partial"
@@ -137,7 +137,7 @@ def main() -> None:
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = Preparation.model_validate_json(sys.stdin.buffer.read())
+        order = RegistrationRequest.model_validate_json(sys.stdin.buffer.read())
         answers.write(prepare(order).model_dump_json().encode())
 
 

@@ -12,11 +12,11 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from core.domain.adoption import MAX_IGNORED, PROGRAM_BYTES, Adopted, Adoption
+from core.domain.adapter_import import MAX_IGNORED, PROGRAM_BYTES, ImportRequest, ImportResult
 from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.formats import LoraModule, Tensors, describe_for_diffusers, to_diffusers, to_kohya
-from worker.engine.adapter_files.importing import adopt, build_networks
+from worker.engine.adapter_files.importing import build_networks, import_adapter
 from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapter
 from worker.engine.adapter_files.proof.layers import list_layers
 from worker.engine.families.protocol import Network
@@ -49,7 +49,7 @@ def draw(networks: list[Network], kind: str = "lora", *, rank: int = 4, alpha: f
 
 def run(
     tmp_path: Path, folders: dict[Family, Path], family: Family, tensors: Tensors | None = None, **said: str
-) -> Adopted:
+) -> ImportResult:
     folder = tmp_path / "written"
     folder.mkdir(exist_ok=True)
     if tensors is not None:
@@ -57,14 +57,14 @@ def run(
             {key: tensor.clone().contiguous() for key, tensor in tensors.items()}, tmp_path / "a.safetensors", said
         )
     file = tmp_path / "a.safetensors"
-    return adopt(
-        Adoption(family=family, model_folder=folders[family], file=file, folder=folder, memory_bytes=PROGRAM_BYTES)
+    return import_adapter(
+        ImportRequest(family=family, model_folder=folders[family], file=file, folder=folder, memory_bytes=PROGRAM_BYTES)
     )
 
 
 GREEDY = """
 import torch
-from core.domain.adoption import Adoption
+from core.domain.adapter_import import Adoption
 from worker.engine.adapter_files import importing
 order = Adoption(family="sd1", model_folder=".", file="a", folder=".", memory_bytes=2**30)
 importing.limit_memory(order.memory_bytes)
@@ -89,7 +89,7 @@ def update_of(module: AdapterModule) -> torch.Tensor:
     return module.alpha / rank * module.up.float().flatten(1) @ module.down.float().flatten(1)
 
 
-def check_both(adopted: Adopted, made: list[LoraModule], networks: list[Network], family: Family) -> None:
+def check_both(adopted: ImportResult, made: list[LoraModule], networks: list[Network], family: Family) -> None:
     """Both files hold every module's update, at the layer that it was made for."""
     assert adopted.findings is not None, adopted.refusal
     assert set(adopted.files) == {"kohya", "diffusers"}

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 
 from core.domain.model import Family
-from core.domain.registration import ModelSource, Preparation, Prepared
+from core.domain.registration import ModelSource, RegistrationRequest, RegistrationResult
 from core.model_folders import CARD
 from tests.fixtures.bases import make_random_pipeline, write_random_base, write_tokenizer
 from tests.fixtures.single_files import name_open_clip, name_unet, name_vae, write_configs, write_single_file
@@ -50,9 +50,9 @@ class Bench:
         write_single_file(self.models / name, self.pipelines[family], family, **more)
         return self.models / name
 
-    def prepare(self, path: str, model_id: str = "mine", **source: Any) -> Prepared:
+    def prepare(self, path: str, model_id: str = "mine", **source: Any) -> RegistrationResult:
         wanted = ModelSource.model_validate({"path": path, **source})
-        order = Preparation(model_id=model_id, source=wanted, models_path=self.models)
+        order = RegistrationRequest(model_id=model_id, source=wanted, models_path=self.models)
         return prepare(order, configs=self.configs, probe=PROBE)
 
     def refuse(self, path: Path, match: str) -> None:

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from core.domain.registration import ModelSource, Preparation
+from core.domain.registration import ModelSource, RegistrationRequest
 from tests.fixtures.bases import make_plan, write_pictures, write_tokenizer
 from tests.fixtures.single_files import write_single_file
 from worker.engine.bases.registration import prepare
@@ -48,7 +48,7 @@ def test_two_steps_on_sd15(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_tokenizer(models / "clip", NUM_TOKENS)
     write_file(models / "sd15.safetensors")
-    order = Preparation(model_id="sd15", source=ModelSource(path="sd15.safetensors"), models_path=models)
+    order = RegistrationRequest(model_id="sd15", source=ModelSource(path="sd15.safetensors"), models_path=models)
     made = prepare(order, probe=PROBE)
     assert made.info is not None and made.folder is not None, made.refusal
     assert (made.info.family, made.info.resolution, made.info.num_parameters) == ("sd1", 512, 859_520_964)

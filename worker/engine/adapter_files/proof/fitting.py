@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.domain.adoption import MAX_IGNORED, IgnoredKey
+from core.domain.adapter_import import MAX_IGNORED, IgnoredKey
 from worker.engine.adapter_files.proof.files import AdapterFile, Role, role_of, split_key
 from worker.engine.adapter_files.proof.identify import identify
 from worker.engine.adapter_files.proof.kinds import explain_key

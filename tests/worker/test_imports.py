@@ -22,9 +22,9 @@ from tests.fixtures.bases import write_random_base
 from tests.worker.conftest import Start, wait_until
 from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lycoris
 from worker import program
-from worker.adapters.service import Adopter
 from worker.engine.adapter_files.formats import Tensors, to_kohya
 from worker.engine.adapter_files.importing import build_networks
+from worker.imports import AdapterImporter
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def adopter(settings: Settings, storage: Storage) -> Adopter:
+def adopter(settings: Settings, storage: Storage) -> AdapterImporter:
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return Adopter(settings, sessions, storage, threading.Event())
+    return AdapterImporter(settings, sessions, storage, threading.Event())
 
 
 @pytest.fixture
@@ -77,13 +77,13 @@ def read(sessions: sessionmaker[Session], adapter_id: str) -> Adapter:
 
 
 def test_imports_end_as_ready_or_with_the_reason(
-    adopter: Adopter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
+    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:
     unet = {key: value for key, value in tensors.items() if key.startswith("lora_unet_")}
     good = send(sessions, storage, info, save(rename_as_lycoris(unet), {"modelspec.trigger_phrase": "ink"}))
     name = next(iter(tensors)).partition(".")[0]
     bad = send(sessions, storage, info, save({f"{name}.hada_w1_a": tensors[next(iter(tensors))]}))
-    while adopter.adopt_next():
+    while adopter.import_next():
         pass
     row = read(sessions, good)
     assert (row.status, row.type, row.rank, row.trigger, row.error) == ("ready", "locon", 4, "ink", None)
@@ -99,17 +99,17 @@ def test_a_worker_that_ends_leaves_the_import_to_the_next(
     settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:
     adapter_id, drain = send(sessions, storage, info, save(tensors)), threading.Event()
-    ending = Adopter(settings, sessions, storage, drain)
+    ending = AdapterImporter(settings, sessions, storage, drain)
     threading.Timer(program.POLL_SECONDS / 2, drain.set).start()
-    ending.adopt_next()
+    ending.import_next()
     row = read(sessions, adapter_id)
     assert (row.status, row.attempt, row.lease_until) == ("checking", 0, None)
-    assert Adopter(settings, sessions, storage, threading.Event()).adopt_next()
+    assert AdapterImporter(settings, sessions, storage, threading.Event()).import_next()
     assert read(sessions, adapter_id).status == "ready"
 
 
 def test_a_deleted_import_leaves_nothing_behind(
-    adopter: Adopter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     adapter_id = send(sessions, storage, info, save(tensors))
@@ -123,28 +123,28 @@ def test_a_deleted_import_leaves_nothing_behind(
         return upload(*given)  # type: ignore[arg-type]
 
     monkeypatch.setattr(adopter, "_upload", upload_late)
-    assert adopter.adopt_next()
+    assert adopter.import_next()
     assert list(storage.list(f"adapters/{adapter_id}")) == []
 
 
 def test_an_import_waits_for_a_worker_that_has_its_base(
-    adopter: Adopter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
     settings: Settings,
 ) -> None:  # fmt: skip
     base, away = settings.models_path / "base", settings.models_path / ".base.old"
     base.rename(away)
     adapter_id = send(sessions, storage, info, save(tensors))
-    assert adopter.adopt_next()
+    assert adopter.import_next()
     row = read(sessions, adapter_id)
-    assert (row.status, row.attempt, row.lease_until, row.error, row.setbacks) == ("checking", 0, None, None, 1)
-    assert row.setback is not None and f"no base model {info.id}" in row.setback
-    assert not adopter.adopt_next(), "it is not due yet"
+    assert (row.status, row.attempt, row.lease_until, row.error, row.num_deferrals) == ("checking", 0, None, None, 1)
+    assert row.waiting_reason is not None and f"no base model {info.id}" in row.waiting_reason
+    assert not adopter.import_next(), "it is not due yet"
     away.rename(base)
     with sessions.begin() as session:
-        session.get_one(Adapter, adapter_id).due_at = None
-    assert adopter.adopt_next()
+        session.get_one(Adapter, adapter_id).run_after = None
+    assert adopter.import_next()
     row = read(sessions, adapter_id)
-    assert (row.status, row.setback) == ("ready", None), row.error
+    assert (row.status, row.waiting_reason) == ("ready", None), row.error
 
 
 @pytest.mark.slow

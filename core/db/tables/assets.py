@@ -43,9 +43,9 @@ class Dataset(Base):
     error: Mapped[dict[str, Any] | None]
     attempt: Mapped[int] = mapped_column(server_default="0")
     lease_until: Mapped[datetime | None]
-    setbacks: Mapped[int] = mapped_column(server_default="0")
-    setback: Mapped[str | None]
-    due_at: Mapped[datetime | None]
+    num_deferrals: Mapped[int] = mapped_column(server_default="0")
+    waiting_reason: Mapped[str | None]
+    run_after: Mapped[datetime | None]
     created_at: Mapped[datetime] = now()
     validated_at: Mapped[datetime | None]
 
@@ -98,8 +98,8 @@ class Adapter(Base):
     error: Mapped[dict[str, Any] | None]
     attempt: Mapped[int] = mapped_column(server_default="0")
     lease_until: Mapped[datetime | None]
-    setbacks: Mapped[int] = mapped_column(server_default="0")
-    setback: Mapped[str | None]
-    due_at: Mapped[datetime | None]
+    num_deferrals: Mapped[int] = mapped_column(server_default="0")
+    waiting_reason: Mapped[str | None]
+    run_after: Mapped[datetime | None]
     created_at: Mapped[datetime] = now()
     checked_at: Mapped[datetime | None]

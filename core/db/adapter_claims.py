@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import case, func, null, select, update
 from sqlalchemy.orm import Session
 
-from core.db.deferrals import put_off, waits
+from core.db.deferrals import defer, is_claimable
 from core.db.session import read_clock
 from core.db.tables import Adapter
-from core.domain.adoption import Findings
+from core.domain.adapter_import import Findings
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.errors import AdapterRejected
 from core.domain.model import Family
@@ -27,7 +27,7 @@ _GIVEN_UP = (
 
 
 @dataclass(frozen=True)
-class AdoptionClaim:
+class ImportClaim:
     """What a worker holds: the adapter under one attempt."""
 
     adapter_id: str
@@ -37,11 +37,11 @@ class AdoptionClaim:
     upload: Artifact
 
 
-def claim_adoption(session: Session, *, lease_seconds: float) -> AdoptionClaim | None:
+def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | None:
     """Takes the oldest import that waits, or None. One that killed workers comes after those that did not."""
     waiting = (
         select(Adapter.id)
-        .where(Adapter.status == "checking", waits(Adapter))
+        .where(Adapter.status == "checking", is_claimable(Adapter))
         .order_by(Adapter.attempt, Adapter.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -54,15 +54,15 @@ def claim_adoption(session: Session, *, lease_seconds: float) -> AdoptionClaim |
         .returning(Adapter.id, Adapter.attempt, Adapter.model_id, Adapter.family, Adapter.upload)
     )
     row = session.execute(claim).first()
-    return None if row is None else AdoptionClaim(row[0], row[1], row[2], row[3], Artifact.model_validate(row[4]))
+    return None if row is None else ImportClaim(row[0], row[1], row[2], row[3], Artifact.model_validate(row[4]))
 
 
-def renew_adoption(session: Session, claim: AdoptionClaim, *, lease_seconds: float) -> bool:
+def renew_import(session: Session, claim: ImportClaim, *, lease_seconds: float) -> bool:
     return _write(session, claim, lease_until=_from_now(lease_seconds))
 
 
-def commit_adoption(
-    session: Session, claim: AdoptionClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
+def commit_import(
+    session: Session, claim: ImportClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
 ) -> bool:
     """The trigger that the file tells of is taken where its owner gave none."""
     found = findings.model_dump(mode="json")
@@ -71,21 +71,19 @@ def commit_adoption(
     return _end(session, claim, "ready", files=kept, **found)
 
 
-def reject_adoption(session: Session, claim: AdoptionClaim, detail: str) -> bool:
+def reject_import(session: Session, claim: ImportClaim, detail: str) -> bool:
     return _end(session, claim, "rejected", error=_error_of(detail))
 
 
-def give_back_adoption(session: Session, claim: AdoptionClaim, setback: str | None = None) -> bool:
-    """For a worker that stops, or cannot go on for no fault of the file's, ``setback`` saying why: the attempt is
-    not counted.
-
-    The number may be given out again, since nobody else ever held it and this holder writes no more.
+def release_import(session: Session, claim: ImportClaim, waiting_reason: str | None = None) -> bool:
+    """For a worker that drains, or that cannot go on for a reason outside of the file (``waiting_reason``, which
+    defers it). The attempt is not counted, and its number may be used again: nobody else ever held it.
     """
-    pause = {} if setback is None else put_off(Adapter, setback)
-    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **pause)
+    deferral = {} if waiting_reason is None else defer(Adapter, waiting_reason)
+    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **deferral)
 
 
-def expire_adoptions(session: Session) -> list[Adapter]:
+def expire_imports(session: Session) -> list[Adapter]:
     """Takes back every import whose worker fell silent; rejects one at its last death. For the steward."""
     expired = (
         select(Adapter)
@@ -103,8 +101,8 @@ def expire_adoptions(session: Session) -> list[Adapter]:
     return adapters
 
 
-def count_waiting_adoptions(session: Session) -> int:
-    waiting = select(func.count()).where(Adapter.status == "checking", waits(Adapter))
+def count_waiting_imports(session: Session) -> int:
+    waiting = select(func.count()).where(Adapter.status == "checking", is_claimable(Adapter))
     return session.execute(waiting).scalar_one()
 
 
@@ -112,13 +110,13 @@ def is_adapter_gone(session: Session, adapter_id: str) -> bool:
     return session.execute(select(Adapter.id).where(Adapter.id == adapter_id)).first() is None
 
 
-def _end(session: Session, claim: AdoptionClaim, status: str, **values: Any) -> bool:
-    ended: dict[str, Any] = {"status": status, "lease_until": None, "upload": null(), "setback": None}
+def _end(session: Session, claim: ImportClaim, status: str, **values: Any) -> bool:
+    ended: dict[str, Any] = {"status": status, "lease_until": None, "upload": null(), "waiting_reason": None}
     ended["checked_at"] = func.clock_timestamp()
     return _write(session, claim, **ended, **values)
 
 
-def _write(session: Session, claim: AdoptionClaim, **values: Any) -> bool:
+def _write(session: Session, claim: ImportClaim, **values: Any) -> bool:
     held = (
         Adapter.id == claim.adapter_id,
         Adapter.attempt == claim.attempt,

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import inspect
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import claims, events, jobs
-from core.db.claims import Claim, LostLease
+from core.db import events, job_claims, jobs
+from core.db.job_claims import Claim, LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobEvent, Model
 from core.domain.artifacts import Artifact
 from core.domain.estimate import Measured
@@ -21,10 +21,10 @@ PLAN = {
     "steps": 7, "resolution": 64, "images": [{"key": "a"}, {"key": "b"}],
 }  # fmt: skip
 END = {
-    "success": lambda session, claim: claims.succeed(
+    "success": lambda session, claim: job_claims.succeed(
         session, claim, result={}, artifacts={"adapter-kohya": Artifact(key="k", sha256="0", size=1)}
     ),
-    "failure": lambda session, claim: claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
+    "failure": lambda session, claim: job_claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
 }
 
 
@@ -59,14 +59,14 @@ def test_a_late_worker_ends_nothing(
     sessions: sessionmaker[Session], claim: Claim, end: Callable[[Session, Claim], JobStatus]
 ) -> None:
     with sessions.begin() as session:
-        claims.retry(session, claim, "away")
+        job_claims.retry(session, claim, "away")
     with pytest.raises(LostLease), sessions.begin() as session:
         end(session, claim)
 
 
 def test_a_drained_job_says_why_it_is_back(sessions: sessionmaker[Session], claim: Claim) -> None:
     with sessions.begin() as session:
-        assert claims.acknowledge_stop(session, claim) == JobStatus.QUEUED
+        assert job_claims.acknowledge_stop(session, claim) == JobStatus.QUEUED
     with sessions() as session:
         assert events.list_events(session, claim.job_id)[-1].data == {"reason": "the worker was shut down"}
 
@@ -88,14 +88,14 @@ def test_pauses_and_waits_are_no_time_at_work(sessions: sessionmaker[Session], c
             event.created_at = start + timedelta(seconds=seconds)
             session.add(event)
     with sessions() as session:
-        assert claims.count_seconds_worked(session, claim.job_id) == 120.0
+        assert job_claims.count_seconds_worked(session, claim.job_id) == 120.0
 
 
 def test_ended_and_unknown_jobs_are_not_unfinished(sessions: sessionmaker[Session], claim: Claim) -> None:
     with sessions.begin() as session:
-        assert claims.list_unfinished(session, [claim.job_id, "job_none"]) == {claim.job_id}
-        claims.fail(session, claim, TerminationReason.NAN_LOSS, "")
-        assert claims.list_unfinished(session, [claim.job_id, "job_none"]) == set()
+        assert job_claims.list_unfinished(session, [claim.job_id, "job_none"]) == {claim.job_id}
+        job_claims.fail(session, claim, TerminationReason.NAN_LOSS, "")
+        assert job_claims.list_unfinished(session, [claim.job_id, "job_none"]) == set()
 
 
 def test_reading_jobs_leaves_their_images_in_the_database(sessions: sessionmaker[Session], claim: Claim) -> None:
@@ -148,7 +148,7 @@ def test_an_estimate_rests_on_the_device_that_ran_last(sessions: sessionmaker[Se
     held, found = claim, None
     for device, seconds in (("gpu", 0.01), ("cpu", 2.0), ("gpu", 0.02), ("gpu", 0.03)):
         with sessions.begin() as session:
-            claims.write_runtime(session, held, {"device_name": device})
+            job_claims.write_runtime(session, held, {"device_name": device})
         found = succeed_with(sessions, held, {**measured, "seconds_per_sample": seconds})
         held = submit_and_claim(sessions)
     assert found is not None
@@ -157,7 +157,7 @@ def test_an_estimate_rests_on_the_device_that_ran_last(sessions: sessionmaker[Se
 
 def succeed_with(sessions: sessionmaker[Session], claim: Claim, measured: dict[str, float]) -> Measured | None:
     with sessions.begin() as session:
-        claims.succeed(
+        job_claims.succeed(
             session,
             claim,
             result={"measured": measured},
@@ -175,6 +175,6 @@ def submit_and_claim(sessions: sessionmaker[Session], resolution: int = 64) -> C
         )  # fmt: skip
         session.add(job)
     with sessions.begin() as session:
-        taken = claims.claim_next(session, slot="a/cpu/0", lease_seconds=60)
+        taken = job_claims.claim_next(session, slot="a/cpu/0", lease_seconds=60)
         assert taken is not None
         return Claim(taken.id, taken.attempt)

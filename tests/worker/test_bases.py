@@ -17,13 +17,13 @@ from sqlalchemy.orm import Session, sessionmaker
 from core.db import models as db
 from core.db.tables import Model
 from core.domain.model import FAMILY_DEFAULTS, ModelInfo
-from core.domain.registration import ModelSource, Prepared
+from core.domain.registration import ModelSource, RegistrationResult
 from core.model_folders import CARD, find_model_folder
 from core.settings import Settings
 from tests.fixtures.bases import make_random_pipeline, write_random_base
 from tests.fixtures.single_files import name_tensors
+from worker import bases as service
 from worker import drain, program
-from worker.models import service
 
 
 @pytest.fixture
@@ -52,14 +52,14 @@ def test_a_folder_gets_its_card(settings: Settings, sessions: sessionmaker[Sessi
     write_random_base(folder, family="sdxl")
     (folder / CARD).unlink()
     ask(sessions, "xl", path="some", description="Noise.")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     row = read(sessions, "xl")
     assert (row.status, row.location, row.error) == ("ready", str(folder), None)
     info = db.read_card(row)
     assert (info.id, info.family, info.resolution, info.description) == ("xl", "sdxl", 64, "Noise.")
     assert ModelInfo.model_validate_json((folder / CARD).read_text()) == info
     assert find_model_folder(settings, "xl") == folder
-    assert not service.prepare_next(settings)
+    assert not service.register_next(settings)
 
 
 def test_a_file_of_the_wrong_kind_is_rejected_with_what_it_is(
@@ -69,12 +69,12 @@ def test_a_file_of_the_wrong_kind_is_rejected_with_what_it_is(
     pipeline = make_random_pipeline(tmp_path / "words", "epsilon", "sd1")
     save_file(name_tensors(pipeline, "sd1"), settings.models_path / "small.safetensors")
     ask(sessions, "small", path="small.safetensors")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     row = read(sessions, "small")
     assert row.status == "rejected" and row.error is not None
     assert "in other sizes" in row.error["detail"]
     assert row.error["type"] == "/problems/model-rejected"
-    assert not service.prepare_next(settings)
+    assert not service.register_next(settings)
 
 
 def test_a_worker_that_ends_leaves_the_model_to_the_next(
@@ -84,10 +84,10 @@ def test_a_worker_that_ends_leaves_the_model_to_the_next(
     ask(sessions, "some", path="some")
     monkeypatch.setattr(drain, "requested", threading.Event())
     threading.Timer(program.POLL_SECONDS / 2, drain.request_drain).start()
-    assert not service.prepare_next(settings)
+    assert not service.register_next(settings)
     assert read(sessions, "some").status == "checking"
     monkeypatch.setattr(drain, "requested", threading.Event())
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     assert read(sessions, "some").status == "ready"
 
 
@@ -96,26 +96,28 @@ def test_a_folder_where_no_worker_looks_is_rejected(settings: Settings, sessions
     write_random_base(folder)
     (folder / CARD).unlink()
     ask(sessions, "some", path="sub/some")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     row = read(sessions, "some")
     assert row.status == "rejected" and row.error is not None
     assert "no worker would find it there" in row.error["detail"]
     assert not (folder / CARD).exists()
 
 
-@pytest.mark.parametrize("outcome", [Prepared(info=INFO, folder=Path("/made")), Prepared(refusal="It is a teapot.")])
+@pytest.mark.parametrize(
+    "outcome", [RegistrationResult(info=INFO, folder=Path("/made")), RegistrationResult(refusal="It is a teapot.")]
+)
 def test_a_registration_that_was_overtaken_is_not_said_to_be_ready(
     settings: Settings, sessions: sessionmaker[Session], monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture, outcome: Prepared,
+    caplog: pytest.LogCaptureFixture, outcome: RegistrationResult,
 ) -> None:  # fmt: skip
-    def prepare(*_: object) -> Prepared:
+    def prepare(*_: object) -> RegistrationResult:
         ask(sessions, "some", hub_id="another/base")
         return outcome
 
     monkeypatch.setattr(service, "prepare", prepare)
     ask(sessions, "some", path="some")
     with caplog.at_level(logging.INFO, "atelier.models"):
-        assert service.prepare_next(settings)
+        assert service.register_next(settings)
     row = read(sessions, "some")
     assert (row.status, row.location) == ("checking", "another/base")
     assert "the model some was registered anew while it was prepared" in caplog.text
@@ -130,7 +132,7 @@ def test_a_program_that_dies_rejects_the_model(
     (tmp_path / "worker" / "__init__.py").write_text("import os; os.kill(os.getpid(), 9)")
     monkeypatch.setattr(program, "ROOT", tmp_path)
     ask(sessions, "some", path="some")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     error = read(sessions, "some").error
     assert error is not None and "ended with -9" in error["detail"]
 
@@ -214,7 +216,7 @@ def test_a_repository_of_the_hub_is_fetched(
     settings: Settings, sessions: sessionmaker[Session], hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask(sessions, "mine", hub_id="owner/name")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     row = read(sessions, "mine")
     assert row.status == "ready", row.error
     info = db.read_card(row)
@@ -225,14 +227,14 @@ def test_a_repository_of_the_hub_is_fetched(
     assert [path.name for path in settings.models_path.iterdir()] == ["mine"]
 
     ask(sessions, "other", hub_id="owner/none")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     error = read(sessions, "other").error
     assert error is not None and "The Hub has no repository owner/none" in error["detail"]
     assert "Error" not in error["detail"] and "local_files_only" not in error["detail"]
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     ask(sessions, "late", hub_id="owner/name")
-    assert service.prepare_next(settings)
+    assert service.register_next(settings)
     error = read(sessions, "late").error
     assert error is not None and "HF_HUB_OFFLINE is set" in error["detail"]
     assert [path.name for path in settings.models_path.iterdir()] == ["mine"]

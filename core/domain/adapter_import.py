@@ -32,7 +32,7 @@ class IgnoredKey(Frozen):
     reason: str
 
 
-class Adoption(Frozen):
+class ImportRequest(Frozen):
     """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``, within
     ``memory_bytes``."""
 
@@ -55,7 +55,7 @@ class Findings(Frozen):
     num_ignored: int = 0
 
 
-class Adopted(Frozen):
+class ImportResult(Frozen):
     """The answer: either ``findings`` with the written ``files``, or the reason of the refusal."""
 
     findings: Findings | None = None

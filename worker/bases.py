@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.db import models
 from core.db.models import CheckClaim
 from core.db.session import open_engine
-from core.domain.registration import Preparation, Prepared
+from core.domain.registration import RegistrationRequest, RegistrationResult
 from core.model_folders import BUNDLED
 from core.settings import Settings
 from worker import drain
@@ -23,7 +23,7 @@ PROGRAM = "worker.engine.bases.registration"
 log = logging.getLogger("atelier.models")
 
 
-def prepare_next(settings: Settings) -> bool:
+def register_next(settings: Settings) -> bool:
     """Prepares the base that has waited longest; False when none waits, or this worker cannot or must not.
 
     Raises SQLAlchemyError: the lock goes with the connection, and the model waits for the next bell.
@@ -64,8 +64,8 @@ def _prepare(settings: Settings, connection: Connection, claim: CheckClaim) -> N
         log.warning("the model %s was registered anew while it was prepared: this outcome is dropped", claim.model_id)
 
 
-def _order(settings: Settings, claim: CheckClaim) -> Preparation:
-    return Preparation(
+def _order(settings: Settings, claim: CheckClaim) -> RegistrationRequest:
+    return RegistrationRequest(
         model_id=claim.model_id,
         source=claim.source,
         models_path=settings.models_path.resolve(),
@@ -79,7 +79,7 @@ def _release(connection: Connection, claim: CheckClaim) -> None:
             models.release_check(session, claim)
 
 
-def prepare(order: Preparation, drain: threading.Event) -> Prepared:
+def prepare(order: RegistrationRequest, drain: threading.Event) -> RegistrationResult:
     """Raises Draining. A program that dies has refused: the base would kill the next one too."""
 
     def check() -> None:
@@ -88,9 +88,9 @@ def prepare(order: Preparation, drain: threading.Event) -> Prepared:
 
     ending = run_program(PROGRAM, order.model_dump_json().encode(), check)
     try:
-        return Prepared.model_validate_json(ending.answer)
+        return RegistrationResult.model_validate_json(ending.answer)
     except ValidationError:
-        return Prepared(
+        return RegistrationResult(
             refusal=f"The program that prepares bases ended with {ending.exit_code}, and did not say why; the "
             "worker's log has more. -9 means that it was killed, which the system does when memory runs out."
         )

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 from standardwebhooks import Webhook
 
-from core.db.deliveries import (
+from core.db.delivery_claims import (
     DeliveryClaim,
     Try,
     claim_deliveries,

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from core.db.deferrals import put_off, waits
+from core.db.deferrals import defer, is_claimable
 from core.db.session import read_clock
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetManifest, DatasetReport
@@ -51,7 +51,7 @@ def claim_validation(session: Session, *, lease_seconds: float) -> ValidationCla
     """Takes the oldest dataset that waits, or None. One that killed workers comes after those that did not."""
     waiting = (
         select(Dataset.id)
-        .where(Dataset.status == DatasetStatus.VALIDATING, waits(Dataset))
+        .where(Dataset.status == DatasetStatus.VALIDATING, is_claimable(Dataset))
         .order_by(Dataset.attempt, Dataset.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
@@ -92,14 +92,12 @@ def commit_rejected(session: Session, claim: ValidationClaim, error: AtelierErro
     )
 
 
-def give_back_validation(session: Session, claim: ValidationClaim, setback: str | None = None) -> bool:
-    """For a worker that stops, or cannot go on for no fault of the dataset's, ``setback`` saying why: the attempt is
-    not counted.
-
-    The number may be given out again, since nobody else ever held it and this holder writes no more.
+def release_validation(session: Session, claim: ValidationClaim, waiting_reason: str | None = None) -> bool:
+    """For a worker that drains, or that cannot go on for a reason outside of the dataset (``waiting_reason``, which
+    defers it). The attempt is not counted, and its number may be used again: nobody else ever held it.
     """
-    pause = {} if setback is None else put_off(Dataset, setback)
-    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **pause)
+    deferral = {} if waiting_reason is None else defer(Dataset, waiting_reason)
+    return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **deferral)
 
 
 def expire_validations(session: Session) -> list[Dataset]:
@@ -131,7 +129,7 @@ def _list_files(session: Session, dataset_id: str) -> tuple[ReceivedFile, ...]:
 
 
 def _end(session: Session, claim: ValidationClaim, status: DatasetStatus, **values: Any) -> bool:
-    ended = {"status": status, "lease_until": None, "setback": None, "validated_at": func.clock_timestamp()}
+    ended = {"status": status, "lease_until": None, "waiting_reason": None, "validated_at": func.clock_timestamp()}
     return _write(session, claim, **ended, **values)
 
 

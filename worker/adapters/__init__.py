@@ -1,1 +1,0 @@
-"""Checks imported adapters: the part that knows the database and the store, and nothing of tensors."""

@@ -1,1 +1,0 @@
-"""Prepares registered bases: the part that knows the database, and nothing of tensors."""
