@@ -74,8 +74,8 @@ async def create_job(
     """Queues a training. `{"model", "dataset"}` is enough."""
     service.refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
-        draft = await service.draw_up(services, caller.tenant_id, body)
-        return JSONResponse(DryRun.of(draft.plan, draft.estimate, draft.advice).model_dump(mode="json"))
+        planned = await service.plan_job(services, caller.tenant_id, body)
+        return JSONResponse(DryRun.of(planned.plan, planned.estimate, planned.advice).model_dump(mode="json"))
     submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
     services.doorbell.ring("train")
     if body.webhook is not None:

@@ -12,8 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
-from app.jobs.beginning import Beginning, find_beginning, refuse_adapter
-from app.jobs.caps import plan_within, refuse_large_set, refuse_unfitting, refuse_unrunnable
+from app.jobs.init_adapter import find_init_adapter, refuse_adapter
 from app.jobs.schemas import JobOut, JobRequest
 from app.services import Services
 from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
@@ -22,9 +21,11 @@ from core.domain.advice import Advice, advise
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import IdempotencyMismatch, NotFound, UrlForbidden, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
+from core.domain.init_adapter import InitAdapterSource
 from core.domain.limits import Limits
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
+from core.domain.plan_checks import check_devices
 from core.domain.receivers import AllowList, Receiver
 from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec, WebhookSpec
@@ -35,20 +36,20 @@ ROUTE = "POST /jobs"
 
 
 @dataclass(frozen=True)
-class Sources:
+class PlanInputs:
     """What a plan is made from."""
 
     model: ModelInfo
     manifest: DatasetManifest
     measured: Measured | None
-    init: Beginning | None
+    init: InitAdapterSource | None
     limits: Limits
     largest_memory: int | None
     device_kinds: frozenset[str]
 
 
 @dataclass(frozen=True)
-class Draft:
+class PlannedJob:
     spec: TrainingSpec
     plan: TrainPlan
     estimate: Estimate
@@ -69,47 +70,40 @@ async def submit(services: Services, tenant_id: str, request: JobRequest, key: s
     body_sha256 = hash_request(request)
     if key is not None and (original := await database.run(find_original, tenant_id, key, body_sha256)):
         return Submitted(original, replayed=True)
-    draft = await draw_up(services, tenant_id, request)
+    planned = await plan_job(services, tenant_id, request)
     try:
-        return await database.run(insert, tenant_id, defaults, request, draft, key, body_sha256)
+        return await database.run(insert, tenant_id, defaults, request, planned, key, body_sha256)
     except IntegrityError as error:
-        return Submitted(await find_winner(database, tenant_id, key, body_sha256, error), replayed=True)
+        return Submitted(await find_concurrent_original(database, tenant_id, key, body_sha256, error), replayed=True)
 
 
-async def draw_up(services: Services, tenant_id: str, request: JobRequest) -> Draft:
+async def plan_job(services: Services, tenant_id: str, request: JobRequest) -> PlannedJob:
     """Planning takes a while for thousands of images: not in a transaction, and not in the event loop."""
-    sources = await services.database.run(load_sources, tenant_id, services.settings.default_limits, request)
-    return await asyncio.to_thread(plan_from, request.to_spec(), sources)
+    inputs = await services.database.run(load_inputs, tenant_id, services.settings.default_limits, request)
+    return await asyncio.to_thread(plan_from, request.to_spec(), inputs)
 
 
-def plan_from(spec: TrainingSpec, sources: Sources) -> Draft:
-    refuse_large_set(len(sources.manifest.images), sources.limits)
-    init = sources.init
-    file, wanted = (None, spec) if init is None else (init.file, init.complete(spec))
-    plan = plan_within(
-        lambda wanted: resolve(wanted, sources.manifest, sources.model, file), wanted, sources.model, sources.limits
-    )
-    if init is not None:
-        init.refuse_misfit(plan)
-    refuse_unfitting(plan, sources.model, sources.largest_memory)
-    refuse_unrunnable(plan, sources.device_kinds)
-    estimated = estimate(plan, sources.model, sources.measured)
-    advice = advise(plan, sources.manifest, seconds=estimated.seconds, devices=sources.device_kinds)
-    return Draft(spec, plan, estimated, advice)
+def plan_from(spec: TrainingSpec, inputs: PlanInputs) -> PlannedJob:
+    """Raises InvalidSpec."""
+    plan = resolve(spec, inputs.manifest, inputs.model, init=inputs.init, limits=inputs.limits)
+    check_devices(plan, inputs.model, inputs.largest_memory, inputs.device_kinds)
+    estimated = estimate(plan, inputs.model, inputs.measured)
+    advice = advise(plan, inputs.manifest, seconds=estimated.seconds, devices=inputs.device_kinds)
+    return PlannedJob(spec, plan, estimated, advice)
 
 
-def load_sources(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> Sources:
+def load_inputs(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> PlanInputs:
     """Raises NotFound, WrongState or InvalidSpec, with the field that is to blame."""
     try:
         info = models.read_card(models.get_model(session, request.model))
     except (NotFound, WrongState) as error:
         raise type(error)(error.detail, {"/model": [error.detail]}) from None
-    init = None if request.init_adapter is None else find_beginning(session, tenant_id, request.init_adapter, info)
+    init = None if request.init_adapter is None else find_init_adapter(session, tenant_id, request.init_adapter, info)
     manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
     memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
-    return Sources(info, manifest, measured, init, limits, memory, kinds)
+    return PlanInputs(info, manifest, measured, init, limits, memory, kinds)
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
@@ -136,7 +130,7 @@ def insert(
     tenant_id: str,
     defaults: Limits,
     request: JobRequest,
-    draft: Draft,
+    planned: PlannedJob,
     key: str | None,
     body_sha256: str,
 ) -> Submitted:
@@ -149,10 +143,10 @@ def insert(
     # A racing repeat may have been first: what it took of the quota is this one's too.
     if key is not None and (original := find_original(session, tenant_id, key, body_sha256)):
         return Submitted(original, replayed=True)
-    quotas.reserve_job(session, tenant_id, limits, steps=draft.plan.steps)
-    if draft.plan.init_adapter is not None:
+    quotas.reserve_job(session, tenant_id, limits, steps=planned.plan.steps)
+    if planned.plan.init_adapter is not None:
         try:
-            adapters.keep_for_job(session, tenant_id, draft.plan.init_adapter.id)
+            adapters.keep_for_job(session, tenant_id, planned.plan.init_adapter.id)
         except NotFound as error:
             raise refuse_adapter(error.detail) from None
     job = jobs.insert_job(
@@ -160,9 +154,9 @@ def insert(
         tenant_id=tenant_id,
         model_id=request.model,
         dataset_id=request.dataset,
-        spec=draft.spec,
-        plan=draft.plan,
-        estimate=draft.estimate,
+        spec=planned.spec,
+        plan=planned.plan,
+        estimate=planned.estimate,
     )
     if key is not None:
         jobs.record_idempotent(session, tenant_id, ROUTE, key, body_sha256, job.id)
@@ -181,7 +175,7 @@ def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) 
     return jobs.get_job(session, tenant_id, record.job_id)
 
 
-async def find_winner(
+async def find_concurrent_original(
     database: Database, tenant_id: str, key: str | None, body_sha256: str, error: IntegrityError
 ) -> Job:
     """The insert failed: a racing repeat was first, whose job this is; or the dataset was deleted meanwhile."""

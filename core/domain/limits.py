@@ -31,3 +31,6 @@ class Limits(NumbersOfJson):
     @classmethod
     def unlimited(cls) -> Self:
         return cls.model_validate(dict.fromkeys(cls.model_fields))
+
+
+UNLIMITED = Limits.unlimited()

@@ -1,9 +1,16 @@
 """What a plan is refused for that no single field of the spec shows: what no worker could hold, what could only fail
-after the queue, and options that would have no effect. Each raises InvalidSpec with the field to change."""
+after the queue, options that would have no effect, and what is beyond the tenant's limits or the devices there are.
+Each raises InvalidSpec with the field to change. (What an init adapter requires is in init_adapter.py.)"""
 
+from collections.abc import Set
+
+from core.domain.dataset import DatasetManifest
 from core.domain.errors import InvalidSpec
+from core.domain.estimate import count_least_memory
+from core.domain.limits import Limits
+from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
-from core.domain.spec import TrainingSpec
+from core.domain.spec import CUDA_OPTIMIZERS, TrainingSpec
 from core.domain.tokens import count_least_tokens
 
 MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
@@ -83,3 +90,45 @@ def _check_effects(spec: TrainingSpec, plan: TrainPlan) -> None:
     if not text.train and (text.rank or text.learning_rate):
         detail = "text_encoder.rank and learning_rate are for text encoders that are trained: set text_encoder.train."
         raise InvalidSpec(detail, {"/text_encoder/train": ["needed for its rank and learning_rate"]})
+
+
+def check_dataset_size(manifest: DatasetManifest, limits: Limits) -> None:
+    """Before the plan is made, which takes a while for a large set."""
+    num_images, limit = len(manifest.images), limits.images_per_dataset
+    if limit is not None and num_images > limit:
+        raise _exceed({"/dataset": (num_images, limit)})
+
+
+def check_limits(plan: TrainPlan, limits: Limits) -> None:
+    planned = (
+        ("/adapter/rank", plan.rank, limits.rank),
+        ("/text_encoder/rank", plan.text_encoder_rank or 0, limits.rank),
+        ("/resolution", plan.resolution, limits.resolution),
+    )
+    excess = {field: (value, limit) for field, value, limit in planned if limit is not None and value > limit}
+    if excess:
+        raise _exceed(excess)
+
+
+def _exceed(excess: dict[str, tuple[int, int]]) -> InvalidSpec:
+    messages = {field: f"is {value:,}, and your quota allows {limit:,}" for field, (value, limit) in excess.items()}
+    named = "; ".join(f"{field} {message}" for field, message in messages.items())
+    return InvalidSpec(
+        f"{named}. Ask for less, or ask the operator for a larger quota.",
+        {field: [message] for field, message in messages.items()},
+    )
+
+
+def check_devices(plan: TrainPlan, model: ModelInfo, largest_memory: int | None, kinds: Set[str]) -> None:
+    """``largest_memory``: bytes of the largest device, None where that is not known. ``kinds`` of devices, such as
+    `cpu` and `cuda`; empty where no worker was heard of."""
+    if plan.optimizer in CUDA_OPTIMIZERS and kinds and "cuda" not in kinds:
+        message = f"{plan.optimizer} runs on CUDA devices alone, and no worker here has one"
+        raise InvalidSpec(f"{message}: set optimizer.name to adamw.", {"/optimizer/name": [message]})
+    needed = count_least_memory(plan, model)
+    if largest_memory is None or needed <= largest_memory:
+        return
+    message = f"takes at least {needed:,} bytes of memory, and the largest device here has {largest_memory:,}"
+    bare = count_least_memory(plan.model_copy(update={"rank": 1, "text_encoder_rank": None}), model)
+    field, advice = ("/model", "choose a smaller base") if bare > largest_memory else ("/adapter/rank", "lower it")
+    raise InvalidSpec(f"{field} {message}: {advice}, or ask the operator for a larger device.", {field: [message]})

@@ -9,9 +9,11 @@ from core.domain.captions import teach
 from core.domain.counts import counted
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
+from core.domain.init_adapter import InitAdapterSource, check_init_adapter, fill_defaults
+from core.domain.limits import UNLIMITED, Limits
 from core.domain.model import Defaults, ModelInfo
-from core.domain.plan import InitAdapter, PlannedImage, TrainPlan
-from core.domain.plan_checks import check_plan
+from core.domain.plan import PlannedImage, TrainPlan
+from core.domain.plan_checks import check_dataset_size, check_limits, check_plan
 from core.domain.plan_guidance import choose_guidance
 from core.domain.plan_prior import call_class_image, choose_prior
 from core.domain.prompts import default_prompts
@@ -36,18 +38,27 @@ RATE_SCALE: dict[OptimizerName, float] = {"lion": 1 / 3}  # arXiv 2302.06675, se
 
 
 def resolve(
-    spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo, init: InitAdapter | None = None
+    spec: TrainingSpec,
+    manifest: DatasetManifest,
+    model: ModelInfo,
+    *,
+    init: InitAdapterSource | None = None,
+    limits: Limits = UNLIMITED,
 ) -> TrainPlan:
-    """``init``: what ``spec.init_adapter`` names. Raises InvalidSpec where the spec does not fit this base or this
-    set."""
+    """``init``: what ``spec.init_adapter`` names. What the spec leaves open is chosen within ``limits``.
+
+    Raises InvalidSpec where the spec does not fit this base, this set, the init adapter or the limits.
+    """
     assert (init is None) == (spec.init_adapter is None)
+    check_dataset_size(manifest, limits)
+    spec = spec if init is None else fill_defaults(spec, init)
     defaults = model.defaults
-    resolution = _resolve_resolution(spec, model)
+    resolution = _resolve_resolution(spec, model, limits)
     images = _plan_images(spec, manifest, resolution, model.resolution_step)
     num_training = sum(not image.held_out for image in images)
     batch_size = spec.batch_size or min(defaults.batch_size, max(1, num_training))
     steps = _resolve_steps(spec, images, batch_size, defaults)
-    rank = spec.adapter.rank or defaults.rank
+    rank = spec.adapter.rank or min(defaults.rank, limits.rank or defaults.rank)
     trigger = spec.trigger or ""
     rate = _resolve_rate(spec, defaults)
     prior, chosen = spec.loss.prior_preservation, choose_prior(spec, manifest, model)
@@ -67,7 +78,7 @@ def resolve(
             _plan_image(spec, image, call_class_image(spec, image), resolution, model.resolution_step)
             for image in chosen.images
         ),
-        init_adapter=init,
+        init_adapter=None if init is None else init.file,
         adapter_type=spec.adapter.type or defaults.adapter_type,
         rank=rank,
         alpha=spec.adapter.alpha or float(rank),
@@ -124,6 +135,9 @@ def resolve(
         max_duration_seconds=spec.max_duration_seconds,
     )
     check_plan(spec, plan)
+    check_limits(plan, limits)
+    if init is not None:
+        check_init_adapter(plan, init)
     return plan
 
 
@@ -166,8 +180,8 @@ def _resolve_betas(spec: TrainingSpec) -> tuple[float, float] | None:
     return spec.optimizer.betas or BETAS.get(spec.optimizer.name, (0.9, 0.999))
 
 
-def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
-    resolution = spec.resolution or model.resolution
+def _resolve_resolution(spec: TrainingSpec, model: ModelInfo, limits: Limits) -> int:
+    resolution = spec.resolution or _default_resolution(model, limits)
     low, high = max(model.resolution // 2, MIN_RESOLUTION), min(model.resolution * 2, MAX_RESOLUTION)
     if resolution % model.resolution_step or not low <= resolution <= high:
         raise InvalidSpec(
@@ -176,6 +190,15 @@ def _resolve_resolution(spec: TrainingSpec, model: ModelInfo) -> int:
             {"/resolution": [f"must be a multiple of {model.resolution_step} from {low} to {high}"]},
         )
     return resolution
+
+
+def _default_resolution(model: ModelInfo, limits: Limits) -> int:
+    """Within the limits, down to half of the base's own: below that it has nothing to learn with, and the plan is
+    refused for its limits."""
+    if limits.resolution is None or model.resolution <= limits.resolution:
+        return model.resolution
+    fitting = limits.resolution // model.resolution_step * model.resolution_step
+    return fitting if 2 * fitting >= model.resolution else model.resolution
 
 
 def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_size: int, defaults: Defaults) -> int:

@@ -2,7 +2,8 @@
 
 A transaction sees what is of the tenant that it says it acts for (core/db/row_security.py), and without one nothing:
 so do the API's role and, because security is forced, the owner. ``migrations/env.py`` lets the workers' role see all.
-A later revision that changes rows of these tables says ``ALTER TABLE … NO FORCE ROW LEVEL SECURITY`` before, and FORCE after.
+A later revision that changes rows of these tables says ``ALTER TABLE … NO FORCE ROW LEVEL SECURITY`` before, and FORCE
+after.
 """
 
 import sqlalchemy as sa

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
+from core.domain.init_adapter import InitAdapterSource
 from core.domain.plan import InitAdapter, TrainPlan
 from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
@@ -117,7 +118,7 @@ def test_any_json_as_a_spec(data: Any) -> None:
         return
     check_bounds(spec)
     try:
-        plan = resolve(spec, MANIFEST, MODEL, None if spec.init_adapter is None else INIT)
+        plan = resolve(spec, MANIFEST, MODEL, init=None if spec.init_adapter is None else InitAdapterSource(INIT))
     except InvalidSpec as refused:
         assert all(pointer.startswith("/") for pointer in refused.errors)  # noqa: PT017
         return

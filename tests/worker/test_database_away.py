@@ -8,7 +8,7 @@ import pytest
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
 from tests.fixtures.servers import PostgresHandle, wait_for
-from worker import attempt
+from worker.jobs import attempt
 
 __all__ = ["house"]
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from core.db import adapters, jobs
 from core.db.tables import DEFAULT_TENANT, Adapter
 from core.domain.estimate import Estimate
+from core.domain.init_adapter import InitAdapterSource
 from core.domain.plan import InitAdapter, TrainPlan
 from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
@@ -40,7 +41,8 @@ def plan_from(house: House, adapter: Adapter, **spec: object) -> tuple[TrainingS
     file = adapter.files["kohya"]
     parsed = TrainingSpec.model_validate({**SPEC, "init_adapter": adapter.id, **spec})
     init = InitAdapter(id=adapter.id, key=file["key"], sha256=file["sha256"])
-    return parsed, resolve(parsed, house.manifest, house.info, init)
+    source = InitAdapterSource(init)
+    return parsed, resolve(parsed, house.manifest, house.info, init=source)
 
 
 def submit(session: Session, house: House, spec: TrainingSpec, plan: TrainPlan) -> str:

@@ -71,7 +71,7 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     types = house.event_types(job_id)
     assert types[:2] == ["job.queued", "job.running"] and types[-1] == "job.succeeded"
     with house.sessions() as session:
-        worker = session.get(Worker, runner.open_slot(house.settings).slot)
+        worker = session.get(Worker, runner.open_slot(house.settings).name)
     assert worker is not None and worker.job_id is None and worker.warm_model == house.info.id
 
 
@@ -487,7 +487,7 @@ def test_a_worker_is_seen_while_it_works(house: House) -> None:
 
     def seen() -> Worker:
         with house.sessions() as session:
-            return session.get_one(Worker, runner.open_slot(house.settings).slot)
+            return session.get_one(Worker, runner.open_slot(house.settings).name)
 
     with house.running():
         house.wait_for_step(job_id, 1)
