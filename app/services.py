@@ -10,7 +10,7 @@ from anyio import CapacityLimiter
 from app.database import Database
 from app.doorbell import CeleryDoorbell
 from app.limits.buckets import Buckets
-from app.limits.uploads import UploadPlaces
+from app.limits.uploads import UploadLimiter
 from app.progress import ProgressHub
 from core.queue import Doorbell
 from core.settings import Settings
@@ -28,7 +28,7 @@ class Services:
     doorbell: Doorbell
     progress: ProgressHub
     buckets: Buckets
-    upload_places: UploadPlaces
+    upload_places: UploadLimiter
     upload_slots: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_UPLOADS))
 
 
@@ -38,7 +38,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     storage = await asyncio.to_thread(open_store_of, settings)
     database, progress = Database(settings.database_url), ProgressHub(settings.redis_url)
     doorbell = CeleryDoorbell(settings.redis_url)
-    buckets, places = Buckets(settings.redis_url), UploadPlaces(settings.uploads_per_tenant)
+    buckets, places = Buckets(settings.redis_url), UploadLimiter(settings.uploads_per_tenant)
     progress.start()
     try:
         yield Services(settings, database, storage, doorbell, progress, buckets, places)

@@ -60,7 +60,7 @@ def main() -> int:
     if job.status != "succeeded":
         reporter.fail(f"{describe_end(job)} The logs are in {HOME / 'log'}.")
         return 1
-    farewell(reporter, time.monotonic() - started)
+    print_next_steps(reporter, time.monotonic() - started)
     return 0
 
 
@@ -107,7 +107,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def farewell(reporter: Reporter, seconds: float) -> None:
+def print_next_steps(reporter: Reporter, seconds: float) -> None:
     atelier = Path(sys.executable).with_name("atelier")
     shown = atelier.relative_to(Path.cwd()) if atelier.is_relative_to(Path.cwd()) else atelier
     reporter.say(

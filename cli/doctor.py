@@ -20,7 +20,7 @@ from rich.text import Text
 from cli.connection import find_connection, read_running_url
 from cli.devices import count_cores
 from cli.embedded.binaries import find_postgres, find_valkey
-from cli.embedded.place import Place
+from cli.embedded.server_dirs import ServerDirs
 from cli.errors import CommandError
 from cli.home import DEFAULT_HOME
 from cli.invocation import hint
@@ -196,9 +196,9 @@ def _check_broker() -> str:
     return "answers"
 
 
-def _any_place() -> Place:
+def _any_place() -> ServerDirs:
     # Without an account: only a start copies programs to where root's account reaches them.
-    return Place(None, Path("/"), "doctor")
+    return ServerDirs(None, Path("/"), "doctor")
 
 
 def _check_storage(home: Path) -> str:

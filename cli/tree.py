@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import httpx
 
 from cli import programs
-from cli.embedded.place import open_place
 from cli.embedded.postgres import open_postgres
+from cli.embedded.server_dirs import open_server_dirs
 from cli.embedded.valkey import open_valkey
 from cli.home import Home
 from cli.supervisor.service import Service
@@ -72,11 +72,11 @@ def _embed_servers(home: Home, environ: Mapping[str, str]) -> _Servers:
     owner_url = environ.get("DATABASE_OWNER_URL") or database_url
     api_url = environ.get("DATABASE_API_URL") or database_url
     if not database_url or not owner_url or not api_url:
-        postgres = open_postgres(home, open_place(home))
+        postgres = open_postgres(home, open_server_dirs(home))
         database_url, owner_url, api_url = postgres.app_url, postgres.owner_url, postgres.api_url
         services.append(postgres.service())
     if not redis_url:
-        valkey = open_valkey(home, open_place(home))
+        valkey = open_valkey(home, open_server_dirs(home))
         redis_url = valkey.url
         services.append(valkey.service())
     return _Servers(tuple(services), database_url, owner_url, api_url, redis_url)

@@ -7,11 +7,11 @@ from app.auth.service import Caller
 from core.domain.errors import Forbidden
 from core.domain.keys import Scope
 
-Need = Scope | Literal["operator"]
+Requirement = Scope | Literal["operator"]
 
-LOOKING = frozenset({"GET", "HEAD", "OPTIONS"})
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-NEEDS: dict[str, tuple[Need, Need]] = {
+REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
     # the path's first part: (to look, to change)
     "datasets": ("read", "jobs"),
     "models": ("read", "operator"),
@@ -28,13 +28,13 @@ NEEDS: dict[str, tuple[Need, Need]] = {
 """Every route with a key must stand here; a test holds that. What does not is no route, and answered with 404."""
 
 
-def find_need(method: str, path: str) -> Need | None:
+def find_requirement(method: str, path: str) -> Requirement | None:
     """None where there is no such route."""
-    needs = NEEDS.get(path.lstrip("/").partition("/")[0])
-    return needs and needs[method not in LOOKING]
+    needs = REQUIREMENTS.get(path.lstrip("/").partition("/")[0])
+    return needs and needs[method not in SAFE_METHODS]
 
 
-def require(caller: Caller, need: Need | None) -> None:
+def require(caller: Caller, need: Requirement | None) -> None:
     """Raises Forbidden, naming the scope."""
     if need == "operator":
         require_operator(caller)

@@ -9,12 +9,12 @@ from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
-from app.auth.scopes import LOOKING, allows, require
+from app.auth.scopes import SAFE_METHODS, allows, require
 from app.conditions import is_known
 from app.dashboard import sessions
-from app.dashboard.live import Cursor, read_news, stream_news
+from app.dashboard.live import Cursor, read_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
-from app.dashboard.sessions import Visit
+from app.dashboard.sessions import BrowserSession
 from app.dashboard.views import DatasetView, JobView, describe_plan
 from app.database import acting
 from app.datasets.service import find_image, read_images
@@ -38,19 +38,19 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
-async def get_visit(request: Request, services: ServicesDep) -> Visit:
+async def get_visit(request: Request, services: ServicesDep) -> BrowserSession:
     """The database acts for the visitor's tenant from then on. What changes things asks for its scope itself.
 
     Raises LoginNeeded, and Forbidden for a look without the scope `read`.
     """
     token = sessions.read_cookie(request)
-    visit = await services.database.run(sessions.find_visit, services.settings, token)
-    require(visit.caller, "read" if request.method in LOOKING else None)
-    acting.set(visit.caller.as_actor(address_of(request.scope)))
-    return visit
+    browser_session = await services.database.run(sessions.find_browser_session, services.settings, token)
+    require(browser_session.caller, "read" if request.method in SAFE_METHODS else None)
+    acting.set(browser_session.caller.as_actor(address_of(request.scope)))
+    return browser_session
 
 
-VisitDep = Annotated[Visit, Depends(get_visit)]
+VisitDep = Annotated[BrowserSession, Depends(get_visit)]
 Index = Annotated[int, Path(ge=0, le=1000)]
 SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
@@ -99,9 +99,9 @@ async def log_in(
 
 
 @router.post("/logout", dependencies=[SameSite])
-async def log_out(request: Request, services: ServicesDep, visit: VisitDep, csrf: Token = "") -> Response:
-    sessions.check_csrf(visit, csrf)
-    await services.database.run(sessions.log_out, visit, sessions.read_cookie(request) or "")
+async def log_out(request: Request, services: ServicesDep, browser_session: VisitDep, csrf: Token = "") -> Response:
+    sessions.check_csrf(browser_session, csrf)
+    await services.database.run(sessions.log_out, browser_session, sessions.read_cookie(request) or "")
     response = go_to("/ui/login")
     sessions.clear_cookie(request, response)
     return response
@@ -111,32 +111,34 @@ async def log_out(request: Request, services: ServicesDep, visit: VisitDep, csrf
 
 
 @router.get("")
-async def show_jobs(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
-    return render("jobs.html", section="jobs", csrf=visit.csrf, **await list_jobs(services, visit, after))
+async def show_jobs(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
+    return render(
+        "jobs.html", section="jobs", csrf=browser_session.csrf, **await list_jobs(services, browser_session, after)
+    )
 
 
 @router.get("/jobs/rows")
-async def show_job_rows(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
+async def show_job_rows(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
     """The table's body alone; the page fetches it again and again."""
-    return render("job_rows.html", **await list_jobs(services, visit, after))
+    return render("job_rows.html", **await list_jobs(services, browser_session, after))
 
 
-async def list_jobs(services: Services, visit: Visit, after: str | None) -> dict[str, Any]:
+async def list_jobs(services: Services, browser_session: BrowserSession, after: str | None) -> dict[str, Any]:
     rows, has_more, places = await services.database.run(
-        list_page, visit.caller.tenant_id, status=None, model=None, after=after, limit=PAGE_SIZE
+        list_page, browser_session.caller.tenant_id, status=None, model=None, after=after, limit=PAGE_SIZE
     )
     shown = [JobView.of(row, places.get(row.id)) for row in rows]
     return {"jobs": shown, "has_more": has_more, "after": after}
 
 
 @router.get("/jobs/{job_id}")
-async def show_job(job_id: Id, services: ServicesDep, visit: VisitDep) -> Response:
-    job = await services.database.run(jobs.get_job, visit.caller.tenant_id, job_id)
+async def show_job(job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+    job = await services.database.run(jobs.get_job, browser_session.caller.tenant_id, job_id)
     return render(
         "job.html",
         section="jobs",
-        csrf=visit.csrf,
-        may_change=allows(visit.caller.scopes, "jobs"),
+        csrf=browser_session.csrf,
+        may_change=allows(browser_session.caller.scopes, "jobs"),
         job=JobView.of(job),
         plan=describe_plan(job.outline),
         result=job.result,
@@ -147,13 +149,15 @@ async def show_job(job_id: Id, services: ServicesDep, visit: VisitDep) -> Respon
 async def stream_job(
     job_id: Id,
     services: ServicesDep,
-    visit: VisitDep,
+    browser_session: VisitDep,
     after: Annotated[str | None, Query(max_length=60)] = None,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
     cursor = Cursor.parse(last_event_id or after)
-    await services.database.run(read_news, visit.caller, job_id, cursor)  # NotFound before the stream begins
-    return EventSourceResponse(stream_news(services, visit.caller, job_id, cursor), ping=15)
+    await services.database.run(
+        read_updates, browser_session.caller, job_id, cursor
+    )  # NotFound before the stream begins
+    return EventSourceResponse(stream_updates(services, browser_session.caller, job_id, cursor), ping=15)
 
 
 @router.post("/jobs/{job_id}/{action}", dependencies=[SameSite])
@@ -161,15 +165,15 @@ async def change_job(
     job_id: Id,
     action: Annotated[str, Path(pattern="^(cancel|pause|resume)$")],
     services: ServicesDep,
-    visit: VisitDep,
+    browser_session: VisitDep,
     csrf: Token = "",
 ) -> Response:
     """A change that has become impossible meanwhile is no error: the page shows what the job is now."""
-    sessions.check_csrf(visit, csrf)
-    require(visit.caller, "jobs")
+    sessions.check_csrf(browser_session, csrf)
+    require(browser_session.caller, "jobs")
     change = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}[action]
     try:
-        await services.database.run(change, visit.caller.tenant_id, job_id)
+        await services.database.run(change, browser_session.caller.tenant_id, job_id)
     except WrongState:
         return go_to(f"/ui/jobs/{job_id}")
     services.progress.announce(job_id)
@@ -179,16 +183,18 @@ async def change_job(
 
 
 @router.get("/jobs/{job_id}/samples/{step}/grid.png")
-async def show_grid(request: Request, job_id: Id, step: Step, services: ServicesDep, visit: VisitDep) -> Response:
-    file = await services.database.run(find_grid, visit.caller.tenant_id, job_id, step)
+async def show_grid(
+    request: Request, job_id: Id, step: Step, services: ServicesDep, browser_session: VisitDep
+) -> Response:
+    file = await services.database.run(find_grid, browser_session.caller.tenant_id, job_id, step)
     return await send_picture(request, services, file.key, file.sha256)
 
 
 @router.get("/jobs/{job_id}/samples/{step}/{index}.png")
 async def show_sample(
-    request: Request, job_id: Id, step: Step, index: Index, services: ServicesDep, visit: VisitDep
+    request: Request, job_id: Id, step: Step, index: Index, services: ServicesDep, browser_session: VisitDep
 ) -> Response:
-    file = await services.database.run(find_picture, visit.caller.tenant_id, job_id, step, index)
+    file = await services.database.run(find_picture, browser_session.caller.tenant_id, job_id, step, index)
     return await send_picture(request, services, file.key, file.sha256)
 
 
@@ -205,10 +211,10 @@ async def download_adapter(
     request: Request,
     job_id: Id,
     services: ServicesDep,
-    visit: VisitDep,
+    browser_session: VisitDep,
     adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
 ) -> Response:
-    file = await services.database.run(find_adapter, visit.caller.tenant_id, job_id, adapter_format)
+    file = await services.database.run(find_adapter, browser_session.caller.tenant_id, job_id, adapter_format)
     return await send_file(request, services.storage, file)
 
 
@@ -216,18 +222,20 @@ async def download_adapter(
 
 
 @router.get("/datasets")
-async def show_datasets(services: ServicesDep, visit: VisitDep, after: After = None) -> Response:
+async def show_datasets(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
     rows, has_more = await services.database.run(
-        datasets.list_datasets, visit.caller.tenant_id, after=after, limit=PAGE_SIZE
+        datasets.list_datasets, browser_session.caller.tenant_id, after=after, limit=PAGE_SIZE
     )
     found = [DatasetView.of(row) for row in rows]
-    return render("datasets.html", section="datasets", csrf=visit.csrf, datasets=found, has_more=has_more, after=after)
+    return render(
+        "datasets.html", section="datasets", csrf=browser_session.csrf, datasets=found, has_more=has_more, after=after
+    )
 
 
 @router.get("/datasets/{dataset_id}")
-async def show_dataset(dataset_id: Id, services: ServicesDep, visit: VisitDep) -> Response:
-    shown = await services.database.run(read_dataset, visit.caller.tenant_id, dataset_id)
-    return render("dataset.html", section="datasets", csrf=visit.csrf, dataset=shown)
+async def show_dataset(dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+    shown = await services.database.run(read_dataset, browser_session.caller.tenant_id, dataset_id)
+    return render("dataset.html", section="datasets", csrf=browser_session.csrf, dataset=shown)
 
 
 def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
@@ -239,9 +247,9 @@ def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetVi
 
 @router.get("/datasets/{dataset_id}/images/{sha256}.png")
 async def show_dataset_image(
-    request: Request, dataset_id: Id, sha256: str, services: ServicesDep, visit: VisitDep
+    request: Request, dataset_id: Id, sha256: str, services: ServicesDep, browser_session: VisitDep
 ) -> Response:
-    image = await services.database.run(find_image, visit.caller.tenant_id, dataset_id, sha256)
+    image = await services.database.run(find_image, browser_session.caller.tenant_id, dataset_id, sha256)
     return await send_picture(request, services, image.key, image.sha256)
 
 

@@ -45,7 +45,7 @@ class Cursor:
         return f"{self.event}.{self.metric}.{self.sample}"
 
 
-class News(View):
+class JobUpdates(View):
     job: JobView
     events: tuple[EventView, ...]
     metrics: tuple[MetricView, ...]
@@ -62,7 +62,7 @@ class News(View):
         )
 
 
-def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> News:
+def read_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> JobUpdates:
     """The job first: what came with its last state is then there to be read. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     row = jobs.get_job(session, caller.tenant_id, job_id)
@@ -71,7 +71,7 @@ def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> 
     new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
     metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
-    return News(
+    return JobUpdates(
         job=job,
         events=tuple(map(EventView.of, new_events)),
         metrics=tuple(map(MetricView.of, metrics)),
@@ -81,7 +81,7 @@ def read_news(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> 
     )
 
 
-async def stream_news(
+async def stream_updates(
     services: Services, caller: Caller, job_id: str, cursor: Cursor
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends with an ``end`` message once the job has ended and everything of it was sent; without one when the job is
@@ -92,16 +92,16 @@ async def stream_news(
     with services.progress.listen(job_id) as listener:
         while clock() < deadline:
             try:
-                news = await services.database.run(read_news, caller, job_id, cursor)
+                updates = await services.database.run(read_updates, caller, job_id, cursor)
             except (NotFound, Unauthenticated):
                 return
-            following = news.advance(cursor)
-            if following != cursor or news.job != shown or news.validations != judged:
-                cursor, shown, judged = following, news.job, news.validations
-                yield ServerSentEvent(news.model_dump_json(), id=str(cursor), event="news")
-            if news.has_more:
+            following = updates.advance(cursor)
+            if following != cursor or updates.job != shown or updates.validations != judged:
+                cursor, shown, judged = following, updates.job, updates.validations
+                yield ServerSentEvent(updates.model_dump_json(), id=str(cursor), event="news")
+            if updates.has_more:
                 continue
-            if news.job.is_terminal:
+            if updates.job.is_terminal:
                 yield ServerSentEvent("", event="end")
                 return
             await listener.wait()

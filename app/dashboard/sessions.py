@@ -38,7 +38,7 @@ class LoginNeeded(Unauthenticated):
 
 
 @dataclass(frozen=True)
-class Visit:
+class BrowserSession:
     """A logged-in browser. Each of its forms carries ``csrf``."""
 
     caller: Caller
@@ -73,17 +73,17 @@ def _open_session(session: Session, settings: Settings, key: ApiKey, address: st
     return _add(session, "session", key, SESSION_SECONDS)
 
 
-def log_out(session: Session, visit: Visit, token: str) -> None:
+def log_out(session: Session, browser_session: BrowserSession, token: str) -> None:
     keys.drop_token(session, hash_token(token))
-    audit.record(session, Action.DASHBOARD_CLOSED, visit.caller.key_id)
+    audit.record(session, Action.DASHBOARD_CLOSED, browser_session.caller.key_id)
 
 
-def find_visit(session: Session, settings: Settings, token: str | None) -> Visit:
+def find_browser_session(session: Session, settings: Settings, token: str | None) -> BrowserSession:
     """Raises LoginNeeded."""
     key = keys.find_token(session, hash_token(token), "session") if token else None
     if key is None or token is None:
         raise LoginNeeded("Log in to the dashboard first.")
-    return Visit(caller_of(key, settings), csrf_of(token))
+    return BrowserSession(caller_of(key, settings), csrf_of(token))
 
 
 def _add(session: Session, kind: keys.TokenKind, key: ApiKey, lifetime_seconds: float) -> str:
@@ -142,7 +142,7 @@ def refuse_cross_site(request: Request) -> None:
         raise CrossSite("Do this from the dashboard itself.")
 
 
-def check_csrf(visit: Visit, given: str) -> None:
+def check_csrf(browser_session: BrowserSession, given: str) -> None:
     """Raises CrossSite."""
-    if not hmac.compare_digest(visit.csrf.encode(), given.encode()):
+    if not hmac.compare_digest(browser_session.csrf.encode(), given.encode()):
         raise CrossSite("This page belongs to an earlier session. Load it again and repeat.")

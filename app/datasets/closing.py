@@ -9,8 +9,8 @@ from sqlalchemy.orm import Session
 
 from app.datasets.names import check_apart, check_loose_kind, check_name, find_collision, kind_of, refuse_kind
 from app.datasets.receiving import max_bytes_of
-from app.datasets.schemas import Announced, UploadOut
-from app.datasets.service import Overview, check_totals
+from app.datasets.schemas import AnnouncedFile, UploadOut
+from app.datasets.service import DatasetWithTotals, check_totals
 from app.services import Services
 from core.db import audit, datasets, quotas
 from core.db.datasets import NewFile
@@ -26,7 +26,9 @@ from core.storage import DEFAULT_CONTENT_TYPE, MAX_UPLOAD_URL_SECONDS, Presigned
 MAX_NAMED = 5
 
 
-async def announce(services: Services, tenant_id: str, dataset_id: str, files: Sequence[Announced]) -> list[UploadOut]:
+async def announce(
+    services: Services, tenant_id: str, dataset_id: str, files: Sequence[AnnouncedFile]
+) -> list[UploadOut]:
     """Addresses that take these very files. Raises WrongState where clients cannot reach the store."""
     await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
     check_announced(services.settings, files)
@@ -39,7 +41,7 @@ async def announce(services: Services, tenant_id: str, dataset_id: str, files: S
     ]
 
 
-def check_announced(settings: Settings, files: Sequence[Announced]) -> None:
+def check_announced(settings: Settings, files: Sequence[AnnouncedFile]) -> None:
     """Raises InvalidRequest, UnsupportedMedia or TooLarge."""
     for file in files:
         check_loose_kind(check_name(file.filename))
@@ -51,7 +53,7 @@ def check_announced(settings: Settings, files: Sequence[Announced]) -> None:
         raise InvalidRequest(f"{collision[0]} and {collision[1]} are one name to many systems. Rename one of them.")
 
 
-def _new_file(dataset_id: str, file: Announced) -> NewFile:
+def _new_file(dataset_id: str, file: AnnouncedFile) -> NewFile:
     file_id = uuid.uuid4().hex
     return NewFile(file_id, file.filename, upload_key(dataset_id, file_id), file.sha256, file.size)
 
@@ -88,7 +90,7 @@ def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: 
     audit.record(session, Action.DATASET_FILLED, dataset_id)
 
 
-async def finalize(services: Services, tenant_id: str, dataset_id: str) -> Overview:
+async def finalize(services: Services, tenant_id: str, dataset_id: str) -> DatasetWithTotals:
     """Closes an open dataset and hands it to the validating worker.
 
     Raises NotFound, WrongState, DatasetRejected without an image, InvalidRequest while announced files lack.
@@ -127,10 +129,10 @@ def _list_sizes(storage: Storage, dataset_id: str) -> dict[str, int]:
     return {stat.key: stat.size for stat in storage.list(dataset_prefix(dataset_id))}
 
 
-def close(session: Session, tenant_id: str, dataset_id: str, checked: set[str]) -> Overview:
+def close(session: Session, tenant_id: str, dataset_id: str, checked: set[str]) -> DatasetWithTotals:
     dataset = datasets.lock_open_dataset(session, tenant_id, dataset_id)
     if {file.id for file in datasets.list_files(session, dataset_id)} != checked:
         raise WrongState(f"Files were added to {dataset_id} in this moment; finalize it again.")
     dataset.status = DatasetStatus.VALIDATING
     audit.record(session, Action.DATASET_FINALIZED, dataset_id)
-    return Overview(dataset, datasets.total_files(session, dataset_id))
+    return DatasetWithTotals(dataset, datasets.total_files(session, dataset_id))

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from app.datasets import closing, service
 from app.datasets.schemas import DatasetOut, DatasetRequest, FileOut, ImageOut, UploadOut, UploadsRequest
-from app.datasets.service import Overview
+from app.datasets.service import DatasetWithTotals
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, StoredFile, file_responses, send_file
 from app.media import JSON, MULTIPART, media_type_of
@@ -102,7 +102,7 @@ def parse_request(body: bytes) -> DatasetRequest:
         raise RequestValidationError(findings, body=data) from None
 
 
-def show(overview: Overview) -> DatasetOut:
+def show(overview: DatasetWithTotals) -> DatasetOut:
     return DatasetOut.of(overview.dataset, overview.totals)
 
 
@@ -116,7 +116,7 @@ async def list_datasets(
 ) -> Page[DatasetOut]:
     """Newest first."""
     rows, has_more = await database.run(
-        service.list_overviews, caller.tenant_id, status=status, after=after, limit=limit
+        service.list_datasets, caller.tenant_id, status=status, after=after, limit=limit
     )
     return Page[DatasetOut].of([show(row) for row in rows], lambda dataset: dataset.id, has_more=has_more)
 
@@ -124,7 +124,7 @@ async def list_datasets(
 @router.get("/{dataset_id}", responses=problems("not-found"))
 async def get_dataset(dataset_id: Id, caller: CallerDep, database: DatabaseDep) -> DatasetOut:
     """One dataset: what it is, and what became of its files."""
-    return show(await database.run(service.read_overview, caller.tenant_id, dataset_id))
+    return show(await database.run(service.read_dataset, caller.tenant_id, dataset_id))
 
 
 @router.delete("/{dataset_id}", status_code=204, responses=problems("not-found", "wrong-state"))

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from app.datasets.names import Kind, check_name, find_collision, kind_of
 from app.datasets.schemas import DatasetName
-from app.datasets.screening import Glimpse, judge
+from app.datasets.screening import HeadAndTail, precheck
 from app.multipart import PartStart, data_of, read_events, read_field
 from app.services import Services
 from app.storing import Writer, storing
@@ -28,7 +28,7 @@ _NAME: TypeAdapter[str] = TypeAdapter(DatasetName)
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedUpload:
     """A file in storage, and what is surely wrong with it."""
 
     file: NewFile
@@ -43,7 +43,7 @@ class Received:
 class Form:
     """What a multipart body held."""
 
-    files: list[Received] = field(default_factory=list)
+    files: list[ReceivedUpload] = field(default_factory=list)
     name: str | None = None
 
 
@@ -56,21 +56,23 @@ def max_bytes_of(kind: Kind, settings: Settings) -> int:
     return settings.max_upload_bytes if kind == "archive" else settings.max_file_bytes
 
 
-async def receive_file(services: Services, dataset_id: str, filename: str, chunks: AsyncIterator[bytes]) -> Received:
+async def receive_file(
+    services: Services, dataset_id: str, filename: str, chunks: AsyncIterator[bytes]
+) -> ReceivedUpload:
     """Stores one file under a key of our own. Raises TooLarge; what is wrong with its contents is noted."""
-    file_id, glimpse = uuid.uuid4().hex, Glimpse()
+    file_id, head_and_tail = uuid.uuid4().hex, HeadAndTail()
     limit = max_bytes_of(kind_of(filename), services.settings)
     async with storing(services.storage, upload_key(dataset_id, file_id), services.upload_slots) as writer:
         async for chunk in chunks:
-            await _pass_on(writer, glimpse, chunk, filename, limit)
+            await _pass_on(writer, head_and_tail, chunk, filename, limit)
     stored = writer.stored
     file = NewFile(id=file_id, filename=filename, key=stored.key, sha256=stored.sha256, size=stored.size)
-    return Received(file, await asyncio.to_thread(judge, filename, glimpse))
+    return ReceivedUpload(file, await asyncio.to_thread(precheck, filename, head_and_tail))
 
 
-async def _pass_on(writer: Writer, glimpse: Glimpse, chunk: bytes, filename: str, limit: int) -> None:
-    glimpse.see(chunk)
-    if glimpse.size > limit:
+async def _pass_on(writer: Writer, head_and_tail: HeadAndTail, chunk: bytes, filename: str, limit: int) -> None:
+    head_and_tail.see(chunk)
+    if head_and_tail.size > limit:
         raise TooLarge(f"{filename} is larger than {limit:,} bytes, which is the most that one such file may have.")
     await writer.write(chunk)
 
@@ -122,7 +124,7 @@ def _unknown_field(name: str) -> InvalidRequest:
     )
 
 
-def check_form(files: list[Received]) -> None:
+def check_form(files: list[ReceivedUpload]) -> None:
     """Refuses at once what cannot become a dataset. One bad file among good ones is for the report.
 
     Raises InvalidRequest for no files or colliding names, and the files' own faults when nothing good is left.
@@ -142,7 +144,7 @@ def check_form(files: list[Received]) -> None:
         raise _refuse_all(files)
 
 
-def _refuse_all(files: list[Received]) -> UserError:
+def _refuse_all(files: list[ReceivedUpload]) -> UserError:
     faults = {received.file.filename: received.fault for received in files if received.fault is not None}
     if not faults:
         return DatasetRejected(

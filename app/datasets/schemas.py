@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetReport, ManifestImage, Role
-from core.domain.numbers import NumbersOfJson, Whole
+from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.states import DatasetStatus
 
 _DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
@@ -180,13 +180,13 @@ class ImageOut(BaseModel):
         return cls(url=url, **image.model_dump(include=set(cls.model_fields)))
 
 
-class Announced(NumbersOfJson):
+class AnnouncedFile(StrictNumbers):
     """A file that will be uploaded: ``size`` in bytes, ``sha256`` in hexadecimal."""
 
     model_config = ConfigDict(extra="forbid")
 
     filename: Annotated[str, Field(min_length=1, max_length=255)]
-    size: Annotated[Whole, Field(ge=1)]
+    size: Annotated[StrictInt, Field(ge=1)]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -196,7 +196,7 @@ class UploadsRequest(BaseModel):
         json_schema_extra={"examples": [{"files": [{"filename": "cat-1.png", "size": 34_012, "sha256": _SHA256}]}]},
     )
 
-    files: Annotated[list[Announced], Field(min_length=1, max_length=1000)]
+    files: Annotated[list[AnnouncedFile], Field(min_length=1, max_length=1000)]
 
 
 class UploadOut(BaseModel):

@@ -20,7 +20,7 @@ from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, 
 from core.domain.litter import is_litter
 from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 
-GLIMPSE_BYTES = 1 << 20
+PRECHECK_BYTES = 1 << 20
 MAX_UNPACKED_BYTES = 8 << 20
 XZ_MEMORY_BYTES = 128 << 20
 """The worker takes no larger dictionary either."""
@@ -33,7 +33,7 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 }
 
 
-class OutOfSight(Exception):
+class NeedsFullRead(Exception):
     """The answer lies in bytes that were not kept, or takes more than a look."""
 
 
@@ -41,7 +41,7 @@ class Damaged(Exception):
     """Not the archive that its name says."""
 
 
-class Glimpse:
+class HeadAndTail:
     """The first and the last mebibyte of a file that streams by; all of it if it is no larger."""
 
     def __init__(self) -> None:
@@ -51,23 +51,23 @@ class Glimpse:
 
     def see(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self.head += chunk[: GLIMPSE_BYTES - len(self.head)]
+        self.head += chunk[: PRECHECK_BYTES - len(self.head)]
         self._tail += chunk
-        if len(self._tail) > 2 * GLIMPSE_BYTES:
-            del self._tail[:-GLIMPSE_BYTES]
+        if len(self._tail) > 2 * PRECHECK_BYTES:
+            del self._tail[:-PRECHECK_BYTES]
 
     @property
     def tail(self) -> bytes:
-        return bytes(self._tail[-GLIMPSE_BYTES:])
+        return bytes(self._tail[-PRECHECK_BYTES:])
 
 
 class TailFile(io.RawIOBase):
     """A file of which only the end is there. Reading before it raises OutOfSight."""
 
-    def __init__(self, glimpse: Glimpse) -> None:
-        self._tail = glimpse.tail
-        self._start = glimpse.size - len(self._tail)
-        self._size = self._position = glimpse.size
+    def __init__(self, head_and_tail: HeadAndTail) -> None:
+        self._tail = head_and_tail.tail
+        self._start = head_and_tail.size - len(self._tail)
+        self._size = self._position = head_and_tail.size
 
     def seekable(self) -> bool:
         return True
@@ -87,44 +87,44 @@ class TailFile(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         if self._position < self._start:
-            raise OutOfSight
+            raise NeedsFullRead
         start = self._position - self._start
         data = self._tail[start:] if size < 0 else self._tail[start : start + size]
         self._position += len(data)
         return data
 
 
-def judge(name: str, glimpse: Glimpse) -> UserError | None:
+def precheck(name: str, head_and_tail: HeadAndTail) -> UserError | None:
     """What is surely wrong with a file; None where nothing is, or where only the worker can tell."""
     match kind_of(name):
         case "image":
-            return _judge_image(name, glimpse)
+            return _precheck_image(name, head_and_tail)
         case "archive":
-            return _judge_archive(name, glimpse)
+            return _precheck_archive(name, head_and_tail)
         case "other":
-            return None if recognise_format(bytes(glimpse.head[:HEAD_BYTES])) else refuse_kind(name)
+            return None if recognise_format(bytes(head_and_tail.head[:HEAD_BYTES])) else refuse_kind(name)
         case "caption":
             return None
 
 
-def _judge_image(name: str, glimpse: Glimpse) -> UserError | None:
-    head = bytes(glimpse.head[:HEAD_BYTES])
+def _precheck_image(name: str, head_and_tail: HeadAndTail) -> UserError | None:
+    head = bytes(head_and_tail.head[:HEAD_BYTES])
     return None if recognise_format(head) else ImageRejected(f"{name}: {describe_unaccepted(head)}")
 
 
-def _judge_archive(name: str, glimpse: Glimpse) -> UserError | None:
-    if glimpse.size == 0:
+def _precheck_archive(name: str, head_and_tail: HeadAndTail) -> UserError | None:
+    if head_and_tail.size == 0:
         return ArchiveRejected(f"{name} is empty, with not a byte in it. Pack it again.")
     try:
-        names = _list_zip(glimpse) if name.lower().endswith(".zip") else _list_tar(glimpse)
-        return _judge_contents(name, names)
-    except OutOfSight:
+        names = _list_zip(head_and_tail) if name.lower().endswith(".zip") else _list_tar(head_and_tail)
+        return _precheck_contents(name, names)
+    except NeedsFullRead:
         return None
     except (Damaged, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
         return ArchiveRejected(f"{name} is not the archive that its name says, or is damaged. Pack it again.")
 
 
-def _judge_contents(name: str, contents: Iterable[str]) -> UserError | None:
+def _precheck_contents(name: str, contents: Iterable[str]) -> UserError | None:
     empty = True
     for entry in contents:
         empty = False
@@ -137,15 +137,15 @@ def _judge_contents(name: str, contents: Iterable[str]) -> UserError | None:
     )
 
 
-def _list_zip(glimpse: Glimpse) -> list[str]:
+def _list_zip(head_and_tail: HeadAndTail) -> list[str]:
     """From the directory at the archive's end."""
-    with zipfile.ZipFile(TailFile(glimpse)) as archive:
+    with zipfile.ZipFile(TailFile(head_and_tail)) as archive:
         return [entry.filename for entry in archive.infolist() if not entry.filename.endswith("/")]
 
 
-def _list_tar(glimpse: Glimpse) -> Iterator[str]:
+def _list_tar(head_and_tail: HeadAndTail) -> Iterator[str]:
     """Entry by entry from the start. Raises Damaged, or OutOfSight where only a whole reading would tell."""
-    data, position, is_renamed = _unpack(glimpse), 0, False
+    data, position, is_renamed = _unpack(head_and_tail), 0, False
     while any(header := data[position : position + TAR_BLOCK_BYTES]):
         kind, size = _read_tar_header(header, is_first=position == 0)
         if kind in b"Lxg":  # the next entry's true name: mostly one that is too long for its header
@@ -153,23 +153,23 @@ def _list_tar(glimpse: Glimpse) -> Iterator[str]:
         elif kind in b"0\0":
             name = _read_tar_name(header)
             if is_renamed and not is_image_name(name):
-                raise OutOfSight
+                raise NeedsFullRead
             is_renamed = False
             yield name
         elif kind != b"5":
-            raise OutOfSight
+            raise NeedsFullRead
         position += TAR_BLOCK_BYTES + -(-size // TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES
     if len(header) < TAR_BLOCK_BYTES:  # an archive ends with a block of zeros
-        raise OutOfSight
+        raise NeedsFullRead
 
 
 def _read_tar_header(header: bytes, *, is_first: bool) -> tuple[bytes, int]:
     """The entry's kind, and the size of its contents in bytes."""
     if len(header) < TAR_BLOCK_BYTES or _read_octal(header[148:156]) not in _sum_tar_header(header):
-        raise Damaged if is_first else OutOfSight
+        raise Damaged if is_first else NeedsFullRead
     size = _read_octal(header[124:136])
     if size is None:
-        raise OutOfSight
+        raise NeedsFullRead
     return header[156:157], size
 
 
@@ -195,9 +195,9 @@ def _read_tar_name(header: bytes) -> str:
     return path.decode("utf-8", "replace")
 
 
-def _unpack(glimpse: Glimpse) -> bytes:
+def _unpack(head_and_tail: HeadAndTail) -> bytes:
     """The start of what a compressed file holds, never more than MAX_UNPACKED_BYTES. Raises Damaged."""
-    head = bytes(glimpse.head)
+    head = bytes(head_and_tail.head)
     opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
     if opener is None:
         return head

@@ -22,19 +22,21 @@ from core.settings import Settings
 
 
 @dataclass(frozen=True)
-class Overview:
+class DatasetWithTotals:
     dataset: Dataset
     totals: Totals
 
 
-def open_dataset(session: Session, tenant_id: str, name: str | None) -> Overview:
+def open_dataset(session: Session, tenant_id: str, name: str | None) -> DatasetWithTotals:
     dataset = datasets.insert_dataset(
         session, dataset_id=new_id("ds"), tenant_id=tenant_id, name=name, status=DatasetStatus.OPEN
     )
-    return Overview(dataset, Totals(0, 0))
+    return DatasetWithTotals(dataset, Totals(0, 0))
 
 
-async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str) -> Overview:
+async def upload(
+    services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str
+) -> DatasetWithTotals:
     """One request, one dataset, on its way to be validated. What fails leaves nothing.
 
     Raises InvalidRequest, TooLarge, QuotaExceeded, or what is wrong with the files when none of them can be used.
@@ -49,14 +51,16 @@ async def upload(services: Services, tenant_id: str, body: AsyncIterator[bytes],
         return await services.database.run(insert_upload, services.settings, tenant_id, dataset_id, form)
 
 
-def insert_upload(session: Session, settings: Settings, tenant_id: str, dataset_id: str, form: Form) -> Overview:
+def insert_upload(
+    session: Session, settings: Settings, tenant_id: str, dataset_id: str, form: Form
+) -> DatasetWithTotals:
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     dataset = datasets.insert_dataset(
         session, dataset_id=dataset_id, tenant_id=tenant_id, name=form.name, status=DatasetStatus.VALIDATING
     )
     datasets.insert_files(session, dataset_id, [received.file for received in form.files])
     quotas.check_storage(session, tenant_id, limits)
-    return Overview(dataset, datasets.total_files(session, dataset_id))
+    return DatasetWithTotals(dataset, datasets.total_files(session, dataset_id))
 
 
 async def put_file(
@@ -105,17 +109,17 @@ def check_totals(settings: Settings, totals: Totals) -> None:
         raise TooLarge(f"A set of more than {settings.max_upload_bytes:,} bytes is not taken.")
 
 
-def read_overview(session: Session, tenant_id: str, dataset_id: str) -> Overview:
+def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetWithTotals:
     dataset = datasets.get_dataset(session, tenant_id, dataset_id)
-    return Overview(dataset, datasets.total_files(session, dataset_id))
+    return DatasetWithTotals(dataset, datasets.total_files(session, dataset_id))
 
 
-def list_overviews(
+def list_datasets(
     session: Session, tenant_id: str, *, status: DatasetStatus | None, after: str | None, limit: int
-) -> tuple[list[Overview], bool]:
+) -> tuple[list[DatasetWithTotals], bool]:
     rows, has_more = datasets.list_datasets(session, tenant_id, status=status, after=after, limit=limit)
     totals = datasets.total_files_of(session, [row.id for row in rows])
-    return [Overview(row, totals.get(row.id, Totals(0, 0))) for row in rows], has_more
+    return [DatasetWithTotals(row, totals.get(row.id, Totals(0, 0))) for row in rows], has_more
 
 
 def read_images(session: Session, tenant_id: str, dataset_id: str) -> Sequence[ManifestImage]:

@@ -161,7 +161,7 @@ async def list_job_events(
 ) -> Page[EventOut] | Response:
     """What happened, oldest first. With `wait`, as soon as there is an event after `after`. With
     `Accept: text/event-stream`, live until the job ends."""
-    place = await services.database.run(stream.find_place, caller.tenant_id, job_id, last_event_id or after)
+    place = await services.database.run(stream.resolve_cursor, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):
         messages = stream.follow(services, caller, job_id, place)
         return EventSourceResponse(messages, send_timeout=SEND_SECONDS)

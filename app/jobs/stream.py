@@ -30,13 +30,13 @@ NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls"}
 
 
 @dataclass(frozen=True)
-class News:
+class JobUpdates:
     job: Job
     events: Sequence[JobEvent]
     place: Place | None
 
 
-def find_place(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
+def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
     """The ``seq`` to go on after; ``after`` is a seq or an event's id. Raises NotFound, InvalidRequest."""
     jobs.get_job(session, tenant_id, job_id)
     if not after:
@@ -46,13 +46,13 @@ def find_place(session: Session, tenant_id: str, job_id: str, after: str | None)
     return job_outputs.find_seq(session, job_id, after)
 
 
-def read_news(session: Session, caller: Caller, job_id: str, after_seq: int) -> News:
+def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int) -> JobUpdates:
     """The job first: what has ended by then has left all its events. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     job = jobs.get_job(session, caller.tenant_id, job_id)
     waits = JobStatus(job.status) is JobStatus.QUEUED
     place = waiting.find_places(session, caller.tenant_id).get(job_id) if waits else None
-    return News(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH), place)
+    return JobUpdates(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH), place)
 
 
 async def follow(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
@@ -62,22 +62,26 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
     with services.progress.listen(job_id) as listener:
         while True:
             try:
-                news = await services.database.run(read_news, caller, job_id, after_seq)
+                updates = await services.database.run(read_updates, caller, job_id, after_seq)
             except Unavailable:
                 await listener.wait()
                 continue
             except (NotFound, Unauthenticated):
                 return
-            for event in news.events:
+            for event in updates.events:
                 after_seq = event.seq
                 yield _message_of(event)
-            if _has_ended(news):
+            if _has_ended(updates):
                 return
-            if (progress := json.dumps([news.job.progress, news.job.phase, news.place and news.place.number])) != shown:
+            if (
+                progress := json.dumps(
+                    [updates.job.progress, updates.job.phase, updates.place and updates.place.number]
+                )
+            ) != shown:
                 shown = progress
-                data = JobOut.of(news.job, news.place).model_dump_json(exclude=NOT_IN_PROGRESS)
+                data = JobOut.of(updates.job, updates.place).model_dump_json(exclude=NOT_IN_PROGRESS)
                 yield ServerSentEvent(event="progress", data=data)
-            if len(news.events) < BATCH:
+            if len(updates.events) < BATCH:
                 await listener.wait()
 
 
@@ -99,7 +103,7 @@ async def wait_for_events(
 def read_events(
     session: Session, caller: Caller, job_id: str, after_seq: int, limit: int
 ) -> tuple[Job, Sequence[JobEvent]]:
-    """The job first, as in ``read_news``. Raises NotFound, Unauthenticated."""
+    """The job first, as in ``read_updates``. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     job = jobs.get_job(session, caller.tenant_id, job_id)
     return job, list_events(session, job_id, after_seq=after_seq, limit=limit)
@@ -109,7 +113,7 @@ def _message_of(event: JobEvent) -> ServerSentEvent:
     return ServerSentEvent(event=event.type, id=str(event.seq), data=EventOut.of(event).model_dump_json())
 
 
-def _has_ended(news: News) -> bool:
-    if any(event.type in FINAL_EVENTS for event in news.events):
+def _has_ended(updates: JobUpdates) -> bool:
+    if any(event.type in FINAL_EVENTS for event in updates.events):
         return True
-    return JobStatus(news.job.status) in TERMINAL and len(news.events) < BATCH
+    return JobStatus(updates.job.status) in TERMINAL and len(updates.events) < BATCH

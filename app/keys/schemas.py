@@ -9,7 +9,7 @@ from app.deps import PLAIN
 from app.tenants.schemas import TENANT_ID
 from core.db.tables import ApiKey
 from core.domain.keys import Scope
-from core.domain.numbers import NumbersOfJson, Whole
+from core.domain.numbers import StrictInt, StrictNumbers
 
 MAX_OVERLAP_SECONDS = 24 * 3600
 OVERLAP_SECONDS = 3600
@@ -70,13 +70,13 @@ class KeyRequest(BaseModel):
         return moment
 
 
-class RotationRequest(NumbersOfJson):
+class RotationRequest(StrictNumbers):
     """For how long the old key stays valid beside the new one."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
 
     overlap_seconds: Annotated[
-        Whole, Field(ge=0, le=MAX_OVERLAP_SECONDS, description="0: it ends at once, as for a key that leaked.")
+        StrictInt, Field(ge=0, le=MAX_OVERLAP_SECONDS, description="0: it ends at once, as for a key that leaked.")
     ] = OVERLAP_SECONDS
 
 

@@ -15,12 +15,12 @@ from core.settings import Settings
 
 
 @dataclass(frozen=True)
-class Made:
+class CreatedKey:
     row: ApiKey
     secret: str
 
 
-def create(session: Session, caller: Caller, request: KeyRequest, tenant: str | None) -> Made:
+def create(session: Session, caller: Caller, request: KeyRequest, tenant: str | None) -> CreatedKey:
     """``tenant``: as the query has it. Raises Forbidden, NotFound, InvalidRequest."""
     if tenant is not None and request.tenant not in (None, tenant):
         raise InvalidRequest("The body and the query name two tenants.", {"/tenant": ["another one than in the query"]})
@@ -34,7 +34,7 @@ def create(session: Session, caller: Caller, request: KeyRequest, tenant: str | 
         sha256=hash_api_key(secret),
         prefix=secret[:SHOWN_CHARACTERS],
     )
-    return Made(row, secret)
+    return CreatedKey(row, secret)
 
 
 def list_page(
@@ -46,7 +46,7 @@ def list_page(
 
 def rotate(
     session: Session, settings: Settings, caller: Caller, tenant: str | None, key_id: str, overlap_seconds: int
-) -> Made:
+) -> CreatedKey:
     """Raises Forbidden, NotFound, WrongState."""
     tenant_id, secret = choose_tenant(session, caller, tenant), make_api_key()
     refuse_operators(session, settings, tenant_id, key_id)
@@ -58,7 +58,7 @@ def rotate(
         prefix=secret[:SHOWN_CHARACTERS],
         overlap_seconds=overlap_seconds,
     )
-    return Made(row, secret)
+    return CreatedKey(row, secret)
 
 
 def revoke(session: Session, settings: Settings, caller: Caller, tenant: str | None, key_id: str) -> None:

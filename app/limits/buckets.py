@@ -59,7 +59,7 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Level:
+class BucketState:
     """What is in a bucket after a request. ``tokens`` may be below 0."""
 
     policy: Policy
@@ -92,7 +92,7 @@ class Buckets:
         self._asks_again_at = 0.0
         self._is_away = False
 
-    async def take(self, policy: Policy, name: str, *, cost: int = 1, force: bool = False) -> Level | None:
+    async def take(self, policy: Policy, name: str, *, cost: int = 1, force: bool = False) -> BucketState | None:
         """None when the store does not answer. ``force``: the tokens are gone though they were not there."""
         now = asyncio.get_running_loop().time()
         if now < self._asks_again_at:
@@ -105,9 +105,9 @@ class Buckets:
             self._note_failure(now, error)
             return None
         self._note_answer()
-        return Level(policy, bool(taken), float(tokens))
+        return BucketState(policy, bool(taken), float(tokens))
 
-    async def look(self, policy: Policy, name: str) -> Level | None:
+    async def peek(self, policy: Policy, name: str) -> BucketState | None:
         return await self.take(policy, name, cost=0, force=True)
 
     async def close(self) -> None:

@@ -10,7 +10,7 @@ from core.domain.errors import QuotaExceeded
 RETRY_SECONDS = 5
 
 
-class UploadPlaces:
+class UploadLimiter:
     """Of one process."""
 
     def __init__(self, num_places: int) -> None:

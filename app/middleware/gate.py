@@ -3,7 +3,7 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.auth.scopes import find_need, require
+from app.auth.scopes import find_requirement, require
 from app.auth.service import Caller, authenticate
 from app.database import acting
 from app.services import Services
@@ -28,7 +28,7 @@ class Gate:
             acting.set(None)  # a server may handle one connection's requests in one context
             if not is_open(scope["path"]):
                 caller = await find_caller(scope)
-                require(caller, find_need(scope["method"], scope["path"]))
+                require(caller, find_requirement(scope["method"], scope["path"]))
                 scope.setdefault("state", {})["caller"] = caller
         await self.app(scope, receive, send)
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.limits.buckets import Level, Policy
+from app.limits.buckets import BucketState, Policy
 from app.middleware.gate import address_of, is_open, read_key
 from app.problems import render
 from app.services import Services
@@ -55,11 +55,11 @@ class RateLimits:
         if scope["type"] != "http" or not is_attempt(scope):
             await self.app(scope, receive, send)
             return
-        attempt = Attempt(scope, self._known)
+        attempt = LimitedRequest(scope, self._known)
         try:
             level = await attempt.begin()
         except QuotaExceeded as error:
-            headers = fields_of(attempt.level) if attempt.level else {}
+            headers = ratelimit_headers(attempt.level) if attempt.level else {}
             await render(error, scope["path"], headers)(scope, receive, send)
             return
 
@@ -67,7 +67,7 @@ class RateLimits:
             if message["type"] == "http.response.start":
                 await attempt.note(message["status"])
                 if level is not None and message["status"] != 401:
-                    MutableHeaders(scope=message).update(fields_of(level))
+                    MutableHeaders(scope=message).update(ratelimit_headers(level))
             await send(message)
 
         await self.app(scope, receive, send_noting)
@@ -80,7 +80,7 @@ def is_attempt(scope: Scope) -> bool:
     return (not is_open(scope["path"]) or scope["path"].startswith("/ui/")) and "authorization" in Headers(scope=scope)
 
 
-class Attempt:
+class LimitedRequest:
     """One request that presents a key."""
 
     def __init__(self, scope: Scope, known: KnownKeys) -> None:
@@ -91,9 +91,9 @@ class Attempt:
         self._of_failures = Policy("failures", settings.failures_per_minute, settings.failures_per_minute)
         self._address, self._known = network_of(address_of(scope)), known
         self._key_hash = find_key_hash(Headers(scope=scope))
-        self.level: Level | None = None
+        self.level: BucketState | None = None
 
-    async def begin(self) -> Level | None:
+    async def begin(self) -> BucketState | None:
         """What the key has left. Raises QuotaExceeded."""
         if self._key_hash not in self._known:
             await self._refuse_guesses()
@@ -108,7 +108,7 @@ class Attempt:
         return self.level
 
     async def _refuse_guesses(self) -> None:
-        level = await self._services.buckets.look(self._of_failures, self._address)
+        level = await self._services.buckets.peek(self._of_failures, self._address)
         if level is not None and level.tokens < 1:
             raise QuotaExceeded(
                 f"More than {counted(self._of_failures.per_minute, 'wrong key')} a minute came from this address. "
@@ -141,7 +141,7 @@ def network_of(address: str) -> str:
     return address
 
 
-def fields_of(level: Level) -> dict[str, str]:
+def ratelimit_headers(level: BucketState) -> dict[str, str]:
     policy = level.policy
     return {
         "RateLimit-Policy": f'"{policy.name}";q={policy.burst};w={policy.window_seconds}',

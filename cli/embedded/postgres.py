@@ -23,7 +23,7 @@ import psycopg
 from psycopg import sql
 
 from cli.embedded.binaries import PostgresPrograms, find_postgres
-from cli.embedded.place import Place
+from cli.embedded.server_dirs import ServerDirs
 from cli.errors import StartError
 from cli.home import Credentials, Home, load_credentials
 from cli.supervisor.service import Service, launcher_command
@@ -52,7 +52,7 @@ class EmbeddedPostgres:
     """``settings`` are PostgreSQL's own, by name, over those below."""
 
     home: Home
-    place: Place
+    place: ServerDirs
     programs: PostgresPrograms
     credentials: Credentials
     socket_dir: Path
@@ -176,7 +176,7 @@ _RIGHTS: Sequence[str] = (
 )
 
 
-def open_postgres(home: Home, place: Place, settings: tuple[tuple[str, str], ...] = ()) -> EmbeddedPostgres:
+def open_postgres(home: Home, place: ServerDirs, settings: tuple[tuple[str, str], ...] = ()) -> EmbeddedPostgres:
     """Raises StartError when there is no PostgreSQL to run."""
     return EmbeddedPostgres(home, place, find_postgres(place), load_credentials(home), place.socket_dir(), settings)
 

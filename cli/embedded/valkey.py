@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cli.embedded.binaries import find_valkey
-from cli.embedded.place import Place
+from cli.embedded.server_dirs import ServerDirs
 from cli.home import Credentials, Home, change_credentials, load_credentials, write_private
 from cli.ports import probe_port
 from cli.supervisor.service import Service
@@ -23,7 +23,7 @@ ONE_TRY = Retry(NoBackoff(), 0)
 @dataclass(frozen=True)
 class EmbeddedValkey:
     home: Home
-    place: Place
+    place: ServerDirs
     program: Path
     credentials: Credentials
     port: int
@@ -78,7 +78,7 @@ class EmbeddedValkey:
             return False
 
 
-def open_valkey(home: Home, place: Place) -> EmbeddedValkey:
+def open_valkey(home: Home, place: ServerDirs) -> EmbeddedValkey:
     """On the port of the last time, or another if that one is taken now. Raises StartError without a program."""
     program, credentials = find_valkey(place), load_credentials(home)
     port = _choose_port(credentials.valkey_port)

@@ -28,7 +28,7 @@ class StopRequested(Exception):
 
 
 @dataclass
-class Seat:
+class ServiceState:
     """A service's place in the tree, filled or waiting to be filled again. Times are of the monotonic clock."""
 
     service: Service
@@ -46,89 +46,93 @@ class Supervisor:
     home: Home
     stages: Sequence[Stage]
     signals: SignalInbox
-    seats: list[list[Seat]] = field(init=False)
+    seats: list[list[ServiceState]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seats = [[Seat(service) for service in stage] for stage in self.stages]
+        self.seats = [[ServiceState(service) for service in stage] for stage in self.stages]
 
     def start(self) -> None:
         """Raises StartError with the log's end when one does not come up, StopRequested when told to stop."""
         for stage in self.seats:
-            for seat in stage:
-                self._start(seat)
-            while not all(self._is_up(seat) for seat in stage):
+            for state in stage:
+                self._start(state)
+            while not all(self._is_up(state) for state in stage):
                 self._check_all_alive()
                 self.signals.wait(0.1)
                 if self.signals.stop_requested:
                     raise StopRequested
-            log.info("up: %s", ", ".join(seat.service.name for seat in stage))
+            log.info("up: %s", ", ".join(state.service.name for state in stage))
 
     def watch(self) -> None:
         """Restarts what dies, until told to stop."""
         while not self.signals.stop_requested:
-            for seat in self._all_seats():
-                self._tend(seat)
+            for state in self._all_states():
+                self._tend(state)
             self.signals.wait(0.5)
 
     def stop(self) -> bool:
         """Ends the stages last to first. False when the caller was told to kill instead of waiting."""
         for stage in reversed(self.seats):
-            running = [seat.process for seat in stage if seat.process and seat.process.poll() is None]
+            running = [state.process for state in stage if state.process and state.process.poll() is None]
             self._stop_together(running)
         return not self.signals.kill_requested
 
-    def _all_seats(self) -> list[Seat]:
-        return [seat for stage in self.seats for seat in stage]
+    def _all_states(self) -> list[ServiceState]:
+        return [state for stage in self.seats for state in stage]
 
-    def _start(self, seat: Seat) -> None:
-        seat.process, seat.is_ready, seat.started_at = start_process(seat.service, self.home), False, time.monotonic()
-        log.info("started %s (pid %d)", seat.service.name, seat.process.pid)
+    def _start(self, state: ServiceState) -> None:
+        state.process, state.is_ready, state.started_at = (
+            start_process(state.service, self.home),
+            False,
+            time.monotonic(),
+        )
+        log.info("started %s (pid %d)", state.service.name, state.process.pid)
 
-    def _is_up(self, seat: Seat) -> bool:
-        if seat.service.once:
-            return seat.process is not None and seat.process.poll() == 0
-        seat.is_ready = seat.is_ready or seat.service.ready()
-        return seat.is_ready
+    def _is_up(self, state: ServiceState) -> bool:
+        if state.service.once:
+            return state.process is not None and state.process.poll() == 0
+        state.is_ready = state.is_ready or state.service.ready()
+        return state.is_ready
 
     def _check_all_alive(self) -> None:
-        for seat in self._all_seats():
-            code = seat.process.poll() if seat.process else None
-            if code is not None and not (seat.service.once and code == 0):
-                raise StartError(self._describe_failure(seat.service, f"ended at its start ({_reason(code)})"))
-            waited = time.monotonic() - seat.started_at
-            if seat.process and code is None and not seat.is_ready and waited > seat.service.start_timeout_seconds:
-                raise StartError(self._describe_failure(seat.service, f"was not ready after {waited:.0f} s"))
+        for state in self._all_states():
+            code = state.process.poll() if state.process else None
+            if code is not None and not (state.service.once and code == 0):
+                raise StartError(self._describe_failure(state.service, f"ended at its start ({_reason(code)})"))
+            waited = time.monotonic() - state.started_at
+            if state.process and code is None and not state.is_ready and waited > state.service.start_timeout_seconds:
+                raise StartError(self._describe_failure(state.service, f"was not ready after {waited:.0f} s"))
 
     def _describe_failure(self, service: Service, what: str) -> str:
         file = self.home.log_file(service.name)
         return f"{service.name} {what}. The end of {file}:\n{tail(file)}"
 
-    def _tend(self, seat: Seat) -> None:
-        if seat.service.once:
+    def _tend(self, state: ServiceState) -> None:
+        if state.service.once:
             return
-        if seat.process is None:
-            if time.monotonic() >= seat.restart_at:
-                self._restart(seat)
-        elif (code := seat.process.poll()) is not None:
-            seat.process.kill()  # the rest of its group
-            self._schedule_restart(seat, f"died ({_reason(code)})")
-        elif not seat.is_ready and self._is_up(seat):
-            log.info("%s is back", seat.service.name)
+        if state.process is None:
+            if time.monotonic() >= state.restart_at:
+                self._restart(state)
+        elif (code := state.process.poll()) is not None:
+            state.process.kill()  # the rest of its group
+            self._schedule_restart(state, f"died ({_reason(code)})")
+        elif not state.is_ready and self._is_up(state):
+            log.info("%s is back", state.service.name)
 
-    def _restart(self, seat: Seat) -> None:
+    def _restart(self, state: ServiceState) -> None:
         try:
-            self._start(seat)
+            self._start(state)
         except (CommandError, OSError) as error:
-            self._schedule_restart(seat, f"cannot be started: {error}")
+            self._schedule_restart(state, f"cannot be started: {error}")
 
-    def _schedule_restart(self, seat: Seat, why: str) -> None:
+    def _schedule_restart(self, state: ServiceState, why: str) -> None:
         now = time.monotonic()
-        if seat.process and now - seat.started_at >= STEADY_AFTER_SECONDS:
-            seat.delay_seconds = FIRST_DELAY_SECONDS
-        seat.process, seat.restart_at = None, now + seat.delay_seconds
-        file = self.home.log_file(seat.service.name)
-        log.warning("%s %s; starting it again in %.1f s, see %s", seat.service.name, why, seat.delay_seconds, file)
-        seat.delay_seconds = min(2 * seat.delay_seconds, LONGEST_DELAY_SECONDS)
+        if state.process and now - state.started_at >= STEADY_AFTER_SECONDS:
+            state.delay_seconds = FIRST_DELAY_SECONDS
+        state.process, state.restart_at = None, now + state.delay_seconds
+        file = self.home.log_file(state.service.name)
+        log.warning("%s %s; starting it again in %.1f s, see %s", state.service.name, why, state.delay_seconds, file)
+        state.delay_seconds = min(2 * state.delay_seconds, LONGEST_DELAY_SECONDS)
 
     def _stop_together(self, processes: Sequence[RunningProcess]) -> None:
         for process in processes if not self.signals.kill_requested else ():

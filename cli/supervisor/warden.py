@@ -31,12 +31,12 @@ def warden_service(home: Home, root: Path, env: dict[str, str]) -> Service:
     )
 
 
-class _ToldToStop(Exception):
+class _StopRequested(Exception):
     pass
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
-    raise _ToldToStop
+    raise _StopRequested
 
 
 def wait_for_the_end() -> None:
@@ -46,7 +46,7 @@ def wait_for_the_end() -> None:
     try:
         while os.getppid() == parent:
             time.sleep(POLL_SECONDS)
-    except _ToldToStop:
+    except _StopRequested:
         return
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -4,16 +4,16 @@ from typing import Annotated, Self
 
 from pydantic import ConfigDict, Field
 
-from core.domain.numbers import NumbersOfJson, Whole
+from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.spec import MAX_RANK, MAX_RESOLUTION, MIN_RESOLUTION
 
 MAX_COUNT = 2**53 - 1
 """The largest whole number that every JSON reader keeps."""
 
-Count = Annotated[Whole, Field(ge=0, le=MAX_COUNT)]
+Count = Annotated[StrictInt, Field(ge=0, le=MAX_COUNT)]
 
 
-class Limits(NumbersOfJson):
+class Limits(StrictNumbers):
     """Quotas, and caps on what one job may ask. Every field is to be given, so that none is lifted by forgetting it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,8 +23,8 @@ class Limits(NumbersOfJson):
     stored_bytes: Count | None = Field(description="Datasets, checkpoints, samples and adapters in storage.")
     steps_per_day: Count | None = Field(description="Training steps of the jobs accepted on one day (UTC).")
     images_per_dataset: Count | None = Field(description="Images in a dataset that a job trains on.")
-    rank: Annotated[Whole, Field(ge=1, le=MAX_RANK)] | None = Field(description="Of an adapter.")
-    resolution: Annotated[Whole, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)] | None = Field(
+    rank: Annotated[StrictInt, Field(ge=1, le=MAX_RANK)] | None = Field(description="Of an adapter.")
+    resolution: Annotated[StrictInt, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)] | None = Field(
         description="Of a training."
     )
 

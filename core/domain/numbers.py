@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Strict, model_validator
 
-Whole = Annotated[int, Strict()]
-Number = Annotated[float, Strict()]
-Truth = Annotated[bool, Strict()]
+StrictInt = Annotated[int, Strict()]
+StrictFloat = Annotated[float, Strict()]
+StrictBool = Annotated[bool, Strict()]
 
 
-class NumbersOfJson(BaseModel):
+class StrictNumbers(BaseModel):
     """For models with these types. 5.0 is a whole number, as JSON Schema and many a client's arithmetic have it."""
 
     @model_validator(mode="before")

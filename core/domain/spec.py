@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from core.domain.events import STATUS_EVENTS, EventType
-from core.domain.numbers import Number, Truth, Whole
+from core.domain.numbers import StrictBool, StrictFloat, StrictInt
 from core.domain.phrases import Phrase, Prompt, is_blank
 from core.domain.receivers import MAX_URL_LENGTH, Receiver
 from core.domain.spec_part import SpecPart
@@ -32,7 +32,7 @@ CUDA_OPTIMIZERS: frozenset[OptimizerName] = frozenset({"adamw8bit"})
 ScheduleName = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 LossType = Literal["l2", "huber"]
 
-Rate = Annotated[Number, Field(gt=0, le=1, allow_inf_nan=False)]
+Rate = Annotated[StrictFloat, Field(gt=0, le=1, allow_inf_nan=False)]
 
 
 class AdapterSpec(SpecPart):
@@ -45,14 +45,14 @@ class AdapterSpec(SpecPart):
     type: AdapterType | None = Field(
         None, description="lora: transformer blocks; dora: with magnitudes; locon: convolutions too."
     )
-    rank: Whole | None = Field(None, ge=1, le=MAX_RANK, description="Width of the low-rank update.")
-    alpha: Number | None = Field(None, gt=0, le=1024, allow_inf_nan=False, description="Default: the rank.")
-    rslora: Truth = Field(False, description="Scales by alpha / sqrt(rank) (arXiv 2312.03732): for high ranks.")
+    rank: StrictInt | None = Field(None, ge=1, le=MAX_RANK, description="Width of the low-rank update.")
+    alpha: StrictFloat | None = Field(None, gt=0, le=1024, allow_inf_nan=False, description="Default: the rank.")
+    rslora: StrictBool = Field(False, description="Scales by alpha / sqrt(rank) (arXiv 2312.03732): for high ranks.")
     targets: Targets | None = Field(
         None, description="Which layers of the transformer blocks: attention, feed-forward too, or all."
     )
-    dropout: Number = Field(0.0, ge=0, lt=1, allow_inf_nan=False, description="Of the adapter's inputs.")
-    ema: Number | None = Field(
+    dropout: StrictFloat = Field(0.0, ge=0, lt=1, allow_inf_nan=False, description="Of the adapter's inputs.")
+    ema: StrictFloat | None = Field(
         None, gt=0, lt=1, description="Decay of an average of the weights, which is then what is sampled and exported."
     )
 
@@ -60,8 +60,8 @@ class AdapterSpec(SpecPart):
 class TextEncoderSpec(SpecPart):
     """Adapts the text encoders' layers as well."""
 
-    train: Truth = Field(False, description="Whether they are trained; without it the other two fields are refused.")
-    rank: Whole | None = Field(None, ge=1, le=MAX_RANK, description="Default: the adapter's.")
+    train: StrictBool = Field(False, description="Train them; without it the other two fields are refused.")
+    rank: StrictInt | None = Field(None, ge=1, le=MAX_RANK, description="Default: the adapter's.")
     learning_rate: Rate | None = Field(None, description="Default: half of the optimizer's.")
 
 
@@ -76,16 +76,16 @@ class OptimizerSpec(SpecPart):
     learning_rate: Rate | None = Field(
         None, description="Default: the preset's; a third of it for lion; 1 for prodigy."
     )
-    weight_decay: Number = Field(
+    weight_decay: StrictFloat = Field(
         0.01, ge=0, le=1, allow_inf_nan=False, description="How strongly weights are pulled towards 0 (decoupled)."
     )
-    betas: tuple[Number, Number] | None = Field(
+    betas: tuple[StrictFloat, StrictFloat] | None = Field(
         None, description="Default: 0.9, 0.999; 0.9, 0.99 for lion. Adafactor has none."
     )
 
     @field_validator("betas")
     @classmethod
-    def _betas_below_one(cls, betas: tuple[Number, Number] | None) -> tuple[Number, Number] | None:
+    def _betas_below_one(cls, betas: tuple[StrictFloat, StrictFloat] | None) -> tuple[StrictFloat, StrictFloat] | None:
         if betas is not None and not all(0 <= beta < 1 for beta in betas):
             raise ValueError("each beta is at least 0 and below 1")
         return betas
@@ -101,10 +101,10 @@ class ScheduleSpec(SpecPart):
     """How the learning rate goes over the steps, after a linear warm-up (diffusers' schedules)."""
 
     name: ScheduleName | None = Field(None, description="Default: the model's.")
-    warmup_steps: Whole | None = Field(
+    warmup_steps: StrictInt | None = Field(
         None, ge=0, le=MAX_STEPS, description="Fewer than all steps. Default: a tenth of them, at most 100."
     )
-    num_cycles: Whole = Field(1, ge=1, le=100, description="Of `cosine_with_restarts`.")
+    num_cycles: StrictInt = Field(1, ge=1, le=100, description="Of `cosine_with_restarts`.")
 
 
 class PriorSpec(SpecPart):
@@ -116,16 +116,16 @@ class PriorSpec(SpecPart):
         description="What the subject is one of, such as `a photo of a dog`. Default: the model's own prompts. Of the "
         "dataset's own regularisation images it is the caption of those that have none.",
     )
-    num_images: Whole | None = Field(
+    num_images: StrictInt | None = Field(
         None,
         ge=0,
         le=1000,
         description="0 turns it off. Default: the preset's; the dataset's regularisation images where it has any.",
     )
-    batch_size: Whole | None = Field(
-        None, ge=1, le=64, description="Class pictures in a step. Default: the preset's, or as many as pictures."
+    batch_size: StrictInt | None = Field(
+        None, ge=1, le=64, description="Class images in a step. Default: the preset's, or as many as images."
     )
-    weight: Number | None = Field(None, gt=0, le=10, allow_inf_nan=False, description="Against the pictures' loss.")
+    weight: StrictFloat | None = Field(None, gt=0, le=10, allow_inf_nan=False, description="Against the images' loss.")
 
 
 class LossSpec(SpecPart):
@@ -134,11 +134,13 @@ class LossSpec(SpecPart):
     null_means_off = frozenset({"min_snr_gamma"})
 
     type: LossType = Field("l2", description="huber: less is made of outliers (sd-scripts' pseudo-Huber).")
-    huber_c: Number = Field(0.1, gt=0, le=10, allow_inf_nan=False, description="Where huber turns linear.")
-    min_snr_gamma: Number | None = Field(
+    huber_c: StrictFloat = Field(0.1, gt=0, le=10, allow_inf_nan=False, description="Where huber turns linear.")
+    min_snr_gamma: StrictFloat | None = Field(
         None, gt=0, le=100, allow_inf_nan=False, description="arXiv 2303.09556; 5 is usual. Off when absent."
     )
-    noise_offset: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Per-channel offset of the noise.")
+    noise_offset: StrictFloat = Field(
+        0.0, ge=0, le=1, allow_inf_nan=False, description="Offset of the noise by channel."
+    )
     prior_preservation: PriorSpec = Field(
         PriorSpec(),
         description="Keeps what the base knows of the subject's class. Default: the model's.",
@@ -154,9 +156,9 @@ class CaptionsSpec(SpecPart):
         description="How a caption is made, from {trigger} and {caption}. Default: the image's caption, "
         "with the trigger in front where it lacks it.",
     )
-    dropout: Number = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
-    shuffle: Truth = Field(False, description="Shuffles the comma-separated tags at every use.")
-    keep_tokens: Whole = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
+    dropout: StrictFloat = Field(0.0, ge=0, le=1, allow_inf_nan=False, description="Part of captions left empty.")
+    shuffle: StrictBool = Field(False, description="Shuffles the comma-separated tags at every use.")
+    keep_tokens: StrictInt = Field(1, ge=0, le=20, description="Tags at the front that shuffle leaves in place.")
     max_token_length: Literal[75, 150, 225] = Field(
         225,
         description="How many tokens of a text are encoded, in chunks of 75 where it is longer (sd-scripts' "
@@ -181,16 +183,16 @@ class CaptionsSpec(SpecPart):
 class EarlyStoppingSpec(SpecPart):
     """Ends training when the held-out loss falls no more."""
 
-    patience: Whole | None = Field(
+    patience: StrictInt | None = Field(
         None, ge=1, le=1000, description="Evaluations without a better loss after which training ends. Off when absent."
     )
-    min_delta: Number = Field(
+    min_delta: StrictFloat = Field(
         0.0, ge=0, lt=1, allow_inf_nan=False, description="By which part the loss has to fall to count as better."
     )
 
 
 Fraction = Annotated[
-    Literal["auto"] | Number,
+    Literal["auto"] | StrictFloat,
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "number", "minimum": 0, "maximum": 0.5}]}),
 ]
 
@@ -201,7 +203,7 @@ class ValidationSpec(SpecPart):
     fraction: Fraction = Field(
         "auto", description="Part of the pictures held out, at most a half; auto: some of 12 or more; 0: none."
     )
-    every: Whole | None = Field(None, ge=1, le=MAX_STEPS, description="Steps between evaluations.")
+    every: StrictInt | None = Field(None, ge=1, le=MAX_STEPS, description="Steps between evaluations.")
     early_stopping: EarlyStoppingSpec = Field(
         EarlyStoppingSpec(), description="Ends training when the held-out loss falls no more. Off by default."
     )
@@ -217,10 +219,10 @@ class ValidationSpec(SpecPart):
 class CheckpointsSpec(SpecPart):
     """States to go on from after an interruption."""
 
-    every: Whole | None = Field(
+    every: StrictInt | None = Field(
         None, ge=1, le=MAX_STEPS, description="Steps between checkpoints. Default: a fifth of all, at least 25."
     )
-    keep: Whole = Field(2, ge=1, le=20, description="How many of the newest are kept.")
+    keep: StrictInt = Field(2, ge=1, le=20, description="How many of the newest are kept.")
 
 
 class SamplesSpec(SpecPart):
@@ -232,33 +234,33 @@ class SamplesSpec(SpecPart):
         description="{trigger} stands for the trigger. An empty list turns samples off. Default: the model's own, or "
         "three captions of the set where there is no trigger.",
     )
-    every: Whole | None = Field(
+    every: StrictInt | None = Field(
         None, ge=1, le=MAX_STEPS, description="Steps between grids; one is always made at the end."
     )
-    num_steps: Whole | None = Field(
+    num_steps: StrictInt | None = Field(
         None, ge=1, le=150, description="Denoising steps per picture. Default: the model's."
     )
-    guidance_scale: Number | None = Field(
+    guidance_scale: StrictFloat | None = Field(
         None,
         ge=1,
         le=30,
         allow_inf_nan=False,
         description="How strongly a picture follows its prompt (arXiv 2207.12598); 1: not. Default: the model's.",
     )
-    guidance_rescale: Number | None = Field(
+    guidance_rescale: StrictFloat | None = Field(
         None,
         ge=0,
         le=1,
         allow_inf_nan=False,
         description="How far guidance may not raise the contrast (arXiv 2305.08891).",
     )
-    guidance_start: Number | None = Field(
+    guidance_start: StrictFloat | None = Field(
         None, ge=0, lt=1, description="The part of the steps after which guidance begins (arXiv 2404.07724)."
     )
-    guidance_stop: Number | None = Field(
+    guidance_stop: StrictFloat | None = Field(
         None, gt=0, le=1, description="The part of the steps after which guidance ends; outside there is none."
     )
-    seed: Whole = Field(0, ge=0, lt=2**32, description="Of the pictures' noise, the same in every grid.")
+    seed: StrictInt = Field(0, ge=0, lt=2**32, description="Of the pictures' noise, the same in every grid.")
 
 
 class WebhookSpec(SpecPart):
@@ -323,39 +325,39 @@ class TrainingSpec(SpecPart):
     text_encoder: TextEncoderSpec = Field(
         TextEncoderSpec(), description="Whether the text encoders are adapted too. Default: they are not."
     )
-    steps: Whole | None = Field(
+    steps: StrictInt | None = Field(
         None,
         ge=1,
         le=MAX_STEPS,
         description="How many times the weights are changed. Default: by the number of pictures and the preset.",
     )
-    epochs: Whole | None = Field(
+    epochs: StrictInt | None = Field(
         None, ge=1, le=10_000, description="In place of steps: how many times every picture is seen."
     )
-    batch_size: Whole | None = Field(
+    batch_size: StrictInt | None = Field(
         None, ge=1, le=256, description="Pictures in a forward pass. Default: the model's, or as many as there are."
     )
-    gradient_accumulation: Whole = Field(
+    gradient_accumulation: StrictInt = Field(
         1, ge=1, le=256, description="Batches before a step: their product is the effective batch size."
     )
-    resolution: Whole | None = Field(
+    resolution: StrictInt | None = Field(
         None,
         ge=MIN_RESOLUTION,
         le=MAX_RESOLUTION,
         description="Side of a square in pixels; other aspects get the same area. Default: the model's.",
     )
-    bucketing: Truth = Field(True, description="Keeps aspect ratios by buckets; off: square centre crops.")
-    flip: Truth = Field(False, description="Adds the mirror image of every picture.")
-    masks: Truth = Field(True, description="Weights the loss by the masks of the pictures that have one.")
+    bucketing: StrictBool = Field(True, description="Keeps aspect ratios by buckets; off: square centre crops.")
+    flip: StrictBool = Field(False, description="Adds the mirror image of every picture.")
+    masks: StrictBool = Field(True, description="Weights the loss by the masks of the pictures that have one.")
     precision: Precision = Field(
         "auto",
         description="auto: bf16 where the hardware has it, fp16 with a loss scaler on older GPUs, fp32 on older CPUs.",
     )
-    gradient_checkpointing: Literal["auto"] | Truth = Field(
+    gradient_checkpointing: Literal["auto"] | StrictBool = Field(
         "auto",
         description="Saves memory and takes about a third longer; auto: on where a large model meets a small device.",
     )
-    seed: Whole = Field(
+    seed: StrictInt = Field(
         0,
         ge=0,
         lt=2**32,
@@ -379,8 +381,8 @@ class TrainingSpec(SpecPart):
         SamplesSpec(), description="Pictures drawn while training goes on. Default: three grids of the model's prompts."
     )
     evaluation: Literal["on", "off"] = Field("on", description="The retention score at the end.")
-    priority: Whole = Field(0, ge=-100, le=100, description="Orders your own queued jobs; higher goes first.")
-    max_duration_seconds: Whole | None = Field(
+    priority: StrictInt = Field(0, ge=-100, le=100, description="Orders your own queued jobs; higher goes first.")
+    max_duration_seconds: StrictInt | None = Field(
         None, ge=60, le=7 * 86_400, description="The job fails when it has worked for so long. Default: no limit."
     )
     webhook: WebhookSpec | None = Field(None, description="Whom the job tells what happens to it.")

@@ -6,10 +6,10 @@ from pydantic import ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from core.domain.numbers import NumbersOfJson
+from core.domain.numbers import StrictNumbers
 
 
-class SpecPart(NumbersOfJson):
+class SpecPart(StrictNumbers):
     model_config = ConfigDict(frozen=True, extra="forbid")
     null_means_off: ClassVar[frozenset[str]] = frozenset()
 

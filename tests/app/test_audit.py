@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.auth.scopes import LOOKING
+from app.auth.scopes import SAFE_METHODS
 from app.datasets.closing import add_files
 from app.middleware.gate import is_open
 from core.db import audit
@@ -26,7 +26,7 @@ WRITES = {
     (method.upper(), path)
     for path, methods in read_document()["paths"].items()
     for method in methods
-    if not is_open(path) and method.upper() not in LOOKING
+    if not is_open(path) and method.upper() not in SAFE_METHODS
 }
 HERE = {"Sec-Fetch-Site": "same-origin"}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import httpx
 import pytest
 
-from app.auth.scopes import find_need
+from app.auth.scopes import find_requirement
 from app.middleware.gate import is_open
 from core.db.workers import record_worker
 from tests.app.conftest import LiveApi, with_scopes
@@ -75,7 +75,7 @@ def show(answer: httpx.Response, world: World) -> tuple[int, dict[str, str], str
 def test_the_ids_are_good_for_their_owner(two: Two) -> None:
     """Else the next test would compare nothing with nothing."""
     for method, path in WITH_IDS:
-        if method == "GET" and find_need(method, path) != "operator":
+        if method == "GET" and find_requirement(method, path) != "operator":
             address = fill(path, two.theirs, there=True)
             answer = two.them.client.get(address)
             assert answer.status_code == 200, (address, answer.text)
@@ -88,7 +88,7 @@ def test_another_tenants_thing_is_answered_as_one_that_is_not_there(two: Two) ->
             two.us.client.request(method, fill(path, two.theirs, there=there), json=BODIES.get((method, path)))
             for there in (True, False)
         ]
-        expected = 403 if find_need(method, path) == "operator" else 404
+        expected = 403 if find_requirement(method, path) == "operator" else 404
         assert [answer.status_code for answer in answers] == [expected] * 2, (method, path, answers[0].text)
         assert show(answers[0], two.theirs) == show(answers[1], two.theirs), (method, path)
     job = two.them.client.get(f"/jobs/{two.theirs.job}").json()
@@ -124,7 +124,7 @@ def test_no_list_has_anything_of_another_tenant(two: Two) -> None:
     lists = [path for method, path in ROUTES if method == "GET" and "{" not in path]
     assert len(lists) > 6
     for path in lists:
-        if find_need("GET", path) == "operator":
+        if find_requirement("GET", path) == "operator":
             continue
         for query in ({}, {"after": "zzz"}):
             text = two.us.client.get(path, params=query).text

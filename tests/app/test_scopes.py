@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.routing import APIRoute
 
-from app.auth.scopes import NEEDS, Need, find_need
+from app.auth.scopes import REQUIREMENTS, Requirement, find_requirement
 from app.main import ROUTERS
 from app.middleware.gate import is_open
 from core.domain.keys import SCOPES
@@ -19,7 +19,7 @@ ROUTES = [
     (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods if not is_open(path)
 ]
 # All that a key may be and still lack what is needed.
-TOO_SMALL: dict[Need, tuple[tuple[str, ...], ...]] = {
+TOO_SMALL: dict[Requirement, tuple[tuple[str, ...], ...]] = {
     "read": (("jobs",),),
     "jobs": (("read",),),
     "admin": (("read", "jobs"), ("read",)),
@@ -33,14 +33,14 @@ def fill(path: str) -> str:
 
 def test_every_route_stands_in_the_table() -> None:
     paths = {route.path for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)}
-    missing = {path for path in paths if not is_open(path) and find_need("GET", path) is None}
+    missing = {path for path in paths if not is_open(path) and find_requirement("GET", path) is None}
     assert missing == set()
     assert len(ROUTES) > 40
 
 
 def test_the_table_is_as_the_documentation_says() -> None:
     for method, path in ROUTES:
-        need, first = find_need(method, path), path.split("/")[1]
+        need, first = find_requirement(method, path), path.split("/")[1]
         if first in {"keys", "audit"}:
             assert need == "admin", (method, path)
         elif first == "tenants" or (first == "models" and method != "GET"):
@@ -57,7 +57,7 @@ def test_a_key_of_too_small_a_scope_is_told_which_it_lacks(api: LiveApi) -> None
     for scopes in keys:
         with with_scopes(api, *scopes) as small:
             for method, path in ROUTES:
-                need = find_need(method, path)
+                need = find_requirement(method, path)
                 assert need is not None
                 if scopes not in TOO_SMALL[need]:
                     continue
@@ -96,7 +96,7 @@ def test_an_admin_of_the_operators_tenant_is_no_operator(start_api: Callable[...
 
 
 def test_what_is_no_route_is_not_found(api: LiveApi) -> None:
-    assert "nowhere" not in NEEDS
+    assert "nowhere" not in REQUIREMENTS
     assert api.client.get("/nowhere").status_code == 404
 
 

@@ -9,44 +9,44 @@ import zipfile
 
 import pytest
 
-from app.datasets.screening import GLIMPSE_BYTES, MAX_UNPACKED_BYTES, Glimpse, judge
+from app.datasets.screening import MAX_UNPACKED_BYTES, PRECHECK_BYTES, HeadAndTail, precheck
 from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from tests.app.factory import draw_png
 from tests.app.test_dataset_uploads import pack_tar, pack_zip
 from tests.worker.datasets.hostile import Case, all_cases
 
 
-def see(content: bytes, chunk: int = 65536) -> Glimpse:
-    glimpse = Glimpse()
+def see(content: bytes, chunk: int = 65536) -> HeadAndTail:
+    head_and_tail = HeadAndTail()
     for start in range(0, len(content), chunk):
-        glimpse.see(content[start : start + chunk])
-    return glimpse
+        head_and_tail.see(content[start : start + chunk])
+    return head_and_tail
 
 
-@pytest.mark.parametrize("size", [0, 1, GLIMPSE_BYTES, GLIMPSE_BYTES + 1, 3 * GLIMPSE_BYTES + 17])
+@pytest.mark.parametrize("size", [0, 1, PRECHECK_BYTES, PRECHECK_BYTES + 1, 3 * PRECHECK_BYTES + 17])
 def test_a_glimpse_keeps_both_ends(size: int) -> None:
     content = random.Random(size).randbytes(size)
-    for chunk in (100_003, 65_536, 4 * GLIMPSE_BYTES):
-        glimpse = see(content, chunk)
-        assert glimpse.size == size
-        assert bytes(glimpse.head) == content[:GLIMPSE_BYTES]
-        assert glimpse.tail == content[-GLIMPSE_BYTES:]
+    for chunk in (100_003, 65_536, 4 * PRECHECK_BYTES):
+        head_and_tail = see(content, chunk)
+        assert head_and_tail.size == size
+        assert bytes(head_and_tail.head) == content[:PRECHECK_BYTES]
+        assert head_and_tail.tail == content[-PRECHECK_BYTES:]
 
 
 def test_a_glimpse_of_a_large_file_is_small() -> None:
     tracemalloc.start()
-    glimpse, chunk = Glimpse(), bytes(65536)
+    head_and_tail, chunk = HeadAndTail(), bytes(65536)
     for _ in range(1000):
-        glimpse.see(chunk)
+        head_and_tail.see(chunk)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 6 * GLIMPSE_BYTES
+    assert peak < 6 * PRECHECK_BYTES
 
 
 def test_a_large_zip_is_judged_by_its_end() -> None:
-    noise = random.Random(1).randbytes(3 * GLIMPSE_BYTES)
-    assert judge("a.zip", see(pack_zip({"noise.bin": noise, "a.png": draw_png()}))) is None
-    fault = judge("a.zip", see(pack_zip({"noise.bin": noise, "a.txt": b"x"})))
+    noise = random.Random(1).randbytes(3 * PRECHECK_BYTES)
+    assert precheck("a.zip", see(pack_zip({"noise.bin": noise, "a.png": draw_png()}))) is None
+    fault = precheck("a.zip", see(pack_zip({"noise.bin": noise, "a.txt": b"x"})))
     assert isinstance(fault, DatasetRejected)
 
 
@@ -55,21 +55,21 @@ def test_a_zip_whose_directory_is_out_of_sight_is_left_to_the_worker() -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for number in range(12_000):
             archive.writestr(f"{'long' * 20}/{number}.txt", b"")
-    assert len(buffer.getvalue()) > 2 * GLIMPSE_BYTES
-    assert judge("a.zip", see(buffer.getvalue())) is None
+    assert len(buffer.getvalue()) > 2 * PRECHECK_BYTES
+    assert precheck("a.zip", see(buffer.getvalue())) is None
 
 
 def test_a_large_tar_is_judged_by_its_start() -> None:
-    noise = random.Random(2).randbytes(3 * GLIMPSE_BYTES // 2)
+    noise = random.Random(2).randbytes(3 * PRECHECK_BYTES // 2)
     for mode in ("w", "w:gz", "w:bz2"):
-        assert judge("a.tar", see(pack_tar({"a.png": draw_png(), "noise.bin": noise}, mode))) is None
-        assert judge("a.tar", see(pack_tar({"noise.bin": noise, "a.txt": b"x"}, mode))) is None, "the rest is unknown"
+        assert precheck("a.tar", see(pack_tar({"a.png": draw_png(), "noise.bin": noise}, mode))) is None
+        assert precheck("a.tar", see(pack_tar({"noise.bin": noise, "a.txt": b"x"}, mode))) is None, "unknown"
 
 
 def test_large_files_that_are_no_archives() -> None:
-    noise = random.Random(3).randbytes(3 * GLIMPSE_BYTES)
+    noise = random.Random(3).randbytes(3 * PRECHECK_BYTES)
     for name in ("a.zip", "a.tar", "a.tgz"):
-        assert isinstance(judge(name, see(noise)), ArchiveRejected), name
+        assert isinstance(precheck(name, see(noise)), ArchiveRejected), name
 
 
 def test_a_bomb_is_not_unpacked() -> None:
@@ -77,9 +77,9 @@ def test_a_bomb_is_not_unpacked() -> None:
     for kind in (tarfile.REGTYPE, tarfile.XHDTYPE):
         entry = tarfile.TarInfo("zeros.bin")
         entry.size, entry.type = 40 << 20, kind
-        glimpse = see(gzip.compress(entry.tobuf() + bytes(entry.size) + bytes(1024), 1))
+        head_and_tail = see(gzip.compress(entry.tobuf() + bytes(entry.size) + bytes(1024), 1))
         tracemalloc.start()
-        judge("a.tar.gz", glimpse)
+        precheck("a.tar.gz", head_and_tail)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4 * MAX_UNPACKED_BYTES
@@ -93,13 +93,13 @@ def test_damaged_archives_never_raise() -> None:
             for _ in range(chance.randint(1, 8)):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             for name in ("a.zip", "a.tar.gz"):
-                judge(name, see(bytes(damaged)))
+                precheck(name, see(bytes(damaged)))
 
 
 @pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.id)
 def test_a_hostile_archive_is_refused_or_left_to_the_worker(case: Case) -> None:
     """This runs in the API's process: it may neither raise nor dwell on it. The worker's tests say who refuses what."""
-    fault = judge(case.filename, see(case.data))
+    fault = precheck(case.filename, see(case.data))
     assert fault is None or isinstance(fault, UserError)
 
 
@@ -113,21 +113,21 @@ def pack_pax(value: bytes, name: str = "a.txt") -> bytes:
 
 def test_a_header_that_costs_others_minutes_is_passed_over() -> None:
     """CVE-2024-6232: endless digits, for an expression that backtracks over them. CVE-2025-8194: negative lengths."""
-    for value in (b"9" * (GLIMPSE_BYTES - 4096), b"-1 path=a.png\n" * 10_000, b"20 GNU.sparse.map=" + b"1," * 100_000):
-        assert judge("a.tar", see(pack_pax(value))) is None, "the true name is in the header: the worker reads it"
-        assert judge("a.tar", see(pack_pax(value, "a.png"))) is None
+    for value in (b"9" * (PRECHECK_BYTES - 4096), b"-1 path=a.png\n" * 10_000, b"20 GNU.sparse.map=" + b"1," * 100_000):
+        assert precheck("a.tar", see(pack_pax(value))) is None, "the true name is in the header: the worker reads it"
+        assert precheck("a.tar", see(pack_pax(value, "a.png"))) is None
 
 
 def test_what_tar_programs_write_is_understood() -> None:
     """Long and foreign names are in headers of their own, in three dialects."""
     for dialect in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         for name in ("a.png", f"{'folder/' * 12}a.png"):
-            assert judge("a.tar", see(pack_dialect(dialect, "notes.txt", name))) is None
-        assert isinstance(judge("a.tar", see(pack_dialect(dialect, "notes.txt"))), DatasetRejected)
-        assert isinstance(judge("a.tar", see(pack_dialect(dialect))), ArchiveRejected)
+            assert precheck("a.tar", see(pack_dialect(dialect, "notes.txt", name))) is None
+        assert isinstance(precheck("a.tar", see(pack_dialect(dialect, "notes.txt"))), DatasetRejected)
+        assert isinstance(precheck("a.tar", see(pack_dialect(dialect))), ArchiveRejected)
     for dialect in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
         for name in (f"{'n' * 200}.png", "\N{CAT FACE}.png"):
-            assert judge("a.tar", see(pack_dialect(dialect, name))) is None
+            assert precheck("a.tar", see(pack_dialect(dialect, name))) is None
 
 
 def pack_dialect(dialect: int, *names: str) -> bytes:
@@ -141,21 +141,21 @@ def pack_dialect(dialect: int, *names: str) -> bytes:
 def test_a_compressed_file_of_several_streams_is_left_to_the_worker() -> None:
     content = pack_tar({"notes.txt": b"x" * 5000, "a.png": draw_png()})
     parts = gzip.compress(content[:3000]) + gzip.compress(content[3000:])
-    assert judge("a.tar.gz", see(parts)) is None
+    assert precheck("a.tar.gz", see(parts)) is None
 
 
 @pytest.mark.parametrize("name", ["../../a.png", "..\\a.png", "/etc/a.png", "inner.zip", "a/../b.jpg"])
 def test_hostile_names_alone_are_left_to_the_worker_who_names_the_fault(name: str) -> None:
-    assert judge("a.zip", see(pack_zip({name: b"x"}))) is None
+    assert precheck("a.zip", see(pack_zip({name: b"x"}))) is None
 
 
 @pytest.mark.parametrize("name", ["._a.png", "__MACOSX/a.png", "@eaDir/a.png", ".thumbnails/a.png"])
 def test_litter_is_no_image(name: str) -> None:
-    assert isinstance(judge("a.zip", see(pack_zip({name: b"x"}))), DatasetRejected)
+    assert isinstance(precheck("a.zip", see(pack_zip({name: b"x"}))), DatasetRejected)
 
 
 @pytest.mark.parametrize(
     "name", [".hack/a.png", "...and then.png", ".a.png", "a.HEIC", "b.jfif", "c.avif", "photo", "d.jpg_large"]
 )
 def test_names_that_begin_with_a_dot_and_all_suffixes_are_images(name: str) -> None:
-    assert judge("a.zip", see(pack_zip({name: b"x"}))) is None
+    assert precheck("a.zip", see(pack_zip({name: b"x"}))) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cli.embedded.place import STATE_DIR_VARIABLE
+from cli.embedded.server_dirs import STATE_DIR_VARIABLE
 from cli.home import Home, open_home
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle, start_postgres, start_valkey
 

@@ -6,8 +6,8 @@ import psycopg
 import pytest
 
 from cli.embedded.binaries import find_postgres
-from cli.embedded.place import Place, open_place, remove_place
 from cli.embedded.postgres import APP, DATABASE, OWNER, SUPERUSER, open_postgres
+from cli.embedded.server_dirs import ServerDirs, open_server_dirs, remove_server_dirs
 from cli.errors import StartError
 from cli.home import Home
 from tests.fixtures.servers import FAST, PostgresHandle, start_and_wait, wait_for
@@ -103,11 +103,11 @@ def test_a_pid_file_whose_number_is_alive_again_does_not_keep_it_down(postgres: 
 
 
 def test_an_initdb_killed_in_the_middle_does_not_spoil_the_home(home: Home, state_dir: Path) -> None:
-    place = open_place(home)
+    place = open_server_dirs(home)
     script = (
         "import sys, pathlib\n"
         "from cli.home import Home\n"
-        "from cli.embedded.place import open_place\n"
+        "from cli.embedded.server_dirs import open_place\n"
         "from cli.embedded.postgres import open_postgres\n"
         "home = Home(pathlib.Path(sys.argv[1]))\n"
         "open_postgres(home, open_place(home)).prepare()\n"
@@ -119,13 +119,13 @@ def test_an_initdb_killed_in_the_middle_does_not_spoil_the_home(home: Home, stat
     server = open_postgres(home, place, FAST)
     start_and_wait(server).stop()
     assert [path.name for path in place.data.iterdir() if "postgres" in path.name] == ["postgres"]
-    remove_place(place)
+    remove_server_dirs(place)
 
 
 def test_without_the_wheel_it_takes_the_programs_on_the_path(
     home: Home, state_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place = open_place(home)
+    place = open_server_dirs(home)
     wheel = find_postgres(place)
     programs = state_dir / "bin"
     programs.mkdir(mode=0o755)
@@ -136,21 +136,21 @@ def test_without_the_wheel_it_takes_the_programs_on_the_path(
     server = open_postgres(home, place, FAST)
     assert server.programs.postgres == programs / "postgres"
     start_and_wait(server).stop()
-    remove_place(place)
+    remove_server_dirs(place)
 
 
 def test_without_any_program_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StartError, match="DATABASE_URL"):
-        find_postgres(Place(None, Path("/"), "none"))
+        find_postgres(ServerDirs(None, Path("/"), "none"))
 
 
 def test_data_of_another_version_is_named_and_left_alone(home: Home, state_dir: Path) -> None:
-    place = open_place(home)
+    place = open_server_dirs(home)
     place.make_private(place.data / "postgres")
     (place.data / "postgres" / "PG_VERSION").write_text("12\n")
     with pytest.raises(StartError, match="made by PostgreSQL 12"):
         open_postgres(home, place).prepare()
     assert [path.name for path in (place.data / "postgres").iterdir()] == ["PG_VERSION"]
-    remove_place(place)
+    remove_server_dirs(place)

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.embedded.place import choose_account, open_place
+from cli.embedded.server_dirs import choose_account, open_server_dirs
 from cli.errors import StartError
 from cli.home import Home, open_home
 from cli.supervisor.service import launcher_command
@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[2]
 START_AND_STOP = """
 import sys, pathlib
 from cli.home import open_home
-from cli.embedded.place import choose_account, open_place
+from cli.embedded.server_dirs import choose_account, open_place
 from cli.embedded.postgres import open_postgres
 from cli.embedded.valkey import open_valkey
 from tests.fixtures.servers import start_and_wait
@@ -95,7 +95,7 @@ def test_a_private_clone_stays_private(private_clone: Path, state_dir: Path) -> 
 def test_two_first_starts_at_once_share_one_copy(private_clone: Path, state_dir: Path) -> None:
     script = (
         "from cli.embedded.binaries import find_postgres\n"
-        "from cli.embedded.place import Place, choose_account\n"
+        "from cli.embedded.server_dirs import Place, choose_account\n"
         "import pathlib\n"
         "print(find_postgres(Place(choose_account(), pathlib.Path('/'), 'x')).postgres)\n"
     )
@@ -113,7 +113,7 @@ def test_two_first_starts_at_once_share_one_copy(private_clone: Path, state_dir:
 def test_a_home_within_reach_keeps_its_data_to_itself(state_dir: Path) -> None:
     home = open_home(state_dir / "open" / "home")  # the state folder may be passed through, like /srv
     (state_dir / "open").chmod(0o711)
-    place = open_place(home)
+    place = open_server_dirs(home)
     assert place.data == home.path
     assert place.account
     secrets = [home.credentials_file, home.run, home.log, home.path / "storage"]
@@ -123,16 +123,16 @@ def test_a_home_within_reach_keeps_its_data_to_itself(state_dir: Path) -> None:
 def test_data_out_of_reach_is_refused_and_not_begun_anew(state_dir: Path) -> None:
     home = open_home(state_dir / "open" / "home")
     (state_dir / "open").chmod(0o711)
-    open_place(home)
+    open_server_dirs(home)
     (state_dir / "open").chmod(0o700)
     with pytest.raises(StartError, match="can no longer reach"):
-        open_place(home)
+        open_server_dirs(home)
 
 
 def test_a_state_folder_that_others_can_write_is_refused(home: Home, state_dir: Path) -> None:
     state_dir.chmod(0o777)
     with pytest.raises(StartError, match="nobody else can write"):
-        open_place(home)
+        open_server_dirs(home)
 
 
 def test_a_launched_program_keeps_no_group_and_no_way_back(state_dir: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from cli.embedded.binaries import find_valkey
-from cli.embedded.place import Place, open_place, remove_place
+from cli.embedded.server_dirs import ServerDirs, open_server_dirs, remove_server_dirs
 from cli.embedded.valkey import HOST, ONE_TRY, open_valkey
 from cli.errors import StartError
 from cli.home import Home
@@ -43,7 +43,7 @@ def test_it_comes_back_with_its_data_after_kill_9(valkey: ValkeyHandle) -> None:
 
 
 def test_it_keeps_its_port_unless_another_has_taken_it(home: Home, state_dir: Path) -> None:
-    place = open_place(home)
+    place = open_server_dirs(home)
     first = open_valkey(home, place)
     assert open_valkey(home, place).port == first.port
     with socket.socket() as taker:
@@ -53,11 +53,11 @@ def test_it_keeps_its_port_unless_another_has_taken_it(home: Home, state_dir: Pa
         assert second.port != first.port
         start_and_wait(second).stop()
     assert open_valkey(home, place).port == second.port
-    remove_place(place)
+    remove_server_dirs(place)
 
 
 def test_without_any_program_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(StartError, match="REDIS_URL"):
-        find_valkey(Place(None, Path("/"), "none"))
+        find_valkey(ServerDirs(None, Path("/"), "none"))

@@ -27,7 +27,7 @@ MAX_SOCKET_DIR_LENGTH = 80  # sun_path holds 107 bytes on Linux, 103 on macOS; t
 
 
 @dataclass(frozen=True)
-class Place:
+class ServerDirs:
     """``data`` holds one folder per server; ``account`` is None when no change of user is needed."""
 
     account: Account | None
@@ -84,7 +84,7 @@ def choose_account() -> Account | None:
     )
 
 
-def open_place(home: Home) -> Place:
+def open_server_dirs(home: Home) -> ServerDirs:
     """Decides at the first start where the data goes, and keeps to it.
 
     Raises StartError when the data lies where the account no longer reaches it.
@@ -100,7 +100,7 @@ def open_place(home: Home) -> Place:
             f"User {account.name} can no longer reach its data in {home.path}: a folder on the way closed."
         )
     data = home.path if in_home else _system_folder(account, credentials.home_id)
-    return Place(account, data, credentials.home_id)
+    return ServerDirs(account, data, credentials.home_id)
 
 
 def state_dir() -> Path:
@@ -140,7 +140,7 @@ def _check_owner(path: Path, uid: int) -> None:
         raise StartError(f"{path} must be a folder that user {uid} owns and nobody else can write; it is not.")
 
 
-def remove_place(place: Place) -> None:
+def remove_server_dirs(place: ServerDirs) -> None:
     """Deletes the servers' data and socket; for throw-away homes."""
     place.remove_socket_dir()
     shutil.rmtree(place.data)
