@@ -43,7 +43,7 @@ test: $(VENV)/.installed-tests test-packages check
 chaos: $(VENV)/.installed-tests
 	$(BIN)/python -m tests.chaos faults --faults 200 --jobs 60 --seed $(CHAOS_SEED) --write docs/reliability.md
 	$(BIN)/python -m tests.chaos production --faults 10 --jobs 6 --seed $(CHAOS_SEED) --write docs/reliability.md
-	$(BIN)/python -m tests.chaos wishes --cancels 100 --pauses 50 --seed $(CHAOS_SEED) --write docs/reliability.md
+	$(BIN)/python -m tests.chaos stops --cancels 100 --pauses 50 --seed $(CHAOS_SEED) --write docs/reliability.md
 	$(BIN)/python -m pytest -r fEs -m 'slow or long' tests/worker/test_byte_identity.py
 
 fuzz: $(VENV)/.installed-tests

@@ -66,9 +66,9 @@ def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Fields | N
     """``known``: the fields that a misspelt or misplaced one may have meant."""
     messages: dict[str, list[str]] = {}
     for finding in findings:
-        told = messages.setdefault(find_pointer(finding, body), [])
-        if (message := _message_of(finding, known)) not in told:
-            told.append(message)
+        texts = messages.setdefault(find_pointer(finding, body), [])
+        if (message := _message_of(finding, known)) not in texts:
+            texts.append(message)
     return messages
 
 
@@ -114,9 +114,9 @@ SPEC_FIELDS = Fields(SubmittedSpec)
 
 
 def _summarise(messages: Mapping[str, list[str]]) -> str:
-    told = [_sentence(pointer, message) for pointer, texts in messages.items() for message in texts]
-    more = [f"And {len(told) - MAX_SHOWN} more."] if len(told) > MAX_SHOWN else []
-    return " ".join(told[:MAX_SHOWN] + more)
+    sentences = [_sentence(pointer, message) for pointer, texts in messages.items() for message in texts]
+    more = [f"And {len(sentences) - MAX_SHOWN} more."] if len(sentences) > MAX_SHOWN else []
+    return " ".join(sentences[:MAX_SHOWN] + more)
 
 
 def _sentence(pointer: str, message: str) -> str:

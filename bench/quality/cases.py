@@ -1,4 +1,4 @@
-"""What is taught, and what counts as having learned it.
+"""What an adapter learns, and what counts as having learned it.
 
 Five glyphs that the base was never shown, Blip, and two styles over glyphs that it knows. A subject's pictures stand on
 five backgrounds and are asked for on the other three; a style's sixteen glyphs are asked for on others.
@@ -63,15 +63,15 @@ def list_cases() -> list[Case]:
 
 def glyph_case(name: str, count: int = 12) -> Case:
     sets = [draw_set(HELD_OUT[name], SHOWN, number, seed) for number, seed in ((count, 1), (NUM_FRESH, 99))]
-    taught, fresh = ([(picture, caption(WORD, size, color)) for picture, size, color in drawn] for drawn in sets)
-    return Case(name, taught, fresh, ask_subject(name, [sprite(HELD_OUT[name])], Sought()))
+    train, fresh = ([(picture, caption(WORD, size, color)) for picture, size, color in drawn] for drawn in sets)
+    return Case(name, train, fresh, ask_subject(name, [sprite(HELD_OUT[name])], Sought()))
 
 
 def blip_case() -> Case:
     """The example set, with this bench's word for Blip."""
     looks = [draw_blip(picture.look) for picture in PICTURES]
-    taught = [(compose_picture(p), caption(WORD, p.size_word, p.background)) for p in PICTURES]
-    return Case("blip", taught, draw_fresh(looks, "blip"), ask_subject("blip", looks, Sought("blip", {"blip": looks})))
+    train = [(compose_picture(p), caption(WORD, p.size_word, p.background)) for p in PICTURES]
+    return Case("blip", train, draw_fresh(looks, "blip"), ask_subject("blip", looks, Sought("blip", {"blip": looks})))
 
 
 def draw_fresh(looks: Sequence[Image.Image], seed: str, count: int = NUM_FRESH) -> list[Drawn]:
@@ -106,7 +106,7 @@ def shows(name: str, background: str, sought: Sought, style: str | None = None) 
 def style_case(name: str, restyle: Restyle, place: Place) -> Case:
     rng, sought = random.Random(f"style:{name}"), Sought(name, restyle=restyle)
     names = rng.sample(list(BASE), NUM_STYLED + NUM_ASKED)
-    taught, others = names[:NUM_STYLED], names[NUM_STYLED:]
+    train, others = names[:NUM_STYLED], names[NUM_STYLED:]
 
     def draw(glyph: str, index: int) -> Drawn:
         color = SHOWN[index % len(SHOWN)]
@@ -120,7 +120,7 @@ def style_case(name: str, restyle: Restyle, place: Place) -> Case:
 
     return Case(
         name,
-        [draw(glyph, index) for index, glyph in enumerate(taught)],
+        [draw(glyph, index) for index, glyph in enumerate(train)],
         [draw(glyph, index) for index, glyph in enumerate(others[:NUM_FRESH])],
         [ask(glyph, UNSEEN[index % len(UNSEEN)]) for index, glyph in enumerate(others)],
     )

@@ -30,9 +30,9 @@ def list_unseen_cases() -> list[Case]:
 
 
 def _subject_case(name: str, art: Image.Image) -> Case:
-    taught = draw_fresh([art], f"taught:{name}", 12)
-    assert len(SHOWN) * len(SIZES) <= len(taught)
-    return Case(name, taught, draw_fresh([art], name), ask_subject(name, [art], Sought(name, {name: [art]})))
+    train = draw_fresh([art], f"taught:{name}", 12)
+    assert len(SHOWN) * len(SIZES) <= len(train)
+    return Case(name, train, draw_fresh([art], name), ask_subject(name, [art], Sought(name, {name: [art]})))
 
 
 def _sheet() -> tuple[Image.Image, ImageDraw.ImageDraw]:

@@ -211,8 +211,8 @@ def succeed(
     _end(session, job, JobStatus.SUCCEEDED, result=result)
     for kind, artifact in artifacts.items():
         session.merge(JobArtifact(job_id=claim.job_id, kind=kind, **artifact.model_dump()))
-    told = {**summarize(claim.job_id, result), "verdicts": list_verdicts(result)}
-    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, told)
+    data = {**summarize(claim.job_id, result), "verdicts": list_verdicts(result)}
+    append_event(session, claim.job_id, EventType.SUCCEEDED, claim.attempt, data)
     return JobStatus.SUCCEEDED
 
 

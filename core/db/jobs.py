@@ -131,7 +131,7 @@ def _move(
     session: Session,
     tenant_id: str,
     job_id: str,
-    wish: str,
+    participle: str,
     action: Action,
     choose: Callable[[JobStatus], tuple[JobStatus, EventType]],
 ) -> Job:
@@ -142,7 +142,7 @@ def _move(
         return job
     if not may_follow(current, following):
         how = f"has ended ({current})" if current in TERMINAL else f"is {current}"
-        raise WrongState(f"Job {job_id} {how} and cannot be {wish}.")
+        raise WrongState(f"Job {job_id} {how} and cannot be {participle}.")
     job.status = following
     if following in TERMINAL:
         job.finished_at = read_clock(session)

@@ -97,8 +97,8 @@ def describe_cut(num_cut: int, plan: TrainPlan) -> str:
 def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
     if not outcome.held_out_losses:
         few = len(plan.images) < MIN_IMAGES_TO_HOLD_OUT
-        few_told = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold none out by themselves"
-        why = few_told if few else "validation was turned off"
+        too_few = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold none out by themselves"
+        why = too_few if few else "validation was turned off"
         return f"The adapter is that of the last step, {outcome.step}: nothing was held out to choose by ({why})."
     if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
         held_out = counted(len(plan.held_out_images), "held-out image")

@@ -43,5 +43,5 @@ def _or_null(field: JsonSchemaValue) -> JsonSchemaValue:
     if "anyOf" in field:
         return {**field, "anyOf": [*(kind for kind in field["anyOf"] if kind != _NULL), _NULL]}
     kind = {key: value for key, value in field.items() if key not in _SAID_OF_FIELDS}
-    told = {key: field[key] for key in _SAID_OF_FIELDS & field.keys() if not isinstance(field[key], dict)}
-    return {"anyOf": [kind, _NULL], **told}
+    kept = {key: field[key] for key in _SAID_OF_FIELDS & field.keys() if not isinstance(field[key], dict)}
+    return {"anyOf": [kind, _NULL], **kept}

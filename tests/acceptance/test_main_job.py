@@ -68,7 +68,7 @@ def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tm
         files[name] = tmp_path / f"{name}.safetensors"
         files[name].write_bytes(got.content)
     said = plan["estimate"]["adapter_bytes"]
-    assert abs(files["kohya"].stat().st_size - said) < 0.1 * said, "the dry run told the size"
+    assert abs(files["kohya"].stat().st_size - said) < 0.1 * said, "the dry run states the size"
 
     base, kohya, diffusers = draw(None), draw(files["kohya"]), draw(files["diffusers"])
     assert np.abs(kohya - diffusers).max() <= 1

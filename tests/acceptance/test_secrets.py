@@ -39,9 +39,9 @@ class Canaries:
         return self.hashed | self.own
 
 
-def draw_noisy(seed: int, told: str) -> bytes:
+def draw_noisy(seed: int, comment: str) -> bytes:
     info = PngInfo()
-    info.add_text("Comment", told)
+    info.add_text("Comment", comment)
     output = io.BytesIO()
     Image.effect_noise((64, 64), 40 + seed).convert("RGB").save(output, "PNG", pnginfo=info)
     return output.getvalue()
@@ -162,7 +162,7 @@ def test_no_log_has_one(atelier: Atelier, canaries: Canaries) -> None:
     assert {name: found for name, text in logs.items() if (found := find(canaries.all, text))} == {}
 
 
-def test_a_stranger_is_not_told_his_own_guess(atelier: Atelier, canaries: Canaries) -> None:
+def test_a_guessed_key_is_not_echoed(atelier: Atelier, canaries: Canaries) -> None:
     answers = guess_keys(str(atelier.http.base_url), canaries)
     assert [answer.status_code for answer in answers] == [401] * len(answers)
     for answer in answers:

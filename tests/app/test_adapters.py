@@ -95,13 +95,13 @@ def test_an_import_is_checked_before_it_can_be_used(api: LiveApi) -> None:
 def test_an_import_says_what_of_its_file_was_not_taken_over(api: LiveApi) -> None:
     adapter_id = str(send(api).json()["id"])
     assert api.client.get(f"/adapters/{adapter_id}").json()["ignored"] == []
-    told = IgnoredKey(key="bundle_emb.cat.string_to_param.*", reason="belongs to an embedding")
-    found = Findings(type="lora", rank=4, trigger="", proofs={}, ignored=(told,), num_ignored=3)
+    ignored = IgnoredKey(key="bundle_emb.cat.string_to_param.*", reason="belongs to an embedding")
+    found = Findings(type="lora", rank=4, trigger="", proofs={}, ignored=(ignored,), num_ignored=3)
     with api.sessions.begin() as session:
         claim = adapter_claims.claim_import(session, lease_seconds=3600)
         assert claim is not None and adapter_claims.commit_import(session, claim, found, {"kohya": store(api, claim)})
     adapter = api.client.get(f"/adapters/{adapter_id}").json()
-    assert (adapter["ignored"], adapter["num_ignored"]) == ([told.model_dump()], 3)
+    assert (adapter["ignored"], adapter["num_ignored"]) == ([ignored.model_dump()], 3)
 
 
 def test_a_rejected_import_says_why(api: LiveApi) -> None:
@@ -194,9 +194,9 @@ def test_a_job_takes_over_what_the_adapter_of_another_was_trained_with(api: Live
         ({"text_encoder": {"train": True, "rank": 4}}, "/text_encoder/rank"),
     ]
     for body, field in narrower:
-        told = refuse(post(api, init_adapter=adapter_id, trigger="toy", **body), 422, "invalid-spec")["errors"]
-        assert list(told) == [field]
-        assert adapter_id in told[field][0]
+        errors = refuse(post(api, init_adapter=adapter_id, trigger="toy", **body), 422, "invalid-spec")["errors"]
+        assert list(errors) == [field]
+        assert adapter_id in errors[field][0]
     wider = {"adapter": {"targets": "all"}, "text_encoder": {"train": True, "rank": 16}}
     assert post(api, init_adapter=adapter_id, trigger="toy", **wider).status_code == 201
 

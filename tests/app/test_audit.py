@@ -81,8 +81,8 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     made = call("POST", "/jobs", Action.JOB_CREATED, json={**spec, "webhook": {"url": "https://example.com/"}})
     yield made
     path_ids["job_id"] = job = made[4]
-    for wish, action in (("pause", Action.JOB_PAUSED), ("resume", Action.JOB_RESUMED), ("cancel", Action.JOB_CANCELED)):
-        yield call("POST", f"/jobs/{{job_id}}/{wish}", action, job)
+    for verb, action in (("pause", Action.JOB_PAUSED), ("resume", Action.JOB_RESUMED), ("cancel", Action.JOB_CANCELED)):
+        yield call("POST", f"/jobs/{{job_id}}/{verb}", action, job)
     path_ids["delivery_id"] = api.client.get(f"/jobs/{job}/deliveries").json()["data"][0]["id"]
     redeliver = "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"
     yield call("POST", redeliver, Action.DELIVERY_REPEATED, path_ids["delivery_id"])
@@ -209,8 +209,8 @@ def test_the_dashboard_leaves_entries_too(admin: LiveApi) -> None:
         csrf = find_csrf(browser.get(f"/ui/jobs/{job['id']}"))
         browser.post(f"/ui/jobs/{job['id']}/cancel", data={"csrf": csrf})
         browser.post("/ui/logout", data={"csrf": csrf})
-    told = [entry["action"] for entry in list_entries(admin)]
-    assert told == [
+    actions = [entry["action"] for entry in list_entries(admin)]
+    assert actions == [
         "dashboard.closed", "job.canceled", "dashboard.opened", "dashboard.opened", "dashboard.linked", "job.created",
     ]  # fmt: skip
 
@@ -220,9 +220,9 @@ def test_a_session_may_do_what_its_key_may(api: LiveApi) -> None:
     with with_scopes(api, "read") as reader, log_in(api, reader.api_key) as browser:
         page = browser.get(f"/ui/jobs/{job['id']}")
         assert page.status_code == 200
-        for wish in ("pause", "cancel"):
-            answer = browser.post(f"/ui/jobs/{job['id']}/{wish}", data={"csrf": find_csrf(page)})
-            assert answer.status_code == 403, wish
+        for verb in ("pause", "cancel"):
+            answer = browser.post(f"/ui/jobs/{job['id']}/{verb}", data={"csrf": find_csrf(page)})
+            assert answer.status_code == 403, verb
         assert browser.post("/ui/logout", data={"csrf": find_csrf(page)}).status_code == 303
     with with_scopes(api, "jobs") as writer, log_in(api, writer.api_key) as browser:
         assert browser.get("/ui", headers={"Accept": "text/html"}).status_code == 403

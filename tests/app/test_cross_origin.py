@@ -41,8 +41,8 @@ def test_a_named_origin_is_let_in_with_a_key_and_without_credentials(start_api: 
     assert "ETag" in answer.headers["access-control-expose-headers"]
     refused = httpx.get(f"{api.url}/jobs", headers={"Origin": PAGE})
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, PAGE)
-    for told in (asked, answer, refused):
-        assert "access-control-allow-credentials" not in told.headers
+    for response in (asked, answer, refused):
+        assert "access-control-allow-credentials" not in response.headers
 
 
 def test_another_origin_is_not_let_in(start_api: Callable[..., LiveApi]) -> None:

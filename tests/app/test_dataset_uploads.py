@@ -102,7 +102,7 @@ def test_pictures_of_every_kind_are_taken(api: LiveApi) -> None:
         Image.new("RGB", (32, 32), "red").save(buffer, kind)
         for suffix in suffixes:
             assert post(api, [(f"a{suffix}", buffer.getvalue())]).status_code == 202, suffix
-        assert post(api, [("a.PNG", buffer.getvalue())]).status_code == 202, "told by content, not by name"
+        assert post(api, [("a.PNG", buffer.getvalue())]).status_code == 202, "recognized by content, not by name"
 
 
 def test_refusals_at_once(api: LiveApi) -> None:

@@ -58,11 +58,11 @@ def test_events_as_a_list(api: LiveApi) -> None:
 def test_the_last_event_has_the_result_as_the_job_shows_it(api: LiveApi) -> None:
     job = submit(api)
     Worker(api, job["id"]).succeed()
-    told = api.client.get(f"/jobs/{job['id']}/events").json()["data"][-1]["data"]
+    data = api.client.get(f"/jobs/{job['id']}/events").json()["data"][-1]["data"]
     result = api.client.get(f"/jobs/{job['id']}").json()["result"]
-    metrics = {name: value for name, value in result["metrics"].items() if name in told["metrics"]}
+    metrics = {name: value for name, value in result["metrics"].items() if name in data["metrics"]}
     del result["proofs"]
-    assert told == {**result, "metrics": metrics, "verdicts": {}}
+    assert data == {**result, "metrics": metrics, "verdicts": {}}
 
 
 def test_events_page_by_page(api: LiveApi) -> None:
@@ -116,8 +116,8 @@ def test_a_new_phase_is_followed_by_the_job_that_is_in_it(api: LiveApi) -> None:
     stream = read_stream(api, job["id"], params={"after": "2"})
     assert next(stream).event == "progress"
     worker.write(job_claims.enter_phase, worker.claim, Phase.CACHING)
-    told, shown = next(stream), next(stream)
-    assert (told.event, shown.event, json.loads(shown.data)["phase"]) == ("job.phase", "progress", "caching")
+    phase, shown = next(stream), next(stream)
+    assert (phase.event, shown.event, json.loads(shown.data)["phase"]) == ("job.phase", "progress", "caching")
     worker.succeed()
     assert [message.event for message in stream] == ["job.succeeded"]
 
@@ -147,7 +147,7 @@ def test_polls_bring_the_events_when_the_broker_is_away(start_api: Callable[...,
     assert [message.event for message in stream][-1] == "job.canceled"
 
 
-def test_a_change_through_the_api_is_told_at_once(api: LiveApi) -> None:
+def test_a_change_through_the_api_is_sent_at_once(api: LiveApi) -> None:
     job = submit(api)
     stream = read_stream(api, job["id"])
     assert next(stream).event == "job.queued"

@@ -62,7 +62,7 @@ export const body: paths["/jobs"]["post"]["requestBody"]["content"]["application
 type Made = operations["create_job"]["responses"][201]["content"]["application/json"];
 type DryRun = operations["create_job"]["responses"][200]["content"]["application/json"];
 export const rank = (job: Made): number => job.plan.rank;
-export const told = (run: DryRun): string[] => run.warnings.map((warning) => warning.message);
+export const messages = (run: DryRun): string[] => run.warnings.map((warning) => warning.message);
 export const place = (job: Made): number | null | undefined => job.queue_position;
 type Message = webhooks["job.succeeded"]["post"]["requestBody"]["content"]["application/json"];
 export const ended = (message: Message): string | undefined => message.data.job?.id;

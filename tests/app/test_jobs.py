@@ -15,7 +15,7 @@ from tests.app.factory import MODEL, Worker, add_dataset, add_model, set_status,
 
 
 def post(api: LiveApi, **body: Any) -> httpx.Response:
-    """On the toy model and a new dataset, unless told otherwise."""
+    """On the toy model and a new dataset, unless the fields say otherwise."""
     add_model(api)
     return api.client.post(
         "/jobs", json={"model": MODEL.id, "dataset": body.pop("dataset", None) or add_dataset(api), **body}

@@ -88,7 +88,7 @@ def test_a_key_ends_when_it_was_to(admin: LiveApi) -> None:
         {"secret": "atl_mine"},
     ],
 )
-def test_a_malformed_wish_is_refused_where_it_is_wrong(admin: LiveApi, body: dict[str, object]) -> None:
+def test_a_malformed_body_is_refused_where_it_is_wrong(admin: LiveApi, body: dict[str, object]) -> None:
     answer = admin.client.post("/keys", json={"name": "k", **body})
     assert (answer.status_code, answer.json()["type"]) == (422, "/problems/invalid-request")
     assert next(iter(answer.json()["errors"])).startswith(f"/{next(iter(body))}")

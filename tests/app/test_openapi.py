@@ -268,5 +268,5 @@ def test_the_querys_parameters_are_those_that_requests_are_held_against() -> Non
         (route.path_format, method.lower()): list_query(route.dependant) for route in routes for method in route.methods
     }
     for path, method, operation in OPERATIONS:
-        told = {place["name"] for place in operation.get("parameters", ()) if place["in"] == "query"}
-        assert known[path, method] == told, f"{method} {path}"
+        documented = {place["name"] for place in operation.get("parameters", ()) if place["in"] == "query"}
+        assert known[path, method] == documented, f"{method} {path}"

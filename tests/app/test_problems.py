@@ -25,7 +25,7 @@ def test_unknown_routes_and_methods(api: LiveApi) -> None:
     assert "PATCH" in problem["detail"]
 
 
-def test_a_misspelt_field_is_told_what_it_may_have_meant(api: LiveApi) -> None:
+def test_a_misspelt_field_gets_a_suggestion(api: LiveApi) -> None:
     """By the fields of that body, and of no other."""
     for method, path, slug, name, hint in (
         ("POST", "/jobs", "invalid-spec", "modle", "; did you mean model?"),

@@ -136,11 +136,11 @@ def test_double_cancels(api: LiveApi) -> None:
 
     rounds = race(api, [[cancel(job_id)] * RACERS for job_id in ids])
     for answers in rounds:
-        assert statuses(answers) == {202: RACERS}, "who asks again is told the same"
+        assert statuses(answers) == {202: RACERS}, "a repeat gets the same answer"
     with api.sessions() as session:
         query = sa.select(JobEvent.job_id, JobEvent.type).where(JobEvent.job_id.in_(ids))
-        told = Counter((row[0], row[1]) for row in session.execute(query) if "cancel" in row[1])
-    assert told == {
+        counts = Counter((row[0], row[1]) for row in session.execute(query) if "cancel" in row[1])
+    assert counts == {
         **{(job_id, "job.canceled"): 1 for job_id in ids[:3]},
         **{(id_, "job.canceling"): 1 for id_ in ids[3:]},
     }

@@ -74,22 +74,22 @@ def test_if_range_continues_the_same_file_and_begins_anew_with_another(
     assert behind.status_code == 200, "the condition is looked at first"
 
 
-@pytest.mark.parametrize("told", ["{etag}", "W/{etag}", '"other", {etag}', "*"])
-def test_if_none_match_stands_before_the_range(api: LiveApi, adapter: tuple[str, bytes], told: str) -> None:
+@pytest.mark.parametrize("sent", ["{etag}", "W/{etag}", '"other", {etag}', "*"])
+def test_if_none_match_stands_before_the_range(api: LiveApi, adapter: tuple[str, bytes], sent: str) -> None:
     url, _ = adapter
     etag = api.client.head(url).headers["etag"]
-    answer = api.client.get(url, headers={"Range": "bytes=0-3", "If-None-Match": told.format(etag=etag)})
+    answer = api.client.get(url, headers={"Range": "bytes=0-3", "If-None-Match": sent.format(etag=etag)})
     assert (answer.status_code, answer.content, answer.headers["etag"]) == (304, b"", etag)
 
 
 def test_if_match_holds_a_download_to_one_file(api: LiveApi, adapter: tuple[str, bytes]) -> None:
     url, whole = adapter
     etag = api.client.head(url).headers["etag"]
-    for told in (etag, "*", f'"other", {etag}', f'W/"other", {etag}'):
-        assert api.client.get(url, headers={"If-Match": told, "Range": "bytes=0-3"}).content == whole[:4]
-    for told in ('"other"', f"W/{etag}", f'"other", W/{etag}'):
-        refuse(api.client.get(url, headers={"If-Match": told}), 412, "precondition-failed")
-        assert api.client.head(url, headers={"If-Match": told}).status_code == 412
+    for sent in (etag, "*", f'"other", {etag}', f'W/"other", {etag}'):
+        assert api.client.get(url, headers={"If-Match": sent, "Range": "bytes=0-3"}).content == whole[:4]
+    for sent in ('"other"', f"W/{etag}", f'"other", W/{etag}'):
+        refuse(api.client.get(url, headers={"If-Match": sent}), 412, "precondition-failed")
+        assert api.client.head(url, headers={"If-Match": sent}).status_code == 412
 
 
 def test_a_hash_within_another_tag_is_not_the_tag(api: LiveApi, adapter: tuple[str, bytes]) -> None:

@@ -209,8 +209,8 @@ def test_without_the_broker_requests_pass(
                 answer = api.client.get("/jobs")
                 assert answer.status_code == 200 and "ratelimit" not in answer.headers
                 time.sleep(0.3)
-        told = [record for record in caplog.records if record.name == "app.limits.buckets"]
-        assert len(told) == 1 and "until the broker is back" in told[0].getMessage()
+        logged = [record for record in caplog.records if record.name == "app.limits.buckets"]
+        assert len(logged) == 1 and "until the broker is back" in logged[0].getMessage()
         broker.start()
         wait_for(lambda: "ratelimit" in api.client.get("/jobs").headers, 60)
     finally:

@@ -86,15 +86,15 @@ def test_identity_is_no_coding(api: LiveApi) -> None:
 )
 def test_the_name_of_a_download(api: LiveApi, name: str, plain: str, whole: str | None) -> None:
     """RFC 6266, 4.3: `filename` in ASCII for old clients, and `filename*` where that is not all of it."""
-    told = attachment(make_filename(name, ".safetensors"))
-    assert f'filename="{plain}"' in told
-    assert told.isascii()
+    header = attachment(make_filename(name, ".safetensors"))
+    assert f'filename="{plain}"' in header
+    assert header.isascii()
     if whole is not None:
-        assert unquote(told.rpartition("filename*=UTF-8''")[2]) == whole
+        assert unquote(header.rpartition("filename*=UTF-8''")[2]) == whole
     if name.isprintable():
         job = submit(api, name=name)
         Worker(api, job["id"]).succeed()
-        assert api.client.head(f"/jobs/{job['id']}/adapter").headers["content-disposition"] == told
+        assert api.client.head(f"/jobs/{job['id']}/adapter").headers["content-disposition"] == header
 
 
 def test_a_long_name_stays_a_name_that_file_systems_take() -> None:

@@ -150,7 +150,7 @@ def test_a_key_opens_its_own_row_and_no_other(house: House) -> None:
     assert house.run(look) == (1, 0)
 
 
-def test_what_a_transaction_was_told_ends_with_it(house: House) -> None:
+def test_settings_of_a_transaction_end_with_it(house: House) -> None:
     """A connection goes back to the pool, and serves the next caller."""
 
     async def ask_in_turn() -> list[int]:

@@ -51,7 +51,7 @@ def test_the_table_is_as_the_documentation_says() -> None:
             assert need == "read", (method, path)
 
 
-def test_a_key_of_too_small_a_scope_is_told_which_it_lacks(api: LiveApi) -> None:
+def test_the_answer_names_the_missing_scope(api: LiveApi) -> None:
     """Before the body is read, and before anybody looks whether the thing is there."""
     keys = {scopes for small in TOO_SMALL.values() for scopes in small}
     for scopes in keys:

@@ -69,9 +69,9 @@ def test_a_job_shows_its_receiver_and_tells_of_changes_of_status(api: LiveApi) -
     worker = Worker(api, job["id"])
     worker.checkpoint(5)
     worker.succeed()
-    told = list_deliveries(api, job["id"])["data"]
-    assert [item["type"] for item in told] == ["job.queued", "job.running", "job.succeeded"]
-    assert {item["type"] for item in told} <= set(STATUS_EVENTS)
+    deliveries = list_deliveries(api, job["id"])["data"]
+    assert [item["type"] for item in deliveries] == ["job.queued", "job.running", "job.succeeded"]
+    assert {item["type"] for item in deliveries} <= set(STATUS_EVENTS)
 
 
 def test_a_dry_run_takes_a_receiver_and_tells_nobody(api: LiveApi) -> None:
@@ -140,9 +140,9 @@ def test_the_last_message_shows_the_job_as_the_api_does(admitting: LiveApi, rece
         else:
             worker.write(job_claims.fail, worker.claim, TerminationReason.NAN_LOSS, "The loss at step 7 was NaN")
         deliver(admitting)
-        told = max((m.body for m in receiver.messages), key=lambda body: (body["data"]["job_id"], body["data"]["seq"]))
+        last = max((m.body for m in receiver.messages), key=lambda body: (body["data"]["job_id"], body["data"]["seq"]))
         shown = admitting.client.get(f"/jobs/{job['id']}").json()
-        sent = told["data"]["job"]
+        sent = last["data"]["job"]
         result, whole = sent.pop("result"), shown.pop("result")
         assert sent == {key: shown[key] for key in sent}
         if end == "succeed":
@@ -152,7 +152,7 @@ def test_the_last_message_shows_the_job_as_the_api_does(admitting: LiveApi, rece
             assert result["metrics"].items() <= whole["metrics"].items()
         else:
             assert result is None
-            assert told["data"]["event"] == {"reason": "nan-loss"}
+            assert last["data"]["event"] == {"reason": "nan-loss"}
 
 
 def test_pages(api: LiveApi) -> None:

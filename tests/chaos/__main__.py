@@ -1,8 +1,8 @@
-"""``python -m tests.chaos faults|production|wishes``: one chaos run each, reported into a document.
+"""``python -m tests.chaos faults|production|stops``: one chaos run each, reported into a document.
 
     python -m tests.chaos faults --faults 200 --jobs 60 --seed 1 --write docs/reliability.md
     python -m tests.chaos production --faults 10
-    python -m tests.chaos wishes --cancels 100 --pauses 50
+    python -m tests.chaos stops --cancels 100 --pauses 50
 
 Exits with 1 when a promise was broken, or a cell of the matrix stayed empty.
 """
@@ -35,11 +35,11 @@ from tests.chaos.report import (
 from tests.chaos.scene import JOB_PHASES
 from tests.chaos.specs import SPECS
 from tests.chaos.stack import PRODUCTION, SCALED, Stack, Timers, running_stack
+from tests.chaos.stops import StopRequests, draw_stops, plan_stops
 from tests.chaos.undisturbed import run_undisturbed, upload_dataset
-from tests.chaos.wishes import Wishes, draw_wishes, plan_wishes
 
 RECOVERY_SECONDS = 45.0
-WISH_SECONDS = 25.0
+STOP_SECONDS = 25.0
 KILLS = ("train worker: kill", "train worker's child: kill", "trainer: kill")
 
 Result = tuple[list[str], list[str]]
@@ -50,7 +50,7 @@ def main() -> int:
     args = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes first
     run: Callable[[argparse.Namespace, Stack], Result] = {
-        "faults": run_faults, "production": run_production, "wishes": run_wishes
+        "faults": run_faults, "production": run_production, "stops": run_stops
     }[args.mode]  # fmt: skip
     timers: Timers = PRODUCTION if args.mode == "production" else SCALED
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -107,24 +107,24 @@ def _run_campaign(args: argparse.Namespace, stack: Stack, plan: Plan) -> Result:
     return [*lines, *draw_recovery(campaign.faults, events)], against
 
 
-def run_wishes(args: argparse.Namespace, stack: Stack) -> Result:
+def run_stops(args: argparse.Namespace, stack: Stack) -> Result:
     dataset_id = upload_dataset(stack)
     undisturbed = run_undisturbed(stack, dataset_id, tuple(SPECS))
-    wishes = Wishes(
-        stack, dataset_id, plan_wishes(args.seed, args.cancels, args.pauses), lambda line: print(line, flush=True)
+    stops = StopRequests(
+        stack, dataset_id, plan_stops(args.seed, args.cancels, args.pauses), lambda line: print(line, flush=True)
     )
-    wishes.run()
-    found = audit(stack, wishes.ledger.jobs, [], undisturbed)
+    stops.run()
+    found = audit(stack, stops.ledger.jobs, [], undisturbed)
     with stack.sessions() as session:
-        granted = wishes.measure(read_events(session))
+        granted = stops.measure(read_events(session))
     against = list_violations(found)
-    against += [f"- late: {one.kind} of {one.job_id} in {one.phase}" for one in granted if one.seconds > WISH_SECONDS]
-    return [*draw_verdict(found), "", *draw_wishes(granted)], against
+    against += [f"- late: {one.kind} of {one.job_id} in {one.phase}" for one in granted if one.seconds > STOP_SECONDS]
+    return [*draw_verdict(found), "", *draw_stops(granted)], against
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("mode", choices=("faults", "production", "wishes"))
+    parser.add_argument("mode", choices=("faults", "production", "stops"))
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=60)
     parser.add_argument("--cancels", type=int, default=100)
@@ -137,7 +137,7 @@ def _parse() -> argparse.Namespace:
 
 
 def _command(args: argparse.Namespace) -> list[str]:
-    if args.mode == "wishes":
+    if args.mode == "stops":
         return [args.mode, "--cancels", str(args.cancels), "--pauses", str(args.pauses)]
     return [args.mode, "--faults", str(args.faults), "--jobs", str(args.jobs)]
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from core.db.tables import Dataset, Job, JobArtifact, JobCheckpoint, JobEvent, JobSample
-from tests.chaos.clients import Told, ToldDataset
+from tests.chaos.clients import PostedDataset, PostedJob
 from tests.chaos.history import Event, Outcome, Promise, StoredFile, Violation, check_history
 from tests.chaos.stack import BUCKET, PREFIX, Stack
 
@@ -31,19 +31,21 @@ class Audit:
 
 
 def audit(
-    stack: Stack, jobs: Iterable[Told], datasets: Iterable[ToldDataset], undisturbed: Mapping[str, Bytes]
+    stack: Stack, jobs: Iterable[PostedJob], datasets: Iterable[PostedDataset], undisturbed: Mapping[str, Bytes]
 ) -> Audit:
     """All jobs of the stack, those included whose answer no client heard."""
     jobs = list(jobs)
     with stack.sessions() as session:
         outcomes, events = read_outcomes(session), read_events(session)
         files = [StoredFile(job_id, key, sha, _hash_object(stack, key)) for job_id, key, sha in _name_files(session)]
-        violations = check_history([_promise(told) for told in jobs], outcomes, events, files)
+        violations = check_history([_promise(posted) for posted in jobs], outcomes, events, files)
         violations += _check_datasets(session, stack, datasets)
         ended = {outcome.job_id: outcome.status for outcome in outcomes}
-        compared = [told for told in jobs if ended.get(told.job_id) == "succeeded"]
+        compared = [posted for posted in jobs if ended.get(posted.job_id) == "succeeded"]
         different = [
-            (f"{told.job_id} ({told.spec})", what) for told in compared for what in _compare(session, told, undisturbed)
+            (f"{posted.job_id} ({posted.spec})", what)
+            for posted in compared
+            for what in _compare(session, posted, undisturbed)
         ]
     return Audit(violations, outcomes, len(events), len(files), len(compared), different)
 
@@ -70,12 +72,12 @@ def read_outcomes(session: Session) -> list[Outcome]:
     return [Outcome(*row) for row in session.execute(select(Job.id, Job.status, Job.attempt))]
 
 
-def _promise(told: Told) -> Promise:
-    return Promise(tuple(told.job_ids), cancel_accepted=told.asked("cancel"))
+def _promise(posted: PostedJob) -> Promise:
+    return Promise(tuple(posted.job_ids), cancel_accepted=posted.asked("cancel"))
 
 
-def _compare(session: Session, told: Told, undisturbed: Mapping[str, Bytes]) -> Iterator[str]:
-    found, wanted = read_bytes(session, told.job_id), undisturbed[told.spec]
+def _compare(session: Session, posted: PostedJob, undisturbed: Mapping[str, Bytes]) -> Iterator[str]:
+    found, wanted = read_bytes(session, posted.job_id), undisturbed[posted.spec]
     for what in sorted(found.keys() | wanted.keys()):
         if found.get(what) != wanted.get(what):
             yield what
@@ -91,19 +93,21 @@ def _name_files(session: Session) -> Iterator[tuple[str, str, str]]:
             yield sample.job_id, image["key"], image["sha256"]
 
 
-def _check_datasets(session: Session, stack: Stack, datasets: Iterable[ToldDataset]) -> Iterator[Violation]:
+def _check_datasets(session: Session, stack: Stack, datasets: Iterable[PostedDataset]) -> Iterator[Violation]:
     """What was answered with 202 is ready, with every picture that was sent, whole."""
-    for told in datasets:
-        dataset = session.get(Dataset, told.dataset_id)
+    for posted in datasets:
+        dataset = session.get(Dataset, posted.dataset_id)
         if dataset is None or dataset.status != "ready":
-            yield Violation("lost dataset", told.dataset_id, "is gone" if dataset is None else f"is {dataset.status}")
+            yield Violation("lost dataset", posted.dataset_id, "is gone" if dataset is None else f"is {dataset.status}")
             continue
         images = (dataset.manifest or {})["images"]
-        if len(images) != told.num_pictures:
-            yield Violation("part of a dataset", told.dataset_id, f"has {len(images)} of {told.num_pictures} pictures")
+        if len(images) != posted.num_pictures:
+            yield Violation(
+                "part of a dataset", posted.dataset_id, f"has {len(images)} of {posted.num_pictures} pictures"
+            )
         for image in images:
             if _hash_object(stack, image["key"]) != image["sha256"]:
-                yield Violation("damaged file", told.dataset_id, image["key"])
+                yield Violation("damaged file", posted.dataset_id, image["key"])
 
 
 def _hash_object(stack: Stack, key: str) -> str | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from tests.chaos.clients import Ledger, Stopped, StubbornClient, Told
+from tests.chaos.clients import Ledger, PostedJob, Stopped, StubbornClient
 from tests.chaos.faults import ENDS_ATTEMPT, Cell, Fault, Striker
 from tests.chaos.scene import Scene, Work, look, phase_at
 from tests.chaos.specs import SPECS, pictures
@@ -208,32 +208,34 @@ class Campaign:
                 continue
             spec = self.plan.specs[number % len(self.plan.specs)]
             key, again = f"chaos-{self.plan.seed}-{number}", rng.random() < 0.3
-            told = client.post_job(key, spec, self.dataset_id, again=again)
+            posted = client.post_job(key, spec, self.dataset_id, again=again)
             number, self._scene = number + 1, None  # the next one waits until this one was seen
-            self._wish_something(told, rng)
+            self._request_a_stop(posted, rng)
 
-    def _wish_something(self, told: Told, rng: random.Random) -> None:
+    def _request_a_stop(self, posted: PostedJob, rng: random.Random) -> None:
         draw, share = rng.random(), self.plan.cancel_share
         if draw < share:
-            wish = self._cancel
+            request = self._cancel
         elif draw < share + self.plan.pause_share:
-            wish = self._pause
+            request = self._pause
         else:
             return
         delay = rng.uniform(2, 40)
-        threading.Thread(target=self._guard, args=(lambda client, _: wish(client, told, delay),), daemon=True).start()
+        threading.Thread(
+            target=self._guard, args=(lambda client, _: request(client, posted, delay),), daemon=True
+        ).start()
 
-    def _cancel(self, client: StubbornClient, told: Told, delay: float) -> None:
+    def _cancel(self, client: StubbornClient, posted: PostedJob, delay: float) -> None:
         if not self._stop.wait(delay):
-            client.requested_status(told, "cancel")
+            client.request_status(posted, "cancel")
 
-    def _pause(self, client: StubbornClient, told: Told, delay: float) -> None:
-        if self._stop.wait(delay) or client.requested_status(told, "pause").answer is None:
+    def _pause(self, client: StubbornClient, posted: PostedJob, delay: float) -> None:
+        if self._stop.wait(delay) or client.request_status(posted, "pause").answer is None:
             return
-        while client.get(f"/jobs/{told.job_id}")["status"] == "pausing":
+        while client.get(f"/jobs/{posted.job_id}")["status"] == "pausing":
             if self._stop.wait(0.3):
                 return
-        client.requested_status(told, "resume")
+        client.request_status(posted, "resume")
 
     def _upload(self, client: StubbornClient, rng: random.Random) -> None:
         while not self._struck_out.is_set():
@@ -256,13 +258,13 @@ class Campaign:
     def _count_open(self, client: StubbornClient) -> Counter[str]:
         """Asked of the rows: a job that no client knows of is awaited too."""
         states: Counter[str] = Counter()
-        for told in self.ledger.datasets:
-            if told.dataset_id not in self._checked:
-                status = client.get(f"/datasets/{told.dataset_id}")["status"]
+        for posted in self.ledger.datasets:
+            if posted.dataset_id not in self._checked:
+                status = client.get(f"/datasets/{posted.dataset_id}")["status"]
                 if status == "validating":
                     states["datasets"] += 1
                 else:
-                    self._checked.add(told.dataset_id)
+                    self._checked.add(posted.dataset_id)
         scene = self._look()
         states["jobs"] = 1 if scene is None else scene.num_unfinished
         return +states

@@ -1,5 +1,5 @@
-"""Clients that do not give up: they repeat over outages with the same Idempotency-Key, and remember what they were
-told. Each instance belongs to one thread; the ledger to all."""
+"""Clients that do not give up: they repeat over outages with the same Idempotency-Key, and remember the
+answers. Each instance belongs to one thread; the ledger to all."""
 
 import threading
 import time
@@ -18,34 +18,34 @@ DRIP_SECONDS = 0.08
 
 
 @dataclass
-class Wish:
+class StatusRequest:
     """``kind``: cancel, pause or resume. ``answer``: the job's status in the 202, or None for a refusal (409)."""
 
     kind: str
-    stop_requested_at: float
+    sent_at: float
     answer: str | None
 
 
 @dataclass
-class Told:
+class PostedJob:
     """What one client knows of one job. ``job_ids``: of the 201, and of each repeat with the same key."""
 
     key: str
     spec: str
     job_ids: list[str] = field(default_factory=list)
     accepted_at: float = 0.0
-    wishes: list[Wish] = field(default_factory=list)
+    requests: list[StatusRequest] = field(default_factory=list)
 
     @property
     def job_id(self) -> str:
         return self.job_ids[0]
 
     def asked(self, kind: str) -> bool:
-        return any(wish.kind == kind and wish.answer is not None for wish in self.wishes)
+        return any(request.kind == kind and request.answer is not None for request in self.requests)
 
 
 @dataclass
-class ToldDataset:
+class PostedDataset:
     dataset_id: str
     num_pictures: int
     accepted_at: float
@@ -55,19 +55,19 @@ class ToldDataset:
 class Ledger:
     """``busy``: what requests are under way right now (upload, post), with when they began."""
 
-    jobs: list[Told] = field(default_factory=list)
-    datasets: list[ToldDataset] = field(default_factory=list)
+    jobs: list[PostedJob] = field(default_factory=list)
+    datasets: list[PostedDataset] = field(default_factory=list)
     busy: dict[str, float] = field(default_factory=dict)
     outages: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def note(self, told: Told) -> None:
+    def note(self, posted: PostedJob) -> None:
         with self.lock:
-            self.jobs.append(told)
+            self.jobs.append(posted)
 
-    def note_dataset(self, told: ToldDataset) -> None:
+    def note_dataset(self, posted: PostedDataset) -> None:
         with self.lock:
-            self.datasets.append(told)
+            self.datasets.append(posted)
 
     def begin(self, what: str) -> None:
         self.busy[what] = time.time()
@@ -88,26 +88,26 @@ class StubbornClient:
     def close(self) -> None:
         self._http.close()
 
-    def post_job(self, key: str, spec: str, dataset_id: str, *, again: bool = False, **changes: Any) -> Told:
+    def post_job(self, key: str, spec: str, dataset_id: str, *, again: bool = False, **changes: Any) -> PostedJob:
         """Until it is accepted. ``again``: posts it once more, as a client does whose answer was lost."""
-        told = Told(key, spec)
+        posted = PostedJob(key, spec)
         body = body_of(spec, dataset_id, **changes)
         for _ in range(2 if again else 1):
             answer = self.insist("POST", "/jobs", 201, busy="post", json=body, headers={"Idempotency-Key": key})
-            told.job_ids.append(answer.json()["id"])
-        told.accepted_at = time.time()
-        self.ledger.note(told)
-        return told
+            posted.job_ids.append(answer.json()["id"])
+        posted.accepted_at = time.time()
+        self.ledger.note(posted)
+        return posted
 
-    def wish(self, told: Told, kind: str) -> Wish:
+    def request_status(self, posted: PostedJob, kind: str) -> StatusRequest:
         """Until it is answered: 202, or 409 when the job has gone on."""
-        stop_requested_at = time.time()
-        answer = self.insist("POST", f"/jobs/{told.job_id}/{kind}", 202, 409)
-        wish = Wish(kind, stop_requested_at, answer.json()["status"] if answer.status_code == 202 else None)
-        told.wishes.append(wish)
-        return wish
+        sent_at = time.time()
+        answer = self.insist("POST", f"/jobs/{posted.job_id}/{kind}", 202, 409)
+        request = StatusRequest(kind, sent_at, answer.json()["status"] if answer.status_code == 202 else None)
+        posted.requests.append(request)
+        return request
 
-    def upload(self, files: list[Path], *, drip: bool = False) -> ToldDataset:
+    def upload(self, files: list[Path], *, drip: bool = False) -> PostedDataset:
         """Until it is accepted: each try is a dataset of its own. ``drip``: slowly, so that it lasts."""
 
         def send() -> httpx.Response:
@@ -117,9 +117,9 @@ class StubbornClient:
 
         answer = self._insist(send, (202,), busy="upload")
         pictures = sum(path.suffix == ".png" for path in files)
-        told = ToldDataset(answer.json()["id"], pictures, time.time())
-        self.ledger.note_dataset(told)
-        return told
+        posted = PostedDataset(answer.json()["id"], pictures, time.time())
+        self.ledger.note_dataset(posted)
+        return posted
 
     def get(self, path: str) -> Any:
         return self.insist("GET", path, 200).json()

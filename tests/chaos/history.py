@@ -1,4 +1,4 @@
-"""The history checker: from what the service wrote down and what its clients were told, every broken promise.
+"""The history checker: from what the service wrote down and what its clients were answered, every broken promise.
 
 A pure function; what it is given is made up in its own tests, and read from a stack by ``audit``.
 """
@@ -36,7 +36,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Promise:
-    """What a client was told: the ids that its 201s named, and whether a cancel was answered with 202."""
+    """What a client was answered: the ids that its 201s named, and whether a cancel was answered with 202."""
 
     job_ids: tuple[str, ...]
     cancel_accepted: bool = False

@@ -122,8 +122,8 @@ def write_between_markers(document: Path, name: str, lines: Sequence[str]) -> No
 
 
 def list_violations(audit: Audit) -> list[str]:
-    told = [f"- {violation.promise}: {violation.job_id} {violation.detail}" for violation in audit.violations]
-    return [*told, *(f"- other bytes: {job_id} {what}" for job_id, what in audit.different)]
+    broken = [f"- {violation.promise}: {violation.job_id} {violation.detail}" for violation in audit.violations]
+    return [*broken, *(f"- other bytes: {job_id} {what}" for job_id, what in audit.different)]
 
 
 def count_outages(outages: Mapping[str, int]) -> str:

@@ -82,8 +82,8 @@ def test_a_percentile_is_a_value_that_was_measured() -> None:
 def test_a_report_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     document = tmp_path / "doc.md"
     document.write_text("Head\n<!-- run: begin -->\nold\n<!-- run: end -->\nTail\n")
-    for told in ("first", "second"):
-        write_between_markers(document, "run", [told])
+    for text in ("first", "second"):
+        write_between_markers(document, "run", [text])
     assert document.read_text() == "Head\n<!-- run: begin -->\nsecond\n<!-- run: end -->\nTail\n"
     with pytest.raises(ValueError, match="markers"):
         write_between_markers(document, "other", ["x"])

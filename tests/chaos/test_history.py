@@ -141,7 +141,7 @@ def test_an_end_that_no_event_tells_of() -> None:
     assert find(without(8)) == {"end"}
 
 
-def test_a_canceled_job_that_succeeded_by_what_the_client_was_told() -> None:
+def test_a_canceled_job_that_succeeded_by_the_answer_to_the_client() -> None:
     assert find(GOOD, promise=Promise((JOB,), cancel_accepted=True)) == {"canceled job succeeded"}
 
 

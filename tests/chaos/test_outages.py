@@ -1,4 +1,4 @@
-"""The broker or the database is away: what a client is told, and that training goes on."""
+"""The broker or the database is away: what a client is answered, and that training goes on."""
 
 import re
 
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from cli.tree import is_ready
 from core.db.tables import Job, JobEvent, JobMetric
 from core.domain.artifacts import job_prefix
-from tests.chaos.clients import Told
+from tests.chaos.clients import PostedJob
 from tests.chaos.conftest import Service
 from tests.chaos.specs import body_of
 from tests.chaos.stack import BUCKET, PREFIX, Stack
@@ -29,9 +29,9 @@ def ask(service: Service, method: str, path: str, **options: object) -> httpx.Re
         return client.request(method, path, **options)  # type: ignore[arg-type]
 
 
-def succeed(service: Service, told: Told) -> None:
-    status = await_status(service.stack, service.client, f"/jobs/{told.job_id}", TERMINAL)
-    assert status == "succeeded", service.client.get(f"/jobs/{told.job_id}")["error"]
+def succeed(service: Service, posted: PostedJob) -> None:
+    status = await_status(service.stack, service.client, f"/jobs/{posted.job_id}", TERMINAL)
+    assert status == "succeeded", service.client.get(f"/jobs/{posted.job_id}")["error"]
 
 
 def test_jobs_are_accepted_without_the_broker_and_run_once_it_is_back(service: Service) -> None:
@@ -44,26 +44,26 @@ def test_jobs_are_accepted_without_the_broker_and_run_once_it_is_back(service: S
         assert ask(service, "GET", f"/jobs/{job_id}").json()["status"] == "queued"
     finally:
         service.stack.valkey.start()
-    succeed(service, Told("", "", [job_id]))
+    succeed(service, PostedJob("", "", [job_id]))
 
 
-def test_training_goes_on_without_the_database_and_clients_are_told(service: Service) -> None:
+def test_training_goes_on_without_the_database_and_clients_are_informed(service: Service) -> None:
     """The job ends under the attempt that it began with, by steps that it took while there was no database."""
     stack = service.stack
-    told = service.client.post_job("outage", "adamw-fp32", service.dataset_id, steps=80, seed=12)
-    wait_for(lambda: keep(service) and find_newest_checkpoint(stack, told) >= 4, 120)
+    posted = service.client.post_job("outage", "adamw-fp32", service.dataset_id, steps=80, seed=12)
+    wait_for(lambda: keep(service) and find_newest_checkpoint(stack, posted) >= 4, 120)
     stack.postgres.kill()
     try:
-        seen = find_newest_checkpoint(stack, told)
-        check_refusals(service, told.job_id)
-        wait_for(lambda: keep(service) and find_newest_checkpoint(stack, told) >= seen + 12, 120)
+        seen = find_newest_checkpoint(stack, posted)
+        check_refusals(service, posted.job_id)
+        wait_for(lambda: keep(service) and find_newest_checkpoint(stack, posted) >= seen + 12, 120)
     finally:
         stack.postgres.start()
-    succeed(service, told)
+    succeed(service, posted)
     with stack.sessions() as session:
-        assert session.get_one(Job, told.job_id).attempt == 1
-        types = session.execute(select(JobEvent.type).where(JobEvent.job_id == told.job_id)).scalars().all()
-        steps = session.execute(select(JobMetric.step).where(JobMetric.job_id == told.job_id)).scalars().all()
+        assert session.get_one(Job, posted.job_id).attempt == 1
+        types = session.execute(select(JobEvent.type).where(JobEvent.job_id == posted.job_id)).scalars().all()
+        steps = session.execute(select(JobMetric.step).where(JobMetric.job_id == posted.job_id)).scalars().all()
     assert types.count("job.running") == 1
     assert sorted(steps) == list(range(1, 81))
 
@@ -87,9 +87,9 @@ def check_refusals(service: Service, job_id: str) -> None:
     assert ask(service, "GET", "/healthz").status_code == 200
 
 
-def find_newest_checkpoint(stack: Stack, told: Told) -> int:
+def find_newest_checkpoint(stack: Stack, posted: PostedJob) -> int:
     """Its step, by what lies in the store: checkpoints are there before a row names them. 0 when there is none."""
-    folder = f"{PREFIX}/{job_prefix(told.job_id)}"
+    folder = f"{PREFIX}/{job_prefix(posted.job_id)}"
     objects = stack.store.list_objects_v2(Bucket=BUCKET, Prefix=folder).get("Contents", [])
     steps = [re.search(r"checkpoints/step-(\d+)", entry["Key"]) for entry in objects]
     return max((int(step[1]) for step in steps if step), default=0)

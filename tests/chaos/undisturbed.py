@@ -30,14 +30,14 @@ def run_undisturbed(stack: Stack, dataset_id: str, specs: Sequence[str]) -> dict
     client = open_client(stack)
     try:
         jobs = [client.post_job(f"undisturbed-{spec}", spec, dataset_id) for spec in specs]
-        for told in jobs:
-            job = await_status(stack, client, f"/jobs/{told.job_id}", TERMINAL)
-            assert job == "succeeded", (told.spec, job, stack.tail("train-0"), stack.tail("train-1"))
+        for posted in jobs:
+            job = await_status(stack, client, f"/jobs/{posted.job_id}", TERMINAL)
+            assert job == "succeeded", (posted.spec, job, stack.tail("train-0"), stack.tail("train-1"))
     finally:
         client.close()
     shutil.rmtree(stack.home.path / "cache", ignore_errors=True)
     with stack.sessions() as session:
-        return {told.spec: read_bytes(session, told.job_id) for told in jobs}
+        return {posted.spec: read_bytes(session, posted.job_id) for posted in jobs}
 
 
 def open_client(stack: Stack) -> StubbornClient:

@@ -199,7 +199,7 @@ def test_the_curve_and_the_pictures_are_reached_by_keyboard(visitor: Chrome, run
     assert not find(visitor, ".viewer").is_displayed()
 
 
-def test_an_outage_is_told_and_nothing_is_missed_or_doubled(browser: Chrome, own_api: RunningApi) -> None:
+def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, own_api: RunningApi) -> None:
     browser.get(own_api.login_link())
     job = ScriptedJob(own_api)
     open_job(browser, job)
@@ -214,8 +214,8 @@ def test_an_outage_is_told_and_nothing_is_missed_or_doubled(browser: Chrome, own
     job.succeed()
     own_api.start()
     until_shown(browser, "#state", "succeeded")
-    told = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#events li span")]
-    assert told == ["Succeeded", "Samples at step 100", "Training", "Started", "Accepted"]
+    titles = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#events li span")]
+    assert titles == ["Succeeded", "Samples at step 100", "Training", "Started", "Accepted"]
     until(browser, lambda: count_points(browser) == 100)
 
 

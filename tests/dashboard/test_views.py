@@ -11,7 +11,7 @@ NO_BASE = "This worker has no base model x."
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "text"),
     [
         ({"reason": "accepted"}, "Accepted"),
         ({"reason": "resumed"}, "Resumed"),
@@ -19,5 +19,5 @@ NO_BASE = "This worker has no base model x."
         ({}, "Put back into the queue"),
     ],
 )
-def test_a_job_that_waits_again_says_why(data: dict[str, Any], told: str) -> None:
-    assert describe_event(EventType.QUEUED, 1, data) == told
+def test_a_job_that_waits_again_says_why(data: dict[str, Any], text: str) -> None:
+    assert describe_event(EventType.QUEUED, 1, data) == text

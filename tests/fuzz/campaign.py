@@ -48,8 +48,8 @@ class Campaign:
         ]
         for operation in sorted(self.operations):
             counts = {status: number for (name, status), number in sorted(self.answers.items()) if name == operation}
-            told = ", ".join(f"{status}: {number:,}" for status, number in counts.items())
-            lines.append(f"| `{operation}` | {sum(counts.values()):,} | {told} |")
+            answers = ", ".join(f"{status}: {number:,}" for status, number in counts.items())
+            lines.append(f"| `{operation}` | {sum(counts.values()):,} | {answers} |")
         return "\n".join(lines)
 
     @staticmethod

@@ -44,8 +44,8 @@ def test_a_long_run_with_a_key_finds_nothing(api: RunningApi, ids: Ids, fuzz: Fu
 def test_without_a_key_there_are_refusals_alone(api: RunningApi, ids: Ids, fuzz: Fuzz) -> None:
     campaign = fuzz(api, ids, "--max-examples", "20", seed=SEED)
     assert campaign.operations == OPERATIONS
-    told = {status for (operation, status) in campaign.answers if operation not in OPEN}
-    assert told == {401}
+    statuses = {status for (operation, status) in campaign.answers if operation not in OPEN}
+    assert statuses == {401}
 
 
 @pytest.mark.long

@@ -99,10 +99,10 @@ def find_fault(method: str, target: str, headers: Mapping[str, str], now: dateti
     """AWS' word for what is wrong with a request, or None."""
     path, _, query = target.partition("?")
     pairs = parse_qsl(query, keep_blank_values=True)
-    told = {name.removeprefix("X-Amz-"): value for name, value in pairs if name.startswith("X-Amz-")}
-    if set(told) != {*PARTS, "Signature"} or told["Algorithm"] != "AWS4-HMAC-SHA256":
+    query = {name.removeprefix("X-Amz-"): value for name, value in pairs if name.startswith("X-Amz-")}
+    if set(query) != {*PARTS, "Signature"} or query["Algorithm"] != "AWS4-HMAC-SHA256":
         return "AuthorizationQueryParametersError"
-    signed = told["SignedHeaders"].split(";")
+    signed = query["SignedHeaders"].split(";")
     if "host" not in signed or any(name.startswith("x-amz-") and name not in signed for name in headers):
         return "AccessDenied: there were headers present in the request which were not signed"
     if not all(name in headers for name in signed):
@@ -114,23 +114,23 @@ def find_fault(method: str, target: str, headers: Mapping[str, str], now: dateti
         [method, path, "&".join(f"{name}={value}" for name, value in rest),
          *(f"{name}:{headers[name]}" for name in signed), "", ";".join(signed), "UNSIGNED-PAYLOAD"]
     )  # fmt: skip
-    if not hmac.compare_digest(_sign(canonical, told), told["Signature"]):
+    if not hmac.compare_digest(_sign(canonical, query), query["Signature"]):
         return "SignatureDoesNotMatch"
-    return None if _is_in_time(told, now) else "AccessDenied: Request has expired"
+    return None if _is_in_time(query, now) else "AccessDenied: Request has expired"
 
 
-def _sign(canonical: str, told: Mapping[str, str]) -> str:
-    key_id, *scope = told["Credential"].split("/")
+def _sign(canonical: str, query: Mapping[str, str]) -> str:
+    key_id, *scope = query["Credential"].split("/")
     key = f"AWS4{SECRET}".encode() if key_id == KEY_ID else b"of nobody"
     for part in scope:
         key = hmac.digest(key, part.encode(), "sha256")
-    lines = ("AWS4-HMAC-SHA256", told["Date"], "/".join(scope), hashlib.sha256(canonical.encode()).hexdigest())
+    lines = ("AWS4-HMAC-SHA256", query["Date"], "/".join(scope), hashlib.sha256(canonical.encode()).hexdigest())
     return hmac.digest(key, "\n".join(lines).encode(), "sha256").hex()
 
 
-def _is_in_time(told: Mapping[str, str], now: datetime) -> bool:
-    begun = datetime.strptime(told["Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    seconds = int(told["Expires"])
+def _is_in_time(query: Mapping[str, str], now: datetime) -> bool:
+    begun = datetime.strptime(query["Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    seconds = int(query["Expires"])
     return 0 < seconds <= MAX_EXPIRES_SECONDS and begun - timedelta(minutes=15) <= now <= begun + timedelta(
         seconds=seconds
     )

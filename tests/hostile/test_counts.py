@@ -82,8 +82,8 @@ def test_as_many_are_tried_as_were_asked_for() -> None:
 
 def test_the_documentation_says_how_many() -> None:
     table = read_table()
-    told = {threat: table[threat][3] if threat in table else None for threat in TRIED}
-    assert told == {threat: f"{tried:,}" for threat, (_, tried) in TRIED.items()}
+    documented = {threat: table[threat][3] if threat in table else None for threat in TRIED}
+    assert documented == {threat: f"{tried:,}" for threat, (_, tried) in TRIED.items()}
 
 
 def test_the_documentation_names_tests_that_there_are() -> None:

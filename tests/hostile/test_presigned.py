@@ -71,7 +71,7 @@ FORGED: dict[str, Change] = {
     "another region": lambda sent: sent.with_url(r"us-east-1", "eu-west-1"),
     "fewer signed headers": lambda sent: sent.with_url(r"content-length%3B", ""),
     "no query": lambda sent: sent.with_url(r"\?.*", ""),
-    "a wish beside it": lambda sent: sent.with_url(r"\?", "?acl&"),
+    "another parameter": lambda sent: sent.with_url(r"\?", "?acl&"),
     "a part of an upload": lambda sent: sent.with_url(r"\?", "?partNumber=1&uploadId=x&"),
     "more bytes": lambda sent: sent.of(CONTENT + bytes(1000)),
     "fewer bytes": lambda sent: sent.of(CONTENT[:100]),

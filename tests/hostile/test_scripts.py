@@ -97,9 +97,9 @@ def test_a_jobs_name_trigger_and_prompts(house: LiveApi, browser: httpx.Client, 
     answer = house.client.get(f"/jobs/{job}")
     assert (answer.headers["content-type"], answer.headers["x-content-type-options"]) == ("application/json", "nosniff")
     assert answer.json()["spec"]["name"] == text
-    told = attachment(make_filename(text, ".safetensors"))
+    header = attachment(make_filename(text, ".safetensors"))
     quoted = r"attachment; filename=\"[A-Za-z0-9._-]+\.safetensors\"(; filename\*=UTF-8''[A-Za-z0-9._~%-]+)?"
-    assert re.fullmatch(quoted, told)
+    assert re.fullmatch(quoted, header)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -40,7 +40,7 @@ def send(api: LiveApi, name: str, content: bytes):
 
 
 @pytest.mark.parametrize("what", PICKLED)
-def test_other_formats_are_told_by_their_contents(api: LiveApi, what: str) -> None:
+def test_other_formats_are_recognized_by_their_contents(api: LiveApi, what: str) -> None:
     before = api.list_stored("adapters/")
     problem = refuse(send(api, "ink.safetensors", PICKLED[what]), 415, "unsupported-weights")
     assert list(problem["errors"]) == ["/file"] and ".safetensors" in problem["detail"]
@@ -48,7 +48,7 @@ def test_other_formats_are_told_by_their_contents(api: LiveApi, what: str) -> No
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_other_formats_are_told_by_their_names(api: LiveApi, name: str) -> None:
+def test_other_formats_are_recognized_by_their_names(api: LiveApi, name: str) -> None:
     before = api.list_stored("adapters/")
     refuse(send(api, name, weights_of(b"x")), 415, "unsupported-weights")
     assert api.list_stored("adapters/") == before

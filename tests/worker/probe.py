@@ -19,10 +19,10 @@ lifetime.install_shutdown_hooks(on_drain=drained.set)
 
 @app.task(name="probe.wait_for_drain")
 def wait_for_drain(path: str) -> None:
-    """Leaves its process id, and later whether it was told to end."""
+    """Leaves its process id, and later whether it was asked to end."""
     Path(path).write_text(str(os.getpid()))
-    told = drained.wait(50)
-    Path(f"{path}.told").write_text(str(told))
+    was_drained = drained.wait(50)
+    Path(f"{path}.drained").write_text(str(was_drained))
 
 
 @app.task(name="probe.note")

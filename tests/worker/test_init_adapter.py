@@ -71,7 +71,7 @@ def test_a_job_goes_on_from_the_adapter_of_another(house: House, tmp_path: Path)
     assert all(torch.allclose(before[key].float(), after[key].float(), atol=1e-4) for key in before)
 
     base, own = zip(*(losses_of(house, job_id) for job_id in (first_id, second_id)), strict=True)
-    assert base[0] == base[1], "both are told what the base says without any adapter"
+    assert base[0] == base[1], "both get the same prediction of the base without an adapter"
     assert own[1] == pytest.approx(own[0], rel=1e-3) and own[1] != base[1]
 
     files = fetch_files(house.storage, plan, tmp_path, lambda: None)

@@ -37,18 +37,18 @@ def is_over(process: psutil.Process) -> bool:
 
 @pytest.mark.usefixtures("celery")
 class TestDrain:
-    def test_the_running_task_is_told_and_waited_for(
+    def test_the_running_task_is_drained_and_waited_for(
         self, start_probe: StartProbe, redis_url: str, tmp_path: Path
     ) -> None:
-        """It would wait for 50 seconds if it were not told."""
+        """It would wait for 50 seconds if it were not drained."""
         worker, path = start_probe(), tmp_path / "task"
         send("probe.wait_for_drain", path, redis_url)
         wait_until(path.exists, lambda: worker.log)
 
         assert worker.terminate() == 0
-        assert Path(f"{path}.told").read_text() == "True"
+        assert Path(f"{path}.drained").read_text() == "True"
 
-    def test_a_child_that_was_replaced_is_told_too(
+    def test_a_child_that_was_replaced_is_drained_too(
         self, start_probe: StartProbe, redis_url: str, tmp_path: Path
     ) -> None:
         worker = start_probe()
@@ -60,11 +60,11 @@ class TestDrain:
         assert int(path.read_text()) != child.pid
 
         assert worker.terminate() == 0
-        assert Path(f"{path}.told").read_text() == "True"
+        assert Path(f"{path}.drained").read_text() == "True"
 
 
 def test_a_line_tells_once_and_for_good() -> None:
-    line, told = DrainPipe(), threading.Event()
+    line, called = DrainPipe(), threading.Event()
     child = os.fork()
     if child == 0:
         line.listen(lambda: os._exit(7))
@@ -74,8 +74,8 @@ def test_a_line_tells_once_and_for_good() -> None:
     line.close()
     line.close()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    line.listen(told.set)
-    assert told.wait(30), "a late listener hears it too"
+    line.listen(called.set)
+    assert called.wait(30), "a late listener hears it too"
 
 
 class TestNoOrphans:

@@ -216,7 +216,7 @@ def test_a_body_that_drips_is_an_answer_still(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_answer_that_came_is_one_whatever_time_its_body_takes() -> None:
-    """The receiver was told: it must not be told again because what it says of it comes slowly."""
+    """The receiver has the message: a slow answer must not lead to another delivery."""
     with serve_raw(lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\n\r\n")) as port:
         assert post(f"http://127.0.0.1:{port}/", timeout_seconds=0.7).status_code == 200
 
@@ -315,7 +315,7 @@ def tls(certificate: Path) -> Iterator[tuple[Receiver, ssl.SSLContext, list[str 
         yield receiver, trusting, called
 
 
-def test_the_certificate_is_checked_against_the_name_and_the_server_is_told_it(
+def test_the_certificate_is_checked_against_the_name_and_the_server_gets_it(
     tls: tuple[Receiver, ssl.SSLContext, list[str | None]],
 ) -> None:
     receiver, trusting, called = tls

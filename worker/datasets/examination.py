@@ -303,10 +303,10 @@ class Examination:
             raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
         reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
         if not reasons:
-            told = _say_none(self.findings.num_files, "file", "is not an image", "is an image")
-            raise DatasetRejected(f"{told} {_WHAT_TO_DO}")
-        told = _say_none(len(reasons), "image", "cannot be used", "can be used")
-        raise DatasetRejected(" ".join([told, *reasons[:MAX_REASONS_SHOWN]]))
+            summary = _say_none(self.findings.num_files, "file", "is not an image", "is an image")
+            raise DatasetRejected(f"{summary} {_WHAT_TO_DO}")
+        summary = _say_none(len(reasons), "image", "cannot be used", "can be used")
+        raise DatasetRejected(" ".join([summary, *reasons[:MAX_REASONS_SHOWN]]))
 
 
 def _say_none(number: int, noun: str, not_one: str, one: str) -> str:

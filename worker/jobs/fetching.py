@@ -25,9 +25,9 @@ def fetch_files(storage: Storage, plan: TrainPlan, workdir: Path, check: Callabl
 
 
 def fetch_init_adapter(storage: Storage, init: InitAdapter, path: Path) -> Path:
-    told = f"The file of the adapter {init.id} was damaged in storage: start from another, or import it again."
+    message = f"The file of the adapter {init.id} was damaged in storage: start from another, or import it again."
     if not path.exists() or _hash(path) != init.sha256:
-        _fetch_whole(storage, init, path, told)
+        _fetch_whole(storage, init, path, message)
     return path
 
 
@@ -49,13 +49,13 @@ def fetch_images(
     return files
 
 
-def _fetch_whole(storage: Storage, file: PlannedImage | InitAdapter, path: Path, told: str) -> None:
+def _fetch_whole(storage: Storage, file: PlannedImage | InitAdapter, path: Path, message: str) -> None:
     """Twice, if need be. What is not what the plan says would make another adapter. Raises InputDamaged."""
     for _ in range(2):
         if storage.fetch(file.key, path).sha256 == file.sha256:
             return
     path.unlink()
-    raise InputDamaged(told)
+    raise InputDamaged(message)
 
 
 def fetch_checkpoint(storage: Storage, rows: Sequence[JobCheckpoint], path: Path) -> JobCheckpoint | None:

@@ -15,7 +15,7 @@ from core.db.tables import DEFAULT_TENANT, Webhook, WebhookDelivery, WebhookSecr
 from core.domain.events import STATUS_EVENTS, EventType
 from core.domain.webhooks import MAX_TRIES, DeliveryStatus
 from tests.fixtures.receiver import SECRET
-from tests.fixtures.told_jobs import insert_told_job, list_rows, make_due, run_job
+from tests.fixtures.webhook_jobs import insert_webhook_job, list_rows, make_due, run_job
 
 Sessions = sessionmaker[Session]
 URL = "https://hooks.example.com/a"
@@ -49,7 +49,7 @@ def read(sessions: Sessions, event_id: str) -> WebhookDelivery:
 
 
 def test_every_event_of_a_job_is_left_for_its_receiver_in_its_order(sessions: Sessions) -> None:
-    job_id = insert_told_job(sessions, URL)
+    job_id = insert_webhook_job(sessions, URL)
     run_job(sessions, job_id, checkpoints=3)
 
     rows = list_rows(sessions, job_id)
@@ -61,8 +61,8 @@ def test_every_event_of_a_job_is_left_for_its_receiver_in_its_order(sessions: Se
     assert [row.seq for row in rows] == list(range(1, 8))
 
 
-def test_what_is_told_of_an_event(sessions: Sessions) -> None:
-    job_id = insert_told_job(sessions, URL)
+def test_the_body_of_an_event(sessions: Sessions) -> None:
+    job_id = insert_webhook_job(sessions, URL)
     run_job(sessions, job_id)
     rows = list_rows(sessions, job_id)
     with sessions() as session:
@@ -83,7 +83,7 @@ def test_what_is_told_of_an_event(sessions: Sessions) -> None:
 
 
 def test_the_end_brings_the_job_without_what_is_long_or_inside(sessions: Sessions) -> None:
-    job_id = insert_told_job(sessions, URL)
+    job_id = insert_webhook_job(sessions, URL)
     run_job(sessions, job_id)
     text = list_rows(sessions, job_id)[-1].body
     data = json.loads(text)["data"]
@@ -99,7 +99,7 @@ def test_the_end_brings_the_job_without_what_is_long_or_inside(sessions: Session
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "sent"),
     [
         (None, ["job.queued", "job.running", "job.succeeded"]),
         (["job.succeeded", "job.failed"], ["job.succeeded"]),
@@ -107,15 +107,15 @@ def test_the_end_brings_the_job_without_what_is_long_or_inside(sessions: Session
         (["job.canceled"], []),
     ],
 )
-def test_the_filter(sessions: Sessions, asked: list[str] | None, told: list[str]) -> None:
-    job_id = insert_told_job(sessions, URL, **({"events": asked} if asked else {"events": STATUS_EVENTS}))
+def test_the_filter(sessions: Sessions, asked: list[str] | None, sent: list[str]) -> None:
+    job_id = insert_webhook_job(sessions, URL, **({"events": asked} if asked else {"events": STATUS_EVENTS}))
     run_job(sessions, job_id, checkpoints=2)
 
-    assert [row.type for row in list_rows(sessions, job_id)] == told
+    assert [row.type for row in list_rows(sessions, job_id)] == sent
 
 
 def test_an_event_that_is_taken_back_tells_nothing(sessions: Sessions) -> None:
-    job_id = insert_told_job(sessions, URL)
+    job_id = insert_webhook_job(sessions, URL)
     with sessions() as session:
         append_event(session, job_id, EventType.NOTICE, 0, {"message": "never"})
         session.rollback()
@@ -124,7 +124,7 @@ def test_an_event_that_is_taken_back_tells_nothing(sessions: Sessions) -> None:
 
 
 def test_the_deliveries_go_with_their_job(sessions: Sessions) -> None:
-    kept, gone = insert_told_job(sessions, URL), insert_told_job(sessions, URL)
+    kept, gone = insert_webhook_job(sessions, URL), insert_webhook_job(sessions, URL)
     with sessions.begin() as session:
         jobs.cancel_job(session, DEFAULT_TENANT, gone)
     held = next(claim for claim in claim_all(sessions) if claim.job_id == gone)
@@ -141,8 +141,8 @@ def test_the_deliveries_go_with_their_job(sessions: Sessions) -> None:
 
 
 def test_what_has_been_due_longest_goes_first_and_nothing_that_is_not_due(sessions: Sessions) -> None:
-    ids = [insert_told_job(sessions, URL) for _ in range(3)]
-    later = insert_told_job(sessions, URL)
+    ids = [insert_webhook_job(sessions, URL) for _ in range(3)]
+    later = insert_webhook_job(sessions, URL)
     with sessions.begin() as session:
         for job_id, seconds in ((ids[1], -300), (later, 300)):
             moment = func.clock_timestamp() + timedelta(seconds=seconds)
@@ -155,7 +155,7 @@ def test_what_has_been_due_longest_goes_first_and_nothing_that_is_not_due(sessio
 
 def test_two_workers_at_once_get_different_ones(sessions: Sessions) -> None:
     for _ in range(6):
-        insert_told_job(sessions, URL)
+        insert_webhook_job(sessions, URL)
     with sessions.begin() as first, sessions.begin() as second:
         mine = delivery_claims.claim_deliveries(first, lease_seconds=60, limit=4, per_host=100)
         theirs = delivery_claims.claim_deliveries(second, lease_seconds=60, limit=100, per_host=100)
@@ -166,8 +166,8 @@ def test_two_workers_at_once_get_different_ones(sessions: Sessions) -> None:
 
 def test_a_host_has_places_of_its_own(sessions: Sessions) -> None:
     for _ in range(5):
-        insert_told_job(sessions, "http://slow.example/")
-    quick = insert_told_job(sessions, "http://quick.example/")
+        insert_webhook_job(sessions, "http://slow.example/")
+    quick = insert_webhook_job(sessions, "http://quick.example/")
 
     first = claim_all(sessions, per_host=2)
     assert sorted(claim.url for claim in first) == ["http://quick.example/", *["http://slow.example/"] * 2]
@@ -179,7 +179,7 @@ def test_a_host_has_places_of_its_own(sessions: Sessions) -> None:
 
 
 def test_a_claim_shows_no_secret(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim = claim_one(sessions)
 
     assert claim.secrets == (SECRET,)
@@ -223,7 +223,7 @@ def asked_for_again(sessions: Sessions, claim: DeliveryClaim) -> None:
 def test_a_lost_lease_writes_nothing(
     sessions: Sessions, write: str, lose: Callable[[Sessions, DeliveryClaim], None]
 ) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim = claim_one(sessions, lease=-1)
     lose(sessions, claim)
     before = snapshot(sessions, claim)
@@ -241,7 +241,7 @@ def snapshot(sessions: Sessions, claim: DeliveryClaim) -> list[dict[str, object]
 
 @pytest.mark.parametrize("write", WRITES)
 def test_who_holds_it_writes_once(sessions: Sessions, write: str) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim = claim_one(sessions)
     with sessions.begin() as session:
         assert WRITES[write](session, claim) is True
@@ -255,7 +255,7 @@ def test_who_holds_it_writes_once(sessions: Sessions, write: str) -> None:
 
 
 def test_a_failure_comes_back_after_its_delay(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim = claim_one(sessions)
     with sessions.begin() as session:
         now = webhooks.read_clock(session)
@@ -271,7 +271,7 @@ def test_a_failure_comes_back_after_its_delay(sessions: Sessions) -> None:
 
 
 def test_a_410_ends_all_of_that_job_and_nothing_of_others(sessions: Sessions) -> None:
-    job_id, other = insert_told_job(sessions, URL), insert_told_job(sessions, URL)
+    job_id, other = insert_webhook_job(sessions, URL), insert_webhook_job(sessions, URL)
     run_job(sessions, job_id)
     claim = next(claim for claim in claim_all(sessions, limit=3) if claim.job_id == job_id)
     with sessions.begin() as session:
@@ -286,7 +286,7 @@ def test_a_410_ends_all_of_that_job_and_nothing_of_others(sessions: Sessions) ->
 
 
 def test_what_a_dead_worker_held_is_due_again_and_says_so(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim = claim_one(sessions, lease=-1)
     assert claim_all(sessions) == []
 
@@ -298,14 +298,14 @@ def test_what_a_dead_worker_held_is_due_again_and_says_so(sessions: Sessions) ->
 
 
 def test_one_that_is_still_on_its_way_is_not_taken_back(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     claim_one(sessions, lease=60)
 
     assert expire(sessions) == []
 
 
 def test_one_whose_workers_all_died_has_failed_at_last(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL)
+    insert_webhook_job(sessions, URL)
     for tries in range(1, MAX_TRIES + 1):
         claim = claim_one(sessions, lease=-1)
         assert claim.tries == tries
@@ -317,7 +317,7 @@ def test_one_whose_workers_all_died_has_failed_at_last(sessions: Sessions) -> No
 
 @pytest.mark.parametrize("status", DeliveryStatus)
 def test_a_redelivery_begins_anew_whatever_became_of_it(sessions: Sessions, status: DeliveryStatus) -> None:
-    job_id = insert_told_job(sessions, URL)
+    job_id = insert_webhook_job(sessions, URL)
     claim = claim_one(sessions)
     with sessions.begin() as session:
         delivery_claims.record_failed(session, claim, tried(), delay_seconds=300)
@@ -331,7 +331,7 @@ def test_a_redelivery_begins_anew_whatever_became_of_it(sessions: Sessions, stat
 
 
 def test_the_log_keeps_the_latest(sessions: Sessions) -> None:
-    job_id = insert_told_job(sessions, URL)
+    job_id = insert_webhook_job(sessions, URL)
     for number in range(MAX_LOGGED + 3):
         claim = claim_one(sessions)
         with sessions.begin() as session:
@@ -347,7 +347,7 @@ def test_the_log_keeps_the_latest(sessions: Sessions) -> None:
 
 
 def test_without_a_secret_of_its_own_the_tenants_signs_and_two_do_for_a_day(sessions: Sessions) -> None:
-    insert_told_job(sessions, URL, secret=None)
+    insert_webhook_job(sessions, URL, secret=None)
     with sessions.begin() as session:
         first = webhooks.read_secret(session, DEFAULT_TENANT)
         assert webhooks.read_secret(session, DEFAULT_TENANT) == first

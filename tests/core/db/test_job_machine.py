@@ -56,7 +56,7 @@ FINAL_REPORTS: dict[str, Write] = {
     "give back": lambda session, claim: job_claims.retry(session, claim, "the disk is full"),
     "lighter": lambda session, claim: job_claims.retry_with_runtime(session, claim, {"lightened": True}, "less"),
 }
-WISHES = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}
+REQUESTS = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -107,14 +107,14 @@ class JobMachine(RuleBasedStateMachine):
             self.status = JobStatus(reached)
             assert may_follow(before, self.status)
             if before is JobStatus.CANCELING:
-                assert self.status is JobStatus.CANCELED, "who canceled is not told of a success"
+                assert self.status is JobStatus.CANCELED, "a canceled job does not succeed"
 
-    @rule(name=st.sampled_from(sorted(WISHES)))
-    def wish(self, name: str) -> None:
+    @rule(name=st.sampled_from(sorted(REQUESTS)))
+    def request(self, name: str) -> None:
         before = self.status
         try:
             with self.sessions.begin() as session:
-                self.status = JobStatus(WISHES[name](session, DEFAULT_TENANT, self.job_id).status)
+                self.status = JobStatus(REQUESTS[name](session, DEFAULT_TENANT, self.job_id).status)
         except WrongState:
             assert before in TERMINAL or (name, before) in self.refused()
         else:

@@ -1,4 +1,4 @@
-"""What is told of a plan before it runs: pictures that lose most of themselves, and pictures that are enlarged."""
+"""Advice on a plan before it runs: images that lose most of their area, and images that are enlarged."""
 
 import pytest
 
@@ -19,12 +19,12 @@ def test_pictures_that_fit_are_not_spoken_of() -> None:
     assert advise_on((64, 64), (128, 64), (640, 480), (66, 64), (60, 60)) == []
 
 
-@pytest.mark.parametrize(("size", "told"), [((4096, 128), "97%"), ((64, 6400), "99%"), ((1600, 64), "96%")])
-def test_a_picture_that_is_cut_away_in_a_square(size: tuple[int, int], told: str) -> None:
+@pytest.mark.parametrize(("size", "share"), [((4096, 128), "97%"), ((64, 6400), "99%"), ((1600, 64), "96%")])
+def test_a_picture_that_is_cut_away_in_a_square(size: tuple[int, int], share: str) -> None:
     [advice] = advise_on((64, 64), size, bucketing=False)
     assert (advice.code, advice.field, advice.files) == ("cropped", "/bucketing", ("1.png",))
     assert (
-        told in advice.message and "1 of 2 pictures loses" in advice.message and "leave bucketing on" in advice.message
+        share in advice.message and "1 of 2 pictures loses" in advice.message and "leave bucketing on" in advice.message
     )
 
 

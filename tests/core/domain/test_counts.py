@@ -7,9 +7,9 @@ from core.domain.outcome import describe_cut
 from tests.core.domain.test_plan import plan
 
 
-@pytest.mark.parametrize(("number", "told"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1200, "1,200 images")])
-def test_a_count_knows_its_singular(number: int, told: str) -> None:
-    assert counted(number, "image") == told
+@pytest.mark.parametrize(("number", "text"), [(0, "0 images"), (1, "1 image"), (2, "2 images"), (1200, "1,200 images")])
+def test_a_count_knows_its_singular(number: int, text: str) -> None:
+    assert counted(number, "image") == text
     assert counted(number, "mask of it", "masks of it").endswith("mask of it" if number == 1 else "masks of it")
 
 

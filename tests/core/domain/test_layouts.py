@@ -48,7 +48,7 @@ def test_a_folder_with_no_repeats_is_left_out_as_kohya_does() -> None:
     assert "0 repeats" in layout.left_out["0_old/a.png"]
 
 
-def test_what_was_understood_is_told() -> None:
+def test_the_layout_is_reported() -> None:
     notes = read_layout(["img/10_blip toy/a.png", "img/10_blip toy/b.png", "reg/1_toy/c.png", "2024_x/d.png"]).notes
     assert notes == [
         '"img/10_blip toy" is read by kohya\'s layout: 2 images (10 repeats each; "blip toy" as the caption of those '

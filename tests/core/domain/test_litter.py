@@ -1,4 +1,4 @@
-"""What systems leave in folders is told from pictures by its full name."""
+"""Files that systems leave in folders are recognized by their full names."""
 
 import pytest
 

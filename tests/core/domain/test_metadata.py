@@ -51,7 +51,7 @@ def test_csv_is_read_however_spreadsheets_separate_it(delimiter: str) -> None:
         ("file_name,text\na.png," + "x" * 200_000, "line 2 is not CSV (field larger than field limit (131072))"),
     ],
 )
-def test_what_is_wrong_with_a_csv_is_told_by_line(text: str, problem: str) -> None:
+def test_problems_of_a_csv_name_the_line(text: str, problem: str) -> None:
     assert read_metadata("metadata.csv", text) == ([], [problem])
 
 

@@ -40,7 +40,7 @@ def test_a_caption_file_is_named_after_its_image(text: str) -> None:
     assert (found.captions, found.unused) == ({"a.png": "a toy"}, [])
 
 
-def test_of_two_caption_files_the_first_that_is_not_empty_is_used_and_the_other_told() -> None:
+def test_the_first_caption_file_that_is_not_empty_is_used_and_the_other_reported() -> None:
     both = pair_captions(["a.png"], {"a.caption": "one", "a.txt": "two"})
     assert (both.captions, both.unused) == ({"a.png": "two"}, ["a.caption"])
     empty = pair_captions(["a.png"], {"a.caption": "one", "a.txt": ""})
@@ -122,7 +122,7 @@ def test_other_ways_of_writing_a_path_are_the_same_path(image: str, written: str
         ("sub/g.png", "/home/me/set/sub/g.png"),
     ],
 )
-def test_what_only_one_image_can_be_meant_by_is_taken_and_told(image: str, written: str) -> None:
+def test_a_path_that_fits_only_one_image_is_used_and_reported(image: str, written: str) -> None:
     found = pair([image, "other.png"], written)
     assert found.captions == {image: "caption 1", "other.png": None}
     assert [(guess.row.file_name, guess.image) for guess in found.guesses] == [(written, image)]

@@ -256,7 +256,7 @@ def test_alpha_follows_the_rank_unless_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("caption", "spec", "taught"),
+    ("caption", "spec", "expected"),
     [
         ("a red hat", {"trigger": "blip"}, "blip, a red hat"),
         ("a large Blip", {"trigger": "blip"}, "a large Blip"),
@@ -273,9 +273,9 @@ def test_alpha_follows_the_rank_unless_given() -> None:
         (None, {"trigger": "blip", "captions": {"template": "photo of {trigger}, {caption}"}}, "photo of blip"),
     ],
 )
-def test_what_an_image_is_taught_under(caption: str | None, spec: dict[str, object], taught: str) -> None:
+def test_the_training_caption(caption: str | None, spec: dict[str, object], expected: str) -> None:
     one = DatasetManifest(images=(image(1, caption),))
-    assert resolve(TrainingSpec.model_validate(spec), one, MODEL).images[0].caption == taught
+    assert resolve(TrainingSpec.model_validate(spec), one, MODEL).images[0].caption == expected
 
 
 def test_prompts_carry_the_trigger_and_may_be_turned_off() -> None:

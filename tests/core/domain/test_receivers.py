@@ -10,7 +10,7 @@ from core.domain.receivers import AllowList, Receiver, describe_refused
 
 NOWHERE = AllowList()
 
-# What the service itself and its neighbours can be reached by, each with the kind that it is told to be.
+# Addresses of the service itself and of its neighbours, each with the kind that the message names.
 REFUSED_ADDRESSES = {
     "loopback": "127.0.0.1 127.0.0.2 127.1.2.3 127.255.255.255 ::1",
     "private": "10.0.0.0 10.1.2.3 10.255.255.255 172.16.0.1 172.31.255.255 192.168.0.1 192.168.255.255 fc00::1 fd00::1 "

@@ -96,7 +96,7 @@ def test_a_nul_becomes_something_that_can_be_stored() -> None:
     assert rows[0].file_name == "b .png" and "\0" not in rows[0].caption
 
 
-def test_problems_are_told_by_line_and_shortened() -> None:
+def test_problems_name_the_line_and_are_shortened() -> None:
     bad = b"nonsense\n" + row("a.png", "fine") + b'{"file_name": 1}\n[]\n"x"\n'
     rows, problems = read_metadata_files({"metadata.jsonl": bad})
 

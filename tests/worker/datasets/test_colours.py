@@ -240,7 +240,7 @@ def keyed_png(depth: int, colour: int, left: tuple[int, ...], right: tuple[int, 
         (16, 2, (0xFFFF, 0, 0), (0xFFFE, 0, 0), (255, 0, 0)),
     ],
 )
-def test_the_transparent_colour_is_told_by_all_of_its_bits(
+def test_the_transparent_colour_is_compared_in_all_of_its_bits(
     depth: int, colour: int, left: tuple[int, ...], right: tuple[int, ...], shown: tuple[int, ...], tmp_path: Path
 ) -> None:
     picture, written, _ = convert(keyed_png(depth, colour, left, right), tmp_path)

@@ -397,14 +397,14 @@ def test_a_set_of_regularisation_images_alone_is_rejected(examine: Examine) -> N
     assert detail.startswith("All of its images are for regularisation by their folder (reg/1_toy)")
 
 
-def test_what_is_not_used_of_captions_is_told(examine: Examine) -> None:
+def test_unused_captions_are_reported(examine: Examine) -> None:
     rows = b'{"file_name": "gone.png", "text": "x"}\n{"file_name": "b", "text": "found"}\n'
     findings = examine(
         {"a.png": png(1), "a.txt": "кот на столе".encode("cp1251"), "b.png": png(2), "metadata.jsonl": rows}
     )
 
     assert [image.caption for image in findings.images] == ["кот на столе", "found"]
-    told = {warning.code: warning.files for warning in findings.report().warnings}
-    assert told["caption-encoding"] == ("a.txt",)
-    assert told["unmatched-rows"] == ("metadata.jsonl, line 1: gone.png (no image of the set has this path)",)
-    assert told["guessed-rows"] == ("metadata.jsonl, line 2: b -> b.png",)
+    warned = {warning.code: warning.files for warning in findings.report().warnings}
+    assert warned["caption-encoding"] == ("a.txt",)
+    assert warned["unmatched-rows"] == ("metadata.jsonl, line 1: gone.png (no image of the set has this path)",)
+    assert warned["guessed-rows"] == ("metadata.jsonl, line 2: b -> b.png",)

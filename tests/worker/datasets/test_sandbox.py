@@ -81,7 +81,7 @@ def test_a_decoder_that_hangs_is_killed_and_another_started(tmp_path: Path, pict
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
-def test_a_crash_is_told_and_another_decoder_started(number: signal.Signals, tmp_path: Path, picture: Path) -> None:
+def test_a_crash_is_reported_and_another_decoder_started(number: signal.Signals, tmp_path: Path, picture: Path) -> None:
     with started() as sandbox:
         sandbox.convert(picture, tmp_path / "out")
         first = sandbox.pid

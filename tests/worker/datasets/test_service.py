@@ -27,7 +27,7 @@ Sessions = sessionmaker[Session]
 
 
 class WatchedStorage(MemoryStorage):
-    """Calls ``on_put`` before each put, once told to."""
+    """Calls ``on_put`` before each put, once armed."""
 
     def __init__(self) -> None:
         super().__init__()

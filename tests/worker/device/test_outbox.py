@@ -94,6 +94,6 @@ def test_a_write_that_can_never_be_made_is_no_outage(sessions: sessionmaker[Sess
 
 def test_no_time_is_left_once_no_step_is() -> None:
     """What is drawn and scored after the last step is not counted by steps: nothing is said of its time."""
-    told = {"num_steps": 10, "loss": 0.5, "seconds_per_step": 0.2, "unit": None}
-    assert describe_progress(step=4, **told)["eta_seconds"] == 1.2
-    assert describe_progress(step=10, **told)["eta_seconds"] is None
+    progress = {"num_steps": 10, "loss": 0.5, "seconds_per_step": 0.2, "unit": None}
+    assert describe_progress(step=4, **progress)["eta_seconds"] == 1.2
+    assert describe_progress(step=10, **progress)["eta_seconds"] is None

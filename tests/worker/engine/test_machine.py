@@ -1,4 +1,4 @@
-"""What `atelier doctor` is told of a machine."""
+"""What `atelier doctor` learns of a machine."""
 
 import subprocess
 import sys

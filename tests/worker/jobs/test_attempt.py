@@ -1,4 +1,4 @@
-"""Jobs through a real PostgreSQL, a real store and a real trainer process: success, kills, wishes, failures."""
+"""Jobs through a real PostgreSQL, a real store and a real trainer process: success, kills, stop requests, failures."""
 
 import os
 import resource
@@ -260,8 +260,8 @@ def starve(house: House) -> None:
 def test_a_precision_that_the_device_only_emulates_is_said_to_be_slow(house: House) -> None:
     job_id = house.submit(steps=1, precision="fp16", **SAMPLELESS)
     assert house.run()
-    told = [data["message"] for kind, data in house.history(job_id) if kind == "job.notice"]
-    assert len(told) == 1 and "no hardware for fp16" in told[0]
+    messages = [data["message"] for kind, data in house.history(job_id) if kind == "job.notice"]
+    assert len(messages) == 1 and "no hardware for fp16" in messages[0]
 
 
 @pytest.mark.slow
@@ -272,8 +272,8 @@ def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House
     job = house.job(job_id)
     assert (job.status, job.failures) == (JobStatus.QUEUED, 0), house.history(job_id)
     assert job.runtime is not None and job.runtime["lightened"] and job.runtime["gradient_checkpointing"]
-    told = [data for kind, data in house.history(job_id) if kind == "job.notice"]
-    assert told == [{"message": "The device ran out of memory: once more with gradient checkpointing."}]
+    notices = [data for kind, data in house.history(job_id) if kind == "job.notice"]
+    assert notices == [{"message": "The device ran out of memory: once more with gradient checkpointing."}]
     starve(house)
     assert house.run()
     job = house.job(job_id)
@@ -327,8 +327,8 @@ def test_a_job_outlives_any_outage_of_the_storage(
             assert house.run()
             job = house.job(job_id)
             assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 0, None)
-    told = str(house.history(job_id)[-1])
-    assert reason in told and "minio" not in told
+    event = str(house.history(job_id)[-1])
+    assert reason in event and "minio" not in event
     house.ask(jobs.cancel_job, job_id)
 
 

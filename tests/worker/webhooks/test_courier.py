@@ -21,7 +21,7 @@ from core.domain.webhooks import MAX_TRIES, RETRY_DELAYS_SECONDS, DeliveryStatus
 from core.settings import Settings
 from tests.fixtures.receiver import SECRET, Message, Receiver, Reply, serve_receiver, verify
 from tests.fixtures.servers import wait_for
-from tests.fixtures.told_jobs import insert_told_job, list_rows, make_due, run_job
+from tests.fixtures.webhook_jobs import insert_webhook_job, list_rows, make_due, run_job
 from worker.deliveries import MAX_PER_HOST, Courier
 from worker.outgoing import Outgoing
 
@@ -63,7 +63,7 @@ def statuses(sessions: Sessions, job_id: str) -> list[str]:
 
 
 def test_a_message_verifies_and_is_the_event(sessions: Sessions, courier: Courier, receiver: Receiver) -> None:
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     assert courier.deliver_due() == 1
 
     (message,) = receiver.messages
@@ -81,7 +81,7 @@ def test_a_message_verifies_and_is_the_event(sessions: Sessions, courier: Courie
 def test_a_receiver_that_fails_three_times_in_ten_hears_every_event(
     sessions: Sessions, courier: Courier, receiver: Receiver
 ) -> None:
-    job_ids = [insert_told_job(sessions, f"{receiver.url}/{number}") for number in range(6)]
+    job_ids = [insert_webhook_job(sessions, f"{receiver.url}/{number}") for number in range(6)]
     for job_id in job_ids:
         run_job(sessions, job_id, checkpoints=4)
     heard: Counter[str] = Counter()
@@ -109,15 +109,15 @@ def test_a_receiver_that_fails_three_times_in_ten_hears_every_event(
     assert len(receiver.messages) == 48 + len(failures)
     assert len(failures) >= 8
     for job_id, events in history.items():
-        told = {m.body["data"]["seq"]: m.body["type"] for m in receiver.messages if m.body["data"]["job_id"] == job_id}
-        assert [told[seq] for seq in sorted(told)] == [event.type for event in events]
+        sent = {m.body["data"]["seq"]: m.body["type"] for m in receiver.messages if m.body["data"]["job_id"] == job_id}
+        assert [sent[seq] for seq in sorted(sent)] == [event.type for event in events]
 
 
 def test_every_try_comes_after_its_delay_and_the_last_has_failed(
     sessions: Sessions, courier: Courier, receiver: Receiver
 ) -> None:
     receiver.reply = lambda _: (503, b"x" * 2000)
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     for tries in range(1, MAX_TRIES):
         before = clock(sessions)
         assert courier.deliver_due() == 1
@@ -146,7 +146,7 @@ def test_the_delays_can_be_scaled_for_a_trial(
     sessions: Sessions, make_courier: MakeCourier, receiver: Receiver
 ) -> None:
     receiver.reply = lambda message: (500 if len(receiver.messages) == 1 else 200, b"")
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     courier = make_courier(webhook_delay_scale=1e-9)
     wait_for(lambda: courier.deliver_due() == 0 and statuses(sessions, job_id) == ["delivered"])
 
@@ -154,7 +154,7 @@ def test_the_delays_can_be_scaled_for_a_trial(
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
 def test_every_2xx_is_a_success(sessions: Sessions, courier: Courier, receiver: Receiver, status: int) -> None:
     receiver.reply = lambda _: (status, b"")
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
     assert statuses(sessions, job_id) == [DeliveryStatus.DELIVERED]
 
@@ -162,7 +162,7 @@ def test_every_2xx_is_a_success(sessions: Sessions, courier: Courier, receiver: 
 @pytest.mark.parametrize("status", [301, 307, 400, 401, 404, 429, 500])
 def test_nothing_else_is(sessions: Sessions, courier: Courier, receiver: Receiver, status: int) -> None:
     receiver.reply = lambda _: (status, b"", {"Location": receiver.url})
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
     assert statuses(sessions, job_id) == [DeliveryStatus.PENDING]
     assert len(receiver.messages) == 1
@@ -172,7 +172,7 @@ def test_a_410_is_the_last_that_a_receiver_hears_of_a_job(
     sessions: Sessions, courier: Courier, receiver: Receiver
 ) -> None:
     receiver.reply = lambda _: (410, b"")
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
     run_job(sessions, job_id)
     make_due(sessions)
@@ -181,10 +181,10 @@ def test_a_410_is_the_last_that_a_receiver_hears_of_a_job(
     assert (len(receiver.messages), statuses(sessions, job_id)) == (1, [DeliveryStatus.FAILED])
 
 
-def test_a_receiver_that_is_not_admitted_is_told_nothing_and_its_log_says_why(
+def test_a_receiver_that_is_not_admitted_gets_nothing_and_its_log_says_why(
     sessions: Sessions, make_courier: MakeCourier, receiver: Receiver
 ) -> None:
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     make_courier(allow="10.0.0.0/8").deliver_due()
 
     (row,) = list_rows(sessions, job_id)
@@ -203,13 +203,13 @@ def test_a_slow_receiver_holds_up_no_other(sessions: Sessions, courier: Courier,
     with serve_receiver("127.0.0.2") as slow:
         slow.reply = wait
         for _ in range(3 * MAX_PER_HOST):
-            insert_told_job(sessions, slow.url)
-        quick = [insert_told_job(sessions, receiver.url) for _ in range(40)]
+            insert_webhook_job(sessions, slow.url)
+        quick = [insert_webhook_job(sessions, receiver.url) for _ in range(40)]
         thread = threading.Thread(target=courier.deliver_due)
         thread.start()
         try:
             wait_for(lambda: len(receiver.messages) == len(quick))
-            late = insert_told_job(sessions, receiver.url)
+            late = insert_webhook_job(sessions, receiver.url)
             wait_for(lambda: statuses(sessions, late) == ["delivered"])
             assert len(slow.messages) == MAX_PER_HOST, "and it is not flooded"
         finally:
@@ -222,7 +222,7 @@ def test_what_a_lost_lease_sent_is_sent_again_under_the_same_id_and_writes_nothi
     sessions: Sessions, courier: Courier, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first courier is so late that its lease was taken away in the middle."""
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
 
     def lose_lease_then_fail(_: Message) -> Reply:
         if len(receiver.messages) > 1:
@@ -243,8 +243,8 @@ def test_what_a_lost_lease_sent_is_sent_again_under_the_same_id_and_writes_nothi
     assert "not ours any more" in caplog.text
 
 
-def test_a_job_that_is_deleted_while_it_is_told_of(sessions: Sessions, courier: Courier, receiver: Receiver) -> None:
-    job_id = insert_told_job(sessions, receiver.url, events=["job.canceled"])
+def test_a_job_that_is_deleted_during_a_delivery(sessions: Sessions, courier: Courier, receiver: Receiver) -> None:
+    job_id = insert_webhook_job(sessions, receiver.url, events=["job.canceled"])
     with sessions.begin() as session:
         jobs.cancel_job(session, DEFAULT_TENANT, job_id)
 
@@ -262,7 +262,7 @@ def test_a_drain_begins_nothing_more(
     sessions: Sessions, courier: Courier, receiver: Receiver, drain: threading.Event
 ) -> None:
     for _ in range(3 * MAX_PER_HOST):
-        insert_told_job(sessions, receiver.url)
+        insert_webhook_job(sessions, receiver.url)
 
     def ask_to_end(_: Message) -> Reply:
         drain.set()
@@ -277,7 +277,7 @@ def test_a_fault_in_sending_takes_its_place_in_the_retry_table(
     sessions: Sessions, courier: Courier, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Outgoing, "_find_addresses", lambda *_: 1 / 0)
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
     assert list_rows(sessions, job_id)[0].log[0]["error"] == "a fault of the service; its log has more"
 
@@ -291,7 +291,7 @@ def test_while_a_secret_is_rotated_the_old_and_the_new_verify(
     with sessions.begin() as session:
         old = webhooks.read_secret(session, DEFAULT_TENANT).secret
         new = webhooks.rotate_secret(session, DEFAULT_TENANT).secret
-    insert_told_job(sessions, receiver.url, secret=None)
+    insert_webhook_job(sessions, receiver.url, secret=None)
     courier.deliver_due()
 
     (message,) = receiver.messages
@@ -301,14 +301,14 @@ def test_while_a_secret_is_rotated_the_old_and_the_new_verify(
 
 
 def test_the_secret_of_a_job_signs_alone(sessions: Sessions, courier: Courier, receiver: Receiver) -> None:
-    insert_told_job(sessions, receiver.url)
+    insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
     assert receiver.messages[0].verified
     assert receiver.messages[0].headers["webhook-signature"].count("v1,") == 1
 
 
 def test_forged_messages_are_refused(sessions: Sessions, courier: Courier, receiver: Receiver) -> None:
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     run_job(sessions, job_id)
     courier.deliver_due()
     first, second = receiver.messages[:2]
@@ -359,7 +359,7 @@ def test_the_log_of_the_worker_has_no_secret_and_no_address(
     sessions: Sessions, courier: Courier, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.reply = lambda _: (500, b"")
-    insert_told_job(sessions, f"{receiver.url}?token=hushhush")
+    insert_webhook_job(sessions, f"{receiver.url}?token=hushhush")
     with caplog.at_level(logging.DEBUG, logger="atelier"), caplog.at_level(logging.INFO):
         courier.deliver_due()
     assert "try 1: 500" in caplog.text

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from cli.programs import cpu_worker_command, steward_command
 from tests.fixtures.receiver import Message, Receiver, Reply, serve_receiver
-from tests.fixtures.told_jobs import insert_told_job, list_rows, run_job
+from tests.fixtures.webhook_jobs import insert_webhook_job, list_rows, run_job
 from tests.worker.conftest import Running, Start, wait_until
 from worker.celery_app import app
 
@@ -51,7 +51,7 @@ def is_delivered(sessions: Sessions, job_id: str) -> bool:
 def test_nobody_rang_and_every_event_arrives(
     start: Start, start_worker: Callable[[], Running], sessions: Sessions, receiver: Receiver
 ) -> None:
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     worker = start_worker()
     start(*steward_command(), ATELIER_RING_SECONDS="600")
     wait_until(lambda: is_delivered(sessions, job_id), lambda: worker.log)
@@ -69,7 +69,7 @@ def test_a_worker_killed_between_sending_and_recording_sends_again_under_the_sam
     start: Start, start_worker: Callable[[], Running], sessions: Sessions, receiver: Receiver
 ) -> None:
     hold = receiver.reply = Hold()
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     steward, first = start(*steward_command()), start_worker()
     wait_until(lambda: len(receiver.messages) == 1, lambda: steward.log + first.log)
     first.kill()
@@ -85,11 +85,11 @@ def test_a_worker_killed_between_sending_and_recording_sends_again_under_the_sam
     assert [entry["status_code"] for entry in row.log] == [None, 200]
 
 
-def test_a_worker_that_is_told_to_end_waits_for_what_it_sends(
+def test_a_worker_that_is_asked_to_end_waits_for_its_deliveries(
     start: Start, start_worker: Callable[[], Running], sessions: Sessions, receiver: Receiver
 ) -> None:
     hold = receiver.reply = Hold()
-    job_id = insert_told_job(sessions, receiver.url)
+    job_id = insert_webhook_job(sessions, receiver.url)
     worker = start_worker()
     start(*steward_command())
     wait_until(lambda: len(receiver.messages) == 1, lambda: worker.log)
@@ -112,7 +112,7 @@ def test_a_task_that_takes_long_holds_up_no_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Such as the check of a large dataset, on the only worker there is."""
-    first = insert_told_job(sessions, receiver.url)
+    first = insert_webhook_job(sessions, receiver.url)
     worker = start_probe(ATELIER_WEBHOOK_ALLOW="127.0.0.1")
     start(*steward_command())
     wait_until(lambda: is_delivered(sessions, first), lambda: worker.log)
@@ -124,6 +124,6 @@ def test_a_task_that_takes_long_holds_up_no_delivery(
         app.send_task("probe.hold", args=[str(busy)], queue="cpu", connection=connection)
     worker.wait_for("Task probe.hold")
 
-    second = insert_told_job(sessions, receiver.url)
+    second = insert_webhook_job(sessions, receiver.url)
     wait_until(lambda: is_delivered(sessions, second), lambda: worker.log)
     busy.unlink()

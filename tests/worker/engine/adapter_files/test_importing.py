@@ -230,8 +230,8 @@ def test_what_fits_is_taken_and_what_does_not_is_listed(tmp_path: Path, folders:
     adopted = run(tmp_path, folders, "sd1", to_kohya(made) | others)
     check_both(adopted, made, networks, "sd1")
     assert adopted.findings is not None and adopted.findings.num_ignored == len(besides)
-    told = {row.key: row.reason for row in adopted.findings.ignored}
-    assert told.keys() == besides.keys() and all(besides[key] in told[key] for key in besides), told
+    reasons = {row.key: row.reason for row in adopted.findings.ignored}
+    assert reasons.keys() == besides.keys() and all(besides[key] in reasons[key] for key in besides), reasons
 
 
 def test_the_list_of_what_was_not_taken_ends_somewhere(tmp_path: Path, folders: dict[Family, Path]) -> None:
@@ -266,7 +266,7 @@ def test_halves_of_any_type_come_out_in_one_that_holds_both(
 
 
 def test_a_file_of_another_family_is_refused_by_name(tmp_path: Path, folders: dict[Family, Path]) -> None:
-    """Told by the second text encoder, for these bases' widths are nobody's."""
+    """Recognized by the second text encoder, because these test bases have widths of their own."""
     adopted = run(tmp_path, folders, "sd1", to_kohya(draw(build_networks("sdxl", folders["sdxl"]))))
     assert adopted.refusal is not None and "the file is for sdxl" in adopted.refusal
 

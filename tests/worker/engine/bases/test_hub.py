@@ -53,11 +53,11 @@ CASES: list[tuple[BaseException, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("cause", "told"), CASES, ids=[told for _, told in CASES])
-def test_a_failure_is_told_with_what_to_do(cause: BaseException, told: str) -> None:
+@pytest.mark.parametrize(("cause", "advice"), CASES, ids=[advice for _, advice in CASES])
+def test_a_failure_says_what_to_do(cause: BaseException, advice: str) -> None:
     for error in (cause, wrapped(cause)):
         message = explain("x/y", error)
-        assert told in message
+        assert advice in message
         assert not INTERNALS.search(message.replace("diffusers' layout", "")), message
         assert message.endswith(".")
 

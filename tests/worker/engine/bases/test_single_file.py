@@ -148,7 +148,7 @@ def test_the_files_precision_is_kept(bench: Bench) -> None:
     assert kinds == {"unet": {"F16"}, "vae": {"F32"}, "text_encoder": {"BF16"}}
 
 
-def test_sd2_must_be_told_its_prediction_unless_the_file_tells(bench: Bench) -> None:
+def test_sd2_needs_a_prediction_type_unless_the_file_states_it(bench: Bench) -> None:
     bench.add_vocabulary()
     bench.write("sd2")
     refusal = bench.prepare("model.safetensors").refusal

@@ -1,4 +1,4 @@
-"""Each family against diffusers' own pipeline on the same files: what the denoiser is told, and what it answers."""
+"""Each family against diffusers' own pipeline on the same files: the conditioning, and the predictions."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -141,11 +141,11 @@ def test_half_precision_stays_near(family: Family, folder: Path, base: Base) -> 
     drawn = [each.sample(rows[1:], rows[0], [5], HOW) for each in (half, base)]
     assert drawn[0].dtype == torch.float32
     assert (drawn[0] - drawn[1]).norm() < 0.1 * drawn[1].norm()
-    told, noisy = [{**rows[1], **base.encode_size_conditioning(FRAMING)}], torch.ones(1, 4, 12, 16)
+    conditioning, noisy = [{**rows[1], **base.encode_size_conditioning(FRAMING)}], torch.ones(1, 4, 12, 16)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        answer = half.predict(noisy, torch.tensor([500]), told)
+        answer = half.predict(noisy, torch.tensor([500]), conditioning)
     with torch.no_grad():
-        expected = base.predict(noisy, torch.tensor([500]), told)
+        expected = base.predict(noisy, torch.tensor([500]), conditioning)
     assert (answer.float() - expected).norm() < 0.1 * expected.norm()
 
 
@@ -169,7 +169,7 @@ def test_pictures_of_any_size_are_encoded_to_scaled_posteriors(base: Base, pipel
         torch.testing.assert_close(posterior.std, theirs.std[0] * pipeline.vae.config.scaling_factor)
 
 
-def test_only_sdxl_is_told_of_the_framing(family: Family, base: Base) -> None:
+def test_only_sdxl_is_conditioned_on_the_framing(family: Family, base: Base) -> None:
     described = base.encode_size_conditioning(SizeConditioning(original=(600, 800), crop=(0, 32), target=(512, 640)))
     if family == "sdxl":
         assert described["time_ids"].tolist() == [600, 800, 0, 32, 512, 640]

@@ -144,7 +144,7 @@ def test_an_empty_text_beside_a_long_one_is_as_long(base: Base, folder: Path, fa
 # --- what is kept -------------------------------------------------------------------------------------------
 
 
-def test_two_triggers_behind_a_text_that_is_cut_are_told_apart(base: Base) -> None:
+def test_two_triggers_behind_a_text_that_is_cut_are_distinguished(base: Base) -> None:
     caption = "a toy on the table " * 10
     rows = [
         encode(base, [f"{caption}, {trigger}"], TextLimits(2, keep=trigger))[0]["states"]

@@ -284,16 +284,16 @@ def apply_comfyui(file: File, names: dict[str, str], weights: File) -> dict[str,
     import comfy.lora
     import comfy.lora_convert
 
-    told: list[str] = []
+    messages: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
+    handler.emit = lambda record: messages.append(record.getMessage())
     logging.getLogger().addHandler(handler)
     patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(dict(file)), names)
     for key, adapter in patches.items():
         adapter.calculate_weight(weights[key], key, 1.0, 1.0, None, lambda diff: diff)
     logging.getLogger().removeHandler(handler)
-    lost = {line.removeprefix("lora key not loaded: ") for line in told}
-    bad = {line.split()[2] for line in told if line.startswith("ERROR")}
+    lost = {line.removeprefix("lora key not loaded: ") for line in messages}
+    bad = {line.split()[2] for line in messages if line.startswith("ERROR")}
     bases = {key.rsplit(".", 1 if key.endswith(".alpha") else 2)[0] for key in file if key not in lost}
     return {base: comfy_layer(names[base]) for base in bases if names[base] not in bad}
 

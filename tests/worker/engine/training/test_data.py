@@ -75,7 +75,9 @@ class Texts:
     short, long, endless = "ab", "c" * 27, "d" * 60
 
 
-def test_captions_that_are_cut_are_counted_and_told_once(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+def test_captions_that_are_cut_are_counted_and_reported_once(
+    random_base: tuple[Path, ModelInfo], tmp_path: Path
+) -> None:
     manifest, files = write_pictures(tmp_path, [(64, 64)] * 3)
     texts = (Texts.short, Texts.long, Texts.endless)
     images = [image.model_copy(update={"caption": text}) for image, text in zip(manifest.images, texts, strict=True)]
@@ -91,18 +93,18 @@ def test_captions_that_are_cut_are_counted_and_told_once(random_base: tuple[Path
 def test_a_job_says_what_of_its_captions_is_not_trained(bench: Bench, tmp_path: Path) -> None:
     spec = {"steps": 1, "samples": {"prompts": []}}
     plan, whole = bench.plan(captions={"max_token_length": 75}, **spec), bench.plan(**spec)
-    told, silent = RecordingObserver(), RecordingObserver()
-    cut = bench.run(tmp_path / "cut", plan, told)
+    warned, silent = RecordingObserver(), RecordingObserver()
+    cut = bench.run(tmp_path / "cut", plan, warned)
     fine = bench.run(tmp_path / "fine", whole, silent)
-    assert told.notices == [
+    assert warned.notices == [
         "6 of 6 captions are longer than 75 tokens: what is beyond is not trained; the trigger is kept. "
         "captions.max_token_length may be 225."
     ]
-    assert told.notices[0] in explain(cut.outcome, plan)
+    assert warned.notices[0] in explain(cut.outcome, plan)
     assert silent.notices == [] and "tokens" not in explain(fine.outcome, whole)
     again = RecordingObserver()
-    bench.run(tmp_path / "again", plan, again, told.checkpoints[-1][1])
-    assert again.notices == [], "it was told at the first attempt"
+    bench.run(tmp_path / "again", plan, again, warned.checkpoints[-1][1])
+    assert again.notices == [], "the first attempt said it"
 
 
 def test_two_triggers_at_the_end_of_captions_that_are_cut_give_two_adapters(bench: Bench, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def test_one_sample_at_a_time_learns_the_same(bench: Bench, tmp_path: Path) -> N
 
 
 def plan_without(plan: TrainPlan) -> TrainPlan:
-    """Told not to use gradient checkpointing."""
+    """With gradient checkpointing off."""
     return plan.model_copy(update={"gradient_checkpointing": False})
 
 

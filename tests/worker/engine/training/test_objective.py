@@ -181,18 +181,18 @@ def test_class_pictures_come_with_their_prompt_anothers_or_none(random_base: tup
     plan = make_plan(manifest, random_base[1], loss=loss).model_copy(update={"prior_prompts": tuple(texts)})
     examples = [Example(Posterior(torch.tensor(row), torch.tensor(0)), {}) for row in range(40)]
     prior = Prior(examples, texts[:40])
-    told = {"own": 0, "none": 0, "another's": 0}
+    counts = {"own": 0, "none": 0, "another's": 0}
     seen = set()
     for number in range(500):
         for example, text in zip(*prior.pick(plan, number), strict=True):
             own = text == texts[int(example.posterior.mean)]
-            told["none" if text == EMPTY else "own" if own else "another's"] += 1
+            counts["none" if text == EMPTY else "own" if own else "another's"] += 1
             seen.add(text)
-    total = sum(told.values())
+    total = sum(counts.values())
     assert total == 8 * 500
     assert seen == {EMPTY, *texts}, "those without a picture too"
-    assert told["none"] / total == pytest.approx(0.25, abs=0.03)
-    assert told["another's"] / total == pytest.approx(0.35 * 49 / 50, abs=0.03)
+    assert counts["none"] / total == pytest.approx(0.25, abs=0.03)
+    assert counts["another's"] / total == pytest.approx(0.35 * 49 / 50, abs=0.03)
 
 
 def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
@@ -200,17 +200,20 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
     prior = {"prior_preservation": {"class_prompt": "a thing", "num_images": 3}}
     plan = make_plan(manifest, random_base[1], loss=prior, precision="fp32")
     base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
-    told = {"a thing": base.open_text_encoders().encode(["a thing"])[0], "": base.open_text_encoders().encode([""])[0]}
+    conditioning = {
+        "a thing": base.open_text_encoders().encode(["a thing"])[0],
+        "": base.open_text_encoders().encode([""])[0],
+    }
     runtime = choose_runtime(plan, torch.device("cpu"), 1, 1)
-    drawn = draw_prior(base, plan, runtime, told, tmp_path, RecordingObserver())
-    again = draw_prior(base, plan, runtime, told, tmp_path, RecordingObserver())
+    drawn = draw_prior(base, plan, runtime, conditioning, tmp_path, RecordingObserver())
+    again = draw_prior(base, plan, runtime, conditioning, tmp_path, RecordingObserver())
     assert len(drawn.examples) == 3 and len(list(tmp_path.glob("*.prior"))) == 1
     assert all(
         torch.equal(a.posterior.mean, b.posterior.mean) for a, b in zip(drawn.examples, again.examples, strict=True)
     )
     examples, texts = drawn.pick(plan, 0)
     draw = NoisedBatch(plan, base.noise_schedule, 0, examples, stream="prior-")
-    rows = [told[text] for text in texts]
+    rows = [conditioning[text] for text in texts]
     attach_all(base, plan)
     with adapters_disabled([base.denoiser]):
         teacher_prediction = draw.predict(base, rows, torch.device("cpu"))

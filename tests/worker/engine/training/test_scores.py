@@ -36,19 +36,19 @@ def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) ->
     cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
     held_out = HeldOut(base, plan, cache)
     assert len(held_out.texts) == len(plan.held_out_images) > 0
-    told = [cache.conditioning[text] for text in held_out.texts]
+    rows = [cache.conditioning[text] for text in held_out.texts]
     seen = RecordingObserver()
-    assert held_out.measure(told, CPU, seen) == held_out.measure(told, CPU, seen)
+    assert held_out.measure(rows, CPU, seen) == held_out.measure(rows, CPU, seen)
     assert seen.units == 2 * len(held_out.texts)
 
 
 def test_a_held_out_loss_is_of_the_picture(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Told that there is no noise, at alpha-bar a, the picture is off by sqrt((1 - a) / a) times the noise."""
+    """If no noise is predicted, at alpha-bar a, the image is off by sqrt((1 - a) / a) times the noise."""
     plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
     base = bench.load(bench.runtime(plan))
     cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
     held_out = HeldOut(base, plan, cache)
-    monkeypatch.setattr(base, "predict", lambda noisy, timesteps, told: torch.zeros_like(noisy))
+    monkeypatch.setattr(base, "predict", lambda noisy, timesteps, rows: torch.zeros_like(noisy))
     losses = held_out.measure([cache.conditioning[text] for text in held_out.texts], CPU, RecordingObserver())
     middles = torch.tensor([62, 187, 312, 437, 562, 687, 812, 937])
     left = DDPMScheduler.from_pretrained(bench.folder, subfolder="scheduler").alphas_cumprod[middles]

@@ -100,5 +100,5 @@ def _refuse_misfit(name: str, shape: Mapping[Role, Shape], layer: Shape) -> None
 def _explain_nothing(ignored: Mapping[str, str]) -> str:
     key = next(iter(ignored))
     several = f"none of the file's {len(ignored)} tensors fits the base"
-    told = several if len(ignored) > 1 else "the file's only tensor does not fit the base"
-    return f"{told}: {key} {ignored[key]}"
+    subject = several if len(ignored) > 1 else "the file's only tensor does not fit the base"
+    return f"{subject}: {key} {ignored[key]}"

@@ -136,7 +136,7 @@ def test_a1111_on_single_layers(num_layers: int, name: str, lands_on: str | None
     assert landing.misplaced == (lands_on is not None and lands_on.replace(".", "_") != name)
 
 
-def test_the_bundled_base_is_told_apart_from_what_the_tools_open() -> None:
+def test_the_bundled_base_is_distinguished_from_the_bases_of_the_tools() -> None:
     """One layer a block and other widths: of 387 keys A1111 finds no layer for 168 and puts those of 14 layers on
     others; ComfyUI and sd-scripts open no such base."""
     with torch.device("meta"):

@@ -134,7 +134,7 @@ def test_a_file_with_other_numbers_is_wrong_though_its_names_are_right(base: Bas
     assert "adds another update" in row.dropped[0].reason
 
 
-def test_a_file_that_the_loader_gives_up_is_told(base: Base, tmp_path: Path) -> None:
+def test_a_file_that_the_loader_gives_up_is_reported(base: Base, tmp_path: Path) -> None:
     made = draw(base, "lora", alpha=6.0)
     path = tmp_path / "a.safetensors"
     save_file({**to_diffusers(made), "unet.conv_in.alpha": torch.tensor(1.0)}, path)

@@ -128,7 +128,7 @@ def test_a1111_needs_all_of_openclips_attention() -> None:
     assert sum(landing.layer is None for landing in landings.values()) == 32 * 3 * 3
 
 
-def test_two_names_of_one_layer_are_told() -> None:
+def test_two_names_of_one_layer_are_reported() -> None:
     file = lora()
     te = {key: shape for key, shape in file.shapes.items() if key.startswith("lora_te_")}
     both = te | {key.replace("lora_te_", "lora_te1_"): shape for key, shape in te.items()}

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from core.db.tables import Job
 from core.domain.states import JobStatus
-from tests.chaos.clients import Ledger, StubbornClient, Told
+from tests.chaos.clients import Ledger, PostedJob, StubbornClient
 from tests.chaos.history import GIVES_BACK, Event
 from tests.chaos.report import percentile
 from tests.chaos.scene import JOB_PHASES, Work, look, phase_at
@@ -35,7 +35,7 @@ class Aim:
 class Asked:
     kind: str
     phase: str
-    told: Told
+    posted: PostedJob
     attempt: int
     at: float
 
@@ -53,7 +53,7 @@ class Granted:
     slot_seconds: float | None
 
 
-def plan_wishes(seed: int, num_cancels: int, num_pauses: int) -> list[Aim]:
+def plan_stops(seed: int, num_cancels: int, num_pauses: int) -> list[Aim]:
     aims = [Aim("cancel", JOB_PHASES[n % len(JOB_PHASES)]) for n in range(num_cancels)]
     aims += [Aim("pause", JOB_PHASES[n % len(JOB_PHASES)]) for n in range(num_pauses)]
     random.Random(seed).shuffle(aims)
@@ -61,8 +61,8 @@ def plan_wishes(seed: int, num_cancels: int, num_pauses: int) -> list[Aim]:
 
 
 @dataclass
-class Wishes:
-    """Every job has one wish at most; a paused one is resumed at once, and runs to its end."""
+class StopRequests:
+    """Every job has at most one stop request; a paused one is resumed at once, and runs to its end."""
 
     stack: Stack
     dataset_id: str
@@ -73,7 +73,7 @@ class Wishes:
 
     def run(self) -> None:
         self._rng = random.Random(len(self.aims))
-        self._by_id: dict[str, Told] = {}
+        self._by_id: dict[str, PostedJob] = {}
         self._client = StubbornClient(self.stack.url, self.stack.api_key, self.ledger, threading.Event())
         try:
             self._work_off(list(self.aims))
@@ -100,32 +100,32 @@ class Wishes:
             time.sleep(LOOK_SECONDS)
 
     def _choose(self, left: Sequence[Aim], work: Work) -> Aim | None:
-        """At times none, so that not only the beginnings of phases are met."""
+        """At times none, so that not only the starts of phases are met."""
         fitting = [aim for aim in left if aim.phase == work.phase]
         return self._rng.choice(fitting) if fitting and self._rng.random() < 0.2 else None
 
     def _post(self) -> None:
         number = len(self._by_id)
-        told = self._client.post_job(f"wishes-{number}", tuple(SPECS)[number % len(SPECS)], self.dataset_id)
-        self._by_id[told.job_id] = told
+        posted = self._client.post_job(f"stops-{number}", tuple(SPECS)[number % len(SPECS)], self.dataset_id)
+        self._by_id[posted.job_id] = posted
 
     def _ask(self, aim: Aim, work: Work) -> bool:
         """False when it came too late, or into another phase."""
-        told = self._by_id[work.job_id]
-        wish = self._client.requested_status(told, aim.kind)
-        if wish.answer is None:
+        posted = self._by_id[work.job_id]
+        request = self._client.request_status(posted, aim.kind)
+        if request.answer is None:
             return False
         with self.stack.sessions() as session:
-            phase = phase_at(session, work.job_id, work.attempt, wish.stop_requested_at)
-        self.asked.append(Asked(aim.kind, phase, told, work.attempt, wish.stop_requested_at))
+            phase = phase_at(session, work.job_id, work.attempt, request.sent_at)
+        self.asked.append(Asked(aim.kind, phase, posted, work.attempt, request.sent_at))
         self.say(f"{len(self.asked):4d} {aim.kind} in {phase}")
         return phase == aim.phase
 
     def _resume(self) -> None:
         with self.stack.sessions() as session:
             paused = set(session.execute(select(Job.id).where(Job.status == JobStatus.PAUSED)).scalars())
-        for told in (self._by_id[job_id] for job_id in paused):
-            self._client.requested_status(told, "resume")
+        for posted in (self._by_id[job_id] for job_id in paused):
+            self._client.request_status(posted, "resume")
 
     def _await_the_end(self) -> None:
         deadline = time.monotonic() + LAST_SECONDS
@@ -143,7 +143,7 @@ class Wishes:
         for event in events:
             if event.type == "job.running":
                 starts.setdefault(str(event.data["slot"]), []).append(event.at)
-        return [_measure(asked, [e for e in events if e.job_id == asked.told.job_id], starts) for asked in self.asked]
+        return [_measure(asked, [e for e in events if e.job_id == asked.posted.job_id], starts) for asked in self.asked]
 
 
 def _measure(asked: Asked, history: Sequence[Event], starts: dict[str, list[float]]) -> Granted:
@@ -157,9 +157,9 @@ def _measure(asked: Asked, history: Sequence[Event], starts: dict[str, list[floa
     )  # fmt: skip
 
 
-def draw_wishes(granted: Sequence[Granted]) -> list[str]:
+def draw_stops(granted: Sequence[Granted]) -> list[str]:
     lines = [
-        "| wish | phase | times | ended first | granted: median, max | another job on the slot: median, max |",
+        "| request | phase | times | ended first | granted: median, max | another job on the slot: median, max |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     for kind in ("cancel", "pause"):
