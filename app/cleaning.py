@@ -1,4 +1,4 @@
-"""Deletes what no row names any more."""
+"""Deletes stored files that no row names any more."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 async def remove_prefix(storage: Storage, prefix: str) -> None:
-    """After the rows are gone; what fails here costs space alone, and the steward collects it."""
+    """After the rows are gone; a failure here only costs space, and the steward collects the files later."""
     try:
         await asyncio.to_thread(storage.delete_prefix, prefix)
     except StorageError as error:
@@ -30,8 +30,8 @@ async def remove_keys(storage: Storage, keys: Iterable[str]) -> None:
 
 @asynccontextmanager
 async def removing_if_it_fails(storage: Storage, prefix: str, *, inserts: bool = False) -> AsyncIterator[None]:
-    """What is put under ``prefix`` goes when the block fails; where it ``inserts`` the row that names it, only if there
-    is none for certain."""
+    """Removes everything under ``prefix`` if the block fails; if the block ``inserts`` the row that names it, only when
+    there is certainly no such row."""
     try:
         yield
     except BaseException as error:
@@ -41,6 +41,6 @@ async def removing_if_it_fails(storage: Storage, prefix: str, *, inserts: bool =
 
 
 def is_undone(error: BaseException) -> bool:
-    """Whether a transaction that ended so has left nothing for certain. Where a request was cut off or the database did
-    not answer, the row may be there all the same; if it is not, its files are collected like all that no row names."""
+    """Whether a transaction that ended this way has certainly left nothing. If the request was cut off or the database
+    did not respond, the row may exist; if it does not, the steward collects the files, as all that no row names."""
     return isinstance(error, Exception) and not isinstance(error, Unavailable)

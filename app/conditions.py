@@ -1,4 +1,4 @@
-"""What a request's conditions and ranges ask of a file whose ETag and size are known (RFC 9110, sections 13 and 14)."""
+"""Conditional and range requests for a file whose ETag and size are known (RFC 9110, sections 13 and 14)."""
 
 import re
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ class Span:
 
 
 class RangeNotSatisfiable(UserError):
-    """The range begins behind the end of the file, which has ``size`` bytes."""
+    """The range begins after the end of the file, which has ``size`` bytes."""
 
-    slug, title = "range-not-satisfiable", "There are no such bytes"
+    slug, title = "range-not-satisfiable", "Range outside the file"
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"The file has {size:,} bytes, and the range that was asked for begins behind them.")
+        super().__init__(f"The file has {size:,} bytes, and the requested range begins after them.")
         self.size = size
 
 
 class PreconditionFailed(UserError):
-    """If-Match names another file than there is."""
+    """If-Match names another version of the file."""
 
-    slug, title = "precondition-failed", "The file is not that one"
+    slug, title = "precondition-failed", "Another version of the file"
 
 
 def check_match(headers: Headers, etag: str) -> None:
@@ -43,19 +43,19 @@ def check_match(headers: Headers, etag: str) -> None:
     given = ", ".join(headers.getlist("if-match")).strip()
     strong = [tag for weak, tag in _TAG.findall(given) if not weak]
     if given and given != "*" and etag not in strong:
-        raise PreconditionFailed("If-Match names another file than there is now: leave it out, or take the new one.")
+        raise PreconditionFailed("If-Match names another version of the file: leave it out, or fetch the current one.")
 
 
 def is_known(headers: Headers, etag: str) -> bool:
-    """Whether If-None-Match names what there is: by weak comparison (13.1.2)."""
+    """Whether If-None-Match names the current file: by weak comparison (13.1.2)."""
     given = ", ".join(headers.getlist("if-none-match"))
     return given.strip() == "*" or etag in [tag for _, tag in _TAG.findall(given)]
 
 
 def find_span(headers: Headers, etag: str, size: int) -> Span | None:
-    """The part that is asked for, None for the whole. Raises RangeNotSatisfiable.
+    """The requested part, None for the whole. Raises RangeNotSatisfiable.
 
-    A Range in another unit, of several parts or not well formed is passed over, as 14.2 allows. If-Range must be this
+    A Range in another unit, of several parts or malformed is ignored, as 14.2 allows. If-Range must be this
     very ETag, by strong comparison (13.1.5); a date never matches, since files have no Last-Modified here.
     """
     match = _RANGE.fullmatch(headers.get("range", ""))

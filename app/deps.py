@@ -1,4 +1,4 @@
-"""What endpoints ask for by annotation."""
+"""Dependencies that endpoints request by annotation."""
 
 from typing import Annotated
 
@@ -12,12 +12,12 @@ from core.queue import Doorbell
 from core.storage import Storage
 
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
-"""No control characters: PostgreSQL takes no NUL, and nobody's id has one."""
+"""No control characters: PostgreSQL refuses NUL, and no id has one."""
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
 
-# The gate has checked the key before anything of the request was read; this one is for the OpenAPI document.
+# The gate has checked the key before reading the request; this one is for the OpenAPI document.
 bearer = HTTPBearer(scheme_name="api_key", bearerFormat="atl_…", auto_error=False, description="An API key, `atl_…`.")
 
 
@@ -55,5 +55,5 @@ Id = Annotated[str, Path(max_length=100, pattern=PLAIN)]
 After = Annotated[str | None, Query(max_length=100, pattern=PLAIN, description="Continue after this id.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 TenantOf = Annotated[
-    str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default one's own.")
+    str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default your own.")
 ]

@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 class CeleryDoorbell:
-    """``ring`` returns at once; one thread of its own talks to the broker.
+    """``ring`` returns at once; its own thread talks to the broker.
 
-    Bells carry nothing, so one that still waits to be sent stands for all that were asked for meanwhile.
+    Bells carry no data, so one that waits to be sent stands for all that are requested meanwhile.
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -35,7 +35,7 @@ class CeleryDoorbell:
         self._queue.put(bell)
 
     def close(self) -> None:
-        """Sends what waits, for as long as the broker's timeouts allow."""
+        """Sends the waiting bells, for as long as the broker's timeouts allow."""
         self._queue.put(None)
         self._thread.join(2 * BROKER_TIMEOUT_SECONDS)
         if not self._thread.is_alive():
@@ -64,7 +64,7 @@ def _make_producer(redis_url: str) -> Celery:
         broker_connection_retry=False,
         broker_connection_timeout=BROKER_TIMEOUT_SECONDS,
         broker_transport_options={
-            # The shortest of all that share the broker wins, so everybody says the same.
+            # The shortest of all that share the broker wins, so all use the same.
             "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
             "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
             "socket_timeout": BROKER_TIMEOUT_SECONDS,

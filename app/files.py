@@ -1,4 +1,4 @@
-"""Files from storage as answers: by a signed address where clients reach the store, else streamed through."""
+"""Stored files as responses: by a signed address if clients reach the store, else streamed through."""
 
 import asyncio
 from collections.abc import Iterator
@@ -37,9 +37,9 @@ class StoredFile:
 
 
 async def send_file(request: Request, storage: Storage, file: StoredFile) -> Response:
-    """The whole of it or the range that was asked for. HEAD is answered here: an address is signed for GET alone.
+    """The whole file or the requested range. HEAD is answered here: an address is signed for GET alone.
 
-    Raises ObjectNotFound when the store has lost it, PreconditionFailed and RangeNotSatisfiable.
+    Raises ObjectNotFound if the store has lost it, PreconditionFailed and RangeNotSatisfiable.
     """
     headers = {"ETag": file.etag, "Cache-Control": "private, no-cache", "Vary": "Accept"}
     if accepts(request.headers, OCTETS) and not accepts(request.headers, file.content_type):
@@ -47,7 +47,7 @@ async def send_file(request: Request, storage: Storage, file: StoredFile) -> Res
     check_match(request.headers, file.etag)
     if is_known(request.headers, file.etag):
         return Response(status_code=304, headers=headers)
-    # A redirect keeps the request's headers, and a store has ETags of its own to hold conditions against.
+    # A redirect keeps the request's headers, and a store compares conditions with ETags of its own.
     is_conditional = not {"if-match", "if-range"}.isdisjoint(request.headers)
     redirects = not is_head(request) and not is_conditional
     if redirects and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
@@ -90,13 +90,13 @@ def _read(storage: Storage, key: str, span: Span) -> Iterator[bytes]:
 
 
 def file_responses(media_type: str) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=`` of a route that sends a file: by its media type, or as bytes to who asks for those, as clients
-    do that openapi-python-client generates, which knows no pictures."""
+    """For ``responses=`` of a route that sends a file: by its media type, or as bytes, for clients that
+    openapi-python-client generates, which do not know image types."""
     content = {name: {"schema": {"type": "string", "format": "binary"}} for name in (media_type, OCTETS)}
     redirect = {"description": "The file is at the address in Location, for a few minutes."}
     return {
-        200: {"content": content, "description": "The file, whole."},
-        206: {"content": content, "description": "The part of it that the header Range names."},
-        304: {"description": "It is the file that you have: If-None-Match names its ETag."},
+        200: {"content": content, "description": "The whole file."},
+        206: {"content": content, "description": "The part of it that the header Range requests."},
+        304: {"description": "You have the current file: If-None-Match names its ETag."},
         307: redirect,
     }

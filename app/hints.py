@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a field that is not there, or one where an object belongs: by its full path."""
+"""Suggestions for an unknown field, or for a value where an object belongs: the full path that was probably meant."""
 
 import difflib
 from collections import defaultdict
@@ -34,7 +34,7 @@ OTHER_TOOLS = {
     "trigger_word": "trigger",
     "unet_lr": "optimizer.learning_rate",
 }
-"""What sd-scripts and diffusers' training scripts call our fields, where no likeness of the names leads there."""
+"""The names of our fields in sd-scripts and diffusers' training scripts, if the names are not alike."""
 
 
 class Fields:
@@ -50,7 +50,7 @@ class Fields:
             paths.sort(key=_is_of_text_encoder)
 
     def suggest(self, place: Sequence[str]) -> str:
-        """``; did you mean …?`` with full paths for the field at ``place``, or nothing where nothing is alike."""
+        """``; did you mean …?`` with full paths for the field at ``place``, or nothing if no field is similar."""
         if (written := ".".join([*place[:-1], place[-1].replace("/", ".").strip(".")])) in self._dotted:
             return f"; write {_nest(written)}"
         found = self._find(place)
@@ -83,7 +83,7 @@ def _list_paths(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[tupl
 
 
 def _find_model(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds, also where it may be null."""
+    """The model that a field holds, even if it may be null."""
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -91,7 +91,7 @@ def _find_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _is_of_text_encoder(path: str) -> bool:
-    """Rarely meant where another field has the same name."""
+    """Rarely meant if another field has the same name."""
     return path.startswith("text_encoder.")
 
 

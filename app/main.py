@@ -1,4 +1,4 @@
-"""The application. ``uvicorn app.main:app`` serves it; settings are read when it starts, not at import."""
+"""The application. ``uvicorn app.main:app`` serves it; it reads settings at startup, not at import."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +57,7 @@ LAYERS = (HeadRequests, SecurityHeaders, CrossOrigins, RateLimits, ProblemMiddle
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """Without ``settings`` they come from the environment at the start, which fails naming what is missing."""
+    """Without ``settings`` they come from the environment at startup, which fails and names what is missing."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -79,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         docs_url=None,
-        redirect_slashes=False,  # the address would be made from the Host header, which anybody writes
+        redirect_slashes=False,  # the address would come from the Host header, which any client can write
         generate_unique_id_function=name_operation,
         middleware=[Middleware(layer) for layer in LAYERS],
     )

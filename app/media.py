@@ -10,16 +10,16 @@ EVENT_STREAM = "text/event-stream"
 
 
 class UnsupportedCoding(UnsupportedMedia):
-    """A compressed body: shown as unsupported-media, with what is taken in Accept-Encoding."""
+    """A compressed body: shown as unsupported-media; Accept-Encoding lists the supported codings."""
 
 
 def media_type_of(headers: Headers) -> str:
-    """Of the body, in lower case and without parameters; empty where none is named."""
+    """The body's media type, in lower case and without parameters; empty if none is given."""
     return headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def accepts(headers: Headers, media_type: str) -> bool:
-    """Whether the answer is asked for by this very name; `*/*` is what clients send that do not care."""
+    """Whether the client accepts this very type by name; `*/*` comes from clients without a preference."""
     ranges = ",".join(headers.getlist("accept")).lower().split(",")
     return any(_is_wanted(*one.partition(";")[::2], media_type) for one in ranges)
 
@@ -30,10 +30,10 @@ def _is_wanted(name: str, parameters: str, media_type: str) -> bool:
 
 
 def refuse_coding(headers: Headers) -> None:
-    """Bytes are counted and looked at as they come, so nothing is unpacked on the way. Raises UnsupportedCoding."""
+    """Bytes are counted and checked as they arrive, so nothing is unpacked on the way. Raises UnsupportedCoding."""
     codings = {coding.strip().lower() for coding in ",".join(headers.getlist("content-encoding")).split(",")}
     if unknown := sorted(codings - {"", "identity"}):
         raise UnsupportedCoding(
-            f"The body is sent with Content-Encoding: {', '.join(unknown)[:80]}, which is not unpacked here. Send it "
-            "uncompressed, without that header; a .zip or .tar.gz of images goes up as a file, as it is."
+            f"The body has Content-Encoding: {', '.join(unknown)[:80]}, which is not supported. Send it "
+            "uncompressed, without that header; send a .zip or .tar.gz of images as a file."
         )

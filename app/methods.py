@@ -1,4 +1,4 @@
-"""The method that a request came by. Routes see HEAD as GET (app/middleware/head.py)."""
+"""The method of a request. Routes see HEAD as GET (app/middleware/head.py)."""
 
 from starlette.requests import HTTPConnection
 

@@ -13,9 +13,9 @@ MAX_BOUNDARY_BYTES = 70
 MAX_HEADERS_BYTES = 16 << 10
 MAX_HEADERS = 32
 MAX_PREAMBLE_BYTES = 64 << 10
-"""Before the first boundary, where nothing is meant to be read."""
+"""Before the first boundary, where everything is ignored."""
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# What makes a line that begins as a boundary one: two hyphens for the last, else nothing but white space.
+# The rest of a boundary's line: two hyphens for the last, else only white space.
 _LINE_END = re.compile(rb"--|[ \t]{0,1000}\r\n")
 _MAYBE_LINE_END = re.compile(rb"-?|[ \t]{0,1000}\r?")
 
@@ -49,12 +49,12 @@ class _State(Enum):
 
 
 class _Parser:
-    """Takes the body in pieces of any size, gives the events that are certain, and keeps the rest: what may be a
-    boundary when more of it has come, or headers that have not ended."""
+    """Takes the body in pieces of any size, returns the certain events, and keeps the rest: a possible boundary, or
+    headers that have not ended."""
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
-        self._rest = b"\r\n"  # the first boundary may stand at the very start, where no line ends before it
+        self._rest = b"\r\n"  # the first boundary may be at the very start, with no line end before it
         self._state = _State.PREAMBLE
         self._num_skipped = 0
         self._steps = {
@@ -75,7 +75,7 @@ class _Parser:
             yield from self._steps[self._state]()
             if self._rest is before:
                 return
-        self._rest = b""  # of the epilogue nothing is read
+        self._rest = b""  # the epilogue is ignored
 
     def _skip_preamble(self) -> Iterator[Event]:
         self._num_skipped += len(self._pass_boundary())
@@ -102,7 +102,7 @@ class _Parser:
             yield _start_part(block)
 
     def _pass_boundary(self) -> bytes:
-        """What lies before the next boundary, which is passed too, or as much as is certain not to belong to one."""
+        """The data before the next boundary, which is consumed too, or as much as certainly does not belong to one."""
         start = 0
         while (at := self._rest.find(self._delimiter, start)) >= 0:
             behind = at + len(self._delimiter)
@@ -139,7 +139,7 @@ def _start_part(block: bytes) -> PartStart:
 
 
 async def read_events(body: AsyncIterator[bytes], content_type: str) -> AsyncIterator[Event]:
-    """Raises InvalidRequest for a body that is not as its Content-Type says, or stops early."""
+    """Raises InvalidRequest for a body that does not match its Content-Type, or ends early."""
     boundary = parse_parameters(content_type.encode("latin-1", "replace")).get("boundary", b"")
     if not 0 < len(boundary) <= MAX_BOUNDARY_BYTES:
         raise InvalidRequest(

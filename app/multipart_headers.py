@@ -1,8 +1,8 @@
-"""The headers of one part of a form: which field it is, and what its file is called.
+"""The headers of one part of a form: the field's name and the file's name.
 
-As clients really send them: RFC 7578 and what HTML says of it (names in UTF-8 as they are, with ``%22``, ``%0D`` and
-``%0A`` for what would end them), quoted strings with backslashes (RFC 9110, 5.6.4), ``filename*`` (RFC 8187, which RFC
-7578 forbids and some send), its continuations (RFC 2231), and MIME words (RFC 2047).
+As clients really send them: RFC 7578 and HTML's rules (names in UTF-8 as they are, with ``%22``, ``%0D`` and ``%0A``
+for the characters that would end them), quoted strings with backslashes (RFC 9110, 5.6.4), ``filename*`` (RFC 8187,
+which RFC 7578 forbids and some send), its continuations (RFC 2231), and MIME words (RFC 2047).
 """
 
 import re
@@ -20,15 +20,15 @@ _PARAMETER = re.compile(
 )
 _CONTINUED = re.compile(r"filename\*(\d{1,2})(\*?)")
 _MIME_WORDS = re.compile(r"\s*(?:=\?[^?\s]+\?[bBqQ]\?[^?]*\?=\s*)+")
-# What HTML's forms send for a quotation mark and a line's end within a name; a percent sign stands for itself.
+# HTML forms send these for a quotation mark and a line end within a name; a percent sign stands for itself.
 CHARSETS = frozenset({"utf-8", "utf8", "iso-8859-1", "latin-1", "us-ascii", "ascii", "windows-1252"})
-"""Of extended names: RFC 8187 has UTF-8 alone, and RFC 5987 had ISO-8859-1 beside it."""
+"""For extended names: RFC 8187 allows only UTF-8; RFC 5987 also had ISO-8859-1."""
 _ESCAPED = {"%22": '"', "%0D": "\r", "%0d": "\r", "%0A": "\n", "%0a": "\n"}
 _MAX_SHOWN = 80
 
 
 def read_disposition(value: bytes) -> tuple[str, str | None]:
-    """The field's name and the file's, None for a plain field, of a Content-Disposition. Raises InvalidRequest."""
+    """The field's name and the file's, None for a plain field, from a Content-Disposition. Raises InvalidRequest."""
     parameters = parse_parameters(value)
     field = _unescape(_decode(parameters.get("name", b"")))
     extended = _read_extended(parameters)
@@ -39,15 +39,15 @@ def read_disposition(value: bytes) -> tuple[str, str | None]:
 
 
 def parse_parameters(value: bytes) -> Mapping[str, bytes]:
-    """Of a header such as ``form-data; name="a"``: names in small letters, the first of each counts.
+    """The parameters of a header such as ``form-data; name="a"``, in lower case; the first of each counts.
 
-    Raises InvalidRequest for a quotation mark without its second: looking for it at each would take ever longer.
+    Raises InvalidRequest for an unclosed quotation mark: searching for its end at each would take quadratic time.
     """
     parameters: dict[str, bytes] = {}
     for found in _PARAMETER.finditer(value):
         quoted = found["quoted"]
         if quoted is None and found["token"].startswith(b'"'):
-            raise InvalidRequest(f"The header {_show(value)} has a quotation mark without its second.")
+            raise InvalidRequest(f"The header {_show(value)} has an unclosed quotation mark.")
         content = found["token"].strip() if quoted is None else _unquote(quoted)
         parameters.setdefault(found["name"].decode("ascii").lower(), content)
     return parameters
@@ -63,12 +63,12 @@ def _unescape(name: str) -> str:
 
 
 def _strip_drive(name: str) -> str:
-    r"""Some programs on Windows send where the file lay: ``C:\pictures\a.png``."""
+    r"""Some Windows programs send the file's path: ``C:\pictures\a.png``."""
     return name.rpartition("\\")[2] if name[1:3] == ":\\" or name.startswith("\\\\") else name
 
 
 def _read_mime_words(name: str) -> str:
-    """``=?utf-8?B?Y2Fmw6kucG5n?=`` and its like, where the whole name is made of them."""
+    """``=?utf-8?B?Y2Fmw6kucG5n?=`` and the like, if the whole name consists of them."""
     if not _MIME_WORDS.fullmatch(name):
         return name
     try:
@@ -81,7 +81,7 @@ def _read_mime_words(name: str) -> str:
 
 
 def _read_extended(parameters: Mapping[str, bytes]) -> str | None:
-    """``filename*``, which goes before ``filename`` (RFC 6266, 4.3) unless it cannot be read."""
+    """``filename*``, which precedes ``filename`` (RFC 6266, 4.3) unless it cannot be read."""
     value = parameters.get("filename*")
     pieces = {int(at[1]): (bool(at[2]), v) for k, v in parameters.items() if (at := _CONTINUED.fullmatch(k))}
     if value is None and 0 in pieces:
@@ -98,7 +98,7 @@ def _read_extended(parameters: Mapping[str, bytes]) -> str | None:
         if "filename" in parameters:
             return None
         raise InvalidRequest(
-            f"The file name {_show(value)} cannot be read as {charset[:20]!r}, as it says. Send it in UTF-8."
+            f"The file name {_show(value)} cannot be decoded as {charset[:20]!r}. Send it in UTF-8."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What /openapi.json says beyond what the framework sees: problems, the key, and where Problem is described."""
+"""Additions to /openapi.json that the framework does not know: problems, the key, and the schema Problem."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -30,34 +30,33 @@ _DETAILS = {
     "forbidden": "This needs a key with the scope jobs; yours has: read. Ask an admin of yours for one.",
     "not-found": "There is no job job_01j9z0000000000000000000000.",
     "wrong-state": "Job job_01j9z0000000000000000000000 has ended (succeeded) and cannot be canceled.",
-    "too-large": "The body is larger than the 1,048,576 bytes that this call takes.",
+    "too-large": "The body is larger than the limit of 1,048,576 bytes.",
     "unsupported-media": "Send the body as JSON, with the header Content-Type: application/json.",
-    "too-slow": "The body came too slowly, or not whole. Send it again over a better line.",
-    "precondition-failed": "If-Match names another file than there is now: leave it out, or take the new one.",
-    "range-not-satisfiable": "The file has 1,313,096 bytes, and the range that was asked for begins behind them.",
+    "too-slow": "The body arrived too slowly or incompletely. Use a better connection.",
+    "precondition-failed": "If-Match names another version of the file: leave it out, or fetch the current one.",
+    "range-not-satisfiable": "The file has 1,313,096 bytes, and the requested range begins after them.",
     "invalid-request": "/limit should be at most 100.",
     "invalid-spec": "/adapter/rank should be less than or equal to 256.",
     "url-forbidden": "/webhook/url: 10.1.2.3 is a private address. Name a receiver on the public internet, or ask the "
     "operator to admit this one (ATELIER_WEBHOOK_ALLOW).",
-    "idempotency-mismatch": "This Idempotency-Key made job_01j9z0000000000000000000000 from another body.",
-    "archive-rejected": "photos.zip is no zip archive, or is damaged.",
-    "dataset-rejected": "There is no image among the files, only captions. Send the pictures too: PNG, JPEG, WebP, "
+    "idempotency-mismatch": "This Idempotency-Key created job_01j9z0000000000000000000000 from another body.",
+    "archive-rejected": "photos.zip is not a zip archive, or is damaged.",
+    "dataset-rejected": "None of the files is an image, there are only captions. Send the images too: PNG, JPEG, WebP, "
     "HEIC, AVIF, BMP, TIFF or GIF.",
     "image-rejected": "cat.png: It is a PDF document, which is not accepted. Export it as PNG or JPEG; WebP, HEIC, "
     "AVIF, BMP, TIFF and GIF are accepted too, whatever their names.",
     "model-rejected": "mine has no atelier.json.",
-    "adapter-rejected": "The file is a LoHa, which is not taken.",
-    "weights-rejected": "The file is empty. Send it again, whole.",
+    "adapter-rejected": "The file is a LoHa, which is not supported.",
+    "weights-rejected": "The file is empty. Send it again.",
     "unsupported-weights": "The file is a pickle, whatever its name says. Weights are taken as .safetensors alone: "
     "formats that can run code when they are opened are not read.",
-    "quota-exceeded": "5 of 5 jobs that may wait at once do. Wait until one begins, cancel one, or ask the operator "
-    "for a larger quota.",
-    "unavailable": "The database does not answer. Try again in a few seconds.",
+    "quota-exceeded": "Queue limit reached: 5 of 5 jobs are waiting. Wait for one to start, or cancel one.",
+    "unavailable": "The database does not respond. Try again in a few seconds.",
 }
 
 
 def problems(*slugs: str) -> dict[int | str, dict[str, Any]]:
-    """For ``responses=`` of a route: it may answer with these, and with what every route may answer with."""
+    """For ``responses=`` of a route: it may answer with these, and with those that every route has."""
     by_status: dict[int | str, dict[str, Any]] = {}
     for slug in (*ALWAYS, *slugs):
         _add_problem(by_status, STATUS_OF[slug], slug)
@@ -127,7 +126,7 @@ def _make_document(app: FastAPI) -> dict[str, Any]:
 
 
 def _add_problems_of_bodies(document: dict[str, Any]) -> None:
-    """Whatever takes a body may refuse it unread."""
+    """Every route with a body may refuse it unread."""
     operations = (operation for methods in document["paths"].values() for operation in methods.values())
     for operation in operations:
         if "requestBody" in operation:
@@ -152,7 +151,7 @@ def _list_models(kind: type[BaseModel]) -> Iterator[type[BaseModel]]:
 
 
 def _restore_examples(schema: dict[str, Any], model: type[BaseModel]) -> None:
-    """The framework strips what is null from its document, and so required fields from the examples."""
+    """The framework removes nulls from its document, and so required fields from the examples."""
     extra = model.model_config.get("json_schema_extra")
     if isinstance(extra, dict) and "examples" in extra:
         schema["examples"] = extra["examples"]

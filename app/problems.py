@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 ``application/problem+json``. The only place that knows which slug is which HTTP status."""
+"""Errors as RFC 9457 ``application/problem+json``. Only this module maps slugs to HTTP statuses."""
 
 import logging
 import secrets
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 
 
 class Problem(BaseModel):
-    """What every answer from 400 up looks like. ``errors`` maps JSON pointers into the body to what is wrong there."""
+    """The form of every response from 400 up. ``errors`` maps JSON pointers into the body to their faults."""
 
     type: str
     title: str
@@ -69,7 +69,7 @@ class Problem(BaseModel):
 
 
 class MethodNotAllowed(UserError):
-    slug, title = "method-not-allowed", "Not possible here"
+    slug, title = "method-not-allowed", "Method not allowed"
 
 
 def problem_of(error: AtelierError, path: str) -> Problem:
@@ -97,7 +97,7 @@ def _headers_of(error: AtelierError) -> dict[str, str]:
     if error.slug == "unauthenticated":
         return {"WWW-Authenticate": 'Bearer realm="atelier"'}
     if error.slug in _BODY_LEFT_UNREAD:
-        return {"Connection": "close"}  # the rest of the body is not waited for
+        return {"Connection": "close"}  # the rest of the body is not read
     if isinstance(error, UnsupportedCoding):
         return {"Accept-Encoding": "identity"}
     if isinstance(error, RangeNotSatisfiable):
@@ -109,25 +109,25 @@ def _headers_of(error: AtelierError) -> dict[str, str]:
 
 
 def translate(error: Exception) -> AtelierError:
-    """Any exception as one of our tree. What nobody foresaw is logged under a number that the answer names."""
+    """Any exception as one of our tree. Unexpected ones are logged under a number that the response names."""
     if isinstance(error, AtelierError):
         return error
     if isinstance(error, StorageFull):
         logger.error("storage is full: %s", error)
-        return Unavailable("The storage is full: the operator must make room. Nothing was kept of this request.")
+        return Unavailable("The storage is full: the operator must free space. Nothing of this request was kept.")
     if isinstance(error, StorageUnavailable):
         logger.warning("storage is unavailable: %s", error)
-        return Unavailable("The storage does not answer. Try again in a few seconds.")
+        return Unavailable("The storage does not respond. Try again in a few seconds.")
     if isinstance(error, ObjectNotFound):
         logger.error("a file on record is not in storage: %s", error)
         return NotFound("The file is on record but no longer in storage; ask the operator.")
     number = secrets.token_hex(4)
     logger.error("unexpected error %s", number, exc_info=error)
-    return AtelierError(f"This is a fault of the service, not of the request. The operator's log has it as {number}.")
+    return AtelierError(f"This is an error of the service, not of the request. The operator's log has it as {number}.")
 
 
 def install_handlers(app: FastAPI, routers: Iterable[APIRouter]) -> None:
-    """For what the framework raises itself; ProblemMiddleware takes the rest."""
+    """For errors that the framework raises itself; ProblemMiddleware handles the rest."""
     app.state.api_routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -135,7 +135,7 @@ def install_handlers(app: FastAPI, routers: Iterable[APIRouter]) -> None:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    if isinstance(error.__cause__, AtelierError):  # the framework hides what was raised while it read a body
+    if isinstance(error.__cause__, AtelierError):  # the framework hides errors raised while it reads a body
         return render(error.__cause__, request.url.path)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         return _refuse_method(request)
@@ -143,12 +143,12 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 def _refuse_method(request: Request) -> JSONResponse:
-    """The framework's own Allow names the methods of one route, where several share a path."""
+    """The framework's own Allow names the methods of one route, even if several share a path."""
     path, routes = request.url.path, request.app.state.api_routes
     methods = {method for route in routes if route.path_regex.match(path) for method in route.methods}
     allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
     method = "HEAD" if is_head(request) else request.method
-    error = MethodNotAllowed(f"{method} is not possible at {path}; it takes {allowed}.")
+    error = MethodNotAllowed(f"{method} is not allowed at {path}; allowed: {allowed}.")
     return render(error, path, {"Allow": allowed})
 
 
@@ -156,9 +156,9 @@ def _error_of_status(request: Request, error: HTTPException) -> AtelierError:
     path = request.url.path
     match error.status_code:
         case HTTPStatus.NOT_FOUND:
-            return NotFound(f"There is nothing at {path}; /openapi.json lists what there is.")
+            return NotFound(f"There is nothing at {path}; /openapi.json lists all paths.")
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return TooLarge("The body is larger than this call takes.")
+            return TooLarge("The body is too large for this route.")
         case _:
             return InvalidRequest(f"The request could not be read: {error.detail}.")
 
@@ -169,7 +169,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 
 
 class ProblemMiddleware:
-    """Turns whatever is raised below it into a problem document."""
+    """Turns any exception raised inside it into a problem document."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Hears from Redis that a job has changed, and wakes those who wait for it.
+"""Hears from Redis that a job has changed, and wakes the listeners that wait for it.
 
 One connection serves all listeners of the process. A message may be lost, and Redis may be away: listeners
 read the database every POLL_SECONDS, whatever they hear.
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 class Listener:
-    """One who waits for changes of one job."""
+    """A listener for the changes of one job."""
 
     def __init__(self, poll_seconds: float) -> None:
         self._changed = asyncio.Event()
@@ -37,7 +37,7 @@ class Listener:
         self._changed.set()
 
     async def wait(self, timeout_seconds: float = math.inf) -> None:
-        """Returns at the next change since the last call, or when it is time to look anyway."""
+        """Returns at the next change since the last call, or when it is time to poll anyway."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(timeout_seconds, self._poll_seconds)):
                 await self._changed.wait()

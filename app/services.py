@@ -1,4 +1,4 @@
-"""What a running API holds: made once at the start, closed at the end."""
+"""The resources of a running API: opened once at startup, closed at the end."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ from core.settings import Settings
 from core.storage import Storage, open_store_of
 
 MAX_UPLOADS = 32
-"""Bodies that are stored at the same time. Each holds a thread for as long as its client sends; more wait."""
+"""Bodies that are stored at the same time. Each holds a thread while its client sends; further ones wait."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Services:
 
 @asynccontextmanager
 async def open_services(settings: Settings) -> AsyncIterator[Services]:
-    """Connects to nothing yet but a directory store. Raises StorageError when that cannot be used."""
+    """Connects to nothing yet, except a directory store. Raises StorageError if that is unusable."""
     storage = await asyncio.to_thread(open_store_of, settings)
     database, progress = Database(settings.database_url), ProgressHub(settings.redis_url)
     doorbell = CeleryDoorbell(settings.redis_url)

@@ -1,4 +1,4 @@
-"""What must be in the database before the first request: the operator's key and the models on disk."""
+"""Prepares the database before the first request: the operator's key and the models on disk."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 async def prepare(services: Services) -> bool:
-    """False when the database cannot be used yet. Raises ValueError for an ATELIER_API_KEY that is none."""
+    """False if the database cannot be used yet. Raises ValueError for an invalid ATELIER_API_KEY."""
     folders = await asyncio.to_thread(find_models, BUNDLED, services.settings.models_path)
     try:
         await services.database.run(add_admin_key, services.settings)
@@ -30,6 +30,6 @@ async def prepare(services: Services) -> bool:
 
 
 async def prepare_later(services: Services) -> None:
-    """The API starts without its database, answers 503, and gets ready when it can."""
+    """The API starts without its database, answers 503, and becomes ready with it."""
     while not await prepare(services):
         await asyncio.sleep(RETRY_SECONDS)

@@ -16,7 +16,7 @@ BUFFERED_CHUNKS = 16
 
 
 class Abandoned(Exception):
-    """Told to the store when the body ends before its time: it keeps nothing."""
+    """Raised in the store when the body ends early: the store then keeps nothing."""
 
 
 class ChunkReader(RawIOBase):
@@ -39,7 +39,7 @@ class ChunkReader(RawIOBase):
         return data
 
     def close_source(self) -> None:
-        """Lets a writer that is still sending know that nobody reads any more."""
+        """Tells a writer that is still sending that the reader has gone."""
         self._chunks.close()
 
     def _next(self) -> bytes:
@@ -51,7 +51,7 @@ class ChunkReader(RawIOBase):
             return b""
 
     async def _receive(self) -> bytes:
-        """All that waits: one crossing between the threads brings many chunks."""
+        """All waiting chunks: one crossing between the threads brings many."""
         chunks = [await self._chunks.receive()]
         with suppress(WouldBlock, EndOfStream):
             while True:
@@ -80,7 +80,7 @@ class Writer:
 
 @asynccontextmanager
 async def storing(storage: Storage, key: str, slots: CapacityLimiter) -> AsyncIterator[Writer]:
-    """What is written within the block becomes the object at its end; if it raises, there is none."""
+    """The bytes written within the block become the object at its end; if it raises, there is none."""
     send, receive = anyio.create_memory_object_stream[bytes](BUFFERED_CHUNKS)
     reader = ChunkReader(receive, asyncio.get_running_loop())
     put = asyncio.create_task(_put(storage, key, reader, slots))

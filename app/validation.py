@@ -1,4 +1,4 @@
-"""What is wrong with a request, in words and JSON pointers: what pydantic found, and parameters that are none."""
+"""Faults of a request, in words and JSON pointers: pydantic's findings, and unknown parameters."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -18,14 +18,14 @@ MAX_SHOWN = 3
 
 
 class SubmittedSpec(TrainingSpec):
-    """The fields of ``POST /jobs``, whose own schema cannot be known here."""
+    """The fields of ``POST /jobs``, whose own schema is unknown here."""
 
     model: str
     dataset: str
 
 
 def error_of_validation(path: str, error: RequestValidationError) -> AtelierError:
-    """The request to ``path`` did not parse: which of our errors that is."""
+    """The request to ``path`` did not parse: which of our errors applies."""
     findings = error.errors()
     if any(finding["loc"][0] == "path" for finding in findings):
         return NotFound(f"There is nothing at {path}: this is not an id of Atelier.")
@@ -40,8 +40,8 @@ def error_of_validation(path: str, error: RequestValidationError) -> AtelierErro
 
 
 async def refuse_unknown_query(request: Request) -> None:
-    """A misspelt `dry_run` must not queue a job. Raises InvalidRequest for what the route has no parameter for.
-    Routes that announce no 422 take what they like: the dashboard's, and those that probes look at."""
+    """A misspelt `dry_run` must not queue a job. Raises InvalidRequest for a parameter that the route does not have.
+    Routes without a documented 422 accept anything: the dashboard's, and those for probes."""
     route = request.scope["route"]
     if HTTPStatus.UNPROCESSABLE_ENTITY not in route.responses:
         return
@@ -56,8 +56,8 @@ async def refuse_unknown_query(request: Request) -> None:
 
 
 def list_query(dependant: Dependant) -> set[str]:
-    """The query's parameters of a route and of what it depends on. From the OpenAPI document, which takes a second
-    to make, the first request would wait for it."""
+    """The query parameters of a route and of its dependencies. From the OpenAPI document, which takes a second to
+    build, the first request would wait for it."""
     own = {field.alias for field in dependant.query_params}
     return own.union(*map(list_query, dependant.dependencies))
 
@@ -73,7 +73,7 @@ def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Fields | N
 
 
 def find_pointer(finding: Mapping[str, Any], body: Any) -> str:
-    """RFC 6901. Pydantic's location also names members of unions, which are no part of the document."""
+    """RFC 6901. Pydantic's location also names members of unions, which are not part of the document."""
     source, *location = finding["loc"]
     if source != "body":
         return "".join(f"/{escape(part)}" for part in (source, *location))

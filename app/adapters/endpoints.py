@@ -24,11 +24,15 @@ FORM: dict[str, Any] = {
     "type": "object",
     "required": [FILE_FIELD, "model"],
     "properties": {
-        FILE_FIELD: {"type": "string", "format": "binary", "description": "A .safetensors file of kohya or diffusers."},
-        "model": {"type": "string", "description": "The id of the base that it is for."},
-        "name": {"type": "string", "maxLength": 100, "description": "By default the file's."},
-        "trigger": {"type": "string", "maxLength": 100, "description": "By default what the file says."},
-        "tags": {"type": "string", "description": "Parted by commas."},
+        FILE_FIELD: {
+            "type": "string",
+            "format": "binary",
+            "description": "A .safetensors file by kohya or diffusers.",
+        },
+        "model": {"type": "string", "description": "The id of the base model that the adapter is for."},
+        "name": {"type": "string", "maxLength": 100, "description": "By default the file's name."},
+        "trigger": {"type": "string", "maxLength": 100, "description": "By default the file's own trigger."},
+        "tags": {"type": "string", "description": "Separated by commas."},
     },
 }
 IMPORT_BODY: dict[str, Any] = {
@@ -54,12 +58,12 @@ async def list_adapters(
     tag: Words = None,
     text: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, pattern=PLAIN, description="In the name, description or trigger."),
+        Query(min_length=1, max_length=200, pattern=PLAIN, description="Searches name, description and trigger."),
     ] = None,
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AdapterOut]:
-    """Newest first: what jobs made, and what was imported."""
+    """Newest first, trained and imported ones."""
     rows, has_more = await database.run(
         adapters.list_adapters,
         caller.tenant_id,
@@ -81,7 +85,7 @@ async def list_adapters(
     responses=problems("not-found", "wrong-state", "weights-rejected", "unsupported-weights"),
 )
 async def import_adapter(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> AdapterOut:
-    """Takes a .safetensors that was made elsewhere, for one base. It is `checking` until a worker has read it:
+    """Imports a .safetensors file trained elsewhere, for one base. It is `checking` until a worker has read it:
     `GET /adapters/{id}` then says `ready`, or `rejected` with the reason.
     """
     if media_type_of(request.headers) != MULTIPART:
@@ -95,13 +99,13 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
 
 @router.get("/{adapter_id}", responses=problems("not-found"))
 async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
-    """One adapter: what it is for, and where its files are."""
+    """One adapter, with its figures and the addresses of its files."""
     return AdapterOut.of(await database.run(adapters.get_adapter, caller.tenant_id, adapter_id))
 
 
 @router.patch("/{adapter_id}", responses=problems("not-found"))
 async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
-    """Its files never change."""
+    """Changes name, description, trigger and tags. The files never change."""
     changes = body.to_changes()
     return AdapterOut.of(await database.run(adapters.change_adapter, caller.tenant_id, adapter_id, changes))
 

@@ -1,4 +1,4 @@
-"""Takes an import's multipart body: its file goes into storage as it comes, the fields beside it are few and short."""
+"""Receives an import's multipart body: the file goes into storage as it arrives; the fields are few and short."""
 
 import asyncio
 import threading
@@ -20,12 +20,12 @@ FILE_FIELD, TAGS_FIELD = "file", "tags"
 SUFFIX = ".safetensors"
 MAX_FIELD_BYTES, MAX_FIELDS = 2000, 40
 _one_header = threading.Lock()
-"""The largest takes some 100 MB while it is parsed: not many at the same time."""
+"""The largest takes some 100 MB while it is parsed, so only a few are parsed at the same time."""
 
 
 @dataclass(frozen=True)
 class ReceivedAdapter:
-    """A file in storage, and what was said of it. ``filename`` without its folders."""
+    """A file in storage, with the fields sent beside it. ``filename`` without its folders."""
 
     upload: Artifact
     filename: str
@@ -42,8 +42,8 @@ class _Form:
 async def receive_adapter(
     services: Services, adapter_id: str, body: AsyncIterator[bytes], content_type: str
 ) -> ReceivedAdapter:
-    """Raises InvalidRequest, UnsupportedWeights, WeightsRejected, TooLarge; what was stored by then is the caller's to
-    remove."""
+    """Raises InvalidRequest, UnsupportedWeights, WeightsRejected, TooLarge; the caller removes anything that was
+    stored by then."""
     form, events = _Form(), read_events(body, content_type)
     async for event in events:
         assert isinstance(event, PartStart)
@@ -53,7 +53,7 @@ async def receive_adapter(
             await _take_field(form, event.field, data_of(events))
     if form.file is None:
         raise InvalidRequest(
-            f"There is no file in the body: send one, as the multipart field `{FILE_FIELD}`.",
+            f"The body has no file: send one, as the multipart field `{FILE_FIELD}`.",
             {f"/{FILE_FIELD}": ["is required"]},
         )
     return ReceivedAdapter(form.file[1], form.file[0], parse_fields(form.fields))
@@ -65,10 +65,10 @@ async def _take_file(
     filename = (start.filename or "").replace("\\", "/").rpartition("/")[2]
     if start.field != FILE_FIELD or form.file is not None:
         message = f"Send one file, as the multipart field `{FILE_FIELD}`."
-        raise InvalidRequest(message, {f"/{FILE_FIELD}": ["is one file"]})
+        raise InvalidRequest(message, {f"/{FILE_FIELD}": ["must be one file"]})
     if not filename.lower().endswith(SUFFIX):
         raise UnsupportedWeights(
-            f"Adapters are taken as {SUFFIX} files. Formats that can run code when they are opened (.pt, .ckpt, .bin) "
+            f"Adapters must be {SUFFIX} files. Formats that can run code when they are opened (.pt, .ckpt, .bin) "
             "are not read.",
             {f"/{FILE_FIELD}": [f"must be a {SUFFIX} file"]},
         )
@@ -81,7 +81,7 @@ async def _store(services: Services, adapter_id: str, chunks: AsyncIterator[byte
         async for chunk in chunks:
             size += len(chunk)
             if size > limit:
-                raise TooLarge(f"The file is larger than {limit:,} bytes, which is the most that an adapter may have.")
+                raise TooLarge(f"The file is larger than {limit:,} bytes, the limit for adapters.")
             wanted = measure_head(bytes(head[:LENGTH_BYTES])) if len(head) >= LENGTH_BYTES else HEAD_BYTES
             head += chunk[: max(0, wanted - len(head))]
             await writer.write(chunk)
@@ -100,25 +100,25 @@ def check_header(head: bytes, file_bytes: int) -> None:
 
 
 async def _take_field(form: _Form, name: str, chunks: AsyncIterator[bytes]) -> None:
-    """Tags come in one field, parted by commas, or in several. What is too much is refused as it comes."""
+    """Tags come in one field, separated by commas, or in several. Excess fields are refused as they arrive."""
     form.num_fields += 1
     if name not in {FILE_FIELD, *AdapterImport.model_fields}:
         taken = ", ".join(AdapterImport.model_fields)
-        raise InvalidRequest(f"Beside the file these fields are taken: {taken}.", {f"/{name[:80]}": ["is not taken"]})
+        raise InvalidRequest(f"Allowed fields beside the file: {taken}.", {f"/{name[:80]}": ["unknown field"]})
     if form.num_fields > MAX_FIELDS:
-        message = f"Beside the file there may be {MAX_FIELDS} fields: send tags in one, parted by commas."
+        message = f"At most {MAX_FIELDS} fields are allowed beside the file: send all tags in one, separated by commas."
         raise InvalidRequest(message, {f"/{name}": [message]})
     text = (await read_field(name, chunks, MAX_FIELD_BYTES)).decode(errors="replace")
     if name == TAGS_FIELD:
         known = form.fields.setdefault(TAGS_FIELD, [])
         assert isinstance(known, list)
         known += [tag for tag in text.split(",") if tag.strip()]
-    elif text and name != FILE_FIELD:  # an empty one is a form's file that nobody chose
+    elif text and name != FILE_FIELD:  # an empty one is a form's file input that was left empty
         form.fields[name] = text
 
 
 def parse_fields(fields: Mapping[str, object]) -> AdapterImport:
-    """What the framework does for JSON bodies."""
+    """As the framework does for JSON bodies."""
     try:
         return AdapterImport.model_validate(fields)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Adapters as the API shows and takes them."""
+"""Adapters, as the API shows and receives them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -63,7 +63,7 @@ class AdapterImport(BaseModel):
 
 
 class AdapterChange(BaseModel):
-    """What is given is changed."""
+    """Changes the given fields only."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Blip", "tags": ["mascot"]}]})
 
@@ -84,14 +84,14 @@ class Refusal(BaseModel):
 
 
 class AdapterMetrics(BaseModel):
-    """What the training measured. Scores go from 0 to 1."""
+    """The training's measurements. Scores go from 0 to 1."""
 
     loss: float | None = None
-    step: int | None = Field(None, description="The step whose weights the adapter has.")
-    num_steps: int | None = Field(None, description="How many steps were trained.")
-    validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
-    base_validation_loss: float | None = Field(None, description="The same without the adapter.")
-    retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
+    step: int | None = Field(None, description="The step that the adapter's weights are from.")
+    num_steps: int | None = Field(None, description="The number of trained steps.")
+    validation_loss: float | None = Field(None, description="On the held-out images; null if there are none.")
+    base_validation_loss: float | None = Field(None, description="The same for the base model, without the adapter.")
+    retention: float | None = Field(None, description="How much of its behaviour on neutral prompts the base keeps.")
 
 
 class AdapterUrls(BaseModel):
@@ -100,7 +100,7 @@ class AdapterUrls(BaseModel):
 
 
 class AdapterOut(BaseModel):
-    """An adapter of a job, or an imported one: `checking` until a worker has read its file, then `ready`, or
+    """An adapter from a job, or an imported one: `checking` until a worker has read its file, then `ready`, or
     `rejected` with the reason in ``error``.
     """
 
@@ -111,25 +111,25 @@ class AdapterOut(BaseModel):
     status: AdapterStatus
     source: AdapterSource
     name: str
-    trigger: str = Field(description="The phrase that calls the concept in prompts; may be empty.")
+    trigger: str = Field(description="The phrase that invokes the concept in prompts; may be empty.")
     description: str
     tags: list[str]
-    model: str = Field(description="The base that it was trained on, or was checked against.")
+    model: str = Field(description="The base model that it was trained on, or checked against.")
     model_sha256: str
     family: Family
-    type: AdapterType | None = Field(description="Null before an import was checked.")
-    rank: int | None = Field(description="The highest of its layers.")
-    job: str | None = Field(description="The job that made it, with which it goes.")
+    type: AdapterType | None = Field(description="Null until an import is checked.")
+    rank: int | None = Field(description="The highest rank of its layers.")
+    job: str | None = Field(description="The job that trained it; deleting the job deletes the adapter.")
     files: dict[AdapterFormat, File]
     ignored: list[IgnoredKey] = Field(
         default_factory=list,
-        description=f"What of an imported file was not taken over, and why: the first {MAX_IGNORED} of its tensors.",
+        description=f"Tensors of an imported file that were ignored, and why: at most the first {MAX_IGNORED}.",
     )
-    num_ignored: int = Field(0, description="How many of an imported file's tensors were not taken over.")
+    num_ignored: int = Field(0, description="How many tensors of an imported file were ignored.")
     metrics: AdapterMetrics | None = Field(description="Null for imports.")
-    proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools read each file whole.")
+    proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools load each file completely.")
     error: Refusal | None
-    waiting_reason: str | None = Field(description="Why an import's check is put off, for no fault of the file's.")
+    waiting_reason: str | None = Field(description="Why an import's check is deferred, through no fault of the file.")
     created_at: datetime
     urls: AdapterUrls
 

@@ -20,7 +20,7 @@ MAX_NAME_CHARS = 100
 
 
 async def import_file(services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str) -> Adapter:
-    """On its way to be checked. What fails leaves nothing.
+    """Stores a file that a worker will check. A failed import leaves nothing behind.
 
     Raises InvalidRequest, UnsupportedWeights, WeightsRejected, TooLarge, QuotaExceeded; for the model NotFound or
     WrongState.
@@ -63,15 +63,15 @@ def find_file(session: Session, tenant_id: str, adapter_id: str, adapter_format:
     """Raises NotFound, and WrongState before it is ready."""
     adapter = adapters.get_adapter(session, tenant_id, adapter_id)
     if adapter.status != "ready":
-        raise WrongState(f"Adapter {adapter_id} is {adapter.status}: there is a file when it is ready.")
+        raise WrongState(f"Adapter {adapter_id} is {adapter.status}: its file is available when it is ready.")
     file = adapter.files.get(adapter_format)
     if file is None:
-        raise NotFound(f"Adapter {adapter_id} is not available in {adapter_format}'s format; take format=kohya.")
+        raise NotFound(f"Adapter {adapter_id} is not available in {adapter_format}'s format; use format=kohya.")
     suffix = SUFFIX if adapter_format == "kohya" else f".{adapter_format}{SUFFIX}"
     return StoredFile(file["key"], file["sha256"], file["size"], make_filename(adapter.name, suffix), SAFETENSORS)
 
 
 async def delete(services: Services, tenant_id: str, adapter_id: str) -> None:
-    """Raises NotFound, and WrongState for a job's, or while a job starts from it."""
+    """Raises NotFound, and WrongState for an adapter from a job, or while a job starts from it."""
     await services.database.run(adapters.delete_adapter, tenant_id, adapter_id)
     await remove_prefix(services.storage, adapter_prefix(adapter_id))

@@ -1,1 +1,1 @@
-"""Who did what, for admins."""
+"""The audit log, for admins."""

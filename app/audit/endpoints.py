@@ -23,7 +23,7 @@ async def list_audit_entries(
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AuditEntryOut]:
-    """Who did what, newest first. Nothing of it can be changed or removed."""
+    """The audit log, newest first. Entries cannot be changed or removed."""
 
     def read(session: Session) -> tuple[list[AuditEntryOut], bool]:
         tenant_id = choose_tenant(session, caller, tenant)

@@ -25,9 +25,9 @@ class AuditEntryOut(BaseModel):
     id: str
     object: Literal["audit_entry"] = "audit_entry"
     action: Action
-    target: str = Field(description="The id of what it was done to; it may be gone by now.")
-    key: str = Field(description="The key of who did it.")
-    address: str = Field(description="Where from, as far as the service can tell.")
+    target: str = Field(description="The id of the affected object, which may have been deleted since.")
+    key: str = Field(description="The API key that did it.")
+    address: str = Field(description="The client's address, as far as the service can tell.")
     created_at: datetime
 
     @classmethod

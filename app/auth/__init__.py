@@ -1,1 +1,1 @@
-"""Who calls: API keys and the gate that asks for them."""
+"""API keys, and the gate that requires them."""

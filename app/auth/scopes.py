@@ -1,4 +1,4 @@
-"""What a key must be allowed for each route: one table, looked at before anything of a request is read."""
+"""The scope that each route requires: one table, checked before anything else of a request is read."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -12,12 +12,12 @@ Requirement = Scope | Literal["operator"]
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
-    # the path's first part: (to look, to change)
+    # the path's first part: (to read, to change)
     "datasets": ("read", "jobs"),
     "models": ("read", "operator"),
     "jobs": ("read", "jobs"),
     "adapters": ("read", "jobs"),
-    "webhooks": ("jobs", "jobs"),  # to look at the secret is to be able to sign
+    "webhooks": ("jobs", "jobs"),  # reading the secret is enough to sign
     "workers": ("read", "read"),
     "usage": ("read", "admin"),
     "metrics": ("read", "read"),
@@ -25,11 +25,11 @@ REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
     "audit": ("admin", "admin"),
     "tenants": ("operator", "operator"),
 }
-"""Every route with a key must stand here; a test holds that. What does not is no route, and answered with 404."""
+"""Lists every route that needs a key; a test checks this. Any other path is answered with 404."""
 
 
 def find_requirement(method: str, path: str) -> Requirement | None:
-    """None where there is no such route."""
+    """None if there is no such route."""
     needs = REQUIREMENTS.get(path.lstrip("/").partition("/")[0])
     return needs and needs[method not in SAFE_METHODS]
 
@@ -40,13 +40,13 @@ def require(caller: Caller, need: Requirement | None) -> None:
         require_operator(caller)
     elif need is not None and not allows(caller.scopes, need):
         has = ", ".join(sorted(caller.scopes)) or "none"
-        raise Forbidden(f"This needs a key with the scope {need}; yours has: {has}. Ask an admin of yours for one.")
+        raise Forbidden(f"This needs a key with the scope {need}; yours has: {has}. Ask one of your admins for one.")
 
 
 def require_operator(caller: Caller) -> None:
     """Raises Forbidden."""
     if not caller.is_operator:
-        raise Forbidden("This needs the operator's own admin key; it lies in the file admin.key of the service's home.")
+        raise Forbidden("This needs the operator's own admin key, in the file admin.key of the service's home.")
 
 
 def allows(scopes: Iterable[str], need: Scope) -> bool:

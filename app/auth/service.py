@@ -1,4 +1,4 @@
-"""From a key to the one who calls."""
+"""Finds the caller by the API key."""
 
 import hmac
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from core.settings import Settings
 
 @dataclass(frozen=True)
 class Caller:
-    """Who sent a request. The tenant stands in every query.
+    """The sender of a request. Every query names the tenant.
 
-    The operator is who holds ATELIER_API_KEY: with every scope, and the one who makes tenants and registers models.
+    The operator holds ATELIER_API_KEY: it has every scope, makes tenants and registers models.
     """
 
     key_id: str
@@ -30,7 +30,7 @@ class Caller:
 
 
 def authenticate(session: Session, settings: Settings, key: str) -> Caller:
-    """Notes the key's use. Raises Unauthenticated for one that is malformed, unknown, revoked or expired."""
+    """Records the key's use. Raises Unauthenticated for one that is malformed, unknown, revoked or expired."""
     row = find_valid_key(session, key)
     keys.note_use(session, row)
     return caller_of(row, settings)
@@ -42,16 +42,16 @@ def find_valid_key(session: Session, key: str) -> ApiKey:
         raise Unauthenticated("This is not an API key. A key starts with atl_ and has 53 characters: copy it again.")
     sha256 = hash_api_key(key)
     row = keys.find_key(session, sha256)
-    # The index has found it by the hash, which tells nothing of other keys; compared once more in constant time.
+    # The index found it by the hash, which reveals nothing about other keys; this compares again in constant time.
     if row is None or not hmac.compare_digest(row.sha256, sha256):
-        raise Unauthenticated("This API key is not known here, was revoked or has expired. Ask for another.")
+        raise Unauthenticated("This API key is unknown, revoked or expired. Ask for another.")
     return row
 
 
 def check_still_valid(session: Session, caller: Caller) -> None:
-    """For streams and waits, which outlive the moment that the gate let them in. Raises Unauthenticated."""
+    """For streams and waits, which outlast the check at the gate. Raises Unauthenticated."""
     if not keys.is_valid(session, caller.key_id):
-        raise Unauthenticated("This API key was revoked or has expired meanwhile. Ask for another.")
+        raise Unauthenticated("This API key has been revoked or has expired meanwhile. Ask for another.")
 
 
 def caller_of(row: ApiKey, settings: Settings) -> Caller:
@@ -67,7 +67,7 @@ def is_operators(row: ApiKey, settings: Settings) -> bool:
 
 
 def add_admin_key(session: Session, settings: Settings) -> None:
-    """Makes ATELIER_API_KEY known, if one is set. Raises ValueError for one of a wrong form."""
+    """Registers ATELIER_API_KEY, if one is set. Raises ValueError for a malformed one."""
     if settings.api_key is None:
         return
     key = settings.api_key.get_secret_value()

@@ -39,9 +39,9 @@ router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
 async def get_visit(request: Request, services: ServicesDep) -> BrowserSession:
-    """The database acts for the visitor's tenant from then on. What changes things asks for its scope itself.
+    """The database acts for the visitor's tenant from then on. Routes that change something check their scope.
 
-    Raises LoginNeeded, and Forbidden for a look without the scope `read`.
+    Raises LoginNeeded, and Forbidden for a page view without the scope `read`.
     """
     token = sessions.read_cookie(request)
     browser_session = await services.database.run(sessions.find_browser_session, services.settings, token)
@@ -56,12 +56,12 @@ SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
 
 
-# --- coming and going -------------------------------------------------------------------------------------
+# --- login and logout -------------------------------------------------------------------------------------
 
 
 @router.post("/tokens", status_code=201)
 async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
-    """For a holder of an API key: an address that opens one session of the dashboard, once, within ten minutes."""
+    """For the holder of an API key: an address that opens one dashboard session, once, within ten minutes."""
     caller = await find_caller(request.scope)
     token = await services.database.run(sessions.open_link, caller)
     url = str(request.base_url.replace(path="/ui/login", query=f"token={token}"))
@@ -73,7 +73,7 @@ async def show_login(
     token: Annotated[str | None, Query(max_length=KEY_LENGTH)] = None,
     next_path: Annotated[str | None, Query(alias="next", max_length=500)] = None,
 ) -> Response:
-    """A link is not used up by this page but by its form: previews of links, and links on other sites, do no harm."""
+    """Only the page's form uses up the link: link previews, and links on other sites, do no harm."""
     return render("login.html", token=token, next_path=safe_next(next_path), error=None)
 
 
@@ -119,7 +119,7 @@ async def show_jobs(services: ServicesDep, browser_session: VisitDep, after: Aft
 
 @router.get("/jobs/rows")
 async def show_job_rows(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
-    """The table's body alone; the page fetches it again and again."""
+    """The table's body alone; the page fetches it repeatedly."""
     return render("job_rows.html", **await list_jobs(services, browser_session, after))
 
 
@@ -168,7 +168,7 @@ async def change_job(
     browser_session: VisitDep,
     csrf: Token = "",
 ) -> Response:
-    """A change that has become impossible meanwhile is no error: the page shows what the job is now."""
+    """A change that has become impossible meanwhile is not an error: the page shows the job's current state."""
     sessions.check_csrf(browser_session, csrf)
     require(browser_session.caller, "jobs")
     change = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}[action]
@@ -199,7 +199,7 @@ async def show_sample(
 
 
 async def send_picture(request: Request, services: Services, key: str, sha256: str) -> Response:
-    """Always through this service: the page's policy lets pictures come from nowhere else."""
+    """Always through this service: the page's policy allows images from nowhere else."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
     if is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)

@@ -1,6 +1,6 @@
-"""A job's page as it changes: one stream of server-sent events that carries all that is new since a cursor.
+"""A job's page as it changes: one stream of server-sent events with everything new since a cursor.
 
-The cursor, ``<event seq>.<metric step>.<sample step>``, is each message's id; a browser that comes back with it
+The cursor, ``<event seq>.<metric step>.<sample step>``, is each message's id; a browser that reconnects with it
 misses nothing and gets nothing twice.
 """
 
@@ -22,12 +22,12 @@ from core.domain.states import JobStatus
 MAX_EVENTS = 500
 MAX_METRICS = 2000
 STREAM_SECONDS = 30 * 60
-"""Then the browser comes back by itself, and its session is checked again."""
+"""The browser then reconnects by itself, and its session is checked again."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last of each that the browser has. Samples begin at step 0."""
+    """The last of each that the browser has. Samples start at step 0."""
 
     event: int = 0
     metric: int = -1
@@ -35,7 +35,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str | None) -> Self:
-        """From the start for what is no cursor."""
+        """From the start if the text is not a cursor."""
         parts = (text or "").split(".")
         if len(parts) != 3 or not all(part.removeprefix("-").isdecimal() and len(part) < 12 for part in parts):
             return cls()
@@ -50,7 +50,7 @@ class JobUpdates(View):
     events: tuple[EventView, ...]
     metrics: tuple[MetricView, ...]
     validations: tuple[tuple[int, float], ...]
-    """All of them: they are few, and a held-out loss may come later than its step."""
+    """All of them: there are few, and a held-out loss may arrive later than its step."""
     samples: tuple[SampleView, ...]
     has_more: bool
 
@@ -63,7 +63,7 @@ class JobUpdates(View):
 
 
 def read_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> JobUpdates:
-    """The job first: what came with its last state is then there to be read. Raises NotFound, Unauthenticated."""
+    """The job first: everything that came with its last state can then be read. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     row = jobs.get_job(session, caller.tenant_id, job_id)
     places = waiting.find_places(session, caller.tenant_id) if row.status == JobStatus.QUEUED else {}
@@ -84,8 +84,8 @@ def read_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) 
 async def stream_updates(
     services: Services, caller: Caller, job_id: str, cursor: Cursor
 ) -> AsyncIterator[ServerSentEvent]:
-    """Ends with an ``end`` message once the job has ended and everything of it was sent; without one when the job is
-    deleted, or the session's key is not valid any more."""
+    """Ends with an ``end`` message once the job has ended and everything of it was sent; without one if the job is
+    deleted, or the session's key becomes invalid."""
     clock = asyncio.get_running_loop().time
     deadline, shown = clock() + STREAM_SECONDS, None
     judged: tuple[tuple[int, float], ...] = ()

@@ -1,4 +1,4 @@
-"""HTML answers: templates, their headers, and errors as pages for those who read pages."""
+"""HTML responses: templates, their headers, and errors as pages for browsers."""
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -51,36 +51,36 @@ _templates.filters.update(time=show_time, duration=show_duration)
 
 
 def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
-    """``csrf`` in the context says that somebody is logged in."""
+    """A ``csrf`` in the context means that the visitor is logged in."""
     content = _templates.get_template(template).render({"csrf": None, "section": None, **context})
     return HTMLResponse(content, status_code, headers=HEADERS)
 
 
 def wants_page(request: Request) -> bool:
-    """A person's browser that goes somewhere, rather than a script that asks for data."""
+    """Whether a person's browser navigates, rather than a script that fetches data."""
     mode = request.headers.get("sec-fetch-mode", "navigate")
     return mode == "navigate" and "text/html" in request.headers.get("accept", "")
 
 
 def go_to(path: str) -> RedirectResponse:
-    """After a form was sent: the next page is fetched by GET."""
+    """After a form was sent: the browser fetches the next page by GET."""
     return RedirectResponse(path, status_code=303)
 
 
 def login_path(request: Request) -> str:
-    """The login, which leads back to where the browser wanted to go."""
+    """The login page, which then leads to the page that the browser requested."""
     return f"/ui/login?next={quote(request.url.path)}" if request.method == "GET" else "/ui/login"
 
 
 def safe_next(path: str | None) -> str:
-    """Only places of the dashboard's own: `//elsewhere` and `/\\elsewhere` are other sites to a browser."""
+    """Only pages of the dashboard: browsers read `//elsewhere` and `/\\elsewhere` as other sites."""
     if path and path.startswith("/ui/") and not any(character in path for character in "\\\r\n\t") and "//" not in path:
         return path
     return "/ui"
 
 
 class PageRoute(APIRoute):
-    """Shows errors as pages, and leads those without a session to the login."""
+    """Shows errors as pages, and redirects visitors without a session to the login."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -100,6 +100,6 @@ def error_page(request: Request, error: AtelierError | RequestValidationError) -
     if isinstance(error, LoginNeeded):
         return go_to(login_path(request))
     if isinstance(error, RequestValidationError):
-        error = NotFound("There is no such page.")
+        error = NotFound("This page does not exist.")
     problem = problem_of(error, request.url.path)
     return render("error.html", problem.status, title=problem.title, detail=problem.detail)

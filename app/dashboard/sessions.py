@@ -1,7 +1,7 @@
-"""Who sits at the browser: one-time links, the sessions they become, and the cookie that carries one.
+"""Dashboard logins: one-time links, the sessions they become, and the cookie that carries a session.
 
-A token is 32 random bytes; the database keeps its hash. A session stands for the API key it was opened
-with, and ends with it.
+A token is 32 random bytes; the database keeps its hash. A session belongs to the API key that opened it, and ends
+with that key.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ class CookieAttributes(TypedDict):
 
 
 class LoginNeeded(Unauthenticated):
-    """No session, or one that has ended. Pages lead to the login instead."""
+    """There is no session, or it has ended. Pages lead to the login instead."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def log_in_by_link(session: Session, settings: Settings, token: str, address: st
     key = keys.take_token(session, hash_token(token), "login")
     if key is None:
         raise Unauthenticated(
-            "This link was used before or is older than ten minutes. Run atelier login for a new one, "
+            "This link was used before, or is older than ten minutes. Run `atelier login` for a new one, "
             "or paste your API key."
         )
     return _open_session(session, settings, key, address)
@@ -97,7 +97,7 @@ def hash_token(token: str) -> str:
 
 
 def csrf_of(token: str) -> str:
-    """Derived, so that nothing more is kept; the session's token cannot be found from it."""
+    """Derived, so that nothing more is stored; the session's token cannot be computed from it."""
     return hmac.new(token.encode(), b"csrf", "sha256").hexdigest()
 
 
@@ -105,7 +105,7 @@ def csrf_of(token: str) -> str:
 
 
 def cookie_name(request: Request) -> str:
-    """On plain HTTP with the port in it: browsers give a host's cookies to every port of it."""
+    """On plain HTTP the name has the port in it: browsers send a host's cookies to every port of it."""
     if request.url.scheme == "https":
         return "__Host-atelier"
     return f"atelier-{request.url.port or 80}"
@@ -131,9 +131,9 @@ def _attributes(request: Request) -> CookieAttributes:
 
 
 def refuse_cross_site(request: Request) -> None:
-    """Raises CrossSite unless the browser says that the request comes from this very site.
+    """Raises CrossSite unless the browser says that the request comes from this site.
 
-    Browsers send Sec-Fetch-Site to secure places only (https, loopback); everywhere they send Origin with a POST.
+    Browsers send Sec-Fetch-Site only to secure places (https, loopback); they send Origin with every POST.
     """
     site = request.headers.get("sec-fetch-site")
     origin = urlsplit(request.headers.get("origin", ""))
@@ -145,4 +145,4 @@ def refuse_cross_site(request: Request) -> None:
 def check_csrf(browser_session: BrowserSession, given: str) -> None:
     """Raises CrossSite."""
     if not hmac.compare_digest(browser_session.csrf.encode(), given.encode()):
-        raise CrossSite("This page belongs to an earlier session. Load it again and repeat.")
+        raise CrossSite("This page belongs to an earlier session. Load it again and repeat the action.")

@@ -1,4 +1,4 @@
-"""What the pages and their scripts are shown of jobs and datasets."""
+"""What pages and their scripts show of jobs and datasets."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ class View(BaseModel):
 
 
 class JobView(View):
-    """``label`` is the phase while the job runs, else its state. Seconds and bytes where nothing else is said."""
+    """``label`` is the phase while the job runs, else its state. Units are seconds and bytes unless stated."""
 
     id: str
     name: str
@@ -53,7 +53,7 @@ class JobView(View):
 
     @classmethod
     def of(cls, job: Job, place: Place | None = None) -> Self:
-        """``place``: of a job that is queued."""
+        """``place``: a queued job's place in the queue."""
         status, progress, error = JobStatus(job.status), job.progress or {}, job.error or {}
         phase = Phase(job.phase) if job.phase and status is JobStatus.RUNNING else None
         succeeded = status is JobStatus.SUCCEEDED
@@ -92,7 +92,7 @@ class JobView(View):
 
 
 def find_eta(job: Job, place: Place | None) -> float | None:
-    """Of a running job for its steps; of a queued one until it ends, with what is ahead of it."""
+    """A running job's remaining steps; for a queued job the time to its end, with the jobs ahead of it."""
     if job.status != JobStatus.QUEUED:
         return (job.progress or {}).get("eta_seconds")
     return place.ends_in(job.estimate.get("seconds")) if place else None
@@ -131,7 +131,7 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
 
 
 def describe_queued(reason: str) -> str:
-    """Its reason is a word for what a person did, else why the job waits."""
+    """The reason is one word for a person's action, otherwise why the job waits."""
     back = f"Put back into the queue: {reason}" if reason else "Put back into the queue"
     return {"accepted": "Accepted", "resumed": "Resumed"}.get(reason, back)
 
@@ -201,7 +201,7 @@ PLAN_ROWS = (
     ("adapter_type", "Adapter"),
     ("rank", "Rank"),
     ("optimizer", "Optimizer"),
-    ("text_encoder_rank", "Text encoders' rank"),
+    ("text_encoder_rank", "Text encoder rank"),
     ("adapter_dropout", "Adapter dropout"),
     ("ema", "EMA decay"),
     ("prior_num_images", "Class pictures"),
@@ -217,20 +217,20 @@ PLAN_ROWS = (
 
 
 def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of what a reader looks for first; what is off is left out."""
+    """The most important labels and values; options that are off are left out."""
     rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0)]
     return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
 
 
 def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """Label and value of what came of a job."""
+    """The labels and values of a job's result."""
     metrics, measured = result.get("metrics", {}), result.get("measured", {})
     rows = [
-        ("What was taken", result.get("note"), "{}"),
+        ("Chosen step", result.get("note"), "{}"),
         *(("Warning", warning, "{}") for warning in result.get("warnings", [])),
         ("Final loss", metrics.get("loss"), "{:.4f}"),
         ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
-        ("Held-out loss of the base", metrics.get("base_validation_loss"), "{:.4f}"),
+        ("Held-out loss of the base model", metrics.get("base_validation_loss"), "{:.4f}"),
         ("Retention", metrics.get("retention"), "{:.2f}"),
         ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
         ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),

@@ -1,4 +1,4 @@
-"""Uploads by signed addresses, and the end of filling: every announced file must be there."""
+"""Uploads by signed addresses, and finalizing: every announced file must have arrived."""
 
 import asyncio
 import base64
@@ -29,7 +29,7 @@ MAX_NAMED = 5
 async def announce(
     services: Services, tenant_id: str, dataset_id: str, files: Sequence[AnnouncedFile]
 ) -> list[UploadOut]:
-    """Addresses that take these very files. Raises WrongState where clients cannot reach the store."""
+    """Addresses for exactly these files. Raises WrongState if clients cannot reach the store."""
     await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
     check_announced(services.settings, files)
     new = [_new_file(dataset_id, file) for file in files]
@@ -45,12 +45,14 @@ def check_announced(settings: Settings, files: Sequence[AnnouncedFile]) -> None:
     """Raises InvalidRequest, UnsupportedMedia or TooLarge."""
     for file in files:
         check_loose_kind(check_name(file.filename))
-        if kind_of(file.filename) == "other":  # nobody looks at its content before the set is closed
+        if kind_of(file.filename) == "other":  # its content is not checked before the set is finalized
             raise refuse_kind(file.filename)
         if file.size > max_bytes_of(kind_of(file.filename), settings):
             raise TooLarge(f"{file.filename} is larger than {settings.max_file_bytes:,} bytes.")
     if collision := find_collision(file.filename for file in files):
-        raise InvalidRequest(f"{collision[0]} and {collision[1]} are one name to many systems. Rename one of them.")
+        raise InvalidRequest(
+            f"{collision[0]} and {collision[1]} are the same name on many systems. Rename one of them."
+        )
 
 
 def _new_file(dataset_id: str, file: AnnouncedFile) -> NewFile:
@@ -79,7 +81,7 @@ def _sign(storage: Storage, file: NewFile) -> PresignedUpload:
 
 
 def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: str, files: Sequence[NewFile]) -> None:
-    """The object of a file that is replaced stays: its own upload may be on the way. It goes with the dataset."""
+    """The object of a replaced file stays: its own upload may be under way. It is deleted with the dataset."""
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     datasets.lock_open_dataset(session, tenant_id, dataset_id)
     check_apart([file.filename for file in files], datasets.list_filenames(session, dataset_id))
@@ -91,9 +93,9 @@ def add_files(session: Session, settings: Settings, tenant_id: str, dataset_id: 
 
 
 async def finalize(services: Services, tenant_id: str, dataset_id: str) -> DatasetWithTotals:
-    """Closes an open dataset and hands it to the validating worker.
+    """Finalizes an open dataset and hands it to the validating worker.
 
-    Raises NotFound, WrongState, DatasetRejected without an image, InvalidRequest while announced files lack.
+    Raises NotFound, WrongState, DatasetRejected without an image, InvalidRequest while announced files are missing.
     """
     files = await services.database.run(list_open_files, tenant_id, dataset_id)
     check_contents(files)
@@ -108,19 +110,19 @@ def list_open_files(session: Session, tenant_id: str, dataset_id: str) -> Sequen
 
 def check_contents(files: Sequence[DatasetFile]) -> None:
     if not files:
-        raise DatasetRejected("There is no file in the dataset yet: add images before you finalize it.")
+        raise DatasetRejected("The dataset has no file yet: add images before you finalize it.")
     if all(kind_of(file.filename) == "caption" for file in files):
-        raise DatasetRejected(f"There is no image in the dataset yet, only captions: add {ACCEPTED} pictures.")
+        raise DatasetRejected(f"The dataset has no image yet, only captions: add {ACCEPTED} images.")
 
 
 async def check_arrived(storage: Storage, dataset_id: str, files: Sequence[DatasetFile]) -> None:
-    """Signed addresses take the announced bytes alone, so being there with the right size is being whole."""
+    """Signed addresses accept only the announced bytes, so a file of the right size is complete."""
     sizes = await asyncio.to_thread(_list_sizes, storage, dataset_id)
     missing = [file.filename for file in files if sizes.get(file.key) != file.size]
     if missing:
         named = ", ".join(missing[:MAX_NAMED]) + (f" and {len(missing) - MAX_NAMED} more" * (len(missing) > MAX_NAMED))
         raise InvalidRequest(
-            f"Announced, but not uploaded: {named}. Upload them, by a new address if the old one has expired.",
+            f"Announced, but not uploaded: {named}. Upload them, with a new address if the old one has expired.",
             {"/files": [f"{name} was not uploaded" for name in missing]},
         )
 
@@ -132,7 +134,7 @@ def _list_sizes(storage: Storage, dataset_id: str) -> dict[str, int]:
 def close(session: Session, tenant_id: str, dataset_id: str, checked: set[str]) -> DatasetWithTotals:
     dataset = datasets.lock_open_dataset(session, tenant_id, dataset_id)
     if {file.id for file in datasets.list_files(session, dataset_id)} != checked:
-        raise WrongState(f"Files were added to {dataset_id} in this moment; finalize it again.")
+        raise WrongState(f"Files were added to {dataset_id} at this moment; finalize it again.")
     dataset.status = DatasetStatus.VALIDATING
     audit.record(session, Action.DATASET_FINALIZED, dataset_id)
     return DatasetWithTotals(dataset, datasets.total_files(session, dataset_id))

@@ -68,12 +68,12 @@ FILE_BODY: dict[str, Any] = {
     response_model=DatasetOut,
     openapi_extra=CREATE_BODY,
     responses={
-        201: {"model": DatasetOut, "description": "From JSON: an open dataset, to be filled."},
+        201: {"model": DatasetOut, "description": "From JSON: an open dataset to fill."},
         **problems(*FILE_PROBLEMS),
     },
 )
 async def create_dataset(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> DatasetOut:
-    """From files, validated in the background; or from JSON, an open dataset to be filled file by file."""
+    """From files, validated in the background; or from JSON, an open dataset to fill file by file."""
     media_type = media_type_of(request.headers)
     if media_type == MULTIPART:
         content_type = request.headers["content-type"]
@@ -90,7 +90,7 @@ async def create_dataset(request: Request, caller: CallerDep, services: Services
 
 
 def parse_request(body: bytes) -> DatasetRequest:
-    """What the framework does for endpoints that take JSON alone."""
+    """As the framework does for endpoints that accept JSON only."""
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ async def list_datasets(
 
 @router.get("/{dataset_id}", responses=problems("not-found"))
 async def get_dataset(dataset_id: Id, caller: CallerDep, database: DatabaseDep) -> DatasetOut:
-    """One dataset: what it is, and what became of its files."""
+    """One dataset, with its status and the report on its files."""
     return show(await database.run(service.read_dataset, caller.tenant_id, dataset_id))
 
 
@@ -146,7 +146,7 @@ async def put_dataset_file(
     caller: CallerDep,
     services: ServicesDep,
 ) -> FileOut:
-    """Adds one image or caption to an open dataset; one of the same name is replaced."""
+    """Adds one image or caption to an open dataset; it replaces a file of the same name."""
     file = await service.put_file(services, caller.tenant_id, dataset_id, filename, request.stream())
     return FileOut.of(file)
 
@@ -159,7 +159,7 @@ async def put_dataset_file(
 async def create_dataset_uploads(
     dataset_id: Id, body: UploadsRequest, caller: CallerDep, services: ServicesDep
 ) -> Page[UploadOut]:
-    """Addresses to upload files straight to storage, where storage is S3. They expire within 15 minutes."""
+    """Addresses for uploading files straight to storage, if storage is S3. They expire within 15 minutes."""
     uploads = await closing.announce(services, caller.tenant_id, dataset_id, body.files)
     return Page[UploadOut].of(uploads, lambda upload: upload.filename)
 
@@ -170,7 +170,7 @@ async def create_dataset_uploads(
     responses=problems("not-found", "wrong-state", "dataset-rejected"),
 )
 async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: ServicesDep) -> DatasetOut:
-    """Closes an open dataset; it is validated in the background."""
+    """Finalizes an open dataset, which is then validated in the background."""
     overview = await closing.finalize(services, caller.tenant_id, dataset_id)
     services.doorbell.ring("validate")
     return show(overview)

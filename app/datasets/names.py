@@ -1,4 +1,4 @@
-"""Names of uploaded files: what kind each says it is, and which are not taken. They never enter a storage key."""
+"""Names of uploaded files: which kind each implies, and which are refused. They never enter a storage key."""
 
 import unicodedata
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ def kind_of(name: str) -> Kind:
 
 
 def check_name(name: str) -> str:
-    """A relative path with forward slashes, as browsers send for folders. Raises InvalidRequest."""
+    """A relative path with forward slashes, as browsers send folders. Raises InvalidRequest."""
     segments = name.split("/")
     bad = (
         len(name) > MAX_NAME_CHARS
@@ -47,7 +47,7 @@ def check_name(name: str) -> str:
     if bad:
         shown = name[:80].encode("unicode_escape").decode()
         raise InvalidRequest(
-            f"The file name {shown!r} is not taken: at most {MAX_NAME_CHARS} characters, a relative path "
+            f"The file name {shown!r} is invalid: it needs at most {MAX_NAME_CHARS} characters, a relative path "
             "with forward slashes, no '..' and no control characters. Rename the file.",
             {"/files": [f"{shown}: bad name"]},
         )
@@ -55,29 +55,29 @@ def check_name(name: str) -> str:
 
 
 def _visible(name: str) -> str:
-    """Without the carriage return that nobody sees in the name of macOS's file for a folder's icon."""
+    """Without the invisible carriage return in the name of macOS's file for a folder's icon."""
     return name.removesuffix("\r") if name.rpartition("/")[2] == FINDER_ICON else name
 
 
 def check_loose_kind(name: str) -> None:
     """For a single file of an open dataset. Raises UnsupportedMedia."""
     if kind_of(name) == "archive":
-        raise UnsupportedMedia(f"{name}: an archive is a dataset of its own; send it by POST /datasets.")
+        raise UnsupportedMedia(f"{name}: an archive becomes a dataset of its own; send it by POST /datasets.")
 
 
 def refuse_kind(name: str) -> UnsupportedMedia:
-    return UnsupportedMedia(f"{name}: this kind of file is not taken. Send {TAKEN}, or an archive ({ARCHIVES}).")
+    return UnsupportedMedia(f"{name}: unsupported file type. Send {TAKEN}, or an archive ({ARCHIVES}).")
 
 
 def may_be_image(name: str) -> bool:
-    """By its name, or for all that its name says: without a suffix, or with one that only begins as an image's does,
-    as in ``a.jpg_large`` and ``a.jpeg!d``."""
+    """Whether the name allows an image: without a suffix, or with one that starts as an image's does, as in
+    ``a.jpg_large`` and ``a.jpeg!d``."""
     suffix = PurePosixPath(name).suffix.lower()
     return not suffix or suffix.startswith(tuple(IMAGE_SUFFIXES))
 
 
 def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
-    """Two names that are the same but for case or Unicode form, and so would be one file on many systems."""
+    """Two names that differ only in case or Unicode form, and so would be one file on many systems."""
     seen: dict[str, str] = {}
     for name in names:
         folded = _fold(name)
@@ -88,7 +88,7 @@ def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
 
 
 def check_apart(names: Iterable[str], others: Iterable[str]) -> None:
-    """``names`` may replace files of the very same names, but none of a name that differs only in case or Unicode form.
+    """``names`` may replace files of exactly the same names, but none whose name differs only in case or Unicode form.
 
     Raises InvalidRequest.
     """
@@ -97,7 +97,7 @@ def check_apart(names: Iterable[str], others: Iterable[str]) -> None:
         name = added.get(_fold(other), other)
         if name != other:
             raise InvalidRequest(
-                f"{name} and {other}, which is in the dataset already, are one name to many systems. Rename one.",
+                f"{name} and {other}, which is already in the dataset, are the same name on many systems. Rename one.",
                 {"/files": [f"{name} collides with {other}"]},
             )
 

@@ -1,4 +1,4 @@
-"""Takes the bytes of files into storage, and looks at their ends as they pass."""
+"""Stores the bytes of uploaded files, and checks their ends as they pass."""
 
 import asyncio
 import uuid
@@ -29,7 +29,7 @@ _NAME: TypeAdapter[str] = TypeAdapter(DatasetName)
 
 @dataclass(frozen=True)
 class ReceivedUpload:
-    """A file in storage, and what is surely wrong with it."""
+    """A file in storage, with any certain fault."""
 
     file: NewFile
     fault: UserError | None
@@ -41,7 +41,7 @@ class ReceivedUpload:
 
 @dataclass
 class Form:
-    """What a multipart body held."""
+    """The contents of a multipart body."""
 
     files: list[ReceivedUpload] = field(default_factory=list)
     name: str | None = None
@@ -59,7 +59,7 @@ def max_bytes_of(kind: Kind, settings: Settings) -> int:
 async def receive_file(
     services: Services, dataset_id: str, filename: str, chunks: AsyncIterator[bytes]
 ) -> ReceivedUpload:
-    """Stores one file under a key of our own. Raises TooLarge; what is wrong with its contents is noted."""
+    """Stores one file under a key of our own. Raises TooLarge; faults of its contents are recorded."""
     file_id, head_and_tail = uuid.uuid4().hex, HeadAndTail()
     limit = max_bytes_of(kind_of(filename), services.settings)
     async with storing(services.storage, upload_key(dataset_id, file_id), services.upload_slots) as writer:
@@ -73,12 +73,12 @@ async def receive_file(
 async def _pass_on(writer: Writer, head_and_tail: HeadAndTail, chunk: bytes, filename: str, limit: int) -> None:
     head_and_tail.see(chunk)
     if head_and_tail.size > limit:
-        raise TooLarge(f"{filename} is larger than {limit:,} bytes, which is the most that one such file may have.")
+        raise TooLarge(f"{filename} is larger than {limit:,} bytes, the limit for one such file.")
     await writer.write(chunk)
 
 
 async def receive_form(services: Services, dataset_id: str, body: AsyncIterator[bytes], content_type: str) -> Form:
-    """Raises InvalidRequest or TooLarge; what was stored by then is the caller's to remove."""
+    """Raises InvalidRequest or TooLarge; the caller removes anything that was stored by then."""
     form, events = Form(), read_events(body, content_type)
     async for event in events:
         assert isinstance(event, PartStart)
@@ -95,7 +95,7 @@ async def _take_file(
     if field_name != FILES_FIELD:
         raise _unknown_field(field_name)
     if len(form.files) >= max_files(services.settings):
-        raise TooLarge(f"More than {max_files(services.settings):,} files in one set are not taken.")
+        raise TooLarge(f"A set may have at most {max_files(services.settings):,} files.")
     form.files.append(await receive_file(services, dataset_id, filename, chunks))
 
 
@@ -108,36 +108,36 @@ async def _take_field(form: Form, start: PartStart, chunks: AsyncIterator[bytes]
 
 
 def _decode_name(value: bytes) -> str | None:
-    """An empty name is none. Raises InvalidRequest."""
+    """An empty name means none. Raises InvalidRequest."""
     try:
         return _NAME.validate_python(value.decode()) if value else None
     except ValueError:  # pydantic's own and UnicodeDecodeError
-        message = "is at most 200 characters of UTF-8, without control characters"
+        message = "must be at most 200 characters of UTF-8, without control characters"
         raise InvalidRequest(f"The name {message}.", {f"/{NAME_FIELD}": [message]}) from None
 
 
 def _unknown_field(name: str) -> InvalidRequest:
     shown = name[:80].encode("unicode_escape").decode()
     return InvalidRequest(
-        f"There is no field {shown!r}: send each file as `{FILES_FIELD}` (with its file name), and a `{NAME_FIELD}`.",
+        f"Unknown field {shown!r}: send each file as `{FILES_FIELD}` (with its file name), and a `{NAME_FIELD}`.",
         {f"/{shown}": ["there is no such field"]},
     )
 
 
 def check_form(files: list[ReceivedUpload]) -> None:
-    """Refuses at once what cannot become a dataset. One bad file among good ones is for the report.
+    """Refuses at once a set that cannot become a dataset. The report covers single bad files among good ones.
 
-    Raises InvalidRequest for no files or colliding names, and the files' own faults when nothing good is left.
+    Raises InvalidRequest for no files or colliding names, and the files' own faults if no good file is left.
     """
     if not files:
         raise InvalidRequest(
-            f"There is no file in the body: send at least one, as the multipart field `{FILES_FIELD}`.",
+            f"The body has no file: send at least one, as the multipart field `{FILES_FIELD}`.",
             {f"/{FILES_FIELD}": ["is required"]},
         )
     if collision := find_collision(received.file.filename for received in files):
         first, second = collision
         raise InvalidRequest(
-            f"{first} and {second} are one name to many systems. Rename one of them.",
+            f"{first} and {second} are the same name on many systems. Rename one of them.",
             {f"/{FILES_FIELD}": [f"{second} collides with {first}"]},
         )
     if not any(received.kind != "caption" and received.fault is None for received in files):
@@ -148,7 +148,7 @@ def _refuse_all(files: list[ReceivedUpload]) -> UserError:
     faults = {received.file.filename: received.fault for received in files if received.fault is not None}
     if not faults:
         return DatasetRejected(
-            f"There is no image among the files, only captions. Send the pictures too: {ACCEPTED}.",
+            f"None of the files is an image, there are only captions. Send the images too: {ACCEPTED}.",
             {f"/{FILES_FIELD}": ["no image"]},
         )
     first = next(iter(faults.values()))

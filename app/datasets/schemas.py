@@ -1,4 +1,4 @@
-"""Datasets as the API takes and shows them."""
+"""Datasets, as the API receives and shows them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -24,7 +24,7 @@ def example(value: Any) -> ConfigDict:
 
 
 class DatasetRequest(BaseModel):
-    """An open dataset, to be filled file by file and then finalized."""
+    """An open dataset, to fill file by file and then finalize."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "my cat"}]})
 
@@ -46,7 +46,7 @@ class DatasetUrls(BaseModel):
 
 
 class DatasetOut(BaseModel):
-    """``report`` tells what became of every file once it was validated; ``error`` why it was rejected.
+    """``report`` describes the result for every file after validation; ``error`` says why the set was rejected.
 
     A ready dataset never changes: ``manifest_sha256`` is the hash of its images and captions.
     """
@@ -96,13 +96,13 @@ class DatasetOut(BaseModel):
     size: int = Field(description="Bytes received.")
     files_sha256: str | None = Field(
         description="Of the files received: SHA-256 over each name and each file's SHA-256 in hexadecimal, both "
-        "followed by a line feed, in the order of the names as UTF-8. The same files give the same; null without any."
+        "followed by a line feed, in the order of the names as UTF-8. Equal files give equal hashes; null without any."
     )
-    num_images: int | None = Field(description="Usable images; null before it was validated.")
+    num_images: int | None = Field(description="Usable images; null before validation.")
     manifest_sha256: str | None
     report: DatasetReport | None
     error: Trouble | None
-    waiting_reason: str | None = Field(description="Why its validation is put off, for no fault of the dataset's.")
+    waiting_reason: str | None = Field(description="Why validation is deferred, through no fault of the dataset.")
     urls: DatasetUrls
 
     @classmethod
@@ -128,7 +128,7 @@ class DatasetOut(BaseModel):
 
 
 class FileOut(BaseModel):
-    """A file of an open dataset, as it was received. ``size`` in bytes."""
+    """A file of an open dataset, as it was uploaded. ``size`` in bytes."""
 
     model_config = example(
         {"object": "file", "filename": "cat-1.png", "size": 34_012, "sha256": _SHA256, "created_at": _TIME}
@@ -170,9 +170,9 @@ class ImageOut(BaseModel):
     width: int
     height: int
     caption: str | None
-    sharpness: float = Field(description="Variance of the Laplacian; a low one means blur.")
+    sharpness: float = Field(description="Variance of the Laplacian; a low value means blur.")
     role: Role = Field(description="`class`: a regularisation image, which prior preservation uses.")
-    repeats: int = Field(description="How often an epoch has it.")
+    repeats: int = Field(description="How often it occurs in an epoch.")
 
     @classmethod
     def of(cls, dataset_id: str, image: ManifestImage) -> Self:
@@ -181,7 +181,7 @@ class ImageOut(BaseModel):
 
 
 class AnnouncedFile(StrictNumbers):
-    """A file that will be uploaded: ``size`` in bytes, ``sha256`` in hexadecimal."""
+    """A file to upload: ``size`` in bytes, ``sha256`` in hexadecimal."""
 
     model_config = ConfigDict(extra="forbid")
 

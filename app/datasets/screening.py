@@ -1,8 +1,8 @@
-"""What can be said of a file at once, from its first and last bytes, so that plain mistakes get their answer
-with the upload. Everything else is for the validating worker, which reads it whole, in a sandbox.
+"""Faults that a file's first and last bytes show, so that plain mistakes are answered with the upload. The validating
+worker does everything else: it reads the whole file, in a sandbox.
 
-This is the service's own process: what is looked at is bounded, and by code whose work grows with it alone. Hence
-no ``tarfile`` here, in which crafted headers have cost minutes (CVE-2024-6232, CVE-2025-8194).
+This runs in the service's own process, so the input is bounded, and the work grows with it alone. Hence there is no
+``tarfile`` here, in which crafted headers have cost minutes (CVE-2024-6232, CVE-2025-8194).
 """
 
 import bz2
@@ -23,7 +23,7 @@ from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recogni
 PRECHECK_BYTES = 1 << 20
 MAX_UNPACKED_BYTES = 8 << 20
 XZ_MEMORY_BYTES = 128 << 20
-"""The worker takes no larger dictionary either."""
+"""The worker accepts no larger dictionary either."""
 TAR_BLOCK_BYTES = 512
 
 _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
@@ -34,15 +34,15 @@ _DECOMPRESSORS: dict[bytes, Callable[[], Any]] = {
 
 
 class NeedsFullRead(Exception):
-    """The answer lies in bytes that were not kept, or takes more than a look."""
+    """The answer depends on bytes that were not kept, or takes more work."""
 
 
 class Damaged(Exception):
-    """Not the archive that its name says."""
+    """Not the archive that its name claims."""
 
 
 class HeadAndTail:
-    """The first and the last mebibyte of a file that streams by; all of it if it is no larger."""
+    """The first and the last mebibyte of a streamed file; all of it if it is no larger."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -62,7 +62,7 @@ class HeadAndTail:
 
 
 class TailFile(io.RawIOBase):
-    """A file of which only the end is there. Reading before it raises OutOfSight."""
+    """A file of which only the end is kept. Reading before it raises OutOfSight."""
 
     def __init__(self, head_and_tail: HeadAndTail) -> None:
         self._tail = head_and_tail.tail
@@ -95,7 +95,7 @@ class TailFile(io.RawIOBase):
 
 
 def precheck(name: str, head_and_tail: HeadAndTail) -> UserError | None:
-    """What is surely wrong with a file; None where nothing is, or where only the worker can tell."""
+    """A certain fault of a file; None if there is none, or if only the worker can tell."""
     match kind_of(name):
         case "image":
             return _precheck_image(name, head_and_tail)
@@ -114,14 +114,14 @@ def _precheck_image(name: str, head_and_tail: HeadAndTail) -> UserError | None:
 
 def _precheck_archive(name: str, head_and_tail: HeadAndTail) -> UserError | None:
     if head_and_tail.size == 0:
-        return ArchiveRejected(f"{name} is empty, with not a byte in it. Pack it again.")
+        return ArchiveRejected(f"{name} is empty. Pack it again.")
     try:
         names = _list_zip(head_and_tail) if name.lower().endswith(".zip") else _list_tar(head_and_tail)
         return _precheck_contents(name, names)
     except NeedsFullRead:
         return None
     except (Damaged, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
-        return ArchiveRejected(f"{name} is not the archive that its name says, or is damaged. Pack it again.")
+        return ArchiveRejected(f"{name} is not the type of archive that its name claims, or is damaged. Pack it again.")
 
 
 def _precheck_contents(name: str, contents: Iterable[str]) -> UserError | None:
@@ -129,11 +129,11 @@ def _precheck_contents(name: str, contents: Iterable[str]) -> UserError | None:
     for entry in contents:
         empty = False
         if is_archive_name(entry) or (may_be_image(entry) and not is_litter(entry.replace("\\", "/"))):
-            return None  # what is wrong with an archive in it, the worker says
+            return None  # the worker reports the faults of an archive within it
     if empty:
-        return ArchiveRejected(f"{name} is an empty archive: there is no file in it. Pack it with the images inside.")
+        return ArchiveRejected(f"{name} is an empty archive. Pack it with the images inside.")
     return DatasetRejected(
-        f"{name} holds no image: none of its files is named as one ({', '.join(sorted(IMAGE_SUFFIXES))})."
+        f"{name} holds no image: no file in it has an image's suffix ({', '.join(sorted(IMAGE_SUFFIXES))})."
     )
 
 
@@ -144,7 +144,7 @@ def _list_zip(head_and_tail: HeadAndTail) -> list[str]:
 
 
 def _list_tar(head_and_tail: HeadAndTail) -> Iterator[str]:
-    """Entry by entry from the start. Raises Damaged, or OutOfSight where only a whole reading would tell."""
+    """Entry by entry from the start. Raises Damaged, or OutOfSight if only a complete reading would tell."""
     data, position, is_renamed = _unpack(head_and_tail), 0, False
     while any(header := data[position : position + TAR_BLOCK_BYTES]):
         kind, size = _read_tar_header(header, is_first=position == 0)
@@ -174,7 +174,7 @@ def _read_tar_header(header: bytes, *, is_first: bool) -> tuple[bytes, int]:
 
 
 def _sum_tar_header(header: bytes) -> tuple[int, int]:
-    """As it should be, and as some old programs made it: of signed bytes."""
+    """The standard checksum, or that of some old programs, over signed bytes."""
     counted = header[:148] + b" " * 8 + header[156:]
     total = sum(counted)
     return total, total - 256 * sum(byte > 127 for byte in counted)
@@ -196,7 +196,7 @@ def _read_tar_name(header: bytes) -> str:
 
 
 def _unpack(head_and_tail: HeadAndTail) -> bytes:
-    """The start of what a compressed file holds, never more than MAX_UNPACKED_BYTES. Raises Damaged."""
+    """The start of a compressed file's content, never more than MAX_UNPACKED_BYTES. Raises Damaged."""
     head = bytes(head_and_tail.head)
     opener = next((opener for magic, opener in _DECOMPRESSORS.items() if head.startswith(magic)), None)
     if opener is None:

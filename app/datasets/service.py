@@ -1,4 +1,4 @@
-"""Fills datasets and closes them. Rows name a file only after its bytes are in storage."""
+"""Fills and finalizes datasets. Rows name a file only after its bytes are in storage."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ def open_dataset(session: Session, tenant_id: str, name: str | None) -> DatasetW
 async def upload(
     services: Services, tenant_id: str, body: AsyncIterator[bytes], content_type: str
 ) -> DatasetWithTotals:
-    """One request, one dataset, on its way to be validated. What fails leaves nothing.
+    """One request, one dataset, to be validated. A failed upload leaves nothing behind.
 
-    Raises InvalidRequest, TooLarge, QuotaExceeded, or what is wrong with the files when none of them can be used.
+    Raises InvalidRequest, TooLarge, QuotaExceeded, or the files' faults if none of them is usable.
     """
     await services.database.run(quotas.refuse_full_storage, tenant_id, services.settings.default_limits)
     dataset_id = new_id("ds")
@@ -66,10 +66,9 @@ def insert_upload(
 async def put_file(
     services: Services, tenant_id: str, dataset_id: str, filename: str, body: AsyncIterator[bytes]
 ) -> DatasetFile:
-    """Adds one file to an open dataset, or replaces the one of that name.
+    """Adds one file to an open dataset, or replaces the file of that name.
 
-    Raises NotFound, WrongState, InvalidRequest, UnsupportedMedia, TooLarge, QuotaExceeded, or what is wrong with the
-    file.
+    Raises NotFound, WrongState, InvalidRequest, UnsupportedMedia, TooLarge, QuotaExceeded, or the file's fault.
     """
     check_loose_kind(check_name(filename))
     await services.database.run(datasets.lock_open_dataset, tenant_id, dataset_id)
@@ -104,9 +103,9 @@ def add_file(
 def check_totals(settings: Settings, totals: Totals) -> None:
     """Raises TooLarge."""
     if totals.num_files > max_files(settings):
-        raise TooLarge(f"More than {max_files(settings):,} files in one set are not taken.")
+        raise TooLarge(f"A set may have at most {max_files(settings):,} files.")
     if totals.num_bytes > settings.max_upload_bytes:
-        raise TooLarge(f"A set of more than {settings.max_upload_bytes:,} bytes is not taken.")
+        raise TooLarge(f"A set may have at most {settings.max_upload_bytes:,} bytes.")
 
 
 def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetWithTotals:
@@ -131,12 +130,12 @@ def read_images(session: Session, tenant_id: str, dataset_id: str) -> Sequence[M
 
 
 def page_images(images: Sequence[ManifestImage], after: str | None, limit: int) -> tuple[Sequence[ManifestImage], bool]:
-    """``after`` is an image's name. Raises NotFound for one that is not there."""
+    """``after`` is an image's name. Raises NotFound if it does not exist."""
     start = 0
     if after is not None:
         names = [image.name for image in images]
         if after not in names:
-            raise NotFound(f"There is no image {after[:80]} in this dataset to continue after.")
+            raise NotFound(f"This dataset has no image {after[:80]} to continue after.")
         start = names.index(after) + 1
     return images[start : start + limit], start + limit < len(images)
 
@@ -145,7 +144,7 @@ def find_image(session: Session, tenant_id: str, dataset_id: str, sha256: str) -
     for image in read_images(session, tenant_id, dataset_id):
         if image.sha256 == sha256:
             return image
-    raise NotFound(f"There is no such image in dataset {dataset_id}; GET /datasets/{dataset_id}/images lists them.")
+    raise NotFound(f"Dataset {dataset_id} has no such image; GET /datasets/{dataset_id}/images lists them.")
 
 
 async def delete(services: Services, tenant_id: str, dataset_id: str) -> None:

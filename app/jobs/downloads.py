@@ -1,4 +1,4 @@
-"""What a job has left: metrics, checkpoints, samples and the adapter."""
+"""A job's products: metrics, checkpoints, samples and the adapter."""
 
 from pathlib import PurePosixPath
 from typing import Annotated
@@ -50,7 +50,7 @@ async def list_job_metrics(
 
 @router.get("/checkpoints", responses=problems("not-found"))
 async def list_job_checkpoints(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[CheckpointOut]:
-    """Those that are kept: the newest."""
+    """The checkpoints that are kept: the newest."""
 
     def read(session: Session) -> list[CheckpointOut]:
         jobs.get_job(session, caller.tenant_id, job_id)
@@ -61,7 +61,7 @@ async def list_job_checkpoints(job_id: Id, caller: CallerDep, database: Database
 
 @router.get("/samples", responses=problems("not-found"))
 async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep) -> Page[SampleOut]:
-    """The pictures of each step at which some were drawn, in the order of the steps."""
+    """The images of each step that has samples, in the order of the steps."""
 
     def read(session: Session) -> list[SampleOut]:
         jobs.get_job(session, caller.tenant_id, job_id)
@@ -78,7 +78,7 @@ async def list_job_samples(job_id: Id, caller: CallerDep, database: DatabaseDep)
 async def download_checkpoint(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
 ) -> Response:
-    """The state of the training after a step, as a .safetensors file for Atelier itself."""
+    """The training state after a step, as a .safetensors file for Atelier itself."""
     file = await services.database.run(find_checkpoint, caller.tenant_id, job_id, step)
     return await send_file(request, services.storage, file)
 
@@ -91,7 +91,7 @@ async def download_checkpoint(
 async def download_sample_grid(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
 ) -> Response:
-    """The labelled grid of a step: prompts by columns, the base beside the adapter."""
+    """The labelled grid of a step: one column for each prompt, the base beside the adapter."""
     file = await services.database.run(find_grid, caller.tenant_id, job_id, step)
     return await send_file(request, services.storage, file)
 
@@ -109,7 +109,7 @@ async def download_sample(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
-    """One picture of a step, by its place among the prompts."""
+    """One image of a step, by its place among the prompts."""
     file = await services.database.run(find_picture, caller.tenant_id, job_id, step, index)
     return await send_file(request, services.storage, file)
 
@@ -149,7 +149,7 @@ def find_picture(session: Session, tenant_id: str, job_id: str, step: int, index
     job = jobs.get_job(session, tenant_id, job_id)
     images = jobs.get_sample(session, job_id, step).images
     if index >= len(images):
-        raise NotFound(f"Step {step} of job {job_id} has {counted(len(images), 'picture')}, counted from 0.")
+        raise NotFound(f"Step {step} of job {job_id} has {counted(len(images), 'image')}, counted from 0.")
     image = images[index]
     filename = make_filename(f"{name_of(job)}-step-{step}-{index}", ".png")
     return StoredFile(image["key"], image["sha256"], image["size"], filename, PNG)

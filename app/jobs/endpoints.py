@@ -1,4 +1,4 @@
-"""/jobs: submit, read, and ask for a change of state."""
+"""/jobs: submit, read, and request a change of state."""
 
 from typing import Annotated, Any
 
@@ -53,7 +53,7 @@ EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     status_code=201,
     response_model=JobOut,
     responses={
-        200: {"model": DryRun, "description": "With `dry_run`: the plan and what it would take."},
+        200: {"model": DryRun, "description": "With `dry_run`: the plan and its estimate."},
         **problems(
             "invalid-spec",
             "url-forbidden",
@@ -127,7 +127,7 @@ async def cancel_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> Jo
 
 @router.post("/{job_id}/pause", status_code=202, responses=problems("not-found", "wrong-state"))
 async def pause_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
-    """Keeps what was learned, and frees the device."""
+    """Keeps the training state, and frees the device."""
     job = await services.database.run(jobs.pause_job, caller.tenant_id, job_id)
     services.progress.announce(job_id)
     return JobOut.of(job)
@@ -135,7 +135,7 @@ async def pause_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> Job
 
 @router.post("/{job_id}/resume", status_code=202, responses=problems("not-found", "wrong-state"))
 async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
-    """Queues a paused job again; it goes on from where it was, byte for byte."""
+    """Queues a paused job again; it continues where it stopped, byte for byte."""
     job = await services.database.run(jobs.resume_job, caller.tenant_id, job_id)
     services.doorbell.ring("train")
     services.progress.announce(job_id)
@@ -159,7 +159,7 @@ async def list_job_events(
     ] = 0,
     last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
 ) -> Page[EventOut] | Response:
-    """What happened, oldest first. With `wait`, as soon as there is an event after `after`. With
+    """The job's events, oldest first. With `wait`, as soon as there is an event after `after`. With
     `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.resolve_cursor, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):

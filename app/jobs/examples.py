@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: a request, and what a service answered to it (scripts/record_examples.py)."""
+"""Examples for the OpenAPI document: a request, and a recorded response (scripts/record_examples.py)."""
 
 import json
 from pathlib import Path

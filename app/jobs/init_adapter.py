@@ -1,4 +1,4 @@
-"""Looks up the adapter that a job goes on from."""
+"""Finds the adapter that a job starts from."""
 
 from sqlalchemy.orm import Session
 

@@ -1,4 +1,4 @@
-"""A job's plan as the API shows it: all of TrainPlan but its long lists and its storage keys."""
+"""A job's plan as the API shows it: TrainPlan without its long lists and storage keys."""
 
 from typing import Any, Self
 
@@ -10,21 +10,21 @@ _KEYS = {"init_adapter": {"key"}}
 
 
 class InitAdapterOut(BaseModel):
-    """The adapter that the training goes on from."""
+    """The adapter that the training starts from."""
 
     id: str
     sha256: str
 
 
 class Outline(BaseModel):
-    """What a training does, every open choice turned into a number. It never changes."""
+    """The resolved spec: every open choice is a number. It never changes."""
 
     steps: int
-    num_images: int = Field(description="Pictures in the dataset, those that are held out too.")
+    num_images: int = Field(description="Images in the dataset, including held-out ones.")
 
     @classmethod
     def of(cls, plan: TrainPlan) -> Self:
-        """A list of images may have thousands, and names storage keys."""
+        """A list of images may have thousands of entries, and names storage keys."""
         hidden: Any = {**dict.fromkeys(NOT_IN_OUTLINE, True), **_KEYS}
         return cls.model_validate({**plan.model_dump(mode="json", exclude=hidden), "num_images": len(plan.images)})
 

@@ -1,4 +1,4 @@
-"""Jobs as the API takes and shows them."""
+"""Jobs, as the API receives and shows them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -34,18 +34,18 @@ _BOTH_LENGTHS: dict[str, Any] = {
 
 
 class JobRequest(TrainingSpec):
-    """What to train on what; the rest is optional, over the preset."""
+    """The base model and the dataset; the rest is optional, over the preset."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.REQUEST], "not": _BOTH_LENGTHS})
 
-    model: Name = Field(description="The id of a base, such as `tiny`.")
+    model: Name = Field(description="The id of a base model, such as `tiny`.")
     dataset: Name = Field(description="The id of a ready dataset.")
 
     @model_validator(mode="before")
     @classmethod
     def _no_nul(cls, data: Any) -> Any:
         if (pointer := find_nul(data)) is not None:
-            message = "text may not contain the character NUL"
+            message = "text must not contain the character NUL"
             raise InvalidSpec(f"{pointer or 'The body'}: {message}.", {pointer: [message]})
         return data
 
@@ -54,8 +54,8 @@ class JobRequest(TrainingSpec):
 
 
 def find_nul(data: Any) -> str | None:
-    """The first value with the character NUL, by its JSON pointer; of a name with it, the object that has it. Without
-    recursion: JSON is read to a depth at which Python's own calls would end."""
+    """The first value that contains the character NUL, by its JSON pointer; for a name, the object that has it. Without
+    recursion: JSON is read to a depth that exceeds Python's own recursion limit."""
     waiting: list[tuple[str, Any]] = [("", data)]
     while waiting:
         pointer, value = waiting.pop()
@@ -72,7 +72,7 @@ def find_nul(data: Any) -> str | None:
 
 
 class Progress(BaseModel):
-    """``units_done`` of ``units_total`` count within a phase that has no steps: cached images, drawn samples."""
+    """``units_done`` of ``units_total`` count within a phase without steps: cached images, drawn samples."""
 
     step: int = 0
     num_steps: int = 0
@@ -80,8 +80,8 @@ class Progress(BaseModel):
     seconds_per_step: float | None = None
     eta_seconds: float | None = Field(
         None,
-        description="Of a running job for the steps that are left, null once there are none; of a queued job until it "
-        "ends, with what is ahead of it among your own jobs, null where that was never measured.",
+        description="For a running job: the time for the remaining steps, null after the last. For a queued job: the "
+        "time until its end, including your own jobs ahead of it; null if that was never measured.",
     )
     loss: float | None = None
     units_done: int | None = None
@@ -111,33 +111,33 @@ class LastSamples(BaseModel):
 
 
 class ResultMetrics(BaseModel):
-    """What the training measured of itself. Scores go from 0 to 1; memory in bytes, times in seconds."""
+    """The training's measurements. Scores go from 0 to 1; memory in bytes, times in seconds."""
 
     loss: float
-    step: int | None = Field(None, description="The step whose weights the adapter has.")
-    num_steps: int | None = Field(None, description="How many steps were trained.")
+    step: int | None = Field(None, description="The step that the adapter's weights are from.")
+    num_steps: int | None = Field(None, description="The number of trained steps.")
     stopped_early: bool = False
-    validation_loss: float | None = Field(None, description="On the held-out images; null where none were held out.")
-    base_validation_loss: float | None = Field(None, description="The same without the adapter.")
-    retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
+    validation_loss: float | None = Field(None, description="On the held-out images; null if there are none.")
+    base_validation_loss: float | None = Field(None, description="The same for the base model, without the adapter.")
+    retention: float | None = Field(None, description="How much of its behaviour on neutral prompts the base keeps.")
     num_parameters: int
     seconds_per_sample: float | None = None
     seconds_per_picture: float | None = None
-    start_seconds: float | None = Field(None, description="Loading, caching, exporting: all but steps and pictures.")
+    start_seconds: float | None = Field(None, description="Loading, caching, exporting: all but steps and samples.")
     peak_memory_bytes: int | None = None
 
 
 class Result(BaseModel):
     adapter: dict[AdapterFormat, File]
-    adapter_id: str | None = Field(None, description="Of the adapter, as in GET /adapters/{id}.")
-    samples: LastSamples | None = Field(description="The samples of the adapter's step; null when none were asked for.")
+    adapter_id: str | None = Field(None, description="The adapter's id, as in GET /adapters/{id}.")
+    samples: LastSamples | None = Field(description="The samples of the adapter's step; null if there are none.")
     metrics: ResultMetrics
     proofs: dict[AdapterFormat, LoadProof] = Field(
-        default_factory=dict, description="Which tools read each file whole, found by their own naming rules."
+        default_factory=dict, description="Which tools load each file completely, by their own naming rules."
     )
-    note: str | None = Field(None, description="Which step was taken, and why training ended there.")
+    note: str | None = Field(None, description="Which step was chosen, and why training ended.")
     warnings: list[str] = Field(
-        default_factory=list, description="What to know before using the adapter, such as a low retention."
+        default_factory=list, description="Warnings about the adapter, such as a low retention."
     )
 
     @classmethod
@@ -190,15 +190,15 @@ class JobOut(BaseModel):
     finished_at: datetime | None
     queue_position: int | None = Field(
         None,
-        description="Of a queued job among your own: 1 is the next to begin. Null while it does not wait, "
-        "and in the answer that accepts it, which is the same for every repeat.",
+        description="A queued job's place among your own: 1 is next. Null if the job is not queued, and in the "
+        "response that accepts it, which is the same for every repeat.",
     )
     model: str
     dataset: str
-    spec: dict[str, Any] = Field(description="As it was posted.")
+    spec: dict[str, Any] = Field(description="The spec as posted.")
     plan: Plan = Field(
-        description="The spec with every open choice turned into a number; without the images, and without the prompts "
-        "that the base's card has for class pictures and for scores."
+        description="The spec with every open choice resolved; without the images, and without the prompts of the "
+        "base's card for class images and scores."
     )
     progress: Progress
     estimate: Estimate
@@ -210,7 +210,7 @@ class JobOut(BaseModel):
 
     @classmethod
     def of(cls, job: Job, place: Place | None = None) -> Self:
-        """``place``: of a job that is queued."""
+        """``place``: a queued job's place in the queue."""
         return cls(
             id=job.id,
             queue_position=place and place.number,
@@ -233,7 +233,7 @@ class JobOut(BaseModel):
         )
 
     def as_accepted(self) -> Self:
-        """As it was first answered, whatever became of it since."""
+        """As it was first answered, whatever has happened since."""
         fresh = Progress(num_steps=self.progress.num_steps or self.plan.steps)
         changes = {"status": JobStatus.QUEUED, "progress": fresh, "attempt": 0}
         gone = dict.fromkeys(("phase", "queue_position", "started_at", "finished_at", "result", "error"))
@@ -254,16 +254,14 @@ def _urls_of(job_id: str) -> Urls:
 
 
 class DryRun(BaseModel):
-    """What a job would be and take. Nothing was queued."""
+    """The plan and estimate of a job. Nothing was queued."""
 
     model_config = example(examples.DRY_RUN)
 
     object: Literal["plan"] = "plan"
-    plan: Plan = Field(description="The spec with every open choice turned into a number, as a job shows it.")
-    estimate: Estimate = Field(description="What the job would take.")
-    warnings: tuple[Advice, ...] = Field(
-        description="What may not be as you meant it, and what to change. Empty where nothing is."
-    )
+    plan: Plan = Field(description="The spec with every open choice resolved, as a job shows it.")
+    estimate: Estimate = Field(description="The estimated time and memory of the job.")
+    warnings: tuple[Advice, ...] = Field(description="Possible mistakes in the spec, and what to change; may be empty.")
 
     @classmethod
     def of(cls, plan: TrainPlan, estimate: Estimate, advice: tuple[Advice, ...] = ()) -> Self:
@@ -298,7 +296,7 @@ class EventOut(BaseModel):
 
 
 class MetricOut(BaseModel):
-    """One step. A validation loss is there only where one was measured."""
+    """One step. It has a validation loss only if one was measured at that step."""
 
     model_config = example(examples.METRIC)
 
@@ -351,7 +349,7 @@ class SampleImage(File):
 
 
 class SampleOut(BaseModel):
-    """One step's pictures, and all of them on one labelled grid. Step 0 is the base without the adapter."""
+    """One step's images, and all of them on one labelled grid. Step 0 is the base without the adapter."""
 
     model_config = example(examples.SAMPLE)
 

@@ -37,7 +37,7 @@ ROUTE = "POST /jobs"
 
 @dataclass(frozen=True)
 class PlanInputs:
-    """What a plan is made from."""
+    """The inputs of a plan."""
 
     model: ModelInfo
     manifest: DatasetManifest
@@ -78,7 +78,7 @@ async def submit(services: Services, tenant_id: str, request: JobRequest, key: s
 
 
 async def plan_job(services: Services, tenant_id: str, request: JobRequest) -> PlannedJob:
-    """Planning takes a while for thousands of images: not in a transaction, and not in the event loop."""
+    """Planning takes a while for thousands of images, so it runs outside the transaction and the event loop."""
     inputs = await services.database.run(load_inputs, tenant_id, services.settings.default_limits, request)
     return await asyncio.to_thread(plan_from, request.to_spec(), inputs)
 
@@ -93,7 +93,7 @@ def plan_from(spec: TrainingSpec, inputs: PlanInputs) -> PlannedJob:
 
 
 def load_inputs(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> PlanInputs:
-    """Raises NotFound, WrongState or InvalidSpec, with the field that is to blame."""
+    """Raises NotFound, WrongState or InvalidSpec, naming the field."""
     try:
         info = models.read_card(models.get_model(session, request.model))
     except (NotFound, WrongState) as error:
@@ -136,11 +136,11 @@ def insert(
 ) -> Submitted:
     """Reservation, job, first event and idempotency record together.
 
-    Raises QuotaExceeded, InvalidSpec when what it starts from was deleted meanwhile, and IntegrityError when the
+    Raises QuotaExceeded, InvalidSpec if the adapter to start from was deleted meanwhile, and IntegrityError if the
     dataset was.
     """
     limits = quotas.lock_limits(session, tenant_id, defaults)
-    # A racing repeat may have been first: what it took of the quota is this one's too.
+    # A concurrent repeat may have been first: its reservation then counts for this request too.
     if key is not None and (original := find_original(session, tenant_id, key, body_sha256)):
         return Submitted(original, replayed=True)
     quotas.reserve_job(session, tenant_id, limits, steps=planned.plan.steps)
@@ -164,13 +164,13 @@ def insert(
 
 
 def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Job | None:
-    """The job that this key made before. Raises IdempotencyMismatch when it was made from another body."""
+    """The job that this key created before. Raises IdempotencyMismatch if the body differs."""
     record = jobs.find_idempotent(session, tenant_id, ROUTE, key)
     if record is None:
         return None
     if record.body_sha256 != body_sha256:
         raise IdempotencyMismatch(
-            f"This Idempotency-Key made {record.job_id} from another body. Send that body again, or use a new key."
+            f"This Idempotency-Key created {record.job_id} from another body. Send that body again, or use a new key."
         )
     return jobs.get_job(session, tenant_id, record.job_id)
 
@@ -178,10 +178,10 @@ def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) 
 async def find_concurrent_original(
     database: Database, tenant_id: str, key: str | None, body_sha256: str, error: IntegrityError
 ) -> Job:
-    """The insert failed: a racing repeat was first, whose job this is; or the dataset was deleted meanwhile."""
+    """The insert failed: a concurrent repeat was first, and this is its job; or the dataset was deleted meanwhile."""
     if key is not None and (original := await database.run(find_original, tenant_id, key, body_sha256)):
         return original
-    detail = "The dataset was deleted in this moment; choose another."
+    detail = "The dataset was deleted at this moment; choose another."
     raise NotFound(detail, {"/dataset": [detail]}) from error
 
 
@@ -194,14 +194,14 @@ def list_page(
     after: str | None,
     limit: int,
 ) -> tuple[Sequence[Job], bool, Mapping[str, Place]]:
-    """The jobs, whether there are more, and the places of those that wait."""
+    """The jobs, whether there are more, and the places of the queued ones."""
     rows, has_more = jobs.list_jobs(session, tenant_id, status=status, model=model, after=after, limit=limit)
     waits = any(job.status == JobStatus.QUEUED for job in rows)
     return rows, has_more, waiting.find_places(session, tenant_id) if waits else {}
 
 
 async def show(services: Services, job: Job) -> JobOut:
-    """With its place in the queue, where it waits."""
+    """With its place in the queue, if it waits."""
     if job.status != JobStatus.QUEUED:
         return JobOut.of(job)
     places = await services.database.run(waiting.find_places, job.tenant_id)
@@ -223,7 +223,7 @@ def read_job(session: Session, caller: Caller, job_id: str) -> Job:
 
 
 async def wait_for_change(services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
-    """The job once its status is another than now, or the seconds are up; at once when it has ended."""
+    """The job once its status has changed, or when the time is up; at once if it has ended."""
     deadline = time.monotonic() + seconds
     with services.progress.listen(job_id) as listener:
         job = first = await services.database.run(jobs.get_job, caller.tenant_id, job_id)
@@ -237,7 +237,7 @@ async def wait_for_change(services: Services, caller: Caller, job_id: str, secon
 
 
 def refuse_forbidden(allow: AllowList, webhook: WebhookSpec | None) -> None:
-    """As far as can be said without resolving a name; the rest is checked at every delivery. Raises UrlForbidden."""
+    """As far as possible without resolving a name; every delivery checks the rest. Raises UrlForbidden."""
     if webhook is None:
         return
     if (refusal := allow.find_refusal_unresolved(Receiver.parse(webhook.url))) is not None:

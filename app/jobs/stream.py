@@ -1,7 +1,7 @@
-"""A job's events as they come: all of them, in order, none twice.
+"""A job's events as they happen: all of them, in order, none twice.
 
-The database is the source; Redis only says when to look. So a reader that comes back with ``Last-Event-ID``
-misses nothing, through whichever process it reads.
+The database is the source; Redis only says when to look. So a reader that reconnects with ``Last-Event-ID`` misses
+nothing, whichever process answers.
 """
 
 import json
@@ -26,7 +26,7 @@ from core.domain.waiting import Place
 BATCH = 200
 MAX_SEQ_DIGITS = 15
 NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls"}
-"""What does not change while a job runs, and would be sent again at every step."""
+"""Fields that do not change while a job runs, and would be sent again at every step."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class JobUpdates:
 
 
 def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
-    """The ``seq`` to go on after; ``after`` is a seq or an event's id. Raises NotFound, InvalidRequest."""
+    """The ``seq`` to continue after; ``after`` is a seq or an event's id. Raises NotFound, InvalidRequest."""
     jobs.get_job(session, tenant_id, job_id)
     if not after:
         return 0
@@ -47,7 +47,7 @@ def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | N
 
 
 def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int) -> JobUpdates:
-    """The job first: what has ended by then has left all its events. Raises NotFound, Unauthenticated."""
+    """The job first: if it has ended by then, all its events exist. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     job = jobs.get_job(session, caller.tenant_id, job_id)
     waits = JobStatus(job.status) is JobStatus.QUEUED
@@ -56,8 +56,8 @@ def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int) 
 
 
 async def follow(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
-    """Ends after the job's last event, when the job is deleted, or with the caller's key. Lives through an outage of
-    the database."""
+    """Ends after the job's last event, when the job is deleted, or with the caller's key. Survives an outage of the
+    database."""
     shown: str | None = None
     with services.progress.listen(job_id) as listener:
         while True:
@@ -88,8 +88,8 @@ async def follow(services: Services, caller: Caller, job_id: str, after_seq: int
 async def wait_for_events(
     services: Services, caller: Caller, job_id: str, after_seq: int, *, seconds: float, limit: int
 ) -> Sequence[JobEvent]:
-    """Those after ``after_seq``, oldest first: as soon as there is one, else none when the seconds are up; at once
-    when the job has ended. Raises NotFound, Unauthenticated."""
+    """The events after ``after_seq``, oldest first: as soon as there is one, else none when the time is up; at once
+    if the job has ended. Raises NotFound, Unauthenticated."""
     deadline = time.monotonic() + seconds
     with services.progress.listen(job_id) as listener:
         while True:

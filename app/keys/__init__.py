@@ -1,1 +1,1 @@
-"""API keys, as admins make, list, rotate and revoke them."""
+"""API keys, as admins create, list, rotate and revoke them."""

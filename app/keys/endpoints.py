@@ -1,4 +1,4 @@
-"""/keys: make, list, rotate and revoke API keys."""
+"""/keys: create, list, rotate and revoke API keys."""
 
 from fastapi import APIRouter
 
@@ -13,7 +13,7 @@ router = APIRouter(prefix="/keys", tags=["keys"], dependencies=[needs_key])
 
 @router.post("", status_code=201, responses=problems("not-found"))
 async def create_key(body: KeyRequest, caller: CallerDep, database: DatabaseDep, tenant: TenantOf = None) -> NewKey:
-    """Its `secret` is shown in this answer alone. The tenant may stand in the body or in the query."""
+    """Creates a key. Only this response shows its `secret`. The tenant may be given in the body or in the query."""
     made = await database.run(service.create, caller, body, tenant)
     return NewKey.of(made.row, secret=made.secret)
 
@@ -26,7 +26,7 @@ async def list_keys(
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[KeyOut]:
-    """Newest first, the revoked ones too."""
+    """Newest first, including revoked ones."""
     rows, has_more = await database.run(service.list_page, caller, tenant, after=after, limit=limit)
     return Page[KeyOut].of([KeyOut.of(row) for row in rows], lambda key: key.id, has_more=has_more)
 
@@ -39,7 +39,7 @@ async def rotate_key(
     body: RotationRequest = RotationRequest(),
     tenant: TenantOf = None,
 ) -> NewKey:
-    """A new key that may do the same, until the same day. The old one stays valid for the overlap."""
+    """Creates a key with the same scopes and the same expiry. The old one stays valid for the overlap."""
     settings, overlap = services.settings, body.overlap_seconds
     made = await services.database.run(service.rotate, settings, caller, tenant, key_id, overlap)
     return NewKey.of(made.row, secret=made.secret)
@@ -47,5 +47,5 @@ async def rotate_key(
 
 @router.delete("/{key_id}", status_code=204, responses=problems("not-found", "wrong-state"))
 async def revoke_key(key_id: Id, caller: CallerDep, services: ServicesDep, tenant: TenantOf = None) -> None:
-    """At once and for good, with the sessions of the dashboard that stand for it."""
+    """Revokes the key at once and for good, with the dashboard sessions that it opened."""
     await services.database.run(service.revoke, services.settings, caller, tenant, key_id)

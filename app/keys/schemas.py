@@ -1,4 +1,4 @@
-"""Keys as the API shows and takes them."""
+"""Keys, as the API shows and receives them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -33,7 +33,7 @@ TenantId = Annotated[str, Field(min_length=1, max_length=100, pattern=PLAIN)]
 
 
 class KeyRequest(BaseModel):
-    """What the new key is called, may do, and until when. The operator may name another ``tenant``."""
+    """The new key's name, scopes and expiry. The operator may name another ``tenant``."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -46,11 +46,11 @@ class KeyRequest(BaseModel):
         Field(
             min_length=1,
             max_length=3,
-            description="`read` looks, `jobs` changes datasets, jobs, adapters and webhooks, `admin` does everything.",
+            description="`read` reads, `jobs` changes datasets, jobs, adapters and webhooks, `admin` does everything.",
         ),
     ] = ["read", "jobs"]
     expires_at: AwareDatetime | None = Field(None, description="In the future; null: never.")
-    tenant: TenantId | None = Field(None, description="For the operator; by default one's own.")
+    tenant: TenantId | None = Field(None, description="For the operator; by default your own.")
 
     @field_validator("scopes")
     @classmethod
@@ -64,24 +64,24 @@ class KeyRequest(BaseModel):
             return None
         try:
             if moment.astimezone(UTC) <= datetime.now(UTC):
-                raise ValueError("must lie in the future")
+                raise ValueError("must be in the future")
         except OverflowError:
             raise ValueError("must be before the year 10000, in UTC too") from None
         return moment
 
 
 class RotationRequest(StrictNumbers):
-    """For how long the old key stays valid beside the new one."""
+    """How long the old key stays valid beside the new one."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"overlap_seconds": 3600}]})
 
     overlap_seconds: Annotated[
-        StrictInt, Field(ge=0, le=MAX_OVERLAP_SECONDS, description="0: it ends at once, as for a key that leaked.")
+        StrictInt, Field(ge=0, le=MAX_OVERLAP_SECONDS, description="0: it ends at once, for example if it leaked.")
     ] = OVERLAP_SECONDS
 
 
 class KeyOut(BaseModel):
-    """A key without its secret, of which the service knows a hash alone. ``prefix`` is how the secret begins."""
+    """A key without its secret; the service keeps only a hash. ``prefix`` is the start of the secret."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_KEY]})
 
@@ -113,7 +113,7 @@ class KeyOut(BaseModel):
 
 
 class NewKey(KeyOut):
-    """A key that was just made, with its secret: it is shown this once."""
+    """A new key with its secret, which is shown only once."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{**_KEY, "last_used_at": None, "secret": _SECRET}]})
 

@@ -1,4 +1,4 @@
-"""Makes keys and ends them. Secrets are made here and leave by the answer; what is kept is their hash."""
+"""Creates and ends keys. Secrets are generated here and leave with the response; only their hash is stored."""
 
 from dataclasses import dataclass
 
@@ -21,9 +21,9 @@ class CreatedKey:
 
 
 def create(session: Session, caller: Caller, request: KeyRequest, tenant: str | None) -> CreatedKey:
-    """``tenant``: as the query has it. Raises Forbidden, NotFound, InvalidRequest."""
+    """``tenant``: from the query. Raises Forbidden, NotFound, InvalidRequest."""
     if tenant is not None and request.tenant not in (None, tenant):
-        raise InvalidRequest("The body and the query name two tenants.", {"/tenant": ["another one than in the query"]})
+        raise InvalidRequest("The body and the query name two tenants.", {"/tenant": ["differs from the query"]})
     secret = make_api_key()
     row = keys.insert_key(
         session,
@@ -69,7 +69,7 @@ def revoke(session: Session, settings: Settings, caller: Caller, tenant: str | N
 
 
 def refuse_operators(session: Session, settings: Settings, tenant_id: str, key_id: str) -> None:
-    """The operator would be shut out, and no start of the service would let them in again. Raises WrongState."""
+    """The operator would be locked out, and no restart of the service would let them in again. Raises WrongState."""
     if is_operators(keys.get_key(session, tenant_id, key_id), settings):
         raise WrongState(
             f"Key {key_id} is the operator's own: start the service with another ATELIER_API_KEY, then revoke this one."

@@ -1,1 +1,1 @@
-"""How fast and how much at once: rates of keys and of failed keys, bodies, uploads."""
+"""Rate and concurrency limits: for keys and failed keys, bodies, uploads."""

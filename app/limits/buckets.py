@@ -1,7 +1,7 @@
-"""Token buckets in the broker's store, so that all processes of the API draw from the same ones.
+"""Token buckets in the broker's store, so that all API processes share them.
 
-A bucket fills by so many tokens a second, up to its burst. When the store does not answer, requests pass: a broker that
-is away must not close the API.
+A bucket gains a fixed number of tokens per second, up to its burst. If the store does not respond, requests pass: a
+broker outage must not close the API.
 """
 
 import asyncio
@@ -17,12 +17,12 @@ from redis.exceptions import RedisError
 PREFIX = "atelier:rate:"
 TIMEOUT_SECONDS = 0.5
 PAUSE_SECONDS = 5.0
-"""After a failure nobody asks for so long: else each request would wait for the timeout."""
+"""After a failure the store is not asked for this long: else each request would wait for the timeout."""
 
-# KEYS: the bucket. ARGV: tokens a second, burst, how many to take, 1 to take them though they are not there.
-# What is taken by force makes no more debt than ten bursts: a client that goes on all day would shut out its whole
-# address for days. The server's clock, for those of the API's machines may differ. A full bucket is the same as none,
-# so it expires.
+# KEYS: the bucket. ARGV: tokens per second, burst, how many to take, 1 to take them even if they are missing.
+# The debt from forced takes is at most ten bursts: else a client that goes on all day would lock out its whole
+# address for days. The server's clock is used, since those of the API's machines may differ. A full bucket equals
+# a missing one, so it expires.
 TAKE = """
 local rate, burst, cost = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local time = redis.call('TIME')
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Policy:
-    """``burst`` requests at once, and ``per_minute`` in the long run. ``name`` is what answers call it."""
+    """``burst`` requests at once, and ``per_minute`` in the long run. ``name`` is its name in response headers."""
 
     name: str
     per_minute: int
@@ -54,13 +54,13 @@ class Policy:
 
     @property
     def window_seconds(self) -> int:
-        """In which an empty bucket fills."""
+        """The time in which an empty bucket fills."""
         return math.ceil(self.burst / self.per_second)
 
 
 @dataclass(frozen=True)
 class BucketState:
-    """What is in a bucket after a request. ``tokens`` may be below 0."""
+    """The state of a bucket after a request. ``tokens`` may be below 0."""
 
     policy: Policy
     taken: bool
@@ -93,7 +93,7 @@ class Buckets:
         self._is_away = False
 
     async def take(self, policy: Policy, name: str, *, cost: int = 1, force: bool = False) -> BucketState | None:
-        """None when the store does not answer. ``force``: the tokens are gone though they were not there."""
+        """None if the store does not respond. ``force``: takes the tokens even if they are missing."""
         now = asyncio.get_running_loop().time()
         if now < self._asks_again_at:
             return None

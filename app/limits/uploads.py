@@ -1,4 +1,4 @@
-"""How many bodies of one tenant are stored at the same time: each holds a thread for as long as its client sends."""
+"""Limits how many bodies of one tenant are stored at the same time: each holds a thread while its client sends."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,14 +11,14 @@ RETRY_SECONDS = 5
 
 
 class UploadLimiter:
-    """Of one process."""
+    """Per process."""
 
     def __init__(self, num_places: int) -> None:
         self._num_places = num_places
         self._taken: Counter[str] = Counter()
 
     def count(self, tenant_id: str) -> int:
-        """How many are under way."""
+        """The number of running uploads."""
         return self._taken[tenant_id]
 
     @contextmanager
@@ -26,7 +26,7 @@ class UploadLimiter:
         """Raises QuotaExceeded."""
         if self._taken[tenant_id] >= self._num_places:
             raise QuotaExceeded(
-                f"{counted(self._num_places, 'upload')} at the same time, the most that there may be, "
+                f"Upload limit reached: {counted(self._num_places, 'upload')} "
                 f"{'is' if self._num_places == 1 else 'are'} under way. Wait until one has ended.",
                 retry_after_seconds=RETRY_SECONDS,
             )

@@ -1,7 +1,7 @@
-"""Bounds on every body: bytes counted as they come, and time.
+"""Limits on every body: its size, counted as it arrives, and its time.
 
 The limits hold whatever Content-Length says; a length that is too large is refused before a byte is read. The gate
-stands before this, so nobody without a key has a body read.
+runs first, so a body without a valid key is never read.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ _FILE_PATH = re.compile(r"/datasets/[^/]+/files/.+")
 
 
 class TooSlow(UserError):
-    slug, title = "too-slow", "The body came too slowly"
+    slug, title = "too-slow", "Upload too slow"
 
 
 class BodyGuard:
-    """Raises UnsupportedCoding; TooLarge or TooSlow from where the body is read; QuotaExceeded for too many uploads at
-    once."""
+    """Raises UnsupportedCoding; TooLarge or TooSlow where the body is read; QuotaExceeded for too many concurrent
+    uploads."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,7 +65,7 @@ def find_limits(path: str, headers: Headers, settings: Settings) -> tuple[int, f
 
 
 def read_length(headers: Headers) -> int:
-    """Raises InvalidRequest for a length that is none; the server itself lets some pass."""
+    """Raises InvalidRequest for an invalid length; the server itself lets some pass."""
     length = headers.get("content-length") or "0"
     if not (length.isascii() and length.isdigit()):
         raise InvalidRequest("The header Content-Length is not a number.")
@@ -73,13 +73,13 @@ def read_length(headers: Headers) -> int:
 
 
 def too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"The body is larger than the {max_bytes:,} bytes that this call takes.")
+    return TooLarge(f"The body is larger than the limit of {max_bytes:,} bytes.")
 
 
 class GuardedBody:
-    """A ``receive`` that counts bytes, and the seconds in which it waited for them, until the body has ended.
+    """A ``receive`` that counts bytes, and the seconds spent waiting for them, until the body has ended.
 
-    Who sends nothing for ``body_seconds``, or is behind ``body_bytes_per_second`` by more than those, is too slow.
+    A client is too slow if it sends nothing for ``body_seconds``, or is behind ``body_bytes_per_second`` by more.
     """
 
     def __init__(self, receive: Receive, max_bytes: int, max_seconds: float, settings: Settings) -> None:
@@ -92,7 +92,7 @@ class GuardedBody:
 
     async def __call__(self) -> Message:
         if self._ended:
-            return await self._receive()  # waits for the client to hang up, as long as the answer takes
+            return await self._receive()  # waits for the client to hang up, for as long as the response takes
         message = await self._receive_in_time()
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self._max_bytes:
@@ -101,7 +101,7 @@ class GuardedBody:
         return message
 
     async def _receive_in_time(self) -> Message:
-        """What the service itself takes for a chunk, such as a slow store, is not the client's time."""
+        """The service's own time for a chunk, such as that of a slow store, does not count against the client."""
         clock = asyncio.get_running_loop().time
         begun, patience = clock(), self._idle_seconds + self._num_bytes / self._bytes_per_second
         allowed = min(self._idle_seconds, min(patience, self._max_waited) - self._waited)
@@ -109,6 +109,6 @@ class GuardedBody:
             async with asyncio.timeout(max(0.0, allowed)):
                 return await self._receive()
         except TimeoutError:
-            raise TooSlow("The body came too slowly, or not whole. Send it again over a better line.") from None
+            raise TooSlow("The body arrived too slowly or incompletely. Use a better connection.") from None
         finally:
             self._waited += clock() - begun

@@ -1,4 +1,4 @@
-"""Pages of other origins that may call the API: those of ATELIER_CORS_ORIGINS, none by default.
+"""Pages of other origins may call the API if ATELIER_CORS_ORIGINS lists them; none by default.
 
 Never with credentials: a page sends its own API key in a header, and the dashboard's cookie stays the dashboard's.
 """
@@ -35,8 +35,8 @@ SHOWN = (
 
 
 class CrossOrigins:
-    """Starlette's CORSMiddleware, once the settings are read; outside of all others, so that refusals are readable and
-    preflights, which carry no key, are answered."""
+    """Starlette's CORSMiddleware, once the settings are read; outermost, so that refusals are readable and preflights,
+    which carry no key, are answered."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Asks for the key before anything else of a request is looked at: no route is open that is not named here."""
+"""Checks the key before anything else of a request is read: only the routes named here are open."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,7 +11,7 @@ from core.domain.errors import Unauthenticated
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/ui"})
 OPEN_BELOW = ("/ui/", "/docs/")
-"""The dashboard asks for its own cookie; the docs' scripts are nobody's."""
+"""The dashboard checks its own cookie; the docs' scripts are public."""
 
 
 class Gate:
@@ -46,7 +46,7 @@ async def find_caller(scope: Scope) -> Caller:
 
 
 def read_key(headers: Headers) -> str:
-    """Raises Unauthenticated. Of two headers a proxy may have checked the other one: neither is taken."""
+    """Raises Unauthenticated. With two headers, a proxy may have checked the other one: both are refused."""
     given = headers.getlist("authorization")
     scheme, _, key = (given[0] if len(given) == 1 else "").partition(" ")
     if scheme.lower() != "bearer" or not key.strip():
@@ -55,6 +55,6 @@ def read_key(headers: Headers) -> str:
 
 
 def address_of(scope: Scope) -> str:
-    """The client's; behind a proxy what that says, if the server trusts it."""
+    """The client's address; behind a proxy the one it forwards, if the server trusts it."""
     client = scope.get("client")
     return str(client[0]) if client else ""

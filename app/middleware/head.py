@@ -1,4 +1,4 @@
-"""HEAD wherever GET is (RFC 9110, 9.3.2): the same status and fields, and no content."""
+"""HEAD works wherever GET does (RFC 9110, 9.3.2): the same status and fields, and no content."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from app.methods import IS_HEAD
 
 
 class HeadRequests:
-    """Everything below is asked by GET. What streams is told after its first message that the client is gone."""
+    """Everything inside sees GET. A stream learns after its first message that the client has disconnected."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -33,7 +33,7 @@ class HeadRequests:
 
 
 async def _first_of(receive: Receive, answered: asyncio.Event) -> Message:
-    """The next message, or the client's leaving once the answer's header has been sent."""
+    """The next message, or the client's disconnect once the response header has been sent."""
     incoming, leaving = asyncio.ensure_future(receive()), asyncio.ensure_future(answered.wait())
     try:
         await asyncio.wait((incoming, leaving), return_when=asyncio.FIRST_COMPLETED)

@@ -1,6 +1,6 @@
-"""Rates of keys, and of failed keys by address, before anything else of a request is looked at.
+"""Rate limits for keys, and for failed keys by address, before anything else of a request is read.
 
-A key's bucket is found by the key's hash, so that a flood costs no query. Fields of answers:
+A key's bucket is found by the key's hash, so that a flood costs no query. Response fields:
 draft-ietf-httpapi-ratelimit-headers, with ``q`` the burst and ``w`` the seconds in which an empty bucket fills.
 """
 
@@ -15,18 +15,17 @@ from app.limits.buckets import BucketState, Policy
 from app.middleware.gate import address_of, is_open, read_key
 from app.problems import render
 from app.services import Services
-from core.domain.counts import counted
 from core.domain.errors import QuotaExceeded, Unauthenticated
 from core.domain.keys import check_api_key_format, hash_api_key
 
 LOGIN_PATH = "/ui/login"
 KNOWN_KEYS = 4096
 NETWORK_BITS = 64
-"""Of an IPv6 address: who has one has the rest of its network too."""
+"""The prefix of an IPv6 address that counts: its owner has the rest of the network too."""
 
 
 class KnownKeys:
-    """Hashes of keys that were good lately. Others' failures from the same address do not shut their owners out."""
+    """Hashes of keys that were valid lately. Failures of others from the same address do not lock their owners out."""
 
     def __init__(self) -> None:
         self._hashes: OrderedDict[str, None] = OrderedDict()
@@ -45,7 +44,7 @@ class KnownKeys:
 
 
 class RateLimits:
-    """Answers 429 itself; stands outside of what turns errors into answers, so that it sees every answer."""
+    """Answers 429 itself; outside of the error handling, so that it sees every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,7 +73,7 @@ class RateLimits:
 
 
 def is_attempt(scope: Scope) -> bool:
-    """Whether a key is presented. What needs none is not counted."""
+    """Whether a key is presented. Routes that need none are not counted."""
     if scope["path"] == LOGIN_PATH:
         return bool(scope["method"] == "POST")
     return (not is_open(scope["path"]) or scope["path"].startswith("/ui/")) and "authorization" in Headers(scope=scope)
@@ -94,15 +93,16 @@ class LimitedRequest:
         self.level: BucketState | None = None
 
     async def begin(self) -> BucketState | None:
-        """What the key has left. Raises QuotaExceeded."""
+        """The key's remaining tokens. Raises QuotaExceeded."""
         if self._key_hash not in self._known:
             await self._refuse_guesses()
         if self._key_hash is not None:
             self.level = await self._services.buckets.take(self._of_keys, self._key_hash)
         if self.level is not None and not self.level.taken:
             raise QuotaExceeded(
-                f"This key may send {counted(self._of_keys.per_minute, 'request')} a minute, {self._of_keys.burst:,} "
-                "of them at once. Wait as long as Retry-After says; `wait` and event streams save many requests.",
+                f"Too many requests with this API key (limit: {self._of_keys.per_minute:,} per minute, "
+                f"{self._of_keys.burst:,} at once). Wait as long as Retry-After says; `wait` and event streams save "
+                "requests.",
                 retry_after_seconds=self.level.seconds_until_next,
             )
         return self.level
@@ -111,13 +111,13 @@ class LimitedRequest:
         level = await self._services.buckets.peek(self._of_failures, self._address)
         if level is not None and level.tokens < 1:
             raise QuotaExceeded(
-                f"More than {counted(self._of_failures.per_minute, 'wrong key')} a minute came from this address. "
+                f"Too many invalid API keys from this address (limit: {self._of_failures.per_minute:,} per minute). "
                 "Check the key, and wait as long as Retry-After says.",
                 retry_after_seconds=level.seconds_until_next,
             )
 
     async def note(self, status: int) -> None:
-        """Whether the key was good: the gate found whose it is. An open path may answer 200 to any key."""
+        """Whether the key is valid: the gate found its owner. An open path may answer 200 to any key."""
         if status == 401:
             self._known.discard(self._key_hash or "")
             await self._services.buckets.take(self._of_failures, self._address, force=True)
@@ -126,7 +126,7 @@ class LimitedRequest:
 
 
 def find_key_hash(headers: Headers) -> str | None:
-    """None for what has not even a key's form."""
+    """None if the header does not even have the form of a key."""
     with suppress(Unauthenticated):
         key = read_key(headers)
         return hash_api_key(key) if check_api_key_format(key) else None

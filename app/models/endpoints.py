@@ -23,7 +23,7 @@ async def list_models(database: DatabaseDep) -> Page[ModelOut]:
 
 @router.get("/{model_id}", responses=problems("not-found"))
 async def get_model(model_id: Id, database: DatabaseDep) -> ModelOut:
-    """One base model: whether it is ready, and what its presets start from."""
+    """One base model: its status, and the starting values of its presets."""
     return ModelOut.of(await database.run(models.get_model, model_id))
 
 
@@ -33,11 +33,12 @@ async def get_model(model_id: Id, database: DatabaseDep) -> ModelOut:
     responses=problems("forbidden", "model-rejected"),
 )
 async def register_model(body: ModelRegistration, services: ServicesDep, response: Response) -> ModelOut:
-    """Registers a base; a model of the same id is replaced.
+    """Registers a base model; it replaces one of the same id.
 
     A folder that was prepared before is `ready` at once. A single file, a folder without a card and a repository of
     the Hub are `checking` until a worker has prepared them: `GET /models/{id}` then says `ready`, or `rejected` with
     the reason. The folder of a registered model takes no other id: copy it for that.
+    the reason. The folder of a registered model cannot take another id: copy it for that.
     """
     models_path = services.settings.models_path
     folder = None if body.path is None else await asyncio.to_thread(service.open_below, models_path, body)
@@ -51,7 +52,7 @@ async def register_model(body: ModelRegistration, services: ServicesDep, respons
 
 @router.delete("/{model_id}", status_code=204, responses=problems("forbidden", "not-found", "wrong-state"))
 async def delete_model(model_id: Id, services: ServicesDep) -> None:
-    """Takes a base off the list that no job and no adapter needs: one that was rejected, or is no longer wanted.
+    """Removes a base model that no job and no adapter needs, for example a rejected one.
 
     A folder that the service fetched from the Hub or converted from a single file is removed. A folder or file of your
     own stays where it is; it is not registered again by itself, but may be by `POST /models`.

@@ -1,4 +1,4 @@
-"""Which of the folders on this machine can be registered as bases, and what the others lack."""
+"""Which folders on this machine can be registered as base models, and what the others lack."""
 
 import json
 import logging
@@ -24,13 +24,13 @@ class ModelFolder:
 
 
 def find_models(*roots: Path) -> list[ModelFolder]:
-    """Every usable folder directly below the roots; a later root's model stands over an earlier one's."""
+    """Every usable folder directly below the roots; a later root's model replaces an earlier one's."""
     found = {folder.info.id: folder for root in roots for folder in _list_folders(root)}
     return list(found.values())
 
 
 def _list_folders(root: Path) -> Iterator[ModelFolder]:
-    """One that cannot be used is passed over, so that it does not hide the others."""
+    """Skips an unusable one, so that it does not hide the others."""
     for path in sorted(root.iterdir()) if root.is_dir() else ():
         if not path.is_dir() or path.name.startswith("."):  # a worker makes bases in folders with a dot
             continue
@@ -65,7 +65,7 @@ def _list_missing(path: Path) -> Iterator[str]:
 
 
 def _list_parts(path: Path) -> Iterator[str]:
-    """SDXL's second text encoder and tokenizer, where the index names them."""
+    """SDXL's second text encoder and tokenizer, if the index names them."""
     try:
         index = json.loads((path / INDEX).read_text())
     except (OSError, ValueError):

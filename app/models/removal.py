@@ -1,4 +1,4 @@
-"""Takes a base off the list, and with it the folder that the service itself fetched or converted for it."""
+"""Removes a base model, and the folder that the service itself fetched or converted for it."""
 
 import logging
 import shutil
@@ -15,14 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def delete(session: Session, settings: Settings, model_id: str) -> Path | None:
-    """The folder that is to be removed once this is committed, if there is one. An operator's own folder stays, and is
-    not registered again by the next start.
+    """The folder to remove after the commit, if there is one. An operator's own folder stays, and the next start does
+    not register it again.
 
-    Raises NotFound, and WrongState for a bundled base and for one that is needed.
+    Raises NotFound, and WrongState for a bundled base and for one in use.
     """
     models.get_model(session, model_id)
     if is_bundled(model_id):
-        raise WrongState(f"The model {model_id} comes with the service and stays.")
+        raise WrongState(f"The model {model_id} comes with the service and cannot be deleted.")
     folder = find_folder(settings, model_id)
     made_here = folder is not None and is_made_here(folder)
     models.delete_model(session, model_id, keep_away=folder is not None)
@@ -30,7 +30,7 @@ def delete(session: Session, settings: Settings, model_id: str) -> Path | None:
 
 
 def find_folder(settings: Settings, model_id: str) -> Path | None:
-    """On this machine. Also a rejected model may have one, from before."""
+    """On this machine. A rejected model may also have one, from before."""
     try:
         return find_model_folder(settings, model_id)
     except BaseMissing:
@@ -38,7 +38,7 @@ def find_folder(settings: Settings, model_id: str) -> Path | None:
 
 
 def remove_folder(folder: Path) -> None:
-    """Out of the workers' sight in one step, and then for good. What cannot be removed is logged: the model is gone."""
+    """Hides the folder from workers in one step, then deletes it. A failure is only logged: the model is gone."""
     aside = folder.with_name(f".{folder.name}.removed")
     try:
         shutil.rmtree(aside, ignore_errors=True)

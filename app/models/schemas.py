@@ -1,4 +1,4 @@
-"""Models as the API shows and takes them."""
+"""Models, as the API shows and receives them."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -22,9 +22,9 @@ class Rejection(BaseModel):
 
 
 class ModelOut(BaseModel):
-    """A base model. ``resolution`` is what it was made at, in pixels.
+    """A base model. ``resolution`` is its native resolution in pixels.
 
-    While it is `checking`, or when it was `rejected` (``error`` says why), what was not found out yet is null.
+    While it is `checking`, or after it was `rejected` (``error`` says why), unknown fields are null.
     """
 
     model_config = ConfigDict(json_schema_extra={"examples": [examples.MODEL]})
@@ -34,13 +34,13 @@ class ModelOut(BaseModel):
     status: ModelStatus
     family: Family | None = None
     resolution: int | None = None
-    resolution_step: int | None = Field(None, description="Training resolutions are multiples of it.")
+    resolution_step: int | None = Field(None, description="Training resolutions must be multiples of it.")
     num_parameters: int | None = Field(None, description="The denoiser's.")
     sha256: str | None = None
     file_sha256: str | None = Field(None, description="Of the single file that it was converted from.")
     description: str = ""
     example_prompts: tuple[str, ...] = ()
-    defaults: Defaults | None = Field(None, description="What the preset `auto` starts from.")
+    defaults: Defaults | None = Field(None, description="The starting values of the preset `auto`.")
     error: Rejection | None = None
     created_at: datetime
 
@@ -53,11 +53,11 @@ class ModelOut(BaseModel):
 
 
 class ModelRegistration(StrictNumbers):
-    """A base of the operator's: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
+    """A base model of the operator: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
 
     The path is a folder in diffusers' layout, directly in the models directory and without a leading dot, or a
-    single-file .safetensors checkpoint at any depth. A folder that has its ``atelier.json`` is registered at once, as
-    it says; everything else is looked at by a worker.
+    single-file .safetensors checkpoint at any depth. A folder with an ``atelier.json`` is registered at once, as
+    that says; a worker examines everything else.
     """
 
     model_config = ConfigDict(
@@ -85,10 +85,10 @@ class ModelRegistration(StrictNumbers):
         str | None, Field(pattern=ID_PATTERN, description="By default from the name of the file, folder or repository.")
     ] = None
     prediction_type: PredictionType | None = Field(
-        None, description="For a single file that does not say it, as those of SD 2.x do not."
+        None, description="For a single file that does not state it, such as those of SD 2.x."
     )
     resolution: Annotated[
-        StrictInt | None, Field(ge=64, le=2048, multiple_of=64, description="Of a single file, in pixels, if unusual.")
+        StrictInt | None, Field(ge=64, le=2048, multiple_of=64, description="A single file's, in pixels, if unusual.")
     ] = None
     description: Annotated[str, Field(max_length=500, pattern=PLAIN)] = ""
 

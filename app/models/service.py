@@ -1,4 +1,4 @@
-"""Registers base models and reads them."""
+"""Registers and reads base models."""
 
 import re
 from collections.abc import Sequence
@@ -18,14 +18,14 @@ SINGLE_FILE = ".safetensors"
 
 
 def register_all(session: Session, folders: Sequence[ModelFolder]) -> None:
-    """All but those that a worker is preparing anew: its folder replaces the one that was found."""
+    """All but those that a worker is preparing again: its folder replaces the one that was found."""
     for folder in folders:
         models.upsert_found(session, folder.info, location=str(folder.path))
 
 
 def register(session: Session, body: ModelRegistration, folder: ModelFolder | None) -> Model:
-    """Ready at once where ``folder``, what was prepared before, says the id that is wanted; `checking` where a worker
-    has to prepare it, or to write its card anew. Raises ModelRejected."""
+    """Ready at once if the prepared ``folder`` has the requested id; `checking` if a worker has to prepare it, or to
+    write its card again. Raises ModelRejected."""
     if folder is not None:
         if body.id in {None, folder.info.id}:
             return models.upsert_model(session, folder.info, location=str(folder.path))
@@ -45,16 +45,16 @@ def _refuse_to_rename(session: Session, folder: ModelFolder) -> None:
 
 
 def open_below(models_path: Path, body: ModelRegistration) -> ModelFolder | None:
-    """What lies at the path if it was prepared before; None for what has no card.
+    """The prepared folder at the path; None if it has no card.
 
-    Raises ModelRejected for a path outside the operator's directory (links followed), and for what nobody could use.
+    Raises ModelRejected for a path outside the operator's directory (links followed), and for an unusable file.
     """
     assert body.path is not None
     root = models_path.resolve()
     found = (root / body.path).resolve()
     if found == root or not found.is_relative_to(root):
         raise ModelRejected(
-            f"The path must lie below the models directory, {root}: put the folder or file there.",
+            f"The path must be below the models directory, {root}: put the folder or file there.",
             {"/path": ["lies outside"]},
         )
     if found.is_dir():
@@ -62,7 +62,7 @@ def open_below(models_path: Path, body: ModelRegistration) -> ModelFolder | None
         return open_model(found) if has_card(found) else None
     if not found.is_file():
         raise ModelRejected(
-            f"There is no {body.path} in the models directory, {root}: put the folder or file there, or mend the path.",
+            f"The models directory, {root}, has no {body.path}: put the folder or file there, or correct the path.",
             {"/path": [f"is not in {root}"]},
         )
     _refuse_other_files(found.name)
@@ -88,7 +88,7 @@ def _refuse_other_files(name: str) -> None:
 
 
 def choose_id(body: ModelRegistration) -> str:
-    """The one that was asked for, or the last part of path or Hub id in lower case. Raises ModelRejected."""
+    """The requested id, or the last part of path or Hub id in lower case. Raises ModelRejected."""
     if body.id is not None:
         return body.id
     name = (body.path or body.hub_id or "").rstrip("/").rpartition("/")[2].removesuffix(SINGLE_FILE)

@@ -1,1 +1,1 @@
-"""Is the service well, and who works for it."""
+"""The service's health, and its workers."""

@@ -1,4 +1,4 @@
-"""GET /docs: Swagger UI over /openapi.json, from files of our own machine, under a policy that admits no others."""
+"""GET /docs: Swagger UI over /openapi.json, from local files, under a policy that allows no others."""
 
 import base64
 import hashlib
@@ -40,7 +40,7 @@ async def show_docs() -> HTMLResponse:
 
 @router.get("/docs/{name}", include_in_schema=False)
 async def show_asset(name: Asset) -> FileResponse:
-    """Of the package that carries Swagger UI for services without a network."""
+    """From the package that ships Swagger UI for services without a network."""
     with as_file(files("fastapi_offline") / "static" / name) as path:
         return FileResponse(path, headers={"Cache-Control": "public, max-age=86400"})
 

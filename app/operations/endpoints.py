@@ -24,9 +24,9 @@ async def get_health() -> Health:
     return Health()
 
 
-@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part does not answer."}})
+@router.get("/readyz", responses={503: {"model": Readiness, "description": "A part does not respond."}})
 async def get_readiness(services: ServicesDep, response: Response) -> Readiness:
-    """Database, broker and storage answer."""
+    """Whether database, broker and storage respond."""
     readiness = await service.check_readiness(services)
     response.status_code = 200 if readiness.status == "ready" else 503
     return readiness
@@ -34,7 +34,7 @@ async def get_readiness(services: ServicesDep, response: Response) -> Readiness:
 
 @router.get("/workers", dependencies=[needs_key], responses=problems())
 async def list_workers(caller: CallerDep, database: DatabaseDep) -> Page[WorkerOut]:
-    """Who is on, with which device and which base warm."""
+    """The active training workers, with their device and the base model in memory."""
     rows = await database.run(workers.list_workers, caller.tenant_id)
     return Page[WorkerOut].of([WorkerOut.of(row) for row in rows], lambda worker: worker.id)
 
@@ -46,7 +46,7 @@ async def list_workers(caller: CallerDep, database: DatabaseDep) -> Page[WorkerO
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}}}, **problems()},
 )
 async def get_service_metrics(caller: CallerDep, database: DatabaseDep) -> Response:
-    """Jobs by status, the queue's age, storage and workers, as Prometheus reads them. The operator's key sees every
+    """Jobs by status, the queue's age, storage and workers, in Prometheus' format. The operator's key sees every
     tenant, any other key its own."""
     figures = await database.run(metrics.measure, caller)
     return Response(metrics.render(figures), media_type=metrics.MEDIA_TYPE)

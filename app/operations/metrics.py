@@ -1,6 +1,6 @@
-"""GET /metrics: what Prometheus reads, in its text format.
+"""GET /metrics in Prometheus' text format.
 
-All figures come from the database when they are asked for, so they are the same whichever process answers.
+All figures come from the database at the time of the request, so every process gives the same.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from core.db.workers import SeenWorker, list_workers
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 _BY_TENANT = {
     "oldest_queued_seconds": ("atelier_oldest_queued_job_seconds", "Age of the oldest queued job; 0 if there is none."),
-    "pending_deliveries": ("atelier_pending_webhook_deliveries", "Webhook deliveries that are to be sent or retried."),
+    "pending_deliveries": ("atelier_pending_webhook_deliveries", "Webhook deliveries to be sent or retried."),
     "stored_bytes": ("atelier_stored_bytes", "Bytes in storage: datasets, checkpoints, samples and adapters."),
     "steps_today": ("atelier_steps_today", "Training steps of the jobs accepted today (UTC)."),
 }
@@ -32,7 +32,7 @@ class Figures(Collector):
     workers: list[SeenWorker]
 
     def collect(self) -> Iterator[Metric]:
-        build = GaugeMetricFamily("atelier_build_info", "The version that answers.", labels=["version"])
+        build = GaugeMetricFamily("atelier_build_info", "The version of the service.", labels=["version"])
         build.add_metric([version("atelier")], 1)
         yield build
         jobs = GaugeMetricFamily("atelier_jobs", "Jobs by status, until they are deleted.", labels=["tenant", "status"])
@@ -56,7 +56,7 @@ class Figures(Collector):
 
 
 def measure(session: Session, caller: Caller) -> Figures:
-    """Of the caller's tenant; of every tenant for the operator."""
+    """The caller's tenant; every tenant for the operator."""
     workers = list(list_workers(session, caller.tenant_id))
     tenants = gauges.list_tenant_ids(session)
     return Figures({tenant: gauges.measure_tenant(session, tenant) for tenant in tenants}, workers)

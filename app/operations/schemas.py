@@ -17,7 +17,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """``checks`` says of each part ``ok``, or what is wrong with it."""
+    """``checks`` has ``ok`` for each part, or its problem."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -30,7 +30,7 @@ class Readiness(BaseModel):
 
 
 class WorkerOut(BaseModel):
-    """A training worker that was heard of within the last minute."""
+    """A training worker with a heartbeat within the last minute."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -53,9 +53,9 @@ class WorkerOut(BaseModel):
     object: Literal["worker"] = "worker"
     device: str
     device_name: str
-    memory_bytes: int | None = Field(description="All that the device has; null until its first job.")
-    job: str | None = Field(description="The job it runs, if that is yours.")
-    warm_model: str | None = Field(description="The base that it holds in memory.")
+    memory_bytes: int | None = Field(description="The device's whole memory; null until its first job.")
+    job: str | None = Field(description="The job it runs, if it is yours.")
+    warm_model: str | None = Field(description="The base model that it holds in memory.")
     seen_at: datetime
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Asks each part whether it answers."""
+"""Checks whether each part responds."""
 
 import asyncio
 import logging

@@ -1,1 +1,1 @@
-"""Tenants: who shares the service without seeing each other. The operator makes them."""
+"""Tenants share the service without seeing each other. The operator creates them."""

@@ -13,7 +13,7 @@ router = APIRouter(prefix="/tenants", tags=["tenants"], dependencies=[needs_key]
 
 @router.post("", status_code=201, responses=problems("forbidden"))
 async def create_tenant(body: TenantRequest, database: DatabaseDep) -> TenantOut:
-    """Sees nothing of the others, nor they of it. Bases and workers are shared."""
+    """Creates a tenant. Tenants cannot see each other's data; they share base models and workers."""
     return TenantOut.of(await database.run(tenants.insert_tenant, body.name))
 
 

@@ -1,4 +1,4 @@
-"""Tenants as the API shows and takes them."""
+"""Tenants, as the API shows and receives them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -18,7 +18,7 @@ _TENANT: dict[str, Any] = {
 
 
 class TenantRequest(BaseModel):
-    """A new tenant. Its first key is made by `POST /keys` with its id."""
+    """A new tenant. `POST /keys` with its id creates its first key."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "the illustrators"}]})
 

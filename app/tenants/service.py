@@ -1,4 +1,4 @@
-"""For which tenant a call acts: the caller's own, or any that the operator names."""
+"""The tenant that a call acts for: the caller's own, or any that the operator names."""
 
 from sqlalchemy.orm import Session
 
@@ -10,7 +10,7 @@ from core.domain.errors import NotFound
 
 
 def choose_tenant(session: Session, caller: Caller, wanted: str | None) -> str:
-    """The caller's own; for the operator any, and the transaction acts for it. Raises Forbidden, NotFound."""
+    """The caller's own; any for the operator, and the transaction then acts for it. Raises Forbidden, NotFound."""
     if wanted is None or wanted == caller.tenant_id:
         return caller.tenant_id
     require_operator(caller)

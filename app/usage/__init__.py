@@ -1,1 +1,1 @@
-"""What a tenant uses of what it may, and the operator's say in that."""
+"""A tenant's usage and limits, and the operator's control of them."""

@@ -16,7 +16,7 @@ async def get_usage(
     services: ServicesDep,
     tenant: TenantOf = None,
 ) -> UsageOut:
-    """What you use of what you may."""
+    """Your usage and limits."""
     return await services.database.run(service.read_usage, caller, tenant, services.settings.default_limits)
 
 
@@ -25,11 +25,11 @@ async def get_usage(
     responses=problems("not-found", "forbidden"),
 )
 async def put_quota(tenant_id: Id, body: QuotaIn, services: ServicesDep) -> UsageOut:
-    """Sets all of a tenant's limits. What it has above them it keeps."""
+    """Sets all of a tenant's limits. Existing usage above them is kept."""
     return await services.database.run(service.change_limits, tenant_id, body, services.settings.default_limits)
 
 
 @router.delete("/tenants/{tenant_id}/quota", responses=problems("not-found", "forbidden"))
 async def delete_quota(tenant_id: Id, services: ServicesDep) -> UsageOut:
-    """The service's default limits hold for the tenant again."""
+    """Restores the service's default limits for the tenant."""
     return await services.database.run(service.change_limits, tenant_id, None, services.settings.default_limits)

@@ -1,4 +1,4 @@
-"""Use and limits, as the API shows them."""
+"""Usage and limits, as the API shows them."""
 
 from typing import Literal, Self
 
@@ -19,13 +19,13 @@ _LIMITS: dict[str, JsonValue] = {
 
 
 class QuotaIn(Limits):
-    """Every field is to be given; null lifts a limit."""
+    """Every field is required; null lifts a limit."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_LIMITS]})
 
 
 class Used(BaseModel):
-    """``limit`` null: there is none."""
+    """``limit`` null: unlimited."""
 
     used: int
     limit: int | None
@@ -50,12 +50,12 @@ class UsageOut(BaseModel):
 
     object: Literal["usage"] = "usage"
     tenant: str
-    running_jobs: Used = Field(description="Held by workers; beyond the limit jobs wait.")
-    queued_jobs: Used = Field(description="That wait, paused ones among them.")
+    running_jobs: Used = Field(description="Held by workers; jobs beyond the limit wait.")
+    queued_jobs: Used = Field(description="Waiting jobs, including paused ones.")
     stored_bytes: Used
-    steps_today: Used = Field(description="Of the jobs accepted since midnight UTC.")
+    steps_today: Used = Field(description="Steps of the jobs accepted since midnight UTC.")
     caps: dict[Literal["images_per_dataset", "rank", "resolution"], int | None] = Field(
-        description="What one job may ask at most; null: no more than every job."
+        description="The most steps of one job; null: only the general limit."
     )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Reads a tenant's use, and sets its limits. The operator may do so for any."""
+"""Reads a tenant's usage, and sets its limits. The operator may do so for any tenant."""
 
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ def read_usage(session: Session, caller: Caller, tenant_id: str | None, defaults
 
 
 def change_limits(session: Session, tenant_id: str, limits: Limits | None, defaults: Limits) -> UsageOut:
-    """None: the service's defaults hold again. For the operator alone. Raises NotFound."""
+    """None: restores the service's defaults. For the operator alone. Raises NotFound."""
     turn_to(session, tenant_id)
     if quotas.set_limits(session, tenant_id, limits):
         audit.record(session, Action.QUOTA_CHANGED, tenant_id)

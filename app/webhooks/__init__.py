@@ -1,1 +1,1 @@
-"""Webhooks over HTTP: what was sent to a job's receiver, and the secret that signs it."""
+"""Webhooks over HTTP: the deliveries of a job, and the secret that signs them."""

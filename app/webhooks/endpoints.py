@@ -1,4 +1,4 @@
-"""What became of a job's webhooks, and the secret that signs them."""
+"""A job's webhook deliveries, and the secret that signs them."""
 
 from fastapi import APIRouter, Response
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
 async def list_deliveries(
     job_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
 ) -> Page[DeliveryOut]:
-    """What the job's receiver was told or is yet to be told, in the order of the events, with every try."""
+    """The deliveries to the job's receiver, sent and pending, in the order of the events, with every attempt."""
     rows, has_more = await database.run(service.list_deliveries, caller.tenant_id, job_id, after=after, limit=limit)
     return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
@@ -25,7 +25,7 @@ async def list_deliveries(
 async def redeliver(
     job_id: Id, delivery_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep
 ) -> DeliveryOut:
-    """Sends it once more, now, whatever became of it, under the same `webhook-id`."""
+    """Sends it again, now, whatever its status, under the same `webhook-id`."""
     row = await database.run(service.redeliver, caller.tenant_id, job_id, delivery_id)
     doorbell.ring("deliver")
     return DeliveryOut.of(row)
@@ -33,7 +33,7 @@ async def redeliver(
 
 @router.get("/webhooks/secret", responses=problems())
 async def get_webhook_secret(caller: CallerDep, database: DatabaseDep, response: Response) -> SecretOut:
-    """Made when it is first asked for."""
+    """The signing secret, created at the first request."""
     response.headers["Cache-Control"] = "no-store"
     secret = await database.run(webhooks.read_secret, caller.tenant_id)
     return SecretOut(secret=secret.secret, previous_valid_until=secret.previous_until)
@@ -41,7 +41,7 @@ async def get_webhook_secret(caller: CallerDep, database: DatabaseDep, response:
 
 @router.post("/webhooks/secret/rotate", responses=problems())
 async def rotate_webhook_secret(caller: CallerDep, database: DatabaseDep, response: Response) -> SecretOut:
-    """Makes a new one. For a day the old one signs as well, so that receivers can change over one by one."""
+    """Creates a new secret. For a day the old one signs as well, so that receivers can switch one by one."""
     response.headers["Cache-Control"] = "no-store"
     secret = await database.run(webhooks.rotate_secret, caller.tenant_id)
     return SecretOut(secret=secret.secret, previous_valid_until=secret.previous_until)

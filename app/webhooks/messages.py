@@ -1,4 +1,4 @@
-"""The messages that receivers get, for the document's ``webhooks`` (OpenAPI 3.1). Workers write and sign them
+"""The messages to receivers, for the document's ``webhooks`` (OpenAPI 3.1). Workers write and sign them
 (core.db.webhooks); here they are only described."""
 
 from datetime import datetime
@@ -41,14 +41,14 @@ EXAMPLE: dict[str, Any] = {
 
 
 class EndedResult(BaseModel):
-    """What came of a training, as in `GET /jobs/{id}`, without the proofs."""
+    """The result of a training, as in `GET /jobs/{id}`, without the proofs."""
 
     adapter: dict[AdapterFormat, File] = Field(description="The file in each format.")
-    adapter_id: str | None = Field(description="Of the adapter, as in GET /adapters/{id}.")
-    samples: LastSamples | None = Field(description="The samples of the adapter's step; null when none were asked for.")
-    metrics: ResultMetrics = Field(description="What the training measured of itself.")
-    note: str | None = Field(description="Which step was taken, and why training ended there.")
-    warnings: list[str] = Field(description="What to know before using the adapter, such as a low retention.")
+    adapter_id: str | None = Field(description="The adapter's id, as in GET /adapters/{id}.")
+    samples: LastSamples | None = Field(description="The samples of the adapter's step; null if there are none.")
+    metrics: ResultMetrics = Field(description="The training's measurements.")
+    note: str | None = Field(description="Which step was chosen, and why training ended.")
+    warnings: list[str] = Field(description="Warnings about the adapter, such as a low retention.")
 
 
 class EndedJob(BaseModel):
@@ -63,62 +63,62 @@ class EndedJob(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     attempt: int
-    result: EndedResult | None = Field(description="What came of it; null where it did not succeed.")
+    result: EndedResult | None = Field(description="The result; null if the job did not succeed.")
     error: Failure | None
     metadata: dict[str, str]
     urls: Urls
 
 
 class WebhookData(BaseModel):
-    """What happened to which job."""
+    """The event and its job."""
 
     job_id: str
-    event_id: str = Field(description="The event's id, and the header webhook-id: the same at every try.")
+    event_id: str = Field(description="The event's id, and the header webhook-id: the same for every attempt.")
     seq: int
-    status: JobStatus = Field(description="The job's at the time of the event.")
+    status: JobStatus = Field(description="The job's status at the time of the event.")
     attempt: int
-    event: dict[str, Any] = Field(description="What the event says, as in GET /jobs/{id}/events.")
-    job: EndedJob | None = Field(None, description="The job; there at its end only.")
+    event: dict[str, Any] = Field(description="The event's data, as in GET /jobs/{id}/events.")
+    job: EndedJob | None = Field(None, description="The job; only at its end.")
 
 
 class WebhookMessage(BaseModel):
-    """What a receiver is sent, signed by Standard Webhooks 1.0."""
+    """The message to a receiver, signed by Standard Webhooks 1.0."""
 
     model_config = example(EXAMPLE)
 
     type: EventType = Field(description="What happened.")
-    timestamp: datetime = Field(description="When it happened (UTC).")
-    data: WebhookData = Field(description="To which job, and what there is to know of it.")
+    timestamp: datetime = Field(description="The time of the event (UTC).")
+    data: WebhookData = Field(description="The event and its job.")
 
 
 MEANINGS: dict[EventType, str] = {
     EventType.QUEUED: "The job waits: it was accepted, resumed, or put back for another attempt.",
-    EventType.RUNNING: "A worker has begun an attempt.",
-    EventType.PHASE: "A running job does something else: `data.event.phase`.",
-    EventType.PAUSING: "A pause was asked for.",
-    EventType.PAUSED: "The job is paused; what was learned is kept.",
-    EventType.CANCELING: "The job's end was asked for.",
+    EventType.RUNNING: "A worker has started an attempt.",
+    EventType.PHASE: "A running job has entered another phase: `data.event.phase`.",
+    EventType.PAUSING: "A pause was requested.",
+    EventType.PAUSED: "The job is paused; its training state is kept.",
+    EventType.CANCELING: "A cancellation was requested.",
     EventType.CANCELED: "The job was canceled.",
     EventType.CHECKPOINT: "A checkpoint was stored: `data.event.step`.",
     EventType.SAMPLES: "Samples were drawn: `data.event.step`.",
-    EventType.NOTICE: "There is something to know: `data.event.message`.",
-    EventType.SUCCEEDED: "The adapter is there.",
+    EventType.NOTICE: "A notice: `data.event.message`.",
+    EventType.SUCCEEDED: "The adapter is ready.",
     EventType.FAILED: "The job has failed: `data.job.error` says why.",
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {
-    204: {"description": "Any 2xx within 15 seconds: the message was taken. Everything else is tried again."},
-    410: {"description": "Gone: the job sends nothing more."},
+    204: {"description": "Any 2xx within 15 seconds: the message was received. Any other response is retried."},
+    410: {"description": "Gone: the job sends no further messages."},
 }
 
-Id = Annotated[str, Header(alias="webhook-id", description="The event's id, the same at every try.")]
-SentAt = Annotated[str, Header(alias="webhook-timestamp", description="When it was sent, in seconds since 1970.")]
+Id = Annotated[str, Header(alias="webhook-id", description="The event's id, the same for every attempt.")]
+SentAt = Annotated[str, Header(alias="webhook-timestamp", description="The time of sending, in seconds since 1970.")]
 Signature = Annotated[str, Header(alias="webhook-signature", description="`v1,` and the signature; may hold several.")]
 
 
 def describe_webhooks(router: APIRouter) -> None:
     """Adds one entry for each type of event."""
     for kind in EventType:
-        by_default = "sent by default" if kind in STATUS_EVENTS else "sent where the job's webhook asks for it"
+        by_default = "sent by default" if kind in STATUS_EVENTS else "sent if the job's webhook asks for it"
 
         async def receive(body: WebhookMessage, webhook_id: Id, sent_at: SentAt, signature: Signature) -> None:
             raise NotImplementedError("receivers are elsewhere")

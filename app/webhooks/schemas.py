@@ -34,7 +34,7 @@ _SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the example o
 
 
 class AttemptOut(BaseModel):
-    """One try. ``error`` says why there was no answer; ``excerpt`` is how the answer's body began."""
+    """One attempt. ``error`` says why there was no response; ``excerpt`` is the start of the response's body."""
 
     model_config = example(_TRY)
 
@@ -46,7 +46,7 @@ class AttemptOut(BaseModel):
 
 
 class DeliveryOut(BaseModel):
-    """One event for the job's receiver. ``id`` is the event's, and what was sent as ``webhook-id`` at every try."""
+    """One event for the job's receiver. ``id`` is the event's id, sent as ``webhook-id`` in every attempt."""
 
     model_config = example(_DELIVERY)
 
@@ -77,10 +77,10 @@ class DeliveryOut(BaseModel):
 
 
 class SecretOut(BaseModel):
-    """What signs the webhooks of jobs that bring no secret of their own. Keep it as you keep your API key."""
+    """Signs the webhooks of jobs without a secret of their own. Keep it as safe as your API key."""
 
     model_config = example({"object": "webhook_secret", "secret": _SECRET, "previous_valid_until": None})
 
     object: Literal["webhook_secret"] = "webhook_secret"
     secret: str
-    previous_valid_until: datetime | None = Field(None, description="Until then the one before it signs as well.")
+    previous_valid_until: datetime | None = Field(None, description="Until then the previous secret signs as well.")

@@ -1,4 +1,4 @@
-"""What of a plan may not be what was meant: told before it runs, with what to change. Nothing here refuses."""
+"""Warnings about a plan before it runs: what may be unintended, and what to change. Nothing here refuses."""
 
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from core.domain.plan import TrainPlan
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
 
 MUCH_CROPPED = 0.25
-"""Of a picture's area: a portrait of 3:4 in a square loses as much."""
+"""A share of an image's area: a 3:4 portrait loses as much in a square."""
 MUCH_ENLARGED = 1.1
 MAX_NAMED = 5
 
@@ -21,18 +21,18 @@ AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit", "cut-capti
 
 
 class Advice(Frozen):
-    """Something to look at before the job is queued."""
+    """A warning to read before the job is queued."""
 
-    code: AdviceCode = Field(description="What it is about, for programs.")
-    field: str | None = Field(description="JSON pointer to the field of the spec that may mend it.")
+    code: AdviceCode = Field(description="The subject of the warning, for programs.")
+    field: str | None = Field(description="JSON pointer to the field of the spec that may fix it.")
     message: str = Field(description="What will happen, and what to change.")
-    files: tuple[str, ...] = Field(description="The pictures concerned, the worst first; at most five.")
+    files: tuple[str, ...] = Field(description="The images concerned, worst first; at most five.")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a picture fills its training size. ``cropped``: the part of its area that is lost; ``enlarged``: how many
-    times longer its sides are drawn than they are."""
+    """How an image fills its training size. ``cropped``: the share of its area that is lost; ``enlarged``: the
+    factor by which its sides grow."""
 
     name: str
     cropped: float
@@ -42,8 +42,8 @@ class Fit:
 def advise(
     plan: TrainPlan, manifest: DatasetManifest, *, seconds: float | None = None, devices: Set[str] = frozenset()
 ) -> tuple[Advice, ...]:
-    """``plan`` was resolved from this manifest, and is estimated to take so many ``seconds``. ``devices``: the kinds
-    that there are, such as `cpu`; empty where that is not known."""
+    """``plan`` was resolved from this manifest, and is estimated to take ``seconds``. ``devices``: the kinds of the
+    workers' devices, such as `cpu`; empty if unknown."""
     fits = tuple(_fit_all(plan, manifest))
     square = all(image.bucket.width == image.bucket.height for image in plan.images)
     return (
@@ -60,7 +60,7 @@ def _advise_on_precision(plan: TrainPlan, devices: Set[str]) -> Iterator[Advice]
         yield Advice(
             code="emulated",
             field="/precision",
-            message="fp16 is emulated on CPUs, and no other device is here: that is slower than fp32. Leave "
+            message="fp16 is emulated on CPUs, and there is no other device here: it is slower than fp32. Leave "
             "precision at auto.",
             files=(),
         )
@@ -72,15 +72,15 @@ def _advise_on_time(plan: TrainPlan, seconds: float | None) -> Iterator[Advice]:
         yield Advice(
             code="time-limit",
             field="/max_duration_seconds",
-            message=f"The job is estimated to take {seconds:,.0f} seconds and would fail after {limit:,}: raise "
+            message=f"The job is estimated to take {seconds:,.0f} seconds, but would fail after {limit:,}: raise "
             "max_duration_seconds, or lower steps.",
             files=(),
         )
 
 
 def _fit_all(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Fit]:
-    """As the trainer does it: scaled to cover the bucket, and cropped at the centre. Without regularisation images that
-    the plan leaves aside."""
+    """As the trainer does it: scaled to cover the bucket, and cropped at the centre. Regularisation images that the
+    plan does not use are left out."""
     buckets = {planned.key: planned.bucket for planned in plan.images + plan.class_images}
     for image in (image for image in manifest.images if image.key in buckets):
         bucket = buckets[image.key]
@@ -97,8 +97,8 @@ def _advise_on_crops(fits: Sequence[Fit], *, square: bool) -> Iterator[Advice]:
             code="cropped",
             field="/bucketing" if square else None,
             message=f"{_count(worst, fits)} lose{'s' if len(worst) == 1 else ''} more than {MUCH_CROPPED:.0%} of the "
-            f"picture where it is cut to the training size, {worst[0].name} {worst[0].cropped:.0%}: {advice} yourself "
-            "so that what matters is in the middle.",
+            f"image when cropped to the training size, {worst[0].name} {worst[0].cropped:.0%}: {advice} yourself "
+            "so that the subject is in the middle.",
             files=_name(worst),
         )
 
@@ -110,14 +110,14 @@ def _advise_on_sizes(fits: Sequence[Fit], resolution: int) -> Iterator[Advice]:
             code="enlarged",
             field="/resolution",
             message=f"{_count(worst, fits)} {'is' if len(worst) == 1 else 'are'} smaller than the training size at "
-            f"resolution {resolution} and will be enlarged, {worst[0].name} {worst[0].enlarged:.1f} times: what is "
-            "blurred by it is learned. Use larger pictures, leave these out, or lower resolution.",
+            f"resolution {resolution} and will be enlarged, {worst[0].name} {worst[0].enlarged:.1f} times: the "
+            "adapter learns the blur. Use larger images, leave these out, or lower resolution.",
             files=_name(worst),
         )
 
 
 def _advise_on_captions(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Advice]:
-    """Those that are cut whatever the vocabulary is; the trainer tells of the others."""
+    """Those that are cut whatever the vocabulary is; the trainer reports the others."""
     names = {image.key: image.name for image in manifest.images}
     lengths = {planned.key: count_least_tokens(planned.caption) for planned in plan.images}
     cut = sorted((key for key in lengths if lengths[key] > plan.max_token_length), key=lambda key: -lengths[key])
@@ -128,7 +128,7 @@ def _advise_on_captions(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[
             field="/captions/max_token_length" if more else None,
             message=f"{len(cut)} of {counted(len(plan.images), 'caption')} {'is' if len(cut) == 1 else 'are'} longer "
             f"than {plan.max_token_length} tokens, "
-            f"{names[cut[0]]} by {lengths[cut[0]] - plan.max_token_length} or more: what is beyond is not trained. "
+            f"{names[cut[0]]} by {lengths[cut[0]] - plan.max_token_length} or more; the rest is not trained. "
             f"Shorten them{more}. The trigger is kept.",
             files=tuple(names[key] for key in cut[:MAX_NAMED]),
         )
@@ -139,7 +139,7 @@ def _find_worst(fits: Sequence[Fit], value_of: Callable[[Fit], float], limit: fl
 
 
 def _count(found: Sequence[Fit], fits: Sequence[Fit]) -> str:
-    return f"{len(found)} of {len(fits)} pictures" if len(fits) > 1 else "The picture"
+    return f"{len(found)} of {len(fits)} images" if len(fits) > 1 else "The image"
 
 
 def _name(found: Sequence[Fit]) -> tuple[str, ...]:

@@ -1,29 +1,29 @@
-"""Every error that a caller of Atelier can cause or meet, with the slug it is shown under.
+"""Every error that a caller of Atelier can cause or meet, each with its slug.
 
 AtelierError
-├── UserError                     the caller can mend it
+├── UserError                     the caller can fix it
 │   ├── InvalidSpec               invalid-spec: a training spec out of bounds, or with unknown fields
 │   ├── UrlForbidden              url-forbidden: an address that the service does not call
 │   ├── InvalidRequest            invalid-request: any other malformed request
 │   ├── ArchiveRejected           archive-rejected: an archive that is broken or hostile
-│   ├── ImageRejected             image-rejected: a file that is no usable picture
-│   ├── DatasetRejected           dataset-rejected: nothing in the set can be learned from
-│   ├── ModelRejected             model-rejected: a folder or file that is no usable base
-│   ├── AdapterRejected           adapter-rejected: a file that is no usable adapter of this base
+│   ├── ImageRejected             image-rejected: a file that is not a usable image
+│   ├── DatasetRejected           dataset-rejected: a set without a usable image
+│   ├── ModelRejected             model-rejected: a folder or file that is not a usable base model
+│   ├── AdapterRejected           adapter-rejected: a file that is not a usable adapter of this base model
 │   ├── WeightsRejected           weights-rejected: a .safetensors file with a broken or hostile header
 │   ├── UnsupportedWeights        unsupported-weights: weights in any other format
 │   ├── TooLarge                  too-large: a body or a set over its limit
-│   ├── UnsupportedMedia          unsupported-media: a kind of file that is not taken
-│   ├── NotFound                  not-found: no such thing, or not yours
-│   ├── WrongState                wrong-state: the thing is not in a state that allows this
+│   ├── UnsupportedMedia          unsupported-media: an unsupported type of file
+│   ├── NotFound                  not-found: it does not exist, or belongs to someone else
+│   ├── WrongState                wrong-state: its state does not allow this
 │   ├── IdempotencyMismatch       idempotency-mismatch: the same key with another body
-│   ├── Unauthenticated           unauthenticated: no key, or not a valid one
+│   ├── Unauthenticated           unauthenticated: no key, or an invalid one
 │   ├── Forbidden                 forbidden: a valid key that may not do this
-│   ├── QuotaExceeded             quota-exceeded: more, or faster, than the tenant or the key may
+│   ├── QuotaExceeded             quota-exceeded: a limit of the tenant or the key is reached
 │   └── CrossSite                 csrf: a request to the dashboard from another site
-└── Unavailable                   unavailable: a part of the service does not answer; try again
+└── Unavailable                   unavailable: a part of the service does not respond; try again
 
-HTTP codes are not known here: ``app.problems`` maps slugs to them.
+``app.problems`` maps the slugs to HTTP status codes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,47 +42,47 @@ class AtelierError(Exception):
 
 
 class UserError(AtelierError):
-    """The caller can mend it."""
+    """The caller can fix it."""
 
 
 class InvalidSpec(UserError):
-    slug, title = "invalid-spec", "The training spec is not valid"
+    slug, title = "invalid-spec", "Invalid training spec"
 
 
 class UrlForbidden(UserError):
-    slug, title = "url-forbidden", "The service does not call this address"
+    slug, title = "url-forbidden", "Address not allowed"
 
 
 class InvalidRequest(UserError):
-    slug, title = "invalid-request", "The request is not valid"
+    slug, title = "invalid-request", "Invalid request"
 
 
 class ArchiveRejected(UserError):
-    slug, title = "archive-rejected", "The archive cannot be taken"
+    slug, title = "archive-rejected", "Archive rejected"
 
 
 class ImageRejected(UserError):
-    slug, title = "image-rejected", "The image cannot be taken"
+    slug, title = "image-rejected", "Image rejected"
 
 
 class DatasetRejected(UserError):
-    slug, title = "dataset-rejected", "The dataset cannot be learned from"
+    slug, title = "dataset-rejected", "Dataset rejected"
 
 
 class ModelRejected(UserError):
-    slug, title = "model-rejected", "The base model cannot be taken"
+    slug, title = "model-rejected", "Base model rejected"
 
 
 class AdapterRejected(UserError):
-    slug, title = "adapter-rejected", "The adapter cannot be taken"
+    slug, title = "adapter-rejected", "Adapter rejected"
 
 
 class WeightsRejected(UserError):
-    slug, title = "weights-rejected", "The file of weights cannot be taken"
+    slug, title = "weights-rejected", "Invalid weights file"
 
 
 class UnsupportedWeights(UserError):
-    slug, title = "unsupported-weights", "Weights are taken as .safetensors alone"
+    slug, title = "unsupported-weights", "Unsupported weights format"
 
 
 class TooLarge(UserError):
@@ -90,7 +90,7 @@ class TooLarge(UserError):
 
 
 class UnsupportedMedia(UserError):
-    slug, title = "unsupported-media", "This kind of file is not taken"
+    slug, title = "unsupported-media", "Unsupported file type"
 
 
 class NotFound(UserError):
@@ -102,21 +102,21 @@ class WrongState(UserError):
 
 
 class IdempotencyMismatch(UserError):
-    slug, title = "idempotency-mismatch", "This Idempotency-Key was used with another body"
+    slug, title = "idempotency-mismatch", "Idempotency-Key reused with another body"
 
 
 class Unauthenticated(UserError):
-    slug, title = "unauthenticated", "A valid API key is needed"
+    slug, title = "unauthenticated", "Valid API key required"
 
 
 class Forbidden(UserError):
-    slug, title = "forbidden", "This key may not do that"
+    slug, title = "forbidden", "Not allowed for this API key"
 
 
 class QuotaExceeded(UserError):
-    """``retry_after_seconds``: when the same request may succeed, where time alone helps."""
+    """``retry_after_seconds``: when the same request may succeed, if time alone helps."""
 
-    slug, title = "quota-exceeded", "A limit is reached"
+    slug, title = "quota-exceeded", "Limit reached"
 
     def __init__(
         self,
@@ -130,8 +130,8 @@ class QuotaExceeded(UserError):
 
 
 class CrossSite(UserError):
-    slug, title = "csrf", "Refused: the request came from another site"
+    slug, title = "csrf", "Request from another site refused"
 
 
 class Unavailable(AtelierError):
-    slug, title = "unavailable", "A part of the service does not answer"
+    slug, title = "unavailable", "Part of the service is unavailable"

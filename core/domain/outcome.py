@@ -1,4 +1,4 @@
-"""What a finished training says of itself, in numbers and in a sentence."""
+"""The result of a finished training: its figures, and one sentence for people."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,17 +13,17 @@ from core.domain.resolve import MIN_IMAGES_TO_HOLD_OUT
 from core.domain.tokens import MAX_TOKEN_LENGTH
 
 LOW_RETENTION = 0.6
-"""Below, pictures for prompts without the trigger differ visibly from the base's."""
+"""Below this, images for prompts without the trigger differ visibly from the base's."""
 
 
 class Scores(Frozen):
-    """From 0 to 1, or None where there was nothing to measure. See worker/engine/training/scores.py."""
+    """From 0 to 1, or None if nothing could be measured. See worker/engine/training/scores.py."""
 
-    retention: float | None = Field(None, description="How much of its answers to neutral prompts the base keeps.")
+    retention: float | None = Field(None, description="How much of its behaviour on neutral prompts the base keeps.")
 
 
 class Outcome(Frozen):
-    """``step``: the one whose weights the adapter has; ``num_steps``: how many were trained. Times in seconds."""
+    """``step``: the adapter's weights are from this step; ``num_steps``: how many were trained. Times in seconds."""
 
     step: int
     num_steps: int
@@ -33,16 +33,16 @@ class Outcome(Frozen):
     scores: Scores
     num_parameters: int
     seconds_per_step: float
-    seconds_per_picture: float | None  # None where no samples were drawn
+    seconds_per_picture: float | None  # None if no samples were drawn
     peak_memory_bytes: int
-    num_cut: int = 0  # images with a caption that was longer than what is encoded
+    num_cut: int = 0  # images whose caption was longer than the encoded part
 
     def validation_loss(self, step: int) -> float | None:
         return dict(self.held_out_losses).get(step)
 
 
 def summarize(job_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
-    """A succeeded job's result field by field as ``GET /jobs/{id}`` shows it, without the proofs, which are long."""
+    """A succeeded job's result as ``GET /jobs/{id}`` shows it, without the proofs, which are long."""
     url = f"/jobs/{job_id}"
     files, step = result.get("adapter", {}), result.get("samples")
     return {
@@ -62,53 +62,53 @@ def summarize(job_id: str, result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_verdicts(result: Mapping[str, Any]) -> dict[str, dict[str, str | None]]:
-    """What each tool makes of the file in each format, in a word: all that most readers need of the proofs."""
+    """Each tool's verdict on each format: most readers need no more of the proofs."""
     proofs: Mapping[str, Mapping[str, Any]] = result.get("proofs", {})
     return {name: {tool["tool"]: tool["verdict"] for tool in proof["tools"]} for name, proof in proofs.items()}
 
 
 def warn(outcome: Outcome) -> list[str]:
-    """What a client should know before using the adapter."""
+    """Warnings that a client should read before using the adapter."""
     retention = outcome.scores.retention
     if retention is None or retention >= LOW_RETENTION:
         return []
     return [
-        f"Prompts without the trigger are drawn otherwise than by the base (retention {retention:.2f}, where 1 is "
+        f"The adapter also changes images for prompts without the trigger (retention {retention:.2f}; 1 means "
         "unchanged). Use the adapter at a lower weight, or train again with fewer steps, a lower learning rate or more "
         "class images (loss.prior_preservation)."
     ]
 
 
 def explain(outcome: Outcome, plan: TrainPlan) -> str:
-    """Which step's weights were taken, why training ended where it did, and what of the captions was not trained."""
+    """Which step was promoted, why training ended, and which captions were cut."""
     return f"{_explain_end(outcome, plan)} {describe_cut(outcome.num_cut, plan)}".strip()
 
 
 def describe_cut(num_cut: int, plan: TrainPlan) -> str:
-    """Empty where every caption was encoded whole."""
+    """Empty if every caption was encoded whole."""
     if not num_cut:
         return ""
     longer = f"{num_cut} of {counted(len(plan.images), 'caption')} {'are' if num_cut > 1 else 'is'} longer than"
     kept = "; the trigger is kept" if plan.trigger else ""
     more = "" if plan.max_token_length == MAX_TOKEN_LENGTH else f" captions.max_token_length may be {MAX_TOKEN_LENGTH}."
-    return f"{longer} {plan.max_token_length} tokens: what is beyond is not trained{kept}.{more}"
+    return f"{longer} {plan.max_token_length} tokens; the rest is not trained{kept}.{more}"
 
 
 def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
     if not outcome.held_out_losses:
         few = len(plan.images) < MIN_IMAGES_TO_HOLD_OUT
-        too_few = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold none out by themselves"
+        too_few = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold out none"
         why = too_few if few else "validation was turned off"
-        return f"The adapter is that of the last step, {outcome.step}: nothing was held out to choose by ({why})."
+        return f"The adapter is from the last step, {outcome.step}: there were no held-out images to choose by ({why})."
     if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
         held_out = counted(len(plan.held_out_images), "held-out image")
         return (
-            f"The adapter is that of the last step, {outcome.step}: the loss on the {held_out} never fell "
-            "below the base's, so nothing could be chosen by it. Look at the samples, or hold out more images."
+            f"The adapter is from the last step, {outcome.step}: the loss on the {held_out} never fell below the "
+            "base model's, so it could not choose a step. Look at the samples, or hold out more images."
         )
     end = f"Training ran {'its 1 step' if plan.steps == 1 else f'all {plan.steps:,} steps'}"
     if outcome.stopped_early:
         waited = counted(plan.patience or 0, "evaluation")
         end = f"Training ended at step {outcome.num_steps} of {plan.steps}, with {waited} not better"
-    chosen = "the latest whose loss on the held-out images is not measurably worse than the best"
-    return f"{end}; the adapter is that of step {outcome.step}, {chosen}."
+    chosen = "the latest step whose held-out loss is not significantly worse than the best one"
+    return f"{end}. The adapter is from step {outcome.step}: {chosen}."

@@ -1,7 +1,7 @@
 """A plan: a spec in which every open choice is a number (core/domain/resolve.py).
 
-The plan alone decides what the adapter's bytes are (with the device and the library versions): the
-trainer reads nothing else of the job.
+The plan alone decides the adapter's bytes (with the device and the library versions): the trainer reads nothing
+else of the job.
 """
 
 from typing import Literal
@@ -21,12 +21,12 @@ from core.domain.spec import (
 )
 
 NOT_IN_OUTLINE = ("images", "class_images", "prior_prompts", "neutral_prompts")
-"""Long lists of a plan, which are not told with it."""
+"""Long lists of a plan, which the API leaves out."""
 
 
 class PlannedImage(Frozen):
-    """One image of the set: the key of its pixels, its training size, the caption that is taught, and how often an
-    epoch has it."""
+    """One image of the set: the key of its pixels, its training size, its training caption, and how often it occurs
+    in an epoch."""
 
     key: str
     sha256: str
@@ -55,7 +55,7 @@ class TrainPlan(Frozen):
     prediction_type: PredictionType
     dataset_sha256: str
     images: tuple[PlannedImage, ...]
-    class_images: tuple[PlannedImage, ...] = ()  # instead of class pictures of the base
+    class_images: tuple[PlannedImage, ...] = ()  # empty: the base draws the class images
 
     init_adapter: InitAdapter | None
     adapter_type: AdapterType
@@ -92,7 +92,7 @@ class TrainPlan(Frozen):
     noise_offset: float
     prior_prompts: tuple[str, ...]
     prior_num_images: int
-    prior_batch_size: int | None = None  # as many as pictures
+    prior_batch_size: int | None = None  # in class images
     prior_weight: float
     caption_dropout: float
     caption_shuffle: bool

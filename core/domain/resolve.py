@@ -45,9 +45,9 @@ def resolve(
     init: InitAdapterSource | None = None,
     limits: Limits = UNLIMITED,
 ) -> TrainPlan:
-    """``init``: what ``spec.init_adapter`` names. What the spec leaves open is chosen within ``limits``.
+    """``init``: the adapter that ``spec.init_adapter`` names. Choices that the spec leaves open stay within ``limits``.
 
-    Raises InvalidSpec where the spec does not fit this base, this set, the init adapter or the limits.
+    Raises InvalidSpec if the spec does not fit this base, this set, the init adapter or the limits.
     """
     assert (init is None) == (spec.init_adapter is None)
     check_dataset_size(manifest, limits)
@@ -142,7 +142,7 @@ def resolve(
 
 
 def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
-    """Prodigy (arXiv 2306.06101) finds its own rate, of which ``learning_rate`` is a factor."""
+    """Prodigy (arXiv 2306.06101) finds its own rate; ``learning_rate`` multiplies it."""
     if spec.optimizer.learning_rate is not None:
         return spec.optimizer.learning_rate
     if spec.optimizer.name == "prodigy":
@@ -151,25 +151,25 @@ def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:
 
 
 def _resolve_min_snr_gamma(spec: TrainingSpec, model: ModelInfo) -> float | None:
-    """Raises InvalidSpec on a flow base, whose timesteps are drawn by their worth instead."""
+    """Raises InvalidSpec on a flow-matching base, which weights losses by its choice of timesteps."""
     wanted, flows = spec.loss.min_snr_gamma, model.prediction_type == "flow"
     if wanted is not None and flows:
         raise InvalidSpec(
-            f"The model {model.id} is trained by flow matching, which has no min_snr_gamma: leave it out.",
+            f"The model {model.id} is trained by flow matching, which does not use min_snr_gamma: leave it out.",
             {"/loss/min_snr_gamma": ["not for this model"]},
         )
     return wanted if flows or "min_snr_gamma" in spec.loss.model_fields_set else model.defaults.min_snr_gamma
 
 
 def _resolve_text_rate(spec: TrainingSpec, rate: float) -> float:
-    """Raises InvalidSpec for a rate of its own under Prodigy, which finds one for all."""
+    """Raises InvalidSpec for a separate learning rate under Prodigy, which finds one for all parameters."""
     wanted = spec.text_encoder.learning_rate
     if spec.optimizer.name != "prodigy":
         return wanted or rate / 2
     if wanted not in (None, rate):
         raise InvalidSpec(
             "prodigy finds one learning rate for everything: leave text_encoder.learning_rate out.",
-            {"/text_encoder/learning_rate": ["prodigy takes none"]},
+            {"/text_encoder/learning_rate": ["not allowed with prodigy"]},
         )
     return rate
 
@@ -186,15 +186,15 @@ def _resolve_resolution(spec: TrainingSpec, model: ModelInfo, limits: Limits) ->
     if resolution % model.resolution_step or not low <= resolution <= high:
         raise InvalidSpec(
             f"resolution {resolution} does not fit the model {model.id}: give a multiple of {model.resolution_step} "
-            f"from {low} to {high}; it was made at {model.resolution}.",
+            f"from {low} to {high}; it was trained at {model.resolution}.",
             {"/resolution": [f"must be a multiple of {model.resolution_step} from {low} to {high}"]},
         )
     return resolution
 
 
 def _default_resolution(model: ModelInfo, limits: Limits) -> int:
-    """Within the limits, down to half of the base's own: below that it has nothing to learn with, and the plan is
-    refused for its limits."""
+    """Within the limits, but at least half of the base's own: below that training is pointless, and the limits
+    refuse the plan."""
     if limits.resolution is None or model.resolution <= limits.resolution:
         return model.resolution
     fitting = limits.resolution // model.resolution_step * model.resolution_step
@@ -202,8 +202,8 @@ def _default_resolution(model: ModelInfo, limits: Limits) -> int:
 
 
 def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_size: int, defaults: Defaults) -> int:
-    """An epoch is what is trained on, repeats counted, in batches of one bucket each; the presets count the pictures
-    that came."""
+    """An epoch is every training image, repeats counted, in batches of one bucket each; the presets count the images
+    that were uploaded."""
     if spec.steps is not None:
         return spec.steps
     if spec.epochs is not None:
@@ -215,7 +215,7 @@ def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_siz
         if steps > MAX_STEPS:
             raise InvalidSpec(
                 f"{counted(spec.epochs, 'epoch')} of this set {'is' if spec.epochs == 1 else 'are'} "
-                f"{steps} steps: no more than {MAX_STEPS} are trained.",
+                f"{steps} steps, more than the limit of {MAX_STEPS}.",
                 {"/epochs": [f"are more than {MAX_STEPS} steps with this set and batch size"]},
             )
         return steps
@@ -248,9 +248,9 @@ def _plan_image(
 
 
 def _hold_out(spec: TrainingSpec, images: Sequence[ManifestImage]) -> set[str]:
-    """The pictures' hashes that validation takes: by a draw that depends on the seed and the pictures alone.
+    """The hashes of the held-out images: the draw depends only on the seed and the images.
 
-    A picture that is there twice is held out or trained on as a whole.
+    All copies of an image are either held out or trained on.
     """
     fraction, hashes = spec.validation.fraction, sorted({image.sha256 for image in images})
     if fraction == "auto":

@@ -147,7 +147,7 @@ def test_file_names_as_clients_send_them(client: str) -> None:
         (b"name=\"files\"; filename*=unicode_escape''%5Cud800.png", "cannot be read as 'unicode_escape'"),
         (b"name=\"files\"; filename*=a\x00b''x.png", "cannot be read as"),
         (b'name="files"; filename="caf\xe9.png"', "is not UTF-8"),
-        (b'name="files"; filename="a.png', "without its second"),
+        (b'name="files"; filename="a.png', "an unclosed quotation mark"),
         (b'name="files"\r\nno header', "is not a header"),
         (b'name="files"\r\n' + b"A: b\r\n" * 40 + b"C: d", "more than 32 headers"),
         (b'name="' + b"n" * 20_000 + b'"', "longer than 16,384 bytes"),

@@ -79,7 +79,7 @@ def test_a_file_does_not_come_beside_its_twin_in_another_spelling(api: LiveApi) 
     put(api, dataset, "caf%C3%A9.png", draw_png(1))
     for name in ("cafe%CC%81.png", "CAF%C3%89.png", "Caf%C3%A9.PNG"):
         problem = refuse(put(api, dataset, name, draw_png(2)), 422, "invalid-request")
-        assert "one name to many systems" in problem["detail"]
+        assert "the same name on many systems" in problem["detail"]
     assert put(api, dataset, "caf%C3%A9.png", draw_png(2)).status_code == 201
     assert put(api, dataset, "cafe%CC%81.txt", b"a caption").status_code == 201
     assert len(api.list_stored(f"datasets/{dataset}")) == 2

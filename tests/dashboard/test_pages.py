@@ -127,7 +127,7 @@ def test_what_failed_says_why_and_what_to_do(visitor: Chrome, running_api: Runni
     until(visitor, lambda: find(visitor, "#error").is_displayed())
     assert "The loss became NaN" in find(visitor, "#error").text
     assert "Lower optimizer.learning_rate" in find(visitor, "#error").text
-    until_shown(visitor, "#sheet", "No pictures were made.")
+    until_shown(visitor, "#sheet", "No samples were drawn.")
 
 
 def test_canceling_asks_first(visitor: Chrome, running_api: RunningApi) -> None:

@@ -43,7 +43,7 @@ export class LossChart {
     if (!width) return;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     if (this.points.length < 2) {
-      return this.text(0, height / 2, this.ended ? "No step was trained." : "The curve begins with the training.", "start");
+      return this.text(0, height / 2, this.ended ? "No step was trained." : "The curve appears when training starts.", "start");
     }
     this.smooth = runningMean(this.points.map((point) => point.loss));
     this.scale(width, height);

@@ -1,4 +1,4 @@
-// A job's page: what the stream brings is put in its place.
+// A job's page, kept up to date from the stream.
 
 import { LossChart } from "./chart.js";
 import { Stream } from "./live.js";
@@ -85,11 +85,11 @@ function showResult() {
   }));
 }
 
-// What will never come is not announced any more.
+// Removes announcements of parts that will never come.
 function showAbsence() {
   if (!job.is_terminal) return;
   const hint = find("sheet-hint");
-  if (hint) hint.textContent = "No pictures were made.";
+  if (hint) hint.textContent = "No samples were drawn.";
   chart.end();
 }
 

@@ -1,4 +1,4 @@
-// Keeps the list of jobs fresh while somebody looks at it.
+// Keeps the list of jobs fresh while the page is visible.
 
 import { showAges } from "./times.js";
 
@@ -11,13 +11,13 @@ async function refresh() {
   if (document.hidden) return;
   try {
     const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } });
-    // Without TLS browsers do not tell that a script asks, and the way to the login page is followed.
+    // Without TLS browsers do not mark requests of scripts, and the redirect to the login page is followed.
     if (answer.status === 401 || answer.redirected) return location.reload();
     if (!answer.ok) throw new Error(answer.statusText);
     replace(await answer.text());
     live.textContent = "";
   } catch {
-    live.textContent = "The service does not answer; trying again.";
+    live.textContent = "The service does not respond; trying again.";
   }
 }
 

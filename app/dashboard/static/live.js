@@ -1,4 +1,4 @@
-// The stream of a job's news. It rests while the page is hidden, and goes on where it was.
+// The stream of a job's updates. It pauses while the page is hidden, and then continues.
 
 export class Stream {
   constructor(url, { onNews, onTrouble }) {
@@ -26,7 +26,7 @@ export class Stream {
   fail(source) {
     if (source.readyState !== EventSource.CLOSED) return this.onTrouble("The connection broke; trying again.");
     this.rest();
-    this.onTrouble("The service does not answer; trying again. If it stays so, load the page again.");
+    this.onTrouble("The service does not respond; trying again. If this persists, load the page again.");
     setTimeout(() => this.open(), 3000);
   }
 

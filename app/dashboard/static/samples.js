@@ -1,4 +1,4 @@
-// The contact sheet: a row per prompt, a column per step; the base comes first. A picture opens beside the base's.
+// The contact sheet: a row per prompt, a column per step; the base comes first. An image opens beside the base's.
 
 export class Sheet {
   constructor(root, gridLink, address) {

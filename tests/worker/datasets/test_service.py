@@ -109,7 +109,7 @@ def test_rejected(validator: Validator, sessions: Sessions, storage: WatchedStor
     assert dataset.manifest is None
     assert dataset.error is not None
     assert dataset.error["type"] == "/problems/dataset-rejected"
-    assert dataset.error["title"] == "The dataset cannot be learned from"
+    assert dataset.error["title"] == "Dataset rejected"
     assert "a.png: It is not a picture" in dataset.error["detail"]
     assert dataset.report is not None
     assert dataset.report["num_files"] == 2
