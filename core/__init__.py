@@ -1,1 +1,1 @@
-"""The shared kernel: what the API and the workers must agree on. No fastapi, celery or torch in here."""
+"""The shared kernel of the API and the workers. No fastapi, celery or torch in here."""

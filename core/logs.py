@@ -1,7 +1,7 @@
-"""What the processes log: one JSON object a line on stderr, with no secret in it.
+"""The processes' logs: one JSON object a line on stderr, without secrets.
 
-Each line has ``time`` (UTC), ``level``, ``role`` (which process), ``pid``, ``logger``, ``message``, ``exception`` where
-there is one, and whatever ``extra`` holds.
+Each line has ``time`` (UTC), ``level``, ``role`` (which process), ``pid``, ``logger``, ``message``, ``exception`` if
+there is one, and the fields of ``extra``.
 """
 
 import logging
@@ -17,12 +17,12 @@ from pythonjsonlogger.json import JsonFormatter
 from core.settings import LogSettings, find_secrets
 
 REDACTED = "[redacted]"
-QUIET = ("httpx", "botocore")  # a line for each call says nothing
+QUIET = ("httpx", "botocore")  # they log a line for each call
 OWN_HANDLERS = ("uvicorn", "uvicorn.error")
 
 MIN_SECRET_CHARACTERS = 6
-# Each repetition that may begin anywhere is bounded: what is logged may come from anybody, and must cost a time that
-# grows with its length alone.
+# Each repetition that may start anywhere is bounded: logged text may come from anybody, and its filtering must take
+# time that only grows with its length.
 _SHAPES = (
     (re.compile(r"atl(?:_|%5[fF])[\w-]{8,}"), REDACTED),
     (re.compile(r"whsec(?:_|%5[fF])[0-9A-Za-z+/=_-]{8,}"), REDACTED),
@@ -37,7 +37,7 @@ _SHAPES = (
 
 
 class Redactor:
-    """Takes out what looks like a secret of ours, and the very secrets that this process was given."""
+    """Removes text that looks like one of our secrets, and the secrets of this process."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         known = sorted({text for text in secrets if len(text) >= MIN_SECRET_CHARACTERS}, key=len, reverse=True)
@@ -81,7 +81,7 @@ class RedactedJson(JsonFormatter):
 
 
 def configure_logging(role: str) -> None:
-    """For a process of its own, before it does anything: all loggers, warnings and what nobody caught."""
+    """For a process of its own, before it does anything: all loggers, warnings and uncaught exceptions."""
     settings = LogSettings()
     redactor = Redactor(find_secrets())
     handler = logging.StreamHandler(sys.stderr)

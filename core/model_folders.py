@@ -1,4 +1,4 @@
-"""Where base models lie on this machine: the operator's folder first, then the ones that came with us.
+"""Where base models are on this machine: the operator's folder first, then the bundled ones.
 
 A base is a folder in diffusers' layout with an ``atelier.json`` (core.domain.model.ModelInfo) in it.
 """
@@ -15,28 +15,28 @@ log = logging.getLogger("atelier.models")
 CARD = "atelier.json"
 NOTE = "README.md"
 MADE_HERE = "Atelier made this folder"
-"""How the note begins that lies in a folder which the service fetched or converted itself, and so may remove."""
+"""The start of the note in a folder that the service fetched or converted itself, and so may remove."""
 BUNDLED = Path(__file__).resolve().parent.parent / "models"
 
 
 class BaseMissing(Exception):
-    """This machine does not have a registered base, or has another by its name. Another machine may, or this one in a
-    moment: nobody's input is to blame."""
+    """This machine lacks a registered base, or has another one under its name. Another machine may have it, or this one
+    soon: the input is not to blame."""
 
 
 def is_where_workers_look(models_path: Path, name: str) -> bool:
-    """Whether the folder, or the link to one, is directly below and without a dot. Others hold no base for anybody."""
+    """Whether the folder, or a link to it, is directly below and without a dot. Others never contain a base."""
     folder = models_path / name
     return folder.parent.resolve() == models_path.resolve() and not folder.name.startswith(".")
 
 
 def is_bundled(model_id: str) -> bool:
-    """Whether a base of this id came with the service."""
+    """Whether a base of this id is bundled."""
     return model_id in {read_card(card.parent).id for card in BUNDLED.glob(f"[!.]*/{CARD}")}
 
 
 def is_made_here(folder: Path) -> bool:
-    """Whether the service made it; an operator's own folder may not be lost."""
+    """Whether the service made it; an operator's own folder must not be lost."""
     try:
         return (folder / NOTE).read_text().startswith(MADE_HERE)
     except (OSError, UnicodeDecodeError):
@@ -48,7 +48,7 @@ def read_card(folder: Path) -> ModelInfo:
     try:
         return ModelInfo.model_validate_json((folder / CARD).read_text())
     except FileNotFoundError as error:
-        raise ModelRejected(f"{folder.name} has no {CARD}, so it was never prepared as a base.") from error
+        raise ModelRejected(f"{folder.name} has no {CARD}: it was never prepared as a base model.") from error
     except ValueError as error:
         raise ModelRejected(f"{folder.name}/{CARD} is not valid: {error}") from error
 
@@ -59,14 +59,14 @@ def find_model_folder(settings: Settings, model_id: str) -> Path:
 
 
 def find_planned_folder(settings: Settings, registered: ModelInfo, planned_sha256: str) -> Path:
-    """The folder of the base that a job was planned for. Raises ModelRejected when ``registered`` is another by now,
-    and BaseMissing when it is this machine alone that has another: its copy is old, or is just being exchanged."""
+    """The folder of the base that a job was planned for. Raises ModelRejected if ``registered`` has been replaced, and
+    BaseMissing if only this machine has another one: its copy is old, or is just being exchanged."""
     folder, card = _find(settings, registered.id)
     if card.sha256 == planned_sha256:
         return folder
     if registered.sha256 == planned_sha256:
-        raise BaseMissing(f"This worker's base model {registered.id} is not the one that is registered.")
-    raise ModelRejected(f"The base {registered.id} was replaced since this job was planned: submit it again.")
+        raise BaseMissing(f"This worker's base model {registered.id} is not the registered one.")
+    raise ModelRejected(f"The base model {registered.id} was replaced after this job was planned: submit it again.")
 
 
 def _find(settings: Settings, model_id: str) -> tuple[Path, ModelInfo]:
@@ -79,10 +79,10 @@ def _find(settings: Settings, model_id: str) -> tuple[Path, ModelInfo]:
 def _read_cards(settings: Settings) -> dict[str, tuple[Path, ModelInfo]]:
     found: dict[str, tuple[Path, ModelInfo]] = {}
     for root in (BUNDLED, settings.models_path):
-        for path in sorted(root.glob(f"[!.]*/{CARD}")):  # those with a dot are being made, or done with
+        for path in sorted(root.glob(f"[!.]*/{CARD}")):  # those with a dot are unfinished or discarded
             try:
                 card = read_card(path.parent)
                 found[card.id] = path.parent, card
             except ModelRejected as error:  # it must not hide the others
-                log.warning("%s is passed over: %s", path.parent, error.detail)
+                log.warning("%s is ignored: %s", path.parent, error.detail)
     return found

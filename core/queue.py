@@ -1,7 +1,7 @@
 """The doorbells: Celery tasks without arguments. The database says what there is to do.
 
-A ring may be lost, late or doubled, and nothing happens that should not: the worker that hears it claims
-a row or finds none. ``Doorbell`` is the seam; ``worker.celery_app`` has the workers' side.
+A ring may be lost, late or doubled without harm: the worker that hears it claims a row or finds none. ``Doorbell`` is
+the seam; ``worker.celery_app`` has the workers' side.
 """
 
 from typing import Literal, Protocol
@@ -25,10 +25,10 @@ VISIBILITY_TIMEOUT_SECONDS = 600
 
 
 def progress_channel(job_id: str) -> str:
-    """The Redis channel that is published to whenever a job's row or events changed."""
+    """The Redis channel for changes of a job's row or events."""
     return f"atelier:job:{job_id}"
 
 
 class Doorbell(Protocol):
     def ring(self, bell: Bell) -> None:
-        """Best effort: never raises when the broker is away."""
+        """Best effort: never raises if the broker is away."""

@@ -1,4 +1,4 @@
-"""Settings, read once from the environment. Nothing else reads it."""
+"""Settings, read once from the environment, and only here."""
 
 import functools
 import os
@@ -22,7 +22,7 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+")
 
 
 def _parse_origins(value: object) -> object:
-    """`*`, or origins as browsers send them: scheme, host and a port that is not the scheme's own, parted by commas."""
+    """`*`, or origins as browsers send them: scheme, host and a port other than the scheme's, separated by commas."""
     if not isinstance(value, str):
         return value
     origins = tuple(part for part in (part.strip() for part in value.split(",")) if part)
@@ -33,7 +33,7 @@ def _parse_origins(value: object) -> object:
 
 
 def _parse_limit(value: object) -> object:
-    """`none` lifts a limit that there is by default."""
+    """`none` lifts a default limit."""
     return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
 
 
@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     max_images: Annotated[int, Field(alias="ATELIER_MAX_IMAGES")] = 5_000
     max_pixels: Annotated[int, Field(alias="ATELIER_MAX_PIXELS")] = 64 * 1024**2
 
-    # The limits of tenants for whom the operator set none of their own.
+    # The limits of tenants without limits of their own.
     quota_running_jobs: Annotated[Limit, Field(alias="ATELIER_QUOTA_RUNNING_JOBS")] = None
     quota_queued_jobs: Annotated[Limit, Field(alias="ATELIER_QUOTA_QUEUED_JOBS")] = 1_000
     quota_stored_bytes: Annotated[Limit, Field(alias="ATELIER_QUOTA_STORED_BYTES")] = None
@@ -110,12 +110,12 @@ class Settings(BaseSettings):
 
     @property
     def models_path(self) -> Path:
-        """The operator's models; the bundled ones lie in the repository's ``models``."""
+        """The operator's models; the bundled ones are in the repository's ``models``."""
         return self.models_dir or self.home / "models"
 
 
 class LogSettings(BaseSettings):
-    """Apart, since a process logs before it knows whether it has all the others."""
+    """Separate, since a process logs before it knows whether all other settings are there."""
 
     model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="ignore")
 

@@ -1,7 +1,7 @@
-"""The workers' side of imported adapters: claim one that waits for its check, hold it, and commit what was found.
+"""The workers' side of imported adapters: claim one that needs a check, hold it, and commit the findings.
 
-The fence is the attempt number together with the lease, as for datasets (validation.py): ``False`` means that this
-attempt does not hold the row any more: stop, write nothing.
+The fence is the attempt number together with the lease, as for datasets (dataset_claims.py): ``False`` means that
+this attempt no longer holds the row: stop, write nothing.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from core.domain.model import Family
 
 MAX_DEATHS = 5
 _GIVEN_UP = (
-    f"Its check was begun {MAX_DEATHS} times, and each time the worker died. Ask the operator to read the worker's log."
+    f"Its check was started {MAX_DEATHS} times, and each time its worker died. Ask the operator to read the log."
 )
 
 
@@ -38,7 +38,7 @@ class ImportClaim:
 
 
 def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | None:
-    """Takes the oldest import that waits, or None. One that killed workers comes after those that did not."""
+    """Takes the oldest waiting import, or None. Imports that killed workers come last."""
     waiting = (
         select(Adapter.id)
         .where(Adapter.status == "checking", is_claimable(Adapter))
@@ -64,7 +64,7 @@ def renew_import(session: Session, claim: ImportClaim, *, lease_seconds: float) 
 def commit_import(
     session: Session, claim: ImportClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
 ) -> bool:
-    """The trigger that the file tells of is taken where its owner gave none."""
+    """The file's trigger is used if its owner gave none."""
     found = findings.model_dump(mode="json")
     found["trigger"] = case((Adapter.trigger == "", findings.trigger), else_=Adapter.trigger)
     kept = {name: file.model_dump() for name, file in files.items()}
@@ -76,15 +76,15 @@ def reject_import(session: Session, claim: ImportClaim, detail: str) -> bool:
 
 
 def release_import(session: Session, claim: ImportClaim, waiting_reason: str | None = None) -> bool:
-    """For a worker that drains, or that cannot go on for a reason outside of the file (``waiting_reason``, which
-    defers it). The attempt is not counted, and its number may be used again: nobody else ever held it.
+    """For a worker that drains, or that cannot continue for a reason outside of the file (``waiting_reason``, which
+    defers it). The attempt is not counted, and its number may be used again: no other worker ever held it.
     """
     deferral = {} if waiting_reason is None else defer(Adapter, waiting_reason)
     return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **deferral)
 
 
 def expire_imports(session: Session) -> list[Adapter]:
-    """Takes back every import whose worker fell silent; rejects one at its last death. For the steward."""
+    """Takes back every import whose worker lost its lease; rejects one at its last death. For the steward."""
     expired = (
         select(Adapter)
         .where(Adapter.status == "checking", Adapter.lease_until < func.clock_timestamp())

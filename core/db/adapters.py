@@ -1,5 +1,5 @@
-"""Adapters as their owners see them: made by jobs or imported, found, changed and deleted. The checks of imports are
-in adoption.py."""
+"""Adapters, as their owners see them: trained or imported, found, changed and deleted. The checks of imports are in
+adapter_claims.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,13 +18,13 @@ from core.domain.model import ModelInfo
 from core.domain.states import TERMINAL
 
 ARTIFACT_PREFIX = "adapter-"
-"""How the kinds of those artifacts of a job begin that are its adapter; the format follows."""
+"""The prefix of a job's artifacts that are its adapter; the format follows."""
 
 
 def insert_of_job(
     session: Session, job: Job, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
 ) -> str | None:
-    """The finished job's adapter, within the transaction of its end; its id, or None where there is no file."""
+    """The finished job's adapter, within the transaction of its end; its id, or None if there is no file."""
     files = {
         kind.removeprefix(ARTIFACT_PREFIX): artifact.model_dump()
         for kind, artifact in artifacts.items()
@@ -69,7 +69,7 @@ def insert_import(
     trigger: str,
     tags: Sequence[str],
 ) -> Adapter:
-    """To be checked by a worker. Takes its id from outside, because the file is stored under it before."""
+    """To be checked by a worker. The caller gives the id, because the file is already stored under it."""
     adapter = Adapter(
         id=adapter_id,
         tenant_id=tenant_id,
@@ -91,7 +91,7 @@ def insert_import(
 
 
 def get_adapter(session: Session, tenant_id: str, adapter_id: str, *, lock: bool = False) -> Adapter:
-    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends."""
+    """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
     query = select(Adapter).where(Adapter.id == adapter_id, Adapter.tenant_id == tenant_id)
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
@@ -112,8 +112,8 @@ def list_adapters(
     after: str | None = None,
     limit: int = 20,
 ) -> tuple[list[Adapter], bool]:
-    """Newest first, by id; and whether there are more. ``words`` stand in the name, the description or the trigger,
-    in whatever case."""
+    """Newest first, by id; and whether there are more. ``words`` are searched in name, description and trigger,
+    ignoring case."""
     query = select(Adapter).where(Adapter.tenant_id == tenant_id)
     if model is not None:
         query = query.where(Adapter.model_id == model)
@@ -128,7 +128,7 @@ def list_adapters(
 
 
 def change_adapter(session: Session, tenant_id: str, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-    """``changes``: of name, description and tags."""
+    """``changes``: name, description and tags."""
     adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
     for name, value in changes.items():
         setattr(adapter, name, value)
@@ -142,7 +142,7 @@ def delete_adapter(session: Session, tenant_id: str, adapter_id: str) -> None:
     """An import's row; the caller then deletes its prefix in storage. Raises NotFound, WrongState."""
     adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
     if adapter.job_id is not None:
-        raise WrongState(f"Adapter {adapter_id} belongs to {adapter.job_id}: delete the job.")
+        raise WrongState(f"Adapter {adapter_id} belongs to {adapter.job_id}: delete that job instead.")
     refuse_if_needed(session, adapter)
     session.delete(adapter)
     audit.record(session, Action.ADAPTER_DELETED, adapter_id)
@@ -155,16 +155,16 @@ def find_of_job(session: Session, job_id: str) -> Adapter | None:
 
 
 def refuse_if_needed(session: Session, adapter: Adapter) -> None:
-    """Raises WrongState while a job that has not ended starts from it. The caller holds its row."""
+    """Raises WrongState while an unfinished job starts from it. The caller holds its row."""
     unfinished = (Job.tenant_id == adapter.tenant_id, Job.status.not_in(TERMINAL))
     users = select(Job.id).where(*unfinished, Job.spec["init_adapter"].astext == adapter.id)
     user = session.execute(users.limit(1)).scalar_one_or_none()
     if user is not None:
-        raise WrongState(f"Adapter {adapter.id} is what {user} starts from: wait for its end, or cancel it.")
+        raise WrongState(f"Adapter {adapter.id} is in use: {user} starts from it. Wait for its end, or cancel it.")
 
 
 def keep_for_job(session: Session, tenant_id: str, adapter_id: str) -> None:
-    """Keeps an adapter from being deleted until the transaction, in which a job starts from it, ends.
+    """Prevents the deletion of an adapter until the end of the transaction in which a job starts from it.
 
     Raises NotFound.
     """

@@ -1,4 +1,4 @@
-"""Who did what: append-only, written in the transaction of the act itself. ``record`` is the one place that writes."""
+"""The audit log: append-only, written in the transaction of the action itself. Only ``record`` writes it."""
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
@@ -11,7 +11,7 @@ from core.domain.ids import new_id
 
 
 def record(session: Session, action: Action, target_id: str) -> None:
-    """Under the tenant that the transaction acts for. Workers are no actors: what they do, jobs' events tell."""
+    """Under the tenant that the transaction acts for. Workers are not actors: jobs' events record their work."""
     actor = find_actor(session)
     if actor is None:
         return

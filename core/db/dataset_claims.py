@@ -1,7 +1,7 @@
-"""The workers' side of datasets: claim one that waits for its validation, hold it, and commit what was found.
+"""The workers' side of datasets: claim one that needs validation, hold it, and commit the findings.
 
-The fence is the attempt number together with the lease: a write is made only while this very attempt holds
-the row. ``False`` means that it does not any more: stop, write nothing.
+The fence is the attempt number together with the lease: a write succeeds only while this very attempt holds the
+row. ``False`` means that it no longer does: stop, write nothing.
 """
 
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ MAX_DEATHS = 5
 _GIVEN_UP = {
     "type": "/problems/internal",
     "title": "The dataset could not be validated",
-    "detail": f"Its validation was begun {MAX_DEATHS} times, and each time the worker died. Upload the files as a new "
-    "dataset, a few at a time to find the one at fault, or ask the operator to read the log of the cpu worker.",
+    "detail": f"Its validation was started {MAX_DEATHS} times, and each time the worker died. Upload the files as "
+    "a new dataset, a few at a time to find the faulty one, or ask the operator to read the cpu worker's log.",
 }
 
 
@@ -48,7 +48,7 @@ class ValidationClaim:
 
 
 def claim_validation(session: Session, *, lease_seconds: float) -> ValidationClaim | None:
-    """Takes the oldest dataset that waits, or None. One that killed workers comes after those that did not."""
+    """Takes the oldest waiting dataset, or None. Datasets that killed workers come last."""
     waiting = (
         select(Dataset.id)
         .where(Dataset.status == DatasetStatus.VALIDATING, is_claimable(Dataset))
@@ -93,15 +93,15 @@ def commit_rejected(session: Session, claim: ValidationClaim, error: AtelierErro
 
 
 def release_validation(session: Session, claim: ValidationClaim, waiting_reason: str | None = None) -> bool:
-    """For a worker that drains, or that cannot go on for a reason outside of the dataset (``waiting_reason``, which
-    defers it). The attempt is not counted, and its number may be used again: nobody else ever held it.
+    """For a worker that drains, or that cannot continue for a reason outside of the dataset (``waiting_reason``, which
+    defers it). The attempt is not counted, and its number may be used again: no other worker ever held it.
     """
     deferral = {} if waiting_reason is None else defer(Dataset, waiting_reason)
     return _write(session, claim, lease_until=None, attempt=claim.attempt - 1, **deferral)
 
 
 def expire_validations(session: Session) -> list[Dataset]:
-    """Takes back every dataset whose worker fell silent; rejects one at its last death. For the steward."""
+    """Takes back every dataset whose worker lost its lease; rejects one at its last death. For the steward."""
     expired = (
         select(Dataset)
         .where(Dataset.status == DatasetStatus.VALIDATING, Dataset.lease_until < func.clock_timestamp())

@@ -1,4 +1,4 @@
-"""The clients' side of datasets: create, fill, close, read, delete. The validating worker's is in validation.py."""
+"""The clients' side of datasets: create, fill, finalize, read, delete. The workers' side is in dataset_claims.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -28,8 +28,8 @@ class NewFile:
 
 @dataclass(frozen=True)
 class Totals:
-    """``files_sha256`` is taken over a line ``name`` and a line ``sha256`` of each file, by name as UTF-8; None without
-    files. The Python client computes the same of files that were not sent yet."""
+    """``files_sha256`` hashes a line ``name`` and a line ``sha256`` for each file, by name as UTF-8; None without
+    files. The Python client computes the same before it sends the files."""
 
     num_files: int
     num_bytes: int
@@ -39,7 +39,7 @@ class Totals:
 def insert_dataset(
     session: Session, *, dataset_id: str, tenant_id: str, name: str | None, status: DatasetStatus
 ) -> Dataset:
-    """Takes its id from outside, because files may be stored under it before the row is there."""
+    """The caller gives the id, because files may be stored under it before the row exists."""
     dataset = Dataset(id=dataset_id, tenant_id=tenant_id, name=name, status=status)
     session.add(dataset)
     session.flush()
@@ -51,8 +51,8 @@ def insert_dataset(
 def get_dataset(
     session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False, whole: bool = False
 ) -> Dataset:
-    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends; ``whole`` reads
-    the manifest along, which may be gone with the row by the time of a second read."""
+    """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends; ``whole`` also
+    reads the manifest, since a second read may find the row deleted."""
     query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
     if whole:
         query = query.options(undefer(Dataset.manifest))
@@ -75,21 +75,21 @@ def list_datasets(
 
 
 def lock_open_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
-    """Raises NotFound, or WrongState when the dataset takes no more files."""
+    """Raises NotFound, or WrongState if the dataset accepts no more files."""
     dataset = get_dataset(session, tenant_id, dataset_id, lock=True)
     if dataset.status != DatasetStatus.OPEN:
-        raise WrongState(f"Dataset {dataset_id} is {dataset.status} and takes no more files; make a new one.")
+        raise WrongState(f"Dataset {dataset_id} is {dataset.status} and accepts no more files; create a new one.")
     return dataset
 
 
 def insert_files(session: Session, dataset_id: str, files: Sequence[NewFile]) -> None:
-    """The caller sees to it that no name is given twice."""
+    """The caller ensures that no name occurs twice."""
     session.add_all(DatasetFile(dataset_id=dataset_id, **asdict(file)) for file in files)
     session.flush()
 
 
 def put_file(session: Session, dataset_id: str, file: NewFile) -> str | None:
-    """Adds a file, or puts it in the place of the one of the same name, whose storage key is returned.
+    """Adds a file, or replaces the one of the same name and returns that one's storage key.
 
     The caller holds the dataset's row locked.
     """
@@ -113,7 +113,7 @@ def list_files(session: Session, dataset_id: str) -> Sequence[DatasetFile]:
 
 
 def get_file(session: Session, file_id: str) -> DatasetFile:
-    """A file that this transaction has put there."""
+    """A file that this transaction has added."""
     return session.execute(select(DatasetFile).where(DatasetFile.id == file_id)).scalar_one()
 
 
@@ -122,7 +122,7 @@ def total_files(session: Session, dataset_id: str) -> Totals:
 
 
 def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str, Totals]:
-    """Datasets without files are absent."""
+    """Omits datasets without files."""
     line = func.concat(DatasetFile.filename, "\n", DatasetFile.sha256, "\n")
     lines = func.string_agg(line, aggregate_order_by(literal(""), DatasetFile.filename.collate("C")))
     query = (

@@ -1,6 +1,6 @@
-"""Deferral of datasets and imports that failed because of the infrastructure, with a reason that their owner reads.
+"""Deferral of datasets and imports that failed because of the infrastructure, with a reason for their owner.
 
-Without a delay the one that fails would be the oldest again at once, and nothing behind it would ever be claimed.
+Without a delay the failing one would at once be the oldest again, and nothing behind it would ever be claimed.
 """
 
 from datetime import timedelta
@@ -15,7 +15,7 @@ MAX_DELAY_SECONDS = 300
 
 
 def is_claimable(table: type[Adapter] | type[Dataset]) -> ColumnElement[bool]:
-    """Nobody holds the row, and its deferral is over."""
+    """No worker holds the row, and its deferral is over."""
     return table.lease_until.is_(None) & or_(table.run_after.is_(None), table.run_after <= func.clock_timestamp())
 
 

@@ -1,7 +1,7 @@
-"""The workers' side of webhooks: claim deliveries that are due, and record what became of each try.
+"""The workers' side of webhooks: claim deliveries that are due, and record the result of each attempt.
 
-The fence is the attempt number together with the lease, as for datasets (validation.py): ``False`` means that this
-attempt does not hold the row any more, and nothing was written.
+The fence is the attempt number together with the lease, as for datasets (dataset_claims.py): ``False`` means that
+this attempt no longer holds the row, and nothing was written.
 """
 
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class DeliveryClaim:
 
 @dataclass(frozen=True)
 class Try:
-    """One try's entry in the log. ``error`` where there was no answer; ``excerpt``: how the answer began."""
+    """The log entry of one attempt. ``error`` if there was no response; ``excerpt``: the start of the response."""
 
     at: datetime
     duration_seconds: float
@@ -58,7 +58,7 @@ class Try:
 
 
 def claim_deliveries(session: Session, *, lease_seconds: float, limit: int, per_host: int) -> list[DeliveryClaim]:
-    """Takes what has been due longest, and of one host no more than ``per_host``, with those on their way to it."""
+    """Takes the deliveries that have been due longest, at most ``per_host`` for one host, including those under way."""
     chosen = list(session.execute(_choose_due(limit, per_host)).scalars())
     locked = select(WebhookDelivery).where(WebhookDelivery.event_id.in_(chosen), *_DUE)
     locked = locked.order_by(WebhookDelivery.run_after, WebhookDelivery.seq).with_for_update(skip_locked=True)
@@ -75,7 +75,7 @@ def record_delivered(session: Session, claim: DeliveryClaim, made: Try) -> bool:
 
 
 def record_failed(session: Session, claim: DeliveryClaim, made: Try, *, delay_seconds: float | None) -> bool:
-    """To be tried again after the delay; None: that was the last try."""
+    """Schedules a retry after the delay; None: that was the last one."""
     row = _hold(session, claim)
     if row is None:
         return False
@@ -88,8 +88,8 @@ def record_failed(session: Session, claim: DeliveryClaim, made: Try, *, delay_se
 
 
 def record_gone(session: Session, claim: DeliveryClaim, made: Try) -> bool:
-    """The receiver wants no more of this job: what waits for it is dropped too."""
-    # First, so that two answers at once do not wait for each other's rows.
+    """The receiver refuses further events of this job: its waiting deliveries are dropped too."""
+    # First, so that two concurrent responses do not wait for each other's rows.
     session.execute(select(Webhook.job_id).where(Webhook.job_id == claim.job_id).with_for_update(key_share=True))
     if not record_failed(session, claim, made, delay_seconds=None):
         return False
@@ -101,7 +101,7 @@ def record_gone(session: Session, claim: DeliveryClaim, made: Try) -> bool:
 
 
 def expire_deliveries(session: Session) -> list[WebhookDelivery]:
-    """Takes back every delivery whose worker fell silent; at its last try it has failed. For the steward."""
+    """Takes back every delivery whose worker lost its lease; at its last retry it has failed. For the steward."""
     expired = (
         select(WebhookDelivery)
         .where(WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.lease_until < func.clock_timestamp())
@@ -110,7 +110,7 @@ def expire_deliveries(session: Session) -> list[WebhookDelivery]:
     )
     rows = list(session.execute(expired).scalars())
     for row in rows:
-        _close(row, Try(datetime.now(UTC), duration_seconds=0.0, error="the worker fell silent; it may have arrived"))
+        _close(row, Try(datetime.now(UTC), duration_seconds=0.0, error="the worker stopped; it may have arrived"))
         if row.tries >= MAX_TRIES:
             row.status = DeliveryStatus.FAILED
     session.flush()
@@ -122,7 +122,7 @@ def count_due_deliveries(session: Session) -> int:
 
 
 def _choose_due(limit: int, per_host: int) -> Any:
-    """Ids. A slow host does not hold up the others: each has places of its own."""
+    """Ids. A slow host does not hold up the others: each has its own places."""
     in_flight = (
         select(Webhook.host, func.count().label("number"))
         .join(WebhookDelivery, WebhookDelivery.job_id == Webhook.job_id)

@@ -13,9 +13,9 @@ from core.domain.ids import new_id
 
 
 def append_event(session: Session, job_id: str, type_: EventType, attempt: int, data: Mapping[str, Any]) -> None:
-    """Takes the job's next ``seq``, and leaves it for the job's receiver if it has one for such events.
+    """Takes the job's next ``seq``, and queues the event for the job's receiver if it subscribes to such events.
 
-    The caller holds the job's row locked, so no two take the same; it has changed the row before.
+    The caller holds the job's row locked, so no two events take the same; it has changed the row before.
     """
     last = select(func.coalesce(func.max(JobEvent.seq), 0)).where(JobEvent.job_id == job_id)
     seq = session.execute(last).scalar_one() + 1

@@ -1,4 +1,4 @@
-"""What is counted for whoever watches the service from outside."""
+"""Figures for monitoring."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from core.domain.webhooks import DeliveryStatus
 
 @dataclass(frozen=True)
 class TenantGauges:
-    """``oldest_queued_seconds``: how long the oldest queued job has existed; 0 where none is queued."""
+    """``oldest_queued_seconds``: the age of the oldest queued job; 0 if none is queued."""
 
     jobs: Mapping[JobStatus, int]
     oldest_queued_seconds: float
@@ -25,7 +25,7 @@ class TenantGauges:
 
 
 def list_tenant_ids(session: Session) -> list[str]:
-    """Those that the transaction may see: all of them for the operator, else its own."""
+    """The tenants that the transaction may see: all of them for the operator, else its own."""
     return list(session.execute(select(Tenant.id).order_by(Tenant.id)).scalars())
 
 

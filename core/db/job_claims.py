@@ -1,7 +1,7 @@
 """The workers' side of jobs: claim, heartbeat, and fenced writes.
 
-The fence is the attempt number: every write says ``id``, ``attempt`` and the states it may be made in. When
-no row is touched the lease was lost, ``LostLease`` is raised, and the worker must stop and write nothing.
+The fence is the attempt number: every write names ``id``, ``attempt`` and the states it is allowed in. If no row is
+touched, the lease was lost: ``LostLease`` is raised, and the worker must stop and write nothing.
 """
 
 import random
@@ -56,7 +56,7 @@ ORDER BY coalesce(held.jobs, 0), turn.taken_at NULLS FIRST, tenant.id
 
 
 class LostLease(Exception):
-    """Another attempt holds the job, or it ended: nothing of this one may be written any more."""
+    """Another attempt holds the job, or it ended: this one must not write any more."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,10 @@ class Claim:
 
 
 def claim_next(session: Session, *, slot: str, lease_seconds: float, running_limit: int | None = None) -> Job | None:
-    """Takes the job whose turn it is for this device slot, or None. One holder per slot, by a unique index.
+    """Takes the next job for this device slot, or None. One holder per slot, by a unique index.
 
-    Among tenants with due jobs, the one with the fewest running, then the one served longest ago. ``running_limit``
-    is that of tenants without a quota of their own.
+    Among tenants with due jobs, the one with the fewest running jobs, then the one served longest ago.
+    ``running_limit`` applies to tenants without a quota of their own.
     """
     held = select(Job.id).where(Job.slot == slot, Job.status.in_(HELD))
     if session.execute(held).first() is not None:
@@ -84,7 +84,7 @@ def claim_next(session: Session, *, slot: str, lease_seconds: float, running_lim
 
 
 def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: float) -> Job | None:
-    """Takes a tenant's first due job that nobody holds locked."""
+    """Takes a tenant's first due job whose row is not locked."""
     due = (
         select(Job.id)
         .where(
@@ -120,7 +120,7 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
 def renew_lease(
     session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> JobStatus:
-    """Renews the lease, writes the progress, and says what the job's clients want."""
+    """Renews the lease, writes the progress, and returns the clients' requests."""
     values: dict[str, Any] = {"lease_until": _from_now(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
@@ -136,7 +136,7 @@ def enter_phase(session: Session, claim: Claim, phase: Phase) -> None:
 
 
 def write_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any]) -> None:
-    """What the first attempt found out about its device; later attempts keep to it."""
+    """The first attempt's findings about its device; later attempts keep to them."""
     _touch(session, claim, HELD, runtime=dict(runtime))
 
 
@@ -164,7 +164,7 @@ def add_validation(session: Session, claim: Claim, *, step: int, loss: float) ->
 def add_checkpoint(
     session: Session, claim: Claim, *, step: int, loss: float, artifact: Artifact, keep: int
 ) -> list[str]:
-    """Makes a checkpoint visible, ends the count of failures, and returns the storage keys now unneeded."""
+    """Makes a checkpoint visible, resets the count of failures, and returns the storage keys that are now unneeded."""
     _touch(session, claim, HELD, failures=0)
     values = {
         "job_id": claim.job_id,
@@ -202,8 +202,8 @@ def add_sample(
 def succeed(
     session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
 ) -> JobStatus:
-    """The commit: artifacts, adapter, state and event in the caller's one transaction. Canceled, if that was asked
-    first."""
+    """The commit: artifacts, adapter, state and event in the caller's one transaction. Canceled, if that was requested
+    before."""
     job = _hold(session, claim)
     if job.status == JobStatus.CANCELING:
         return _release(session, job, reason="asked")
@@ -217,7 +217,7 @@ def succeed(
 
 
 def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str) -> JobStatus:
-    """A failure that no further attempt can mend. Canceled, if that was asked first."""
+    """A failure that no further attempt can fix. Canceled, if that was requested before."""
     job = _hold(session, claim)
     if job.status == JobStatus.CANCELING:
         return _release(session, job, reason="asked")
@@ -227,21 +227,21 @@ def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str)
 
 
 def acknowledge_stop(session: Session, claim: Claim) -> JobStatus:
-    """The worker stopped as asked: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
+    """The worker stopped as requested: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
     job = _hold(session, claim)
     return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "asked")
 
 
 def retry(session: Session, claim: Claim, detail: str) -> JobStatus:
-    """An attempt that failed for no known fault of the job's: tried again, up to MAX_FAILURES, and no more than
-    MAX_DEATHS_WITHOUT_PROGRESS without a checkpoint."""
+    """An attempt that failed without a known fault of the job: retried, up to MAX_FAILURES, and at most
+    MAX_DEATHS_WITHOUT_PROGRESS times without a checkpoint."""
     job = _hold(session, claim)
     return _retry(session, job, detail)
 
 
 def defer(session: Session, claim: Claim, reason: str) -> JobStatus:
-    """Requeues the job without counting a failure, because another worker may have what this one lacks, or it will be
-    there later. Delay: a tenth of the job's age, MIN_WAIT_SECONDS to MAX_WAIT_SECONDS."""
+    """Defers the job without counting a failure, because another worker may have what this one lacks, or this one may
+    have it later. Delay: a tenth of the job's age, MIN_WAIT_SECONDS to MAX_WAIT_SECONDS."""
     job = _hold(session, claim)
     if job.status != JobStatus.RUNNING:
         return _release(session, job, reason=reason)
@@ -253,7 +253,7 @@ def defer(session: Session, claim: Claim, reason: str) -> JobStatus:
 
 
 def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
-    """The device ran out of memory: once more, by a runtime that needs less. No failure is counted."""
+    """The device ran out of memory: retries with a runtime that needs less. No failure is counted."""
     job = _hold(session, claim)
     if job.status == JobStatus.RUNNING:
         session.execute(update(Job).where(Job.id == job.id).values(runtime=dict(runtime)))
@@ -262,7 +262,7 @@ def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any
 
 
 def expire_leases(session: Session) -> list[Job]:
-    """Takes back every job whose worker fell silent. For the steward."""
+    """Takes back every job whose worker lost its lease. For the steward."""
     expired = (
         select(Job)
         .where(Job.status.in_(HELD), Job.lease_until < func.clock_timestamp())
@@ -271,20 +271,20 @@ def expire_leases(session: Session) -> list[Job]:
     jobs = list(session.execute(expired).scalars())
     for job in jobs:
         if job.status == JobStatus.RUNNING:
-            _retry(session, job, "the worker fell silent")
+            _retry(session, job, "the worker lost contact")
         else:
-            _release(session, job, reason="the worker fell silent")
+            _release(session, job, reason="the worker lost contact")
     return jobs
 
 
 def newest_checkpoints(session: Session, job_id: str) -> Sequence[JobCheckpoint]:
-    """Newest first: what a resumed attempt tries in turn."""
+    """Newest first: a resumed attempt tries them in this order."""
     query = select(JobCheckpoint).where(JobCheckpoint.job_id == job_id).order_by(JobCheckpoint.step.desc())
     return session.execute(query).scalars().all()
 
 
 def count_seconds_worked(session: Session, job_id: str) -> float:
-    """What earlier attempts took, without the time in which the job was paused or waited in the queue."""
+    """The working time of earlier attempts, without the time in which the job was paused or queued."""
     bounds = (EventType.RUNNING, EventType.PAUSED, EventType.QUEUED)
     query = select(JobEvent.type, JobEvent.created_at).where(JobEvent.job_id == job_id, JobEvent.type.in_(bounds))
     seconds, since = 0.0, None
@@ -296,7 +296,7 @@ def count_seconds_worked(session: Session, job_id: str) -> float:
 
 
 def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
-    """Those of the jobs that may run again, or do."""
+    """The given jobs that run, or may run again."""
     query = select(Job.id).where(Job.id.in_(job_ids), Job.status.not_in(TERMINAL))
     return set(session.execute(query).scalars())
 
@@ -305,8 +305,8 @@ def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
 
 
 def _wait_to_choose(session: Session) -> None:
-    """One worker chooses at a time, until it commits: two at once would count the same running jobs and both take of
-    one tenant, past its quota. A worker that is frozen just then is cut off by the server, and the next one chooses.
+    """Only one worker chooses at a time, until it commits: two at once would count the same running jobs and exceed one
+    tenant's quota. The server cuts off a worker that freezes meanwhile, and the next one chooses.
     """
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{CHOICE_SECONDS}s'"))
     session.execute(select(func.pg_advisory_xact_lock(CHOICE_LOCK)))

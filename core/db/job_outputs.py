@@ -1,4 +1,4 @@
-"""What a job has left so far, read event by event, step by step."""
+"""A job's outputs so far: events and metrics, in order."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -8,11 +8,11 @@ from core.domain.errors import InvalidRequest, NotFound
 
 
 def find_seq(session: Session, job_id: str, event_id: str) -> int:
-    """The place of an event in its job's history. Raises InvalidRequest for an id that is none of its."""
+    """The place of an event in its job's history. Raises InvalidRequest for an id of another job."""
     query = select(JobEvent.seq).where(JobEvent.job_id == job_id, JobEvent.id == event_id)
     seq = session.execute(query).scalar_one_or_none()
     if seq is None:
-        raise InvalidRequest(f"Job {job_id} has no event {event_id}: continue after the id of one that it has.")
+        raise InvalidRequest(f"Job {job_id} has no event {event_id}: continue after the id of an event that it has.")
     return seq
 
 

@@ -1,4 +1,4 @@
-"""The clients' side of jobs: create, read, and ask for a change of state. Workers' writes are in claims.py."""
+"""The clients' side of jobs: create, read, and request a change of state. Workers' writes are in job_claims.py."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -98,7 +98,7 @@ def list_jobs(
 
 
 def cancel_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    """Queued and paused jobs end at once; a held one is asked, and its worker ends it. Asking twice is no error."""
+    """Queued and paused jobs end at once; for a held one the worker ends it. Repeating the request is not an error."""
 
     def choose(status: JobStatus) -> tuple[JobStatus, EventType]:
         if status in {JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.CANCELED}:
@@ -154,7 +154,7 @@ def _move(
 
 
 def delete_job(session: Session, tenant_id: str, job_id: str) -> None:
-    """Rows only, its adapter's too; the caller then deletes the job's prefix in storage."""
+    """Rows only, including its adapter's; the caller then deletes the job's prefix in storage."""
     job = _lock_job(session, tenant_id, job_id)
     if JobStatus(job.status) not in TERMINAL:
         raise WrongState(f"Job {job_id} is {job.status}: cancel it before you delete it.")
@@ -189,7 +189,7 @@ def get_artifact(session: Session, job_id: str, kind: str) -> JobArtifact | None
 
 
 def find_idempotent(session: Session, tenant_id: str, route: str, key: str) -> IdempotencyRecord | None:
-    """A record of the last 24 hours; an older one is dropped, so that its key is free again."""
+    """A record of the last 24 hours; an older one is deleted, so that its key is free again."""
     expired = IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
     same = (
         IdempotencyRecord.tenant_id == tenant_id,
@@ -201,15 +201,15 @@ def find_idempotent(session: Session, tenant_id: str, route: str, key: str) -> I
 
 
 def record_idempotent(session: Session, tenant_id: str, route: str, key: str, body_sha256: str, job_id: str) -> None:
-    """Raises sqlalchemy.exc.IntegrityError when a racing request was first."""
+    """Raises sqlalchemy.exc.IntegrityError if a concurrent request was first."""
     session.add(IdempotencyRecord(tenant_id=tenant_id, route=route, key=key, body_sha256=body_sha256, job_id=job_id))
     session.flush()
 
 
 def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:
-    """Medians over the tenant's newest undisturbed jobs on this base and on the device of the newest of them, as of the
-    largest resolution among them; None when there is none. Of an even number the lower one: a machine that was busy
-    with other things makes a job slower, and nothing makes it faster."""
+    """Medians over the tenant's newest undisturbed jobs on this base and on the device of the newest of them, at the
+    largest resolution among them; None if there are none. For an even number the lower one: a busy machine makes a
+    job slower, and nothing makes it faster."""
     newest = _newest_measured(tenant_id, model_id).subquery()
     latest_device = select(newest.c.device).order_by(newest.c.id.desc()).limit(1).scalar_subquery()
 

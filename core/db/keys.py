@@ -1,4 +1,4 @@
-"""API keys, and the short-lived tokens of the dashboard that stand for one. Only hashes are kept."""
+"""API keys, and the dashboard's short-lived tokens for them. Only hashes are stored."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -21,11 +21,11 @@ from core.domain.keys import SCOPES, Scope
 TokenKind = Literal["login", "session"]
 
 USE_NOTED_SECONDS = 60
-"""How often at most the last use of a key is written down."""
+"""The last use of a key is recorded at most this often."""
 
 
 def find_key(session: Session, sha256: str) -> ApiKey | None:
-    """A key that is known, not revoked and not expired. The transaction acts for its tenant from then on."""
+    """A key that is known, not revoked and not expired. The transaction then acts for its tenant."""
     present(session, sha256)
     key = session.execute(_valid_keys().where(ApiKey.sha256 == sha256)).scalar_one_or_none()
     if key is not None:
@@ -34,17 +34,17 @@ def find_key(session: Session, sha256: str) -> ApiKey | None:
 
 
 def is_valid(session: Session, key_id: str) -> bool:
-    """For what goes on for longer than one transaction of its caller's."""
+    """For work that outlasts one transaction of its caller."""
     return session.execute(_valid_keys().where(ApiKey.id == key_id)).first() is not None
 
 
 def note_use(session: Session, key: ApiKey) -> None:
-    """Once in USE_NOTED_SECONDS, over all processes; waits neither for a row that somebody else holds nor for the disk.
+    """Once in USE_NOTED_SECONDS, over all processes; waits neither for a locked row nor for the disk.
 
-    For a transaction of its own: what else it writes would not be safe from a crash either.
+    For a transaction of its own: a crash could lose other writes in it.
     """
     if key.last_used_at is not None and (datetime.now(UTC) - key.last_used_at).total_seconds() < USE_NOTED_SECONDS / 2:
-        return  # not by far: spares the question, whatever the two clocks differ by
+        return  # noted recently: saves the query, despite any difference between the two clocks
     minute_ago = func.clock_timestamp() - timedelta(seconds=USE_NOTED_SECONDS)
     session.execute(select(func.set_config("synchronous_commit", "off", True)))
     stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < minute_ago)
@@ -66,7 +66,7 @@ def ensure_admin_key(session: Session, *, sha256: str, prefix: str) -> None:
     session.execute(insert(ApiKey).values(**values).on_conflict_do_nothing(index_elements=["sha256"]))
 
 
-# --- what admins do with keys -----------------------------------------------------------------------------
+# --- the admins' side -------------------------------------------------------------------------------------
 
 
 def insert_key(
@@ -85,7 +85,7 @@ def insert_key(
 
 
 def get_key(session: Session, tenant_id: str, key_id: str, *, lock: bool = False) -> ApiKey:
-    """Raises NotFound, for another tenant's too. ``lock`` holds the row until the transaction ends."""
+    """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
     query = select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id)
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
@@ -98,13 +98,13 @@ def get_key(session: Session, tenant_id: str, key_id: str, *, lock: bool = False
 def list_keys(
     session: Session, tenant_id: str, *, after: str | None = None, limit: int = 20
 ) -> tuple[list[ApiKey], bool]:
-    """Newest first, by id, the revoked ones too; and whether there are more."""
+    """Newest first, by id, including revoked ones; and whether there are more."""
     query = select(ApiKey).where(ApiKey.tenant_id == tenant_id)
     return read_page(session, query, ApiKey.id, after, limit)
 
 
 def revoke_key(session: Session, tenant_id: str, key_id: str) -> None:
-    """At once, with the dashboard's sessions that stand for it. Twice is no error. Raises NotFound."""
+    """At once, with the dashboard sessions that it opened. Repeating it is not an error. Raises NotFound."""
     key = get_key(session, tenant_id, key_id, lock=True)
     if key.revoked_at is None:
         key.revoked_at = read_clock(session)
@@ -114,10 +114,10 @@ def revoke_key(session: Session, tenant_id: str, key_id: str) -> None:
 def rotate_key(
     session: Session, tenant_id: str, key_id: str, *, sha256: str, prefix: str, overlap_seconds: float
 ) -> ApiKey:
-    """A new key of the same name, scopes and end; the old one ends after the overlap. Raises NotFound, WrongState."""
+    """A new key with equal name, scopes and expiry; the old one ends after the overlap. Raises NotFound, WrongState."""
     old, now = get_key(session, tenant_id, key_id, lock=True), read_clock(session)
     if old.revoked_at is not None or (old.expires_at is not None and old.expires_at <= now):
-        raise WrongState(f"Key {key_id} is no longer valid: make a new one.")
+        raise WrongState(f"Key {key_id} is no longer valid: create a new one.")
     new = _add_key(session, tenant_id, old.name, old.scopes, sha256, prefix, old.expires_at)
     if overlap_seconds:
         end = now + timedelta(seconds=overlap_seconds)
@@ -132,7 +132,7 @@ def rotate_key(
 
 
 def add_token(session: Session, *, sha256: str, kind: TokenKind, key: ApiKey, lifetime_seconds: float) -> None:
-    """Remembers a token, and forgets those of the tenant that ran out."""
+    """Stores a token, and deletes the tenant's expired ones."""
     expired = DashboardToken.expires_at <= func.clock_timestamp()
     session.execute(delete(DashboardToken).where(DashboardToken.tenant_id == key.tenant_id, expired))
     values = {"sha256": sha256, "kind": kind, "key_id": key.id, "tenant_id": key.tenant_id}
@@ -141,14 +141,14 @@ def add_token(session: Session, *, sha256: str, kind: TokenKind, key: ApiKey, li
 
 
 def find_token(session: Session, sha256: str, kind: TokenKind) -> ApiKey | None:
-    """The key that a token stands for, if both are good. The transaction acts for its tenant from then on."""
+    """The key of a token, if both are valid. The transaction then acts for its tenant."""
     present(session, sha256)
     token = session.execute(select(DashboardToken).where(*_good(sha256, kind))).scalar_one_or_none()
     return None if token is None else _key_of(session, token)
 
 
 def take_token(session: Session, sha256: str, kind: TokenKind) -> ApiKey | None:
-    """As find_token, and the token is used up: of two at once only one gets the key."""
+    """As find_token, and the token is used up: of two concurrent calls only one gets the key."""
     key = find_token(session, sha256, kind)
     taken = delete(DashboardToken).where(*_good(sha256, kind)).returning(DashboardToken.sha256)
     return key if session.execute(taken).first() is not None else None

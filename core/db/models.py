@@ -1,7 +1,7 @@
 """Registered base models. They belong to the operator and are the same for every tenant.
 
-A model without a card is `checking` until a worker has prepared it. The worker holds an advisory lock meanwhile, over
-the connection by which it also commits: who loses the connection has lost the lock, and can commit no more.
+A model without a card is `checking` until a worker has prepared it. The worker holds an advisory lock meanwhile, on
+the connection by which it also commits: if it loses the connection, it loses the lock and cannot commit.
 """
 
 import difflib
@@ -23,14 +23,14 @@ from core.domain.model import ModelInfo, ModelStatus
 from core.domain.registration import ModelSource
 
 REMOVED = "removed"
-"""The status of a row that stands for nothing but that its folder was taken off the list; seen by this module alone."""
+"""The status of a row that only records that its folder was removed from the list; internal to this module."""
 
 _LOCKS = 0x6D64  # the first of the two numbers of our advisory locks; the second is the model's
 
 
 @dataclass(frozen=True)
 class CheckClaim:
-    """What a worker holds: the model as it was asked for."""
+    """What a worker holds: the requested model."""
 
     model_id: str
     source: ModelSource
@@ -43,23 +43,22 @@ def upsert_model(session: Session, info: ModelInfo, *, location: str, status: Mo
 
 
 def upsert_found(session: Session, info: ModelInfo, *, location: str) -> Model | None:
-    """As ``upsert_model``, for a folder that was come upon and that nobody asked for: None, with nothing written, where
-    one of the id is being prepared or was deleted. What a worker makes of it will stand, not the card that lies there
-    still."""
+    """As ``upsert_model``, for a folder that was found and not requested: None, with nothing written, if a model of the
+    id is being prepared or was deleted. The worker's result will replace the card that is still there."""
     card = info.model_dump(mode="json")
     values = {"status": "ready", "location": location, "info": card, "source": null(), "error": null()}
     return _write(session, info.id, values, unless=Model.status.in_(("checking", REMOVED)))
 
 
 def request_model(session: Session, model_id: str, source: ModelSource) -> Model:
-    """To be prepared by a worker. One of the same id keeps its card for the jobs that it already has."""
+    """To be prepared by a worker. An existing model of the id keeps its card for the jobs that it already has."""
     wanted = source.model_dump(mode="json")
     location = source.path or source.hub_id or ""
     return _upsert(session, model_id, status="checking", location=location, source=wanted, error=null())
 
 
 def claim_check(session: Session) -> CheckClaim | None:
-    """The oldest model that waits and that nobody holds. Give it back by ``release_check``, over this connection."""
+    """The oldest waiting model that no worker holds. Release it by ``release_check``, over this connection."""
     waiting = select(Model).where(Model.status == "checking", Model.source.is_not(None)).order_by(Model.created_at)
     for row in session.execute(waiting).scalars().all():
         if session.execute(select(func.pg_try_advisory_lock(_LOCKS, func.hashtext(row.id)))).scalar_one():
@@ -74,7 +73,7 @@ def release_check(session: Session, claim: CheckClaim) -> None:
 
 
 def commit_check(session: Session, claim: CheckClaim, info: ModelInfo, *, location: str) -> bool:
-    """False when the model was asked for anew meanwhile, from another source."""
+    """False if the model was requested again meanwhile, from another source."""
     card = info.model_dump(mode="json")
     return _end(session, claim, status="ready", info=card, location=location, source=null())
 
@@ -85,7 +84,7 @@ def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
 
 
 def get_model(session: Session, model_id: str) -> Model:
-    """Raises NotFound, naming those that jobs can use."""
+    """Raises NotFound, naming the usable models."""
     model = session.get(Model, model_id)
     if model is None or model.status == REMOVED:
         ready = [model.id for model in list_models(session) if model.status == "ready"]
@@ -96,9 +95,9 @@ def get_model(session: Session, model_id: str) -> Model:
 
 
 def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
-    """What the row was. ``keep_away``: it has a folder, which is not to be registered by being come upon, whether it
-    stays or could not be removed; asking for it does. Raises NotFound, and WrongState while a worker prepares it or
-    something needs it."""
+    """The deleted row. ``keep_away``: it has a folder, which must not be registered just because it is found, whether
+    it stays or could not be removed; only a request registers it. Raises NotFound, and WrongState while a worker
+    prepares it or something needs it."""
     model = get_model(session, model_id)
     held = select(func.pg_try_advisory_xact_lock(_LOCKS, func.hashtext(model_id)))
     if not session.execute(held).scalar_one():
@@ -109,7 +108,7 @@ def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
             session.execute(delete(Model).where(Model.id == model_id))
     except IntegrityError as error:
         raise WrongState(
-            f"The model {model_id} is used by jobs or adapters of other tenants: they are to be deleted first."
+            f"The model {model_id} is used by jobs or adapters of other tenants: those must be deleted first."
         ) from error
     session.expunge(model)
     if keep_away:
@@ -120,7 +119,7 @@ def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
 
 
 def _refuse_if_needed(session: Session, model_id: str) -> None:
-    """Of the caller's own tenant; what others have is seen by the database alone."""
+    """Within the caller's own tenant; only the database sees the other tenants' uses."""
     for kind, table in (("job", Job), ("adapter", Adapter)):
         found = session.execute(select(table.id).where(table.model_id == model_id).limit(1)).scalar_one_or_none()
         if found is not None:
@@ -128,13 +127,13 @@ def _refuse_if_needed(session: Session, model_id: str) -> None:
 
 
 def is_registered_from(session: Session, model_id: str, folder: Path, sha256: str) -> bool:
-    """Whether the model's own folder is this one, in which its card lies. ``sha256`` is what that card says."""
+    """Whether the model's own folder is this one, in which its card is. ``sha256`` is from that card."""
     row = session.get(Model, model_id)
     if row is None or row.status == REMOVED:
         return False
     if row.source is None:
         return row.location == str(folder)
-    known = {model_id, Path(row.location).name}  # the location is what it is made anew from, until then
+    known = {model_id, Path(row.location).name}  # until then the location is the source that it is made from
     return folder.name in known or (row.info is not None and row.info.get("sha256") == sha256)
 
 
@@ -162,7 +161,7 @@ def _upsert(session: Session, model_id: str, **values: Any) -> Model:
 def _write(
     session: Session, model_id: str, values: dict[str, Any], *, unless: ColumnElement[bool] | None = None
 ) -> Model | None:
-    """``unless``: what of a model of the same id keeps it as it is."""
+    """``unless``: a condition under which an existing model of the id stays as it is."""
     statement = insert(Model).values(id=model_id, **values)
     statement = statement.on_conflict_do_update(
         index_elements=["id"], set_=values, where=None if unless is None else ~unless
@@ -175,7 +174,7 @@ def _write(
 
 
 def _is_still_waiting(session: Session, row: Model) -> bool:
-    """Whoever held the lock until now may have ended the check."""
+    """The holder of the lock may just have ended the check."""
     session.refresh(row)
     return row.status == "checking" and row.source is not None
 

@@ -1,7 +1,7 @@
-"""Tenants' limits, and what is reserved against them.
+"""Tenants' limits, and reservations against them.
 
-Whoever reserves first locks its tenant's row here, and only then counts what there is: so of many at once each sees
-what those before it took. Running jobs are counted where they are claimed (claims.py).
+A reservation first locks its tenant's row here, and only then counts: so each of several concurrent ones sees those
+before it. Running jobs are counted when they are claimed (job_claims.py).
 """
 
 from sqlalchemy import or_, select, update
@@ -20,15 +20,15 @@ def get_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
 
 
 def lock_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
-    """Before anything else is locked: until the transaction ends, nobody else reserves for this tenant."""
+    """Before anything else is locked: until the transaction ends, no other one reserves for this tenant."""
     session.execute(insert(Quota).values(tenant_id=tenant_id).on_conflict_do_nothing(index_elements=["tenant_id"]))
     query = select(Quota).where(Quota.tenant_id == tenant_id).with_for_update()
     return _read(session.execute(query.execution_options(populate_existing=True)).scalar_one(), defaults)
 
 
 def set_limits(session: Session, tenant_id: str, limits: Limits | None) -> bool:
-    """None: those of the settings hold again. What is in use already stays, also above the new limits. Whether
-    anything changed by it."""
+    """None: restores the limits of the settings. Existing usage stays, even above the new limits. Returns whether
+    anything changed."""
     lock_limits(session, tenant_id, Limits.unlimited())
     values: dict[str, object] = limits.model_dump() if limits else dict.fromkeys(Limits.model_fields)
     values["is_default"] = limits is None
@@ -45,9 +45,8 @@ def reserve_job(session: Session, tenant_id: str, limits: Limits, *, steps: int)
     waiting = usage.count_jobs(session, tenant_id).waiting
     if limits.queued_jobs is not None and waiting >= limits.queued_jobs:
         raise QuotaExceeded(
-            f"{counted(waiting, 'job')} of yours {'waits' if waiting == 1 else 'wait'}, and no more than "
-            f"{limits.queued_jobs:,} may wait at once. Wait until one begins, cancel one, or ask the "
-            "operator for a larger quota."
+            f"Queue limit reached: {waiting:,} of {counted(limits.queued_jobs, 'job')} "
+            f"{'is' if limits.queued_jobs == 1 else 'are'} waiting. Wait for one to start, or cancel one."
         )
     _check_bytes(session, tenant_id, limits, num_more=1)
     _reserve_steps(session, tenant_id, limits, steps)
@@ -57,20 +56,21 @@ def _reserve_steps(session: Session, tenant_id: str, limits: Limits, steps: int)
     used = usage.count_steps(session, tenant_id)
     if limits.steps_per_day is not None and used + steps > limits.steps_per_day:
         raise QuotaExceeded(
-            f"The job takes {counted(steps, 'step')}, and {used:,} of the {limits.steps_per_day:,} of today (UTC) are "
-            "used. Ask for fewer, wait for tomorrow, or ask the operator for a larger quota.",
+            f"Daily step limit reached: the job takes {counted(steps, 'step')}, and {used:,} of "
+            f"{limits.steps_per_day:,} are used today (UTC). Use fewer steps, wait for "
+            "tomorrow, or ask the operator for a larger quota.",
             retry_after_seconds=usage.count_seconds_of_day_left(session) if steps <= limits.steps_per_day else None,
         )
     usage.add_steps(session, tenant_id, steps)
 
 
 def refuse_full_storage(session: Session, tenant_id: str, defaults: Limits) -> None:
-    """Before anything is received that is to be stored. Raises QuotaExceeded when there is no room at all."""
+    """Before receiving anything to store. Raises QuotaExceeded if there is no room at all."""
     _check_bytes(session, tenant_id, get_limits(session, tenant_id, defaults), num_more=1)
 
 
 def check_storage(session: Session, tenant_id: str, limits: Limits) -> None:
-    """After the rows of what was stored are there, and before they are committed. Raises QuotaExceeded."""
+    """After the rows of the stored files are inserted, and before the commit. Raises QuotaExceeded."""
     _check_bytes(session, tenant_id, limits, num_more=0)
 
 

@@ -1,4 +1,4 @@
-"""Which objects in storage are still named by a row. Whoever adds a column that names keys adds it here."""
+"""Which objects in storage are still named by a row. A new column that names keys must be added here."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -21,7 +21,7 @@ from core.domain.states import TERMINAL, DatasetStatus
 
 
 def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
-    """The keys that a job's rows name: none if there is no such job, None while it may still write files."""
+    """The keys that a job's rows name: empty if there is no such job, None while it may still write files."""
     status = session.execute(select(Job.status).where(Job.id == job_id)).scalar_one_or_none()
     if status is not None and status not in TERMINAL:
         return None
@@ -33,8 +33,8 @@ def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
 
 
 def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str] | None:
-    """The keys of a ready dataset's images: uploads are not needed any more. Of an open one, those of the uploads that
-    were not announced anew. As ``list_job_references``."""
+    """The keys of a ready dataset's images: uploads are not needed any more. For an open one, those of the uploads that
+    were not announced again. As ``list_job_references``."""
     found = select(Dataset.status, Dataset.manifest).where(Dataset.id == dataset_id)
     row = session.execute(found).one_or_none()
     if row is None:
@@ -48,7 +48,7 @@ def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str]
 
 
 def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str] | None:
-    """The keys of an import: its upload is not needed once it was checked. As ``list_job_references``."""
+    """The keys of an import: its upload is not needed after the check. As ``list_job_references``."""
     row = session.execute(select(Adapter.status, Adapter.files).where(Adapter.id == adapter_id)).one_or_none()
     if row is None:
         return frozenset()
@@ -56,7 +56,7 @@ def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str]
 
 
 def identify_database(session: Session) -> str:
-    """Tells this database from any other, also after it was dumped and restored: when its schema was made."""
+    """Distinguishes this database from any other, even after a dump and restore: the time its schema was created."""
     made_at: datetime = session.get_one(Tenant, DEFAULT_TENANT).created_at
     return made_at.isoformat()
 

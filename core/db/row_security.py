@@ -1,10 +1,10 @@
-"""In whose name a transaction runs: row-level security lets it see and write the rows of that tenant alone.
+"""The tenant of a transaction: row-level security lets it see and write only the rows of that tenant.
 
-These are settings of the transaction and end with it, so that a pooled connection carries nothing over. Without any,
-the API's role sees nothing. The workers' role sees every tenant's rows, and needs none (migrations/env.py).
+These are settings of the transaction and end with it, so that a pooled connection carries nothing over. Without
+them the API's role sees nothing. The workers' role sees every tenant's rows, and needs none (migrations/env.py).
 
-- ``atelier.tenant`` opens what is a tenant's.
-- ``atelier.presented`` is the hash of a key or token: it opens the one row that it names, while no tenant is known yet.
+- ``atelier.tenant`` opens the rows of that tenant.
+- ``atelier.presented`` is the hash of a key or token: it opens its one row, while the tenant is still unknown.
 - ``atelier.operator`` opens the list of tenants.
 """
 
@@ -18,7 +18,7 @@ _ACTOR = "actor"
 
 @dataclass(frozen=True)
 class Actor:
-    """Who asks, for the audit log. ``address``: the client's."""
+    """The actor, for the audit log. ``address``: the client's."""
 
     tenant_id: str
     key_id: str
@@ -27,7 +27,7 @@ class Actor:
 
 
 def act_as(session: Session, actor: Actor) -> None:
-    """For the rest of the transaction; what it does is written down under this name."""
+    """For the rest of the transaction; its actions are recorded under this name."""
     session.info[_ACTOR] = actor
     act_for(session, actor.tenant_id)
     if actor.is_operator:
@@ -35,7 +35,7 @@ def act_as(session: Session, actor: Actor) -> None:
 
 
 def act_for(session: Session, tenant_id: str) -> None:
-    """Changes the tenant, and leaves the actor: for what the service itself does, and the operator."""
+    """Changes the tenant, and keeps the actor: for actions of the service itself, and of the operator."""
     _set(session, "atelier.tenant", tenant_id)
 
 
@@ -45,7 +45,7 @@ def present(session: Session, sha256: str) -> None:
 
 
 def find_actor(session: Session) -> Actor | None:
-    """None for workers and for what the service does by itself."""
+    """None for workers and for actions of the service itself."""
     actor: Actor | None = session.info.get(_ACTOR)
     return actor
 

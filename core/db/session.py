@@ -54,6 +54,6 @@ def make_async_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]
 
 
 def read_clock(session: Session) -> datetime:
-    """The database's, which all that is compared with it goes by."""
+    """The database's clock, which all times compared with it must use."""
     moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return moment

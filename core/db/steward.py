@@ -1,4 +1,4 @@
-"""The steward's questions: who leads, and what waits for a worker."""
+"""The steward's queries: who leads, and which rows wait for a worker."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -7,12 +7,12 @@ from core.db.deferrals import is_claimable
 from core.db.tables import Dataset, Job
 from core.domain.states import DatasetStatus, JobStatus
 
-# Any number will do, as long as nobody else in this database uses it: "atelier" in ASCII.
+# Any number will do, as long as nothing else in this database uses it: "atelier" in ASCII.
 LEADER_LOCK = 0x6174656C696572
 
 
 def try_to_lead(session: Session) -> bool:
-    """Takes the lock for as long as the session's connection lives; False when another steward has it."""
+    """Takes the lock for as long as the session's connection lives; False if another steward has it."""
     return bool(session.execute(select(func.pg_try_advisory_lock(LEADER_LOCK))).scalar_one())
 
 

@@ -1,4 +1,4 @@
-"""Tenants. Whose transaction is not the operator's sees its own alone."""
+"""Tenants. A transaction that is not the operator's sees only its own."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session

@@ -1,4 +1,4 @@
-"""What a tenant uses, counted from the rows themselves: a count that is kept apart would drift from them."""
+"""A tenant's usage, counted from the rows themselves: a separate counter would drift from them."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from core.db.tables import Job, UsageDay
 
 @dataclass(frozen=True)
 class JobCounts:
-    """``running``: held by workers. ``waiting``: queued, and paused, for those may be queued again at any time."""
+    """``running``: held by workers. ``waiting``: queued, and paused, since those may be queued again at any time."""
 
     running: int
     waiting: int
@@ -42,8 +42,8 @@ SELECT
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
 """
-"""What rows name. A ready dataset's images, not the files they came in, for those are gone by then; an adapter of a job
-is among the job's artifacts."""
+"""The files that rows name. A ready dataset's images, not its uploads, which are gone by then; a job's adapter is among
+the job's artifacts."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:
@@ -70,7 +70,7 @@ def sum_stored_bytes(session: Session, tenant_id: str) -> int:
 
 
 def count_steps(session: Session, tenant_id: str) -> int:
-    """Of the jobs accepted today."""
+    """The steps of the jobs accepted today."""
     query = select(UsageDay.steps).where(UsageDay.tenant_id == tenant_id, UsageDay.day == _today())
     return session.execute(query).scalar_one_or_none() or 0
 
@@ -82,7 +82,7 @@ def add_steps(session: Session, tenant_id: str, steps: int) -> None:
 
 
 def give_back_steps(session: Session, job: Job) -> None:
-    """For a job that was canceled before any worker began it."""
+    """For a job that was canceled before any worker started it."""
     left = func.greatest(UsageDay.steps - job.outline.get("steps", 0), 0)
     day = UsageDay.day == job.created_at.date()
     session.execute(update(UsageDay).where(UsageDay.tenant_id == job.tenant_id, day).values(steps=left))

@@ -1,4 +1,4 @@
-"""The places of a tenant's queued jobs. Those of other tenants are not seen here, and may run in between."""
+"""The places of a tenant's queued jobs. Jobs of other tenants are not visible here, and may run in between."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,7 +18,7 @@ _ETA = Job.progress["eta_seconds"].astext.cast(Float)
 
 def find_places(session: Session, tenant_id: str) -> Mapping[str, Place]:
     """By the jobs' ids, in the order in which workers take them (core.db.job_claims): the due ones by priority, then by
-    age; behind them the deferred ones, by when they are due."""
+    age; after them the deferred ones, by when they are due."""
     wait = func.greatest(Job.run_after - func.statement_timestamp(), timedelta(0))
     queued = select(Job.id, _ESTIMATED, wait).where(Job.tenant_id == tenant_id, Job.status == JobStatus.QUEUED)
     rows = session.execute(queued.order_by(wait, Job.priority.desc(), Job.created_at)).all()
@@ -41,6 +41,6 @@ def _list_left(session: Session, tenant_id: str) -> list[float | None]:
 
 
 def _count_slots(session: Session) -> int:
-    """Training workers that were heard of just now."""
+    """Training workers with a recent heartbeat."""
     fresh = Worker.seen_at > func.clock_timestamp() - timedelta(seconds=FRESH_SECONDS)
     return int(session.execute(select(func.count()).select_from(Worker).where(fresh)).scalar_one())

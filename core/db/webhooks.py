@@ -1,4 +1,4 @@
-"""The clients' side of webhooks: whom a job tells, what is to be sent, and the secrets that sign it."""
+"""The clients' side of webhooks: a job's receiver, the messages to send, and the secrets that sign them."""
 
 import json
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ _JOB = (
 
 
 def insert_webhook(session: Session, job_id: str, spec: WebhookSpec) -> None:
-    """Before the job's first event, so that it is told as well."""
+    """Before the job's first event, so that it is sent as well."""
     receiver = Receiver.parse(spec.url)
     webhook = Webhook(
         job_id=job_id,
@@ -50,11 +50,11 @@ def insert_webhook(session: Session, job_id: str, spec: WebhookSpec) -> None:
 
 
 def enqueue_delivery(session: Session, event: JobEvent) -> None:
-    """In the event's own transaction, if its job tells of such events."""
+    """In the event's own transaction, if its job subscribes to such events."""
     query = select(Webhook.events).where(Webhook.job_id == event.job_id, Webhook.disabled_at.is_(None))
     if event.type not in (session.execute(query).scalar_one_or_none() or ()):
         return
-    # As the database has it now: the caller's object may not know yet what became of the job.
+    # The database's current state: the caller's object may not have the job's latest one.
     job = session.execute(select(*_JOB).where(Job.id == event.job_id)).one()
     delivery = WebhookDelivery(
         event_id=event.id,
@@ -80,7 +80,7 @@ def list_deliveries(
 
 
 def redeliver(session: Session, job_id: str, event_id: str) -> WebhookDelivery:
-    """Due at once, with the whole retry table before it. Who is sending it right now has lost it. Raises NotFound."""
+    """Due at once, with the whole retry table. A worker that is sending it right now loses it. Raises NotFound."""
     delivery = _get_delivery(session, job_id, event_id, lock=True)
     delivery.status, delivery.tries, delivery.lease_until = DeliveryStatus.PENDING, 0, None
     delivery.run_after = read_clock(session)
@@ -91,7 +91,7 @@ def redeliver(session: Session, job_id: str, event_id: str) -> WebhookDelivery:
 
 @dataclass(frozen=True)
 class Secrets:
-    """A tenant's. For a day after ``secret`` took its place, ``previous`` signs as well."""
+    """A tenant's secrets. For a day after ``secret`` replaced it, ``previous`` signs as well."""
 
     secret: str = field(repr=False)
     previous: str | None = field(default=None, repr=False)
@@ -102,7 +102,7 @@ class Secrets:
 
 
 def read_secret(session: Session, tenant_id: str) -> Secrets:
-    """Made at the first need."""
+    """Created when first needed."""
     row = session.get(WebhookSecret, tenant_id, populate_existing=True)
     if row is None:
         made = insert(WebhookSecret).values(tenant_id=tenant_id, secret=make_secret())
@@ -150,7 +150,7 @@ def _write_body(event: JobEvent, job: Row[Any]) -> str:
 
 
 def _show_job(job: Row[Any]) -> dict[str, Any]:
-    """Field by field as ``GET /jobs/{id}`` shows it, without what is long."""
+    """The fields as ``GET /jobs/{id}`` shows them, without the long ones."""
     url = f"/jobs/{job.id}"
     return {
         "id": job.id,

@@ -1,4 +1,4 @@
-"""Who is on, and whether the database itself is."""
+"""The active workers, and whether the database is usable."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ RECENT_DAYS = 1
 
 @dataclass(frozen=True)
 class SeenWorker:
-    """A worker as one tenant sees it: of another's job it does not say which one it is."""
+    """A worker as one tenant sees it: it does not name another tenant's job."""
 
     id: str
     device: str
@@ -38,7 +38,7 @@ def record_worker(
     job_id: str | None,
     warm_model: str | None,
 ) -> None:
-    """``memory_bytes``: the device's, once one of this worker's trainers has said it."""
+    """``memory_bytes``: the device's, once one of this worker's trainers has reported it."""
     values = {
         "id": worker_id,
         "device": device,
@@ -52,7 +52,7 @@ def record_worker(
 
 
 def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
-    """Those that were heard of within FRESH_SECONDS."""
+    """Workers with a heartbeat within FRESH_SECONDS."""
     fresh = Worker.seen_at > func.clock_timestamp() - timedelta(seconds=FRESH_SECONDS)
     own = (Job.id == Worker.job_id) & (Job.tenant_id == tenant_id)
     columns = (
@@ -69,20 +69,20 @@ def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
 
 
 def find_largest_memory(session: Session) -> int | None:
-    """Bytes of the largest device heard of within RECENT_DAYS; None where none was, or one has not said what it has."""
+    """Bytes of the largest device with a heartbeat within RECENT_DAYS; None if there is none, or one has not said."""
     recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
     sizes = session.execute(select(Worker.memory_bytes).where(recent)).scalars().all()
     return max((size for size in sizes if size is not None), default=None) if None not in sizes else None
 
 
 def find_device_kinds(session: Session) -> frozenset[str]:
-    """`cpu`, `cuda` and the like, of the training workers heard of within RECENT_DAYS."""
+    """`cpu`, `cuda` and the like, of the training workers with a heartbeat within RECENT_DAYS."""
     recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
     devices = session.execute(select(Worker.device).where(recent)).scalars()
     return frozenset(device.partition(":")[0] for device in devices)
 
 
 def is_migrated(session: Session) -> bool:
-    """Whether the schema and its first rows are there. Raises sqlalchemy.exc.SQLAlchemyError when they are not."""
+    """Whether the schema and its first rows exist. Raises sqlalchemy.exc.SQLAlchemyError if they do not."""
     act_for(session, DEFAULT_TENANT)
     return session.get(Tenant, DEFAULT_TENANT) is not None

@@ -1,4 +1,4 @@
-"""Adapters made elsewhere: what is asked of the program that checks one, and what it answers."""
+"""Imported adapters: the order to the program that checks one, and its answer."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,13 +16,13 @@ AdapterSource = Literal["job", "import"]
 
 
 PROGRAM_BYTES = 2 * 1024**3
-"""What the program itself may take: torch, the base's layers, threads."""
+"""The program's own memory: torch, the base's layers, threads."""
 BYTES_PER_FILE_BYTE = 8
-"""The file's tensors, in single precision where they were half, and both files that are written of them."""
+"""The file's tensors, in single precision if they were half, and both files that are written from them."""
 
 
 MAX_IGNORED = 50
-"""So many tensors of a file that were not taken over are named; ``num_ignored`` counts all."""
+"""At most this many ignored tensors of a file are named; ``num_ignored`` counts all."""
 
 
 class IgnoredKey(Frozen):
@@ -33,7 +33,7 @@ class IgnoredKey(Frozen):
 
 
 class ImportRequest(Frozen):
-    """The order: check ``file`` against the base in ``model_folder``, and write it anew into ``folder``, within
+    """The order: check ``file`` against the base in ``model_folder``, and rewrite it into ``folder``, within
     ``memory_bytes``."""
 
     family: Family
@@ -44,8 +44,8 @@ class ImportRequest(Frozen):
 
 
 class Findings(Frozen):
-    """What is known of an adapter once its file was read. ``trigger`` is what the file itself says, or empty.
-    ``ignored``: the first of the file's tensors that were not taken over."""
+    """An adapter's facts after its file was read. ``trigger`` is the file's own, or empty. ``ignored``: the first
+    tensors of the file that were ignored."""
 
     type: AdapterType
     rank: int
@@ -56,7 +56,7 @@ class Findings(Frozen):
 
 
 class ImportResult(Frozen):
-    """The answer: either ``findings`` with the written ``files``, or the reason of the refusal."""
+    """The answer: either ``findings`` with the written ``files``, or the reason for the refusal."""
 
     findings: Findings | None = None
     files: dict[AdapterFormat, Path] = Field(default_factory=dict)

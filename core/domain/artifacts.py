@@ -1,4 +1,4 @@
-"""Where things lie in storage. Keys are made here and nowhere else; no name of a user's enters one."""
+"""Storage keys. Only this module makes them; no user's name ever enters one."""
 
 from typing import Literal
 
@@ -8,11 +8,11 @@ AdapterFormat = Literal["kohya", "diffusers"]
 ADAPTER_FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
 
 ADAPTERS, DATASETS, JOBS = "adapters", "datasets", "jobs"
-"""The folders. What no row names is collected in them (core/db/references.py says what is named)."""
+"""The folders. Objects in them that no row names are collected (core/db/references.py lists the named ones)."""
 
 
 class Artifact(Frozen):
-    """A file in storage that a job made."""
+    """A file in storage that a job produced."""
 
     key: str
     sha256: str
@@ -20,7 +20,7 @@ class Artifact(Frozen):
 
 
 def upload_key(dataset_id: str, file_id: str) -> str:
-    """A file as it was received."""
+    """A file as it was uploaded."""
     return f"{DATASETS}/{dataset_id}/uploads/{file_id}"
 
 
@@ -43,15 +43,15 @@ def attempt_key(job_id: str, attempt: int, name: str) -> str:
 
 
 def adapter_prefix(adapter_id: str) -> str:
-    """Of an import. A job's adapter lies with its job."""
+    """The folder of an import. A job's adapter is with its job."""
     return f"{ADAPTERS}/{adapter_id}/"
 
 
 def adapter_upload_key(adapter_id: str) -> str:
-    """An adapter's file as it was received."""
+    """An adapter's file as it was uploaded."""
     return f"{ADAPTERS}/{adapter_id}/upload"
 
 
 def adapter_key(adapter_id: str, attempt: int, name: str) -> str:
-    """A file that the check of an import wrote, under its attempt as a job's."""
+    """A file that the check of an import wrote, under its attempt, as for a job."""
     return f"{ADAPTERS}/{adapter_id}/a{attempt}/{name}"

@@ -1,4 +1,4 @@
-"""What the audit log can say that somebody did."""
+"""The actions in the audit log."""
 
 from enum import StrEnum
 

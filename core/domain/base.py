@@ -1,9 +1,9 @@
-"""What the values of the domain have in common."""
+"""The base of the domain's values."""
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Immutable, and without fields that are not declared."""
+    """Immutable, and without undeclared fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

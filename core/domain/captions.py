@@ -1,4 +1,4 @@
-"""What an image of the set is called in training."""
+"""An image's caption in training."""
 
 import re
 
@@ -6,9 +6,9 @@ from core.domain.spec import TrainingSpec
 
 
 def teach(spec: TrainingSpec, caption: str | None) -> str:
-    """The text that an image is trained under.
+    """The text that an image is trained with.
 
-    The template where one is given; else the caption, with the trigger in front unless it already has it;
+    The template if one is given; else the caption, with the trigger in front unless it already has it;
     else the trigger alone.
     """
     trigger = spec.trigger or ""
@@ -20,5 +20,5 @@ def teach(spec: TrainingSpec, caption: str | None) -> str:
 
 
 def find_phrase(text: str, phrase: str) -> re.Match[str] | None:
-    """As a word: of `a pink flower` nobody learns what `ink` is."""
+    """As a whole word: `a pink flower` does not contain the trigger `ink`."""
     return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE)

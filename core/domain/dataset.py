@@ -1,4 +1,4 @@
-"""The rules for images and captions, and the manifest that they give.
+"""The rules for images and captions, and the manifest that results.
 
 A ready dataset never changes: its manifest lists every image with its hash, and has a hash of its own.
 """
@@ -27,7 +27,7 @@ FEW_IMAGES = 5
 BLURRY_BELOW = 12.0
 NEAR_DUPLICATE_BITS = 5
 MAX_FILES_LISTED = 100
-"""In a warning that may name more than there are files."""
+"""The most files that one warning names."""
 
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
@@ -35,12 +35,12 @@ WarningCode = Literal[
     "first-picture", "unusable-profile", "names-guessed", "metadata-problems",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
-"""``class``: a regularisation picture, which says what must not change."""
+"""``class``: a regularisation image, which shows what must not change."""
 
 
 class ManifestImage(Frozen):
-    """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA where
-    it is ``masked`` and alpha says how much each pixel counts. ``repeats``: how often an epoch has it."""
+    """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA if it is
+    ``masked``: alpha then weights each pixel. ``repeats``: how often it occurs in an epoch."""
 
     name: str
     key: str
@@ -68,14 +68,14 @@ class ReportWarning(Frozen):
 
 
 class DatasetReport(Frozen):
-    """What became of every file, what was understood of their layout (``notes``), and what may spoil the training. Old
-    reports have no ``files``."""
+    """The result for every file, the recognized layout (``notes``), and possible problems for training. Old reports
+    have no ``files``."""
 
     num_files: int
     num_images: int
     left_out: tuple[LeftOut, ...] = ()
     warnings: tuple[ReportWarning, ...] = ()
-    notes: tuple[str, ...] = Field((), description="What was understood of the layout, such as kohya's folders.")
+    notes: tuple[str, ...] = Field((), description="The recognized layout, such as kohya's folders.")
     files: FileCounts | None = None
 
 
@@ -91,7 +91,7 @@ class DatasetManifest(Frozen):
         return tuple(image for image in self.images if image.role == "class")
 
     def content_hash(self) -> str:
-        """SHA-256 over names, pixels' hashes and captions, in canonical JSON; and over role and repeats where a layout
+        """SHA-256 over names, pixels' hashes and captions, in canonical JSON; and over role and repeats if a layout
         gave them."""
         rows = [_hashed(image) for image in self.images]
         return hashlib.sha256(json.dumps(rows, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
@@ -127,7 +127,7 @@ def stem_of(name: str) -> str:
 
 
 def clean_caption(text: str) -> str | None:
-    """One line, at most MAX_CAPTION_CHARS; None when nothing is left."""
+    """One line, at most MAX_CAPTION_CHARS; None if nothing is left."""
     line = " ".join(text.replace("\x00", " ").split())
     return line[:MAX_CAPTION_CHARS].rstrip() or None
 
@@ -174,24 +174,28 @@ def write_report(
     noted: Iterable[ReportWarning] = (),
     notes: Iterable[str] = (),
 ) -> DatasetReport:
-    """The report of a set. It never refuses: that is the caller's, when no image is left.
+    """The report of a set. It never refuses: the caller does, if no image is left.
 
-    ``noted``: warnings of whoever read the files; ``notes``: what was understood of their layout.
+    ``noted``: warnings from reading the files; ``notes``: the recognized layout.
     """
     images, subjects, out = manifest.images, manifest.subjects, tuple(left_out)
     checks: list[tuple[WarningCode, str, tuple[str, ...]]] = [
         (
             "few-images",
-            f"{counted(len(subjects), 'image is', 'images are')} few to learn from: {FEW_IMAGES} or more "
+            f"{counted(len(subjects), 'image is', 'images are')} few for training: {FEW_IMAGES} or more "
             "give better results.",
             tuple(i.name for i in subjects) if len(subjects) < FEW_IMAGES else (),
         ),
         (
             "near-duplicates",
-            "These look almost the same: the set teaches less than its size says.",
+            "These look almost the same: the set has less variety than its size suggests.",
             tuple(sorted({name for pair in near_duplicates(images) for name in pair})),
         ),
-        ("blurry", "These look blurred, and so will what is learned.", tuple(i.name for i in images if is_blurry(i))),
+        (
+            "blurry",
+            "These look blurred; the adapter learns the blur.",
+            tuple(i.name for i in images if is_blurry(i)),
+        ),
         (
             "small-images",
             "These are smaller than 64 pixels and will be enlarged.",
@@ -199,23 +203,23 @@ def write_report(
         ),
         (
             "missing-captions",
-            "These have no caption: the job's trigger phrase stands in for it.",
+            "These have no caption: the job's trigger is used instead.",
             tuple(i.name for i in subjects if i.caption is None),
         ),
         (
             "long-captions",
-            f"These captions are longer than {MAX_CAPTION_CHARS:,} characters: what is beyond was cut off.",
+            f"These captions are longer than {MAX_CAPTION_CHARS:,} characters; the rest was cut off.",
             tuple(i.name for i in images if i.caption is not None and len(i.caption) >= MAX_CAPTION_CHARS),
         ),
         (
             "many-tokens",
-            f"These captions have more than {MAX_TOKEN_LENGTH} tokens, even if each word is only one: what is "
-            "beyond is not trained. The trigger is, wherever it stands.",
+            f"These captions have more than {MAX_TOKEN_LENGTH} tokens, even if each word is only one; the "
+            "rest is not trained. The trigger is kept, wherever it is.",
             tuple(i.name for i in images if i.caption and count_least_tokens(i.caption) > MAX_TOKEN_LENGTH),
         ),
         (
             "unused-captions",
-            "These caption files are not used: they belong to no image, or to one that has another.",
+            "These caption files are not used: they match no image, or an image that has another.",
             tuple(unused_captions),
         ),
         ("left-out", "These files were left out; left_out says why.", tuple(item.file for item in out)),

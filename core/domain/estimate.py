@@ -1,4 +1,4 @@
-"""What a job will take, said before it runs."""
+"""The estimated time and memory of a job, before it runs."""
 
 from pydantic import Field
 
@@ -8,27 +8,27 @@ from core.domain.plan import TrainPlan
 
 BYTES_PER_WEIGHT = 2
 BYTES_PER_TRAINED = 8
-"""A parameter in fp32 and its gradient; what the optimizer keeps of it comes on top."""
+"""A parameter in fp32 and its gradient; the optimizer's state comes on top."""
 NUM_VALIDATION_TIMESTEPS = 8
-"""At which each held-out picture's loss is taken."""
+"""The number of timesteps for each held-out image's loss."""
 FORWARD_SHARE = 1 / 3
-"""Of a training sample's time: the backward pass takes about twice as long as the forward pass."""
+"""A share of a training sample's time: the backward pass takes about twice as long as the forward pass."""
 NUM_PROOF_PICTURES = 2
 
 
 class Estimate(Frozen):
-    """What a job will take, said before it runs. Seconds and memory are None where nothing was measured."""
+    """The estimated time and memory of a job. Seconds and memory are None if nothing was measured."""
 
     steps: int = Field(description="Training steps.")
     seconds: float | None = Field(description="From its start to its end, without the time in the queue.")
-    peak_memory_bytes: int | None = Field(description="The most memory that it takes at once.")
+    peak_memory_bytes: int | None = Field(description="The estimated peak memory use.")
     adapter_bytes: int = Field(description="The size of the adapter's file.")
-    basis: str = Field(description="What the times and the memory were taken from.")
+    basis: str = Field(description="The source of the times and the memory.")
 
 
 class Measured(Frozen):
-    """Medians over earlier undisturbed jobs on the same base and device. ``device`` is its name, None where the jobs
-    did not say it."""
+    """Medians over earlier undisturbed jobs on the same base and device. ``device`` is its name, None if the jobs did
+    not record it."""
 
     num_jobs: int
     seconds_per_sample: float
@@ -40,21 +40,21 @@ class Measured(Frozen):
 
 
 def count_step_samples(plan: TrainPlan) -> float:
-    """Pictures that go forward and back through the network in a step. A class picture goes forward once more, for
-    the base's answer."""
+    """Images that go forward and backward through the network in a step. A class image goes forward once more, for the
+    base's prediction."""
     return plan.gradient_accumulation * (plan.batch_size + plan.class_pictures_per_batch * (1 + FORWARD_SHARE))
 
 
 def count_samples(plan: TrainPlan) -> float:
-    """Those of all steps, and those that only go forward as a part of one."""
+    """The samples of all steps, and those that only go forward, as a fraction of one."""
     trained = plan.steps * count_step_samples(plan)
     looks = len(plan.validation_steps) + 1 if plan.held_out_images else 0
     return trained + looks * len(plan.held_out_images) * NUM_VALIDATION_TIMESTEPS * FORWARD_SHARE
 
 
 def count_pictures(plan: TrainPlan) -> int:
-    """Those of the grids, of the cover, of the scores, of prior preservation where the base draws them (they may be
-    there already), and of the load proof."""
+    """The images for grids, cover, scores and load proof, and for prior preservation if the base draws them (they may
+    exist already)."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
     scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
     drawn = 0 if plan.class_images else plan.prior_num_images
@@ -62,8 +62,8 @@ def count_pictures(plan: TrainPlan) -> int:
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
-    """Scales what earlier jobs on this base took; else the model's calibration, which comes with its card and may be
-    another machine's; else says that it cannot know."""
+    """Scales the measurements of earlier jobs on this base; else the model's calibration, which comes with its card and
+    may be from another machine; else states that there is no basis."""
     seconds: float | None = None
     memory: int | None = None
     basis, calibration = "nothing was measured on this base yet", model.calibration
@@ -95,14 +95,14 @@ def _describe_jobs(measured: Measured) -> str:
 
 
 def count_least_memory(plan: TrainPlan, model: ModelInfo) -> int:
-    """Bytes below which no device runs the plan, whatever it saves: the base's denoiser and what is trained, without
-    activations or the optimizer's moments."""
+    """Bytes below which no device can run the plan, whatever it saves: the base's denoiser and the trained parameters,
+    without activations or the optimizer's moments."""
     per_weight = 4 if plan.precision == "fp32" else BYTES_PER_WEIGHT
     return model.num_parameters * per_weight + _count_parameters(plan, model) * BYTES_PER_TRAINED
 
 
 def _count_parameters(plan: TrainPlan, model: ModelInfo) -> int:
-    """DoRA's magnitudes, one per output, are left out: they are less than a hundredth."""
+    """DoRA's magnitudes, one per output, are omitted: they are less than a hundredth."""
     kind = "locon" if plan.adapter_type == "locon" else "lora"
     text = (plan.text_encoder_rank or 0) * model.adapter_dims.get(f"text_encoder/{plan.targets}", 0)
     return plan.rank * model.adapter_dims[f"{kind}/{plan.targets}"] + text

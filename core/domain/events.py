@@ -1,4 +1,4 @@
-"""What a job can say while it lives. Events are append-only; ``seq`` counts from 1 within a job."""
+"""A job's events. They are append-only; ``seq`` counts from 1 within a job."""
 
 from enum import StrEnum
 
@@ -14,7 +14,7 @@ class EventType(StrEnum):
     CHECKPOINT = "job.checkpoint"  # data.step, data.sha256
     SAMPLES = "job.samples"  # data.step
     NOTICE = "job.notice"  # data.message: something the user should know, such as a resumed attempt
-    SUCCEEDED = "job.succeeded"  # data: the job's result, with each tool's verdict in the place of the proofs
+    SUCCEEDED = "job.succeeded"  # data: the job's result, with each tool's verdict instead of the proofs
     FAILED = "job.failed"  # data.reason
 
 

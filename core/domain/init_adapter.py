@@ -1,4 +1,4 @@
-"""The adapter that a training goes on from: what the plan takes over from it, and what it must not be below."""
+"""The adapter that a training starts from: the plan's values from it, and its requirements."""
 
 from dataclasses import dataclass
 from typing import get_args
@@ -10,7 +10,7 @@ from core.domain.spec import Targets, TrainingSpec
 
 @dataclass(frozen=True)
 class InitAdapterSource:
-    """``targets`` and ``text_encoder_rank`` are those of the job that made it, and None for an imported file, which
+    """``targets`` and ``text_encoder_rank`` are those of the job that trained it, and None for an imported file, which
     the trainer examines."""
 
     file: InitAdapter
@@ -21,7 +21,7 @@ class InitAdapterSource:
 
 
 def fill_defaults(spec: TrainingSpec, init: InitAdapterSource) -> TrainingSpec:
-    """What the adapter was trained with, where the spec leaves it open."""
+    """The adapter's training options, for those that the spec leaves open."""
     wanted, text = spec.adapter, spec.text_encoder
     changes = {
         "type": wanted.type or init.type,
@@ -34,7 +34,7 @@ def fill_defaults(spec: TrainingSpec, init: InitAdapterSource) -> TrainingSpec:
 
 
 def check_init_adapter(plan: TrainPlan, init: InitAdapterSource) -> None:
-    """What the trainer would refuse only after the queue. Raises InvalidSpec."""
+    """Mismatches that the trainer would refuse only after the queue. Raises InvalidSpec."""
     if init.rank is not None and plan.rank < init.rank:
         raise _refuse(init, "/adapter/rank", f"{init.rank} or more", f"; it is {plan.rank}")
     if init.type is not None and (plan.adapter_type == "dora") != (init.type == "dora"):
@@ -53,5 +53,5 @@ def check_init_adapter(plan: TrainPlan, init: InitAdapterSource) -> None:
 
 
 def _refuse(init: InitAdapterSource, field: str, wanted: str, found: str = "") -> InvalidSpec:
-    message = f"must be {wanted}, as {init.file.id} has it"
+    message = f"must be {wanted}, as for {init.file.id}"
     return InvalidSpec(f"{field.removeprefix('/').replace('/', '.')} {message}{found}.", {field: [message]})

@@ -1,7 +1,7 @@
-"""API keys: how one looks, what of it may be stored, and what one may do.
+"""API keys: their form, the parts that may be stored, and their scopes.
 
-``atl_`` + 32 random bytes in URL-safe base64 + a checksum of 6 characters. The prefix lets secret scanners
-find a leaked key; the checksum lets them, and us, tell a key from a typing error without asking a database.
+``atl_`` + 32 random bytes in URL-safe base64 + a checksum of 6 characters. The prefix lets secret scanners find a
+leaked key; the checksum distinguishes a key from a typing error without a database.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import zlib
 from typing import Literal, get_args
 
 Scope = Literal["read", "jobs", "admin"]
-"""`read` looks, `jobs` changes what trainings are made of and come to, `admin` does everything of its tenant."""
+"""`read` reads, `jobs` changes datasets, jobs and adapters, `admin` does everything within its tenant."""
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 
@@ -22,7 +22,7 @@ SECRET_BYTES = 32
 CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 
 SHOWN_CHARACTERS = len(PREFIX) + 4
-"""By which its owner knows a key again: 24 of its 256 random bits."""
+"""By which its owner recognizes a key: 24 of its 256 random bits."""
 
 _DIGITS = string.digits + string.ascii_letters
 _SHAPE = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}[A-Za-z0-9]{{{CHECKSUM_LENGTH}}}")
@@ -34,7 +34,7 @@ def make_api_key() -> str:
 
 
 def check_api_key_format(key: str) -> bool:
-    """True for a key that this module could have made; says nothing of whether it is known."""
+    """True for a key that this module could have made, whether or not it is registered."""
     if _SHAPE.fullmatch(key) is None:
         return False
     return hmac.compare_digest(_checksum(key[:-CHECKSUM_LENGTH]), key[-CHECKSUM_LENGTH:])

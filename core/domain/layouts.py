@@ -1,11 +1,10 @@
-"""What the folders and names of a set say of its pictures, in the layouts of other trainers.
+"""Information in the folders and names of a set, in the layouts of other trainers.
 
-- kohya's sd-scripts (``generate_dreambooth_subsets_config_by_subdirs`` in library/config_util.py): the folder
-  ``10_blip toy`` has pictures that are trained ten times in an epoch, and "blip toy" is the caption of those that have
-  none.
-- Its regularisation pictures, in ``reg/`` beside ``img/`` as its guides lay them out.
-- Masks: ``x.mask.png``; OneTrainer's ``x-masklabel.png``; kohya's folder of masks with the pictures' names
-  (``conditioning_data_dir``), which is taken for one where it is called so: ``mask``, ``masks`` or ``blip_mask``.
+- kohya's sd-scripts (``generate_dreambooth_subsets_config_by_subdirs`` in library/config_util.py): images in the folder
+``10_blip toy`` are trained ten times in an epoch, and "blip toy" is the caption of those without one.
+- Its regularisation images, in ``reg/`` beside ``img/`` as its guides lay them out.
+- Masks: ``x.mask.png``; OneTrainer's ``x-masklabel.png``; kohya's folder of masks with the images' names
+(``conditioning_data_dir``), recognized by its name: ``mask``, ``masks`` or ``blip_mask``.
 """
 
 import re
@@ -18,7 +17,7 @@ from core.domain.counts import counted
 from core.domain.dataset import Role, is_archive_name, stem_of
 
 MAX_REPEATS = 1000
-"""More is a year, or another number that a folder's name happens to begin with."""
+"""A larger number is a year, or another number at the start of a folder's name."""
 MAX_NOTES = 100
 MASK_SUFFIXES = (".mask", "-masklabel")
 CONDITION_SUFFIX = "-condlabel"
@@ -26,19 +25,19 @@ REG_FOLDERS = frozenset(
     {"reg", "regs", "reg_images", "regularization", "regularisation"}
     | {"regularization_images", "regularisation_images"}
 )
-MASK_ALONE = "It is a mask by its name, and there is no image that it could belong to."
+MASK_ALONE = "It is a mask by its name, but no image matches it."
 MASK_TWICE = "Its image has another mask."
-CONDITION = "It is a conditioning image of OneTrainer by its name (-condlabel), which is of no use here."
-NO_REPEATS = "Its folder says 0 repeats, which in kohya's layout means that it is not trained."
+CONDITION = "It is a conditioning image of OneTrainer by its name (-condlabel), which Atelier does not use."
+NO_REPEATS = "Its folder has 0 repeats, which in kohya's layout means that it is not trained."
 _REPEATS = re.compile(r"^(?![1-9]\d\d[A-Z0-9_]{5}$)(\d{1,9})_(.+)$")
-"""Not what cameras call their folders, such as 100_PANA (JEITA CP-3461, DCF)."""
+"""Excludes cameras' folder names, such as 100_PANA (JEITA CP-3461, DCF)."""
 _MASK_FOLDER = re.compile(r"^(?:(.+)[_-])?masks?$", re.IGNORECASE)
 Path = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Place:
-    """What a picture's folders say of it."""
+    """The information in an image's folders."""
 
     role: Role = "subject"
     repeats: int = 1
@@ -47,7 +46,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """``masks``: image -> its mask; ``left_out``: file -> why; ``notes`` say what was understood."""
+    """``masks``: image -> its mask; ``left_out``: file -> why; ``notes`` describe the recognized layout."""
 
     places: dict[str, Place]
     masks: dict[str, str]
@@ -60,7 +59,7 @@ class Layout:
 
 
 def read_layout(pictures: Iterable[str]) -> Layout:
-    """``pictures``: the names of all files that are pictures, masks among them."""
+    """``pictures``: the names of all image files, including masks."""
     names = list(pictures)
     left_out = {name: CONDITION for name in names if _ending(name, (CONDITION_SUFFIX,))}
     named_masks = [name for name in names if _ending(name, MASK_SUFFIXES)]
@@ -95,7 +94,7 @@ def _find_place(name: str) -> Place:
 
 
 def _folders_of(name: str) -> list[str]:
-    """An archive that came with others is a folder."""
+    """An archive that was sent with others counts as a folder."""
     return [_without_archive_suffix(part) for part in PurePosixPath(name).parts[:-1]]
 
 
@@ -110,7 +109,7 @@ def _describe_folders(places: Mapping[str, Place]) -> list[str]:
     notes = [_describe(folder, place, groups[folder, place]) for folder, place in sorted(groups, key=lambda g: g[0])]
     odd = {folder for name in places for folder in _folders_of(name) if _is_odd(folder)}
     notes += [
-        f'"{folder}" is not read by kohya\'s layout: nobody repeats images more than {MAX_REPEATS:,} times.'
+        f'"{folder}" is not read in kohya\'s layout: more than {MAX_REPEATS:,} repeats are implausible.'
         for folder in sorted(odd)
     ]
     return [note for note in notes if note][:MAX_NOTES]
@@ -127,14 +126,14 @@ def _describe(folder: str, place: Place, number: int) -> str:
     if place.repeats > 1 or place.class_text:
         said.append(f"{counted(place.repeats, 'repeat')} each")
     if place.class_text:
-        said.append(f'"{place.class_text}" as the caption of those that have none')
+        said.append(f'"{place.class_text}" as the caption of those without one')
     details = f" ({'; '.join(said)})" if said else ""
     if place.role == "class":
         return (
-            f'"{folder}" has {images} for regularisation{details}: not trained as the subject, but used as the class '
-            "pictures of prior preservation."
+            f'"{folder}" has {images} for regularisation{details}: not trained as the subject, but used as the '
+            "class images of prior preservation."
         )
-    return f'"{folder}" is read by kohya\'s layout: {images}{details}.' if said else ""
+    return f'"{folder}" is read in kohya\'s layout: {images}{details}.' if said else ""
 
 
 # --- masks -----------------------------------------------------------------------------------------------
@@ -146,7 +145,7 @@ def _ending(name: str, suffixes: Sequence[str]) -> str | None:
 
 
 def _pair_named_masks(images: Iterable[str], masks: Iterable[str]) -> tuple[dict[str, str], list[str]]:
-    """Image -> its mask, and the masks that belong to no image."""
+    """Image -> its mask, and the masks without an image."""
     stems = {stem_of(name): name for name in images}
     paired: dict[str, str] = {}
     alone: list[str] = []
@@ -161,8 +160,8 @@ def _pair_named_masks(images: Iterable[str], masks: Iterable[str]) -> tuple[dict
 
 
 def _pair_mask_folders(pictures: Sequence[str]) -> tuple[dict[str, str], list[str]]:
-    """Image -> its mask from a folder of masks, and what is left in such folders. One in which nothing is named after
-    a picture is no folder of masks, but a set of pictures of masks."""
+    """Image -> its mask from a folder of masks, and the files that remain in such folders. A folder without any name of
+    an image is not a folder of masks, but a set of images of masks."""
     inside = {name: at for name in pictures if (at := _find_mask_folder(name)) is not None}
     index = _index([name for name in pictures if name not in inside])
     paired: dict[str, str] = {}
@@ -200,8 +199,8 @@ def _index(images: Iterable[str]) -> dict[tuple[int | None, Path], list[str]]:
 
 
 def _find_masked(index: Mapping[tuple[int | None, Path], list[str]], mask: str, at: int) -> str | None:
-    """The only image of that name: in the folder that the masks' is called after, in the one above, in one beside, or
-    anywhere."""
+    """The only image of that name: in the folder that the mask folder is named after, in the one above, in one beside
+    it, or anywhere."""
     path = _path_of(mask)
     above, rest = path[:at], path[at + 1 :]
     match = _MASK_FOLDER.match(path[at])

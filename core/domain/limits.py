@@ -1,4 +1,4 @@
-"""What a tenant may have and use. Null is no limit."""
+"""A tenant's limits. Null means no limit."""
 
 from typing import Annotated, Self
 
@@ -14,18 +14,18 @@ Count = Annotated[StrictInt, Field(ge=0, le=MAX_COUNT)]
 
 
 class Limits(StrictNumbers):
-    """Quotas, and caps on what one job may ask. Every field is to be given, so that none is lifted by forgetting it."""
+    """Quotas, and limits for one job. Every field is required, so that none is lifted by omission."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    running_jobs: Count | None = Field(description="Jobs that workers hold at the same time; more wait.")
-    queued_jobs: Count | None = Field(description="Jobs that wait, paused ones among them.")
+    running_jobs: Count | None = Field(description="Jobs that workers hold at the same time; further ones wait.")
+    queued_jobs: Count | None = Field(description="Waiting jobs, including paused ones.")
     stored_bytes: Count | None = Field(description="Datasets, checkpoints, samples and adapters in storage.")
     steps_per_day: Count | None = Field(description="Training steps of the jobs accepted on one day (UTC).")
     images_per_dataset: Count | None = Field(description="Images in a dataset that a job trains on.")
-    rank: Annotated[StrictInt, Field(ge=1, le=MAX_RANK)] | None = Field(description="Of an adapter.")
+    rank: Annotated[StrictInt, Field(ge=1, le=MAX_RANK)] | None = Field(description="The rank of an adapter.")
     resolution: Annotated[StrictInt, Field(ge=MIN_RESOLUTION, le=MAX_RESOLUTION)] | None = Field(
-        description="Of a training."
+        description="The training resolution."
     )
 
     @classmethod

@@ -1,13 +1,13 @@
-"""Files that operating systems and programs leave in people's folders, and that nobody means to send.
+"""Files that operating systems and programs leave in folders, and that are never meant to be sent.
 
-Known by name alone, each by its full name: a picture whose own name, or whose folder's, begins with a dot is a picture.
+Recognized by the full name alone: an image is an image, even if its name or its folder's begins with a dot.
 """
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 FINDER_ICON = "Icon\r"
-"""macOS's file for a folder's icon. Its name ends in a carriage return, which people cannot see."""
+"""macOS's file for a folder's icon. Its name ends in a carriage return, which is invisible."""
 
 _FILES = frozenset(
     {
@@ -37,8 +37,8 @@ def is_litter(name: str) -> bool:
 
 
 def is_hidden_twin(name: str) -> bool:
-    """Whether nothing but its first two characters speaks against a file: macOS calls what it knows beside ``a.png``
-    ``._a.png`` (AppleDouble), and so may a person call a picture."""
+    """Whether only its first two characters speak against a file: macOS stores metadata of ``a.png`` as ``._a.png``
+    (AppleDouble), but an image may have such a name too."""
     *folders, file = PurePosixPath(name).parts or ("",)
     return file.startswith(_APPLE_DOUBLE) and not _is_in_litter(folders)
 

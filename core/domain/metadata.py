@@ -1,7 +1,7 @@
-"""Metadata files of a set: which caption they give to which file, as Hugging Face's imagefolder has them.
+"""Metadata files of a set: captions by file name, as in Hugging Face's imagefolder.
 
 ``metadata.jsonl`` has one JSON object a line, ``metadata.csv`` one row, with the file's name in ``file_name`` and its
-caption in ``text``; ``caption`` and ``prompt`` are other trainers' words for the latter.
+caption in ``text``; other trainers call the latter ``caption`` or ``prompt``.
 """
 
 import csv
@@ -25,7 +25,7 @@ _NO_HEADER = "line 1 does not name the columns file_name and text (or caption, o
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A caption, and the file that it is for as the metadata file ``source`` writes it in ``line``."""
+    """A caption and its file's name, as written in ``line`` of the metadata file ``source``."""
 
     source: str
     line: int
@@ -38,10 +38,10 @@ def is_metadata_name(name: str) -> bool:
 
 
 def read_metadata(source: str, text: str) -> tuple[list[Row], list[str]]:
-    """The rows of a metadata file, and what is wrong with which line.
+    """The rows of a metadata file, and its faults by line.
 
     After MAX_METADATA_PROBLEMS wrong lines or MAX_METADATA_ROWS rows the rest is not read: 16 MiB of either would take
-    a gigabyte, and a while.
+    a gigabyte, and some time.
     """
     rows: list[Row] = []
     problems: list[str] = []
@@ -60,7 +60,7 @@ def read_metadata(source: str, text: str) -> tuple[list[Row], list[str]]:
 
 
 Found = tuple[int, tuple[str, str] | str]
-"""A line's number with its file and caption, or with what is wrong with it; number 0: with the whole file."""
+"""A line's number with its file and caption, or with its fault; number 0: a fault of the whole file."""
 
 
 def _read_lines(text: str) -> Iterator[Found]:
@@ -80,14 +80,14 @@ def _parse_line(line: str) -> tuple[str, str] | None:
 
 
 def _pick(row: Mapping[Any, Any]) -> tuple[str, str] | None:
-    """The first text of each kind that is there; other columns are nobody's business here."""
+    """The first text of each kind; other columns are ignored."""
     name = next((row[column] for column in NAME_COLUMNS if isinstance(row.get(column), str)), None)
     caption = next((row[column] for column in CAPTION_COLUMNS if isinstance(row.get(column), str)), None)
     return None if name is None or caption is None else (name, caption)
 
 
 def _read_csv(text: str) -> Iterator[Found]:
-    """RFC 4180, by commas; or by semicolons or tabs, where the header is separated so (spreadsheets do that)."""
+    """RFC 4180, by commas; or by semicolons or tabs, if the header is separated so (as spreadsheets do)."""
     header = next(io.StringIO(text, newline=None), "")[:MAX_METADATA_LINE_CHARS]
     delimiter = max(_DELIMITERS, key=header.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)

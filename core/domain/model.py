@@ -1,4 +1,4 @@
-"""What the house knows about a base model, and where the numbers of its presets come from."""
+"""The card of a base model, and the source of its presets' values."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ ModelStatus = Literal["ready", "checking", "rejected"]
 
 
 class Defaults(Frozen):
-    """What the presets start from. A family has its own; a model's card may override any of them."""
+    """The starting values of the presets. Each family has its own; a model's card may override any of them."""
 
     adapter_type: AdapterType
     rank: int
@@ -32,11 +32,11 @@ class Defaults(Frozen):
     sample_guidance_stop: float = 1.0
     ema: float | None = None
     prior_num_images: int = 0
-    prior_batch_size: int | None = None  # as many as pictures
+    prior_batch_size: int | None = None  # None: as many as images
     prior_weight: float = 1.0
 
 
-# Near what diffusers' train_text_to_image_lora.py and kohya's guides use for 10 to 50 pictures.
+# Near what diffusers' train_text_to_image_lora.py and kohya's guides use for 10 to 50 images.
 _SD1 = Defaults(
     adapter_type="lora",
     rank=16,
@@ -55,7 +55,7 @@ _SD1 = Defaults(
 FAMILY_DEFAULTS: dict[Family, Defaults] = {
     "sd1": _SD1,
     "sd2": _SD1,
-    # The scale that diffusers' and Stability's own examples for SDXL draw with.
+    # The scale in diffusers' and Stability's own examples for SDXL.
     "sdxl": _SD1.model_copy(update={"sample_guidance_scale": 5.0}),
 }
 
@@ -67,7 +67,7 @@ class Calibration(Frozen):
     resolution: int
     seconds_per_sample: float
     start_seconds: float = Field(description="Loading, caching and exporting together.")
-    seconds_per_picture: float = Field(description="One sample picture at the model's default number of steps.")
+    seconds_per_picture: float = Field(description="One sample image at the model's default number of steps.")
     base_memory_bytes: int
     memory_bytes_per_sample: int
 
@@ -87,8 +87,8 @@ NEUTRAL_PROMPTS = (
 class ModelInfo(BaseModel):
     """A registered base. ``num_parameters`` counts the denoiser's.
 
-    ``adapter_dims["lora/attention"]`` (type and targets) is the sum of (inputs + outputs) over the layers that
-    they adapt: rank times it is the number of an adapter's parameters.
+    ``adapter_dims["lora/attention"]`` (type and targets) is the sum of (inputs + outputs) over the adapted layers:
+    times the rank it is the number of an adapter's parameters.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -106,7 +106,7 @@ class ModelInfo(BaseModel):
     file_sha256: str | None = Field(None, description="Of the single file it was converted from: its name elsewhere.")
     description: str = ""
     example_prompts: tuple[str, ...] = ()
-    class_prompts: tuple[str, ...] = Field((), description="What prior preservation draws where no class is given.")
+    class_prompts: tuple[str, ...] = Field((), description="The prompts of class images if no class is given.")
     neutral_prompts: tuple[str, ...] = Field(
-        NEUTRAL_PROMPTS, description="What the retention score asks the base; none of them should be a class prompt."
+        NEUTRAL_PROMPTS, description="The prompts of the retention score; none of them should be a class prompt."
     )

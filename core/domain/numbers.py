@@ -1,6 +1,6 @@
-"""Numbers and truths of a JSON body, exactly as its schema has them: "5" is no number, and true is no 1.
+"""Numbers and booleans of a JSON body, exactly as its schema has them: "5" is not a number, and true is not 1.
 
-Pydantic by itself takes either for the other, so that a mistake would train with a number that nobody wrote.
+Pydantic by itself converts between them, so that a mistake would train with an unintended number.
 """
 
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ StrictBool = Annotated[bool, Strict()]
 
 
 class StrictNumbers(BaseModel):
-    """For models with these types. 5.0 is a whole number, as JSON Schema and many a client's arithmetic have it."""
+    """For models with these types. 5.0 counts as a whole number, as in JSON Schema and in many clients' arithmetic."""
 
     @model_validator(mode="before")
     @classmethod

@@ -2,8 +2,8 @@
 
 A caption file beside the image comes first. A row of a metadata file belongs to the file that it names, by its path
 from the metadata file's own folder, as in Hugging Face's imagefolder: ``a.png`` at the top is not ``dogs/a.png``. Other
-ways of writing the same path are understood; where the path leads nowhere, a few ways in which sets move are tried, one
-image at most may answer, and the guess is told.
+ways of writing the same path are understood; if the path leads nowhere, a few ways in which sets are moved are tried,
+at most one image may match, and the guess is reported.
 """
 
 import posixpath
@@ -22,12 +22,12 @@ MAX_PATH_CHARS = 1000
 
 _DRIVE = re.compile(r"^[A-Za-z]:/*")
 GUESSED = 3
-"""The rank from which what a row was taken for is a guess."""
+"""From this rank on, the match of a row is a guess."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A row that names no file of the set by its path, and the image that it was taken for."""
+    """A row whose path names no file of the set, and the image that was guessed for it."""
 
     row: Row
     image: str
@@ -35,7 +35,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Unmatched:
-    """A row whose caption no image has, and why."""
+    """A row whose caption is not used, and why."""
 
     row: Row
     reason: str
@@ -43,7 +43,7 @@ class Unmatched:
 
 @dataclass(frozen=True)
 class Pairing:
-    """``captions`` has every image; ``unused`` are caption files that no image took its caption from."""
+    """``captions`` has every image; ``unused`` are caption files that are no image's caption."""
 
     captions: dict[str, str | None]
     unused: list[str]
@@ -52,7 +52,7 @@ class Pairing:
 
 
 def spell(name: str) -> str:
-    """A path however a system writes it: some have accents apart from their letters, some backslashes."""
+    """A path in one form: some systems separate accents from their letters, some write backslashes."""
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
@@ -62,7 +62,7 @@ def pair_captions(
     rows: Iterable[Row] = (),
     archives: Mapping[str, str] | None = None,
 ) -> Pairing:
-    """``text_files``: name -> text. ``archives``: what the names from an archive begin with -> the archive's name."""
+    """``text_files``: name -> text. ``archives``: the prefix of the names from an archive -> the archive's name."""
     names = list(images)
     from_rows, unmatched, guesses = _match_rows(names, list(rows), archives or {})
     texts = _Texts(text_files)
@@ -71,7 +71,7 @@ def pair_captions(
 
 
 class _Texts:
-    """Caption files by what they are named after: ``x.txt`` or ``x.caption`` (kohya's default) after ``x.png``."""
+    """Caption files by the name that they belong to: ``x.txt`` or ``x.caption`` (kohya's default) for ``x.png``."""
 
     def __init__(self, text_files: Mapping[str, str]) -> None:
         self._texts = text_files
@@ -84,7 +84,7 @@ class _Texts:
             self._folded[stem.casefold()].add(stem)
 
     def find(self, image: str) -> str | None:
-        """The first that is not empty. ``x.png.txt`` is taken too, and another case where there is only one such."""
+        """The first that is not empty. ``x.png.txt`` counts too, and another case if there is only one such."""
         for stem in (spell(stem_of(image)), spell(image)):
             folded = self._folded.get(stem.casefold(), set())
             found = self._exact.get(stem) or (self._exact[next(iter(folded))] if len(folded) == 1 else [])
@@ -130,8 +130,8 @@ def _match_rows(
 
 
 def _settle(claimed: Sequence[tuple[int, Row]]) -> tuple[int, Row | None, list[Row]]:
-    """The row that an image has its caption from, with its rank, and the rows that say something else of it. The best
-    rank wins, then the nearest metadata file, then the last row; of several guesses none."""
+    """The row that gives an image its caption, with its rank, and the contradicting rows. The best rank wins, then the
+    nearest metadata file, then the last row; several guesses cancel each other."""
     best = max(claimed, key=lambda claim: (-claim[0], claim[1].source.count("/"), claim[1].line))
     others = [row for _, row in claimed if row.caption != best[1].caption]
     if best[0] >= GUESSED and any(rank == best[0] for rank, row in claimed if row in others):
@@ -140,7 +140,7 @@ def _settle(claimed: Sequence[tuple[int, Row]]) -> tuple[int, Row | None, list[R
 
 
 class _Places:
-    """The images of a set by their paths, in the ways in which a row may name them."""
+    """The images of a set by their paths, in the forms in which a row may name them."""
 
     def __init__(self, images: Sequence[str], archives: Mapping[str, str]) -> None:
         self._exact = {spell(name): name for name in images}
@@ -152,7 +152,7 @@ class _Places:
 
     def find(self, row: Row) -> tuple[int, str] | None:
         """The image that a row names, and how surely: the lower, the surer."""
-        if len(row.file_name) > MAX_PATH_CHARS:  # no file is called so, and each of its folders would be looked for
+        if len(row.file_name) > MAX_PATH_CHARS:  # no file has such a name, and each of its folders would be looked up
             return None
         folder, forms = _parent(spell(row.source)), _list_forms(row.file_name)
         for rank, look in enumerate((self._from_folder, self._from_above, self._by_alias, self._by_habit)):
@@ -198,8 +198,7 @@ class _Places:
 
 
 def _list_forms(file_name: str) -> list[str]:
-    """The path as it is written, and with the escapes of an address taken for what they stand for; of an absolute path,
-    what is below its root."""
+    """The path as it is written, and with its URL escapes decoded; for an absolute path, the part below its root."""
     written = [spell(file_name), spell(unquote(file_name, errors="replace"))]
     forms = [_DRIVE.sub("", form.removeprefix("file://")).lstrip("/") for form in written]
     return list(dict.fromkeys(posixpath.normpath(form) for form in forms if form))
@@ -210,9 +209,9 @@ def _join(folder: str, form: str) -> str:
 
 
 def _list_aliases(prefix: str, archive: str, images: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What the images of an archive are called by someone who unpacked it, or zipped the folder, with the images.
+    """The names of an archive's images after it was unpacked, or when the folder was zipped with them.
 
-    ``train/a.png`` for a.png of train.zip; and for a metadata file that came beside the archive ``a.png``, also where
+    ``train/a.png`` for a.png of train.zip; for a metadata file that was sent beside the archive ``a.png``, even if
     all of the archive is in one folder.
     """
     inner = {name: spell(name[len(prefix) :]) for name in images if name.startswith(prefix)}

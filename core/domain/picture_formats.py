@@ -1,9 +1,9 @@
-"""Which picture formats are accepted: how each is recognised by its first bytes, and what its files are called."""
+"""The accepted image formats: how each is recognised by its first bytes, and its usual file names."""
 
 from collections.abc import Mapping
 
 HEAD_BYTES = 256
-"""As many of a file's first bytes are enough for everything here."""
+"""The number of a file's first bytes that suffices for everything here."""
 
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "PNG": (".png", ".apng"),
@@ -15,7 +15,7 @@ SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "TIFF": (".tif", ".tiff"),
     "GIF": (".gif",),
 }
-"""Pillow's name of the format -> how files in it are called, the most usual first."""
+"""Pillow's name of the format -> the suffixes of its files, the most usual first."""
 ACCEPTED = "PNG, JPEG, WebP, HEIC, AVIF, BMP, TIFF or GIF"
 
 _SIGNATURES = (
@@ -33,18 +33,18 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs", b"mif1", b"mif2", b"msf1"}
 )
-# Formats of pictures and other files that people take for pictures, and whose names they know.
+# Other formats, and other files that are often mistaken for images.
 _FOREIGN = (
-    (b"\xff\x0a", "a JPEG XL picture"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
-    (b"\0\0\0\x0cjP  ", "a JPEG 2000 picture"),
-    (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
+    (b"\xff\x0a", "a JPEG XL image"),
+    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
+    (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (b"8BPS", "a Photoshop document"),
     (b"gimp xcf", "a GIMP document"),
     (b"\0\0\1\0", "an icon"),
     (b"icns", "an icon"),
-    (b"\x76\x2f\x31\x01", "an OpenEXR picture"),
-    (b"qoif", "a QOI picture"),
+    (b"\x76\x2f\x31\x01", "an OpenEXR image"),
+    (b"qoif", "a QOI image"),
     (b"DDS ", "a DDS texture"),
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript document"),
@@ -52,15 +52,15 @@ _FOREIGN = (
     (b"Rar!", "a RAR archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"\x1aE\xdf\xa3", "a video"),
-    (b"\0\x05\x16\x07", "a file of macOS's beside the picture (AppleDouble)"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the picture itself"),
+    (b"\0\x05\x16\x07", "a macOS metadata file for an image (AppleDouble)"),
+    (b"version https://git-lfs", "a Git LFS pointer, not the image itself"),
 )
 
 
 def recognise_format(head: bytes) -> str | None:
     """Pillow's name of an accepted format, by the file's first HEAD_BYTES; None for anything else.
 
-    HEIF and AVIF are told apart by the brands in the ``ftyp`` box (ISO/IEC 23008-12, AV1 Image File Format 6).
+    HEIF and AVIF are distinguished by the brands in the ``ftyp`` box (ISO/IEC 23008-12, AV1 Image File Format 6).
     """
     for signature, name in _SIGNATURES:
         if head.startswith(signature):
@@ -74,7 +74,7 @@ def recognise_format(head: bytes) -> str | None:
 
 
 def _read_brands(head: bytes) -> frozenset[bytes]:
-    """The major brand and the compatible ones; none where the file does not begin with an ``ftyp`` box."""
+    """The major brand and the compatible ones; none if the file does not begin with an ``ftyp`` box."""
     if head[4:8] != b"ftyp":
         return frozenset()
     end = min(int.from_bytes(head[:4], "big"), len(head))
@@ -82,7 +82,7 @@ def _read_brands(head: bytes) -> frozenset[bytes]:
 
 
 def describe_unaccepted(head: bytes) -> str:
-    """Of a file that ``recognise_format`` does not know: what it is, and what to do."""
+    """For a file that ``recognise_format`` does not know: its probable content, and what to do."""
     if not head:
         return "It is empty: export or upload it again."
     return (
@@ -94,12 +94,12 @@ def describe_unaccepted(head: bytes) -> str:
 def _name_content(head: bytes) -> str:
     for signature, name in _FOREIGN:
         if head.startswith(signature):
-            return f"{name}, which is not accepted"
+            return f"{name}, which is not supported"
     if head[4:8] == b"ftyp":
-        return "a video, or a picture in a format that is not accepted"
+        return "a video, or an image in an unsupported format"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<svg", b"<?xml")) or (text.startswith(b"<!doctype") and b"svg" in text):
-        return "an SVG drawing or another XML document, which is not accepted"
+        return "an SVG drawing or another XML document, which is not supported"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "a web page, not a picture"
-    return "not a picture, or one in a format that is not accepted"
+        return "a web page, not an image"
+    return "not an image, or one in an unsupported format"

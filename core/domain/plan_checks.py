@@ -1,6 +1,6 @@
-"""What a plan is refused for that no single field of the spec shows: what no worker could hold, what could only fail
-after the queue, options that would have no effect, and what is beyond the tenant's limits or the devices there are.
-Each raises InvalidSpec with the field to change. (What an init adapter requires is in init_adapter.py.)"""
+"""Checks of a plan that no single field of the spec shows: it is too large for any worker, would certainly fail after
+the queue, has options without effect, or exceeds the tenant's limits or the available devices. Each raises
+InvalidSpec with the field to change. (The requirements of an init adapter are in init_adapter.py.)"""
 
 from collections.abc import Set
 
@@ -15,7 +15,7 @@ from core.domain.tokens import count_least_tokens
 
 MAX_PIXELS_PER_STEP = 64 * 1024 * 1024
 POLYNOMIAL_END = 1e-7
-"""The rate that diffusers' polynomial schedule ends at."""
+"""The final rate of diffusers' polynomial schedule."""
 
 
 def check_plan(spec: TrainingSpec, plan: TrainPlan) -> None:
@@ -31,19 +31,19 @@ def _check_work(plan: TrainPlan) -> None:
     for field, size in sizes.items():
         if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
             raise InvalidSpec(
-                f"batch_size {size} at resolution {plan.resolution} is more than any worker can hold: "
+                f"batch_size {size} at resolution {plan.resolution} is too large for any worker: "
                 "lower one of them, and use gradient_accumulation for a larger effective batch.",
                 {field: ["too large for this resolution"]},
             )
     if not any(image.caption for image in plan.images):
         raise InvalidSpec(
-            "No image has a caption and no trigger is given, so there is nothing to call the concept by: set trigger.",
+            "No image has a caption and there is no trigger, so no prompt could invoke the concept: set trigger.",
             {"/trigger": ["needed, because the dataset has no captions"]},
         )
 
 
 def _check_trigger(plan: TrainPlan) -> None:
-    """It is never cut, so all of it has to be encoded. Whether it has still more tokens only the trainer can tell."""
+    """It is never cut, so all of it must be encoded. Only the trainer knows whether it has still more tokens."""
     least, most = count_least_tokens(plan.trigger), plan.max_token_length
     if least > most:
         raise InvalidSpec(
@@ -61,13 +61,13 @@ def _check_prior(spec: TrainingSpec, plan: TrainPlan) -> None:
         )
     tuned = asked.class_prompt or asked.batch_size or asked.weight
     if asked.num_images is None and tuned and not plan.prior_num_images:
-        detail = f"Prior preservation needs num_images: the model {plan.model} has no class pictures of its own."
+        detail = f"Prior preservation needs num_images: the model {plan.model} has no class images of its own."
         raise InvalidSpec(detail, {"/loss/prior_preservation/num_images": ["needed for this model"]})
 
 
 def _check_schedule(plan: TrainPlan) -> None:
-    """A rate that rises until the end is never the one that was asked for; and diffusers' polynomial schedule falls
-    over the steps that warm-up leaves, from a rate above its end."""
+    """A rate that rises until the end never reaches the requested value; and diffusers' polynomial schedule falls over
+    the steps after warm-up, from a rate above its end."""
     if plan.warmup_steps >= plan.steps:
         must = f"must be less than the {plan.steps} steps, or the learning rate is never reached"
         raise InvalidSpec(
@@ -82,18 +82,18 @@ def _check_schedule(plan: TrainPlan) -> None:
 def _check_effects(spec: TrainingSpec, plan: TrainPlan) -> None:
     if plan.patience is not None and not plan.held_out_images:
         raise InvalidSpec(
-            "Early stopping looks at held-out images, and this set is too small for them or validation.fraction is 0: "
+            "Early stopping needs held-out images, and this set is too small for them or validation.fraction is 0: "
             "set a fraction, or leave patience out.",
             {"/validation/early_stopping/patience": ["needs held-out images"]},
         )
     text = spec.text_encoder
     if not text.train and (text.rank or text.learning_rate):
-        detail = "text_encoder.rank and learning_rate are for text encoders that are trained: set text_encoder.train."
+        detail = "text_encoder.rank and learning_rate need trained text encoders: set text_encoder.train."
         raise InvalidSpec(detail, {"/text_encoder/train": ["needed for its rank and learning_rate"]})
 
 
 def check_dataset_size(manifest: DatasetManifest, limits: Limits) -> None:
-    """Before the plan is made, which takes a while for a large set."""
+    """Before the plan is resolved, which takes a while for a large set."""
     num_images, limit = len(manifest.images), limits.images_per_dataset
     if limit is not None and num_images > limit:
         raise _exceed({"/dataset": (num_images, limit)})
@@ -120,10 +120,10 @@ def _exceed(excess: dict[str, tuple[int, int]]) -> InvalidSpec:
 
 
 def check_devices(plan: TrainPlan, model: ModelInfo, largest_memory: int | None, kinds: Set[str]) -> None:
-    """``largest_memory``: bytes of the largest device, None where that is not known. ``kinds`` of devices, such as
-    `cpu` and `cuda`; empty where no worker was heard of."""
+    """``largest_memory``: bytes of the largest device, None if unknown. ``kinds`` of devices, such as `cpu` and `cuda`;
+    empty if no worker has sent a heartbeat."""
     if plan.optimizer in CUDA_OPTIMIZERS and kinds and "cuda" not in kinds:
-        message = f"{plan.optimizer} runs on CUDA devices alone, and no worker here has one"
+        message = f"{plan.optimizer} runs only on CUDA devices, and no worker here has one"
         raise InvalidSpec(f"{message}: set optimizer.name to adamw.", {"/optimizer/name": [message]})
     needed = count_least_memory(plan, model)
     if largest_memory is None or needed <= largest_memory:

@@ -1,4 +1,4 @@
-"""How sample images are guided: what a spec says, over the model's defaults."""
+"""The guidance of sample images: the spec's values, over the model's defaults."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from core.domain.spec import TrainingSpec
 
 
 class Guidance(NamedTuple):
-    """``start`` and ``stop`` are parts of the steps, 0 to 1."""
+    """``start`` and ``stop`` are fractions of the steps, 0 to 1."""
 
     scale: float
     rescale: float
@@ -17,7 +17,7 @@ class Guidance(NamedTuple):
 
 
 def choose_guidance(spec: TrainingSpec, defaults: Defaults) -> Guidance:
-    """Raises InvalidSpec for an interval that the spec names and that holds no step."""
+    """Raises InvalidSpec for a given interval that contains no step."""
     wanted = spec.samples
     start = defaults.sample_guidance_start if wanted.guidance_start is None else wanted.guidance_start
     stop = defaults.sample_guidance_stop if wanted.guidance_stop is None else wanted.guidance_stop
@@ -25,10 +25,10 @@ def choose_guidance(spec: TrainingSpec, defaults: Defaults) -> Guidance:
     if int(start * num_steps) >= int(stop * num_steps):
         field = "guidance_stop" if wanted.guidance_start is None else "guidance_start"
         if wanted.guidance_start is None and wanted.guidance_stop is None:
-            start, stop = 0.0, 1.0  # few steps, of which the default interval has none
+            start, stop = 0.0, 1.0  # so few steps that the default interval contains none
         else:
             raise InvalidSpec(
-                f"No step of {num_steps} lies between samples.guidance_start ({start:g}) and samples.guidance_stop "
+                f"No step of {num_steps} is between samples.guidance_start ({start:g}) and samples.guidance_stop "
                 f"({stop:g}): guidance must start before it stops.",
                 {f"/samples/{field}": [f"leaves no step of {num_steps} from {start:g} to {stop:g}"]},
             )

@@ -1,4 +1,4 @@
-"""Which pictures say what the adapter must not change: regularisation pictures of the set, or what the base draws."""
+"""The class images: regularisation images of the set, or images that the base draws."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from core.domain.spec import TrainingSpec
 
 @dataclass(frozen=True)
 class PriorChoice:
-    """``images``: of the set; without any the base draws ``num_images`` for the prompts, in turn."""
+    """``images``: from the set; without any the base draws ``num_images`` for the prompts, in turn."""
 
     images: tuple[ManifestImage, ...]
     prompts: tuple[str, ...]
@@ -21,14 +21,14 @@ class PriorChoice:
 
 
 def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo) -> PriorChoice:
-    """Raises InvalidSpec where the base is asked to draw what the set has."""
+    """Raises InvalidSpec if the base is to draw class images that the set already has."""
     asked, given = spec.loss.prior_preservation, manifest.class_images
     wanted = model.defaults.prior_num_images if asked.num_images is None else asked.num_images
     if given and asked.num_images != 0:
         if asked.num_images is not None:
             raise InvalidSpec(
                 f"The dataset has {counted(len(given), 'regularisation image')} of its own, used instead of class "
-                "pictures of the base: leave num_images out, or set it to 0 to train without them.",
+                "images drawn by the base: leave num_images out, or set it to 0 to train without them.",
                 {"/loss/prior_preservation/num_images": ["the dataset has images of its own for it"]},
             )
         prompts = dict.fromkeys(text for image in given if (text := call_class_image(spec, image)))
@@ -42,8 +42,8 @@ def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo
 
 
 def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[str, ...]:
-    """A style's captions without its trigger: by them the base must go on drawing the same things in its own way, as in
-    ai-toolkit's differential output preservation. Else a style is learned of the things and not of the trigger."""
+    """A style's captions without its trigger: the base must keep drawing the same things in its own way, as in
+    ai-toolkit's differential output preservation. Otherwise the things, not the trigger, invoke the style."""
     if spec.preset != "style" or not spec.trigger:
         return ()
     captions = [teach(spec, image.caption) for image in manifest.subjects]
@@ -51,5 +51,5 @@ def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[
 
 
 def call_class_image(spec: TrainingSpec, image: ManifestImage) -> str:
-    """Its caption, or its folder's class, never with the trigger; sd-scripts has an empty text where there is none."""
+    """Its caption, or its folder's class, never with the trigger; sd-scripts uses an empty text if there is none."""
     return image.caption or spec.loss.prior_preservation.class_prompt or ""

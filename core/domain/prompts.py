@@ -1,4 +1,4 @@
-"""The prompts that samples are drawn for where a spec names none."""
+"""The prompts of the samples if a spec names none."""
 
 from collections.abc import Sequence
 from itertools import takewhile
@@ -12,8 +12,8 @@ STYLE_CAPTIONS_SHOWN, STYLE_PROMPTS_SHOWN = 2, 3
 
 
 def default_prompts(model: ModelInfo, preset: Preset, trigger: str, captions: Sequence[str]) -> tuple[str, ...]:
-    """The model's examples with the trigger in them. Without a trigger the set's own captions call what is learned.
-    A style is shown on two of the set's things, on three others that the model knows, and once without its trigger."""
+    """The model's examples with the trigger in them. Without a trigger the set's own captions are the prompts. A style
+    is shown on two of the set's things, on three others that the model knows, and once without its trigger."""
     own = tuple(dict.fromkeys(caption for caption in captions if caption))
     if not trigger:
         return (*own[:CAPTIONS_SHOWN], *(prompt for prompt in model.example_prompts if "{trigger}" not in prompt))
@@ -26,7 +26,7 @@ def default_prompts(model: ModelInfo, preset: Preset, trigger: str, captions: Se
 
 def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
     """``prompt`` with the trigger where the set's captions have it: in a phrase at their end ("…, in zog style"), or
-    behind the words that go before it ("a large zog cat": "a large zog dog")."""
+    after the words that precede it ("a large zog cat": "a large zog dog")."""
     phrase = _ending(trigger, captions)
     if phrase:
         return prompt.rstrip(" .,") + phrase
@@ -39,8 +39,8 @@ def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
 
 
 def call_plainly(trigger: str, captions: Sequence[str]) -> list[str]:
-    """Those captions that have the trigger, without it or the phrase at their end that it is in. A caption of which
-    nothing is left is left out."""
+    """The captions that have the trigger, without it or without the phrase at their end that contains it. Captions that
+    become empty are left out."""
     called = [caption for caption in captions if find_phrase(caption, trigger)]
     phrase = (_ending(trigger, called) or "").lstrip(", ")
     plain = [_without(caption, phrase if phrase and caption.endswith(phrase) else trigger) for caption in called]
@@ -55,7 +55,7 @@ def _without(caption: str, phrase: str) -> str:
 
 
 def _ending(trigger: str, captions: Sequence[str]) -> str | None:
-    """What all captions end with, from its comma or space on, if the trigger is in it."""
+    """The common end of all captions, from its comma or space on, if it contains the trigger."""
     if len(captions) < 2:
         return None
     from_the_end = zip(*(reversed(caption.split()) for caption in captions), strict=False)

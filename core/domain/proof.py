@@ -1,4 +1,4 @@
-"""What is known of an adapter's file: which tools read it whole, and the reason for each key that one drops."""
+"""The facts about an adapter's file: which tools read it completely, and the reason for each key that one drops."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Tool = Literal["diffusers", "sd-scripts", "a1111", "comfyui"]
 
 
 MAX_DROPPED = 20
-"""So many dropped keys are told of each tool; ``num_keys - num_resolved`` counts all."""
+"""At most this many dropped keys are listed per tool; ``num_keys - num_resolved`` counts all."""
 
 
 class DroppedKey(Frozen):
@@ -18,14 +18,14 @@ class DroppedKey(Frozen):
 
 
 Verdict = Literal["same", "differs", "wrong", "partial", "nothing"]
-"""What a tool makes of a file: the trained update; nearly that; another one, though the keys are placed; a part of it;
-or nothing."""
+"""A tool's result with a file: the trained update; nearly that; another one, though the keys are placed; a part of
+it; or nothing."""
 
 
 class Measured(Frozen):
-    """What the tool's own loader really put on the base's layers, held against what was trained. ``num_same``: layers
-    whose update, and magnitude if there is one, arrived. ``max_difference``: the largest of a layer's update, as a
-    share of that update; None where some layer got none."""
+    """The update that the tool's own loader applied to the base's layers, compared with the trained one. ``num_same``:
+    layers whose update, and magnitude if there is one, is the trained one. ``max_difference``: the largest relative
+    difference of a layer's update; None if some layer got none."""
 
     num_layers: int
     num_same: int
@@ -33,10 +33,10 @@ class Measured(Frozen):
 
 
 class ToolProof(Frozen):
-    """``loads``: every key lands on a layer that it fits. ``required``: this kind of file is promised to load here.
-    ``offered``: the tool shows the file in its list for such a base (A1111 hides by metadata). ``opens_base``: the tool
-    opens such a base at all. ``num_misplaced``: keys that land on a layer other than their own. ``verdict`` is None in
-    proofs of earlier versions; ``measured`` where the tool's loader was not run."""
+    """``loads``: every key reaches a layer that it fits. ``required``: this type of file is promised to load here.
+    ``offered``: the tool lists the file for such a base (A1111 hides by metadata). ``opens_base``: the tool opens such
+    a base at all. ``num_misplaced``: keys that reach the wrong layer. ``verdict`` is None in proofs of earlier
+    versions; ``measured`` if the tool's loader was not run."""
 
     tool: Tool
     required: bool
@@ -53,8 +53,8 @@ class ToolProof(Frozen):
 
 
 class LoadProof(Frozen):
-    """Of one file with one base. ``images_match``: the picture drawn with this file equals the one drawn with the
-    other format's; None while nobody has looked. ``max_pixel_difference`` is in steps of 0..255."""
+    """The proof of one file with one base. ``images_match``: the image drawn with this file equals the one drawn with
+    the other format; None if not checked. ``max_pixel_difference`` is from 0 to 255."""
 
     format: AdapterFormat
     family: str
@@ -64,6 +64,6 @@ class LoadProof(Frozen):
 
     @property
     def holds(self) -> bool:
-        """Every tool that is promised reads the file whole and offers it, and no picture says otherwise."""
+        """Every tool that is promised reads the whole file and offers it, and no image contradicts."""
         promised = [tool for tool in self.tools if tool.required]
         return self.images_match is not False and all(tool.loads and tool.offered for tool in promised)

@@ -1,6 +1,6 @@
-"""Where webhooks may go: a receiver's address taken apart once, and which hosts the service refuses to call.
+"""Receivers of webhooks: parses a receiver's address once, and decides which hosts the service refuses to call.
 
-What is taken apart here is what is connected to: nobody reads the address a second time by other rules.
+The service connects to exactly the parsed address: nothing parses it a second time by other rules.
 """
 
 import re
@@ -25,7 +25,7 @@ _URL = re.compile(
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 
-# IANA's special-purpose registries, written out: Python's own ``is_global`` changed from release to release.
+# IANA's special-purpose registries, written out: Python's own ``is_global`` changed between releases.
 _REFUSED: tuple[tuple[Network, str], ...] = tuple(
     (ip_network(network), kind)
     for network, kind in (
@@ -47,9 +47,9 @@ _REFUSED: tuple[tuple[Network, str], ...] = tuple(
         ("240.0.0.0/4", "a reserved address"),
         ("::/128", "an address of no host"),
         ("::1/128", "a loopback address"),
-        ("::/96", "an IPv4 address in disguise"),
-        ("::ffff:0:0/96", "an IPv4 address in disguise"),
-        ("::ffff:0:0:0/96", "an IPv4 address in disguise"),
+        ("::/96", "an embedded IPv4 address"),
+        ("::ffff:0:0/96", "an embedded IPv4 address"),
+        ("::ffff:0:0:0/96", "an embedded IPv4 address"),
         ("64:ff9b:1::/48", "a private address"),
         ("2001::/32", "a tunnel's address"),
         ("2001::/23", "a reserved address"),
@@ -79,7 +79,7 @@ class Receiver:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Raises ValueError, which says what is wrong without repeating the address."""
+        """Raises ValueError, whose message does not repeat the address."""
         found = _URL.fullmatch(url) if len(url) <= MAX_URL_LENGTH else None
         if found is None:
             raise ValueError(
@@ -95,7 +95,7 @@ class Receiver:
 
     @property
     def address(self) -> Address | None:
-        """Of a host that is written as an address."""
+        """For a host that is written as an address."""
         return _read_address(self.host)
 
     @property
@@ -114,7 +114,7 @@ def _check_name(host: str) -> str:
     host = host.removesuffix(".")
     labels = host.split(".")
     if len(host) > MAX_HOST_LENGTH or not all(map(_LABEL.fullmatch, labels)):
-        raise ValueError("the host is no name or address")
+        raise ValueError("the host is not a name or address")
     # Resolvers read 127.1, 0x7f.0.0.1 and 2130706433 as addresses.
     if _NUMBER.fullmatch(labels[-1]) and not isinstance(_read_address(host), IPv4Address):
         raise ValueError("the host must be a name, or an IPv4 address as four decimal numbers")
@@ -125,7 +125,7 @@ def _check_ipv6(host: str) -> str:
     try:
         return str(IPv6Address(host.lower()))
     except ValueError:
-        raise ValueError("the host is no IPv6 address") from None
+        raise ValueError("the host is not an IPv6 address") from None
 
 
 def _read_address(text: str) -> Address | None:
@@ -136,7 +136,7 @@ def _read_address(text: str) -> Address | None:
 
 
 def describe_refused(address: Address) -> str | None:
-    """What kind of address it is, if not one of a host on the public internet."""
+    """The kind of a non-public address; None for one on the public internet."""
     if isinstance(address, IPv6Address):
         if address in _NAT64:
             return describe_refused(IPv4Address(int(address) & 0xFFFF_FFFF))
@@ -174,14 +174,14 @@ class AllowList:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """``hooks.internal``, ``10.1.2.3:8080``, ``[fd00::1]:80`` or ``10.0.0.0/8``, parted by commas or spaces.
+        """``hooks.internal``, ``10.1.2.3:8080``, ``[fd00::1]:80`` or ``10.0.0.0/8``, separated by commas or spaces.
 
-        Raises ValueError with the entry that is none.
+        Raises ValueError with the invalid entry.
         """
         return cls(tuple(_parse_entry(entry) for entry in re.split(r"[,\s]+", text.strip().lower()) if entry))
 
     def find_refusal(self, receiver: Receiver, addresses: Sequence[Address]) -> str | None:
-        """Why none of the addresses may be called: one bad one is enough. None where all may."""
+        """Why the addresses must not be called: one bad one is enough. None if all may be."""
         for address in addresses:
             kind = describe_refused(address)
             if kind is not None and not self.admits(receiver, address):
@@ -192,7 +192,7 @@ class AllowList:
         return any(entry.covers(receiver, address) for entry in self.entries)
 
     def find_refusal_unresolved(self, receiver: Receiver) -> str | None:
-        """What can be said of a receiver before its name is resolved."""
+        """The verdict on a receiver before its name is resolved."""
         if receiver.address is not None:
             return self.find_refusal(receiver, [receiver.address])
         admitted = any(self.admits(receiver, address) for address in _LOOPBACK)
@@ -209,9 +209,9 @@ def _parse_entry(entry: str) -> Admitted:
     try:
         receiver = Receiver.parse(f"http://{entry}")
     except ValueError:
-        raise ValueError(f"{entry} is no host, host:port, address or network") from None
+        raise ValueError(f"{entry} is not a host, host:port, address or network") from None
     if receiver.target != "/" or entry.endswith("/"):
-        raise ValueError(f"{entry} is no host, host:port, address or network")
+        raise ValueError(f"{entry} is not a host, host:port, address or network")
     has_port = re.search(r":\d+$", entry) is not None
     place: str | Network = receiver.host if receiver.address is None else ip_network(receiver.address)
     return Admitted(place, receiver.port if has_port else None)

@@ -1,4 +1,4 @@
-"""What an operator asks for when registering a base that has no card yet."""
+"""The registration of a base model that has no card yet."""
 
 from pathlib import Path
 from typing import Annotated
@@ -23,7 +23,7 @@ class ModelSource(Frozen):
 
 
 class RegistrationRequest(Frozen):
-    """The order to the program that prepares a base. ``vocabulary_roots`` are looked through after the models."""
+    """The order to the program that prepares a base. ``vocabulary_roots`` are searched after the models."""
 
     model_id: Annotated[str, Field(pattern=ID_PATTERN)]
     source: ModelSource
@@ -32,7 +32,7 @@ class RegistrationRequest(Frozen):
 
 
 class RegistrationResult(Frozen):
-    """Its answer: the base's card and folder, or why there is none."""
+    """The answer: the base's card and folder, or why there is none."""
 
     info: ModelInfo | None = None
     folder: Path | None = None

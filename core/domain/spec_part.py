@@ -1,4 +1,4 @@
-"""What all parts of a spec have in common: frozen, no unknown fields, and null for what is left out."""
+"""The base of all parts of a spec: frozen, no unknown fields, and null for absent values."""
 
 from typing import Any, ClassVar
 
@@ -23,8 +23,8 @@ class SpecPart(StrictNumbers):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The document says that null is taken. What an object is when it is left out, its own fields say: beside null
-        a default that is an object is refused by generators of clients (openapi-python-client 0.29)."""
+        """The document states that null is accepted. The fields of an object give its defaults: client generators
+        refuse a default that is an object beside null (openapi-python-client 0.29)."""
         described = handler(core_schema)
         whole = handler.resolve_ref_schema(described)
         properties, required = whole["properties"], whole.get("required", [])

@@ -1,6 +1,6 @@
-"""The states of a job and of a dataset, and the only table of which may follow which.
+"""The states of a job and of a dataset, and the only table of the allowed transitions.
 
-A trigger in the database stands behind this table: see migrations/.
+A trigger in the database enforces this table: see migrations/.
 """
 
 from enum import StrEnum
@@ -18,7 +18,7 @@ class JobStatus(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a running job is doing."""
+    """The phase of a running job."""
 
     LOADING = "loading"
     CACHING = "caching"
@@ -51,14 +51,14 @@ def may_follow(current: JobStatus, following: JobStatus) -> bool:
 
 
 class DatasetStatus(StrEnum):
-    OPEN = "open"  # POST /datasets with a name; takes files
+    OPEN = "open"  # POST /datasets with a name; accepts files
     VALIDATING = "validating"  # finalized, or uploaded in one request: a worker reads it
     READY = "ready"  # validating -> ready: never changes again
     REJECTED = "rejected"  # validating -> rejected: the report says why
 
 
 class TerminationReason(StrEnum):
-    """Every way in which a job can fail. Failure is data."""
+    """Every reason for which a job can fail."""
 
     NAN_LOSS = "nan-loss"
     BAD_INPUT = "bad-input"
@@ -74,8 +74,8 @@ _SENTENCES: dict[TerminationReason, tuple[str, str]] = {
         "Training diverged. Lower optimizer.learning_rate (half of it is a good start), or set precision to fp32.",
     ),
     TerminationReason.BAD_INPUT: (
-        "The job's input cannot be trained on",
-        "The model or the dataset could not be used as the spec asks; see the detail and change the spec.",
+        "Unusable training input",
+        "The model or the dataset could not be used as the spec requires; see the detail and change the spec.",
     ),
     TerminationReason.OUT_OF_MEMORY: (
         "The device ran out of memory",
@@ -83,14 +83,14 @@ _SENTENCES: dict[TerminationReason, tuple[str, str]] = {
     ),
     TerminationReason.INFRASTRUCTURE: (
         "The workers failed too often",
-        "The job was tried several times and each worker failed. Ask the operator to read the worker's log.",
+        "The job was tried several times, and each worker failed. Ask the operator to read the worker's log.",
     ),
     TerminationReason.POISON: (
         "The job kills its workers",
-        "Three workers died on this job without progress, so it is not tried again. Ask the operator to read the log.",
+        "Three workers died on this job without progress, so it is not retried. Ask the operator to read the log.",
     ),
     TerminationReason.TOO_LONG: (
-        "The job ran into its time limit",
+        "The job exceeded its time limit",
         "Raise max_duration_seconds, or lower steps.",
     ),
 }

@@ -1,4 +1,4 @@
-"""How long a queued job waits: for what runs, and for those ahead of it."""
+"""How long a queued job waits: for the running jobs, and for those ahead of it."""
 
 import heapq
 from collections.abc import Sequence
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """In a tenant's own queue. ``number`` counts from 1, the next to begin; ``starts_in_seconds`` is None where what is
-    ahead was never measured."""
+    """In a tenant's own queue. ``number`` counts from 1, the next to start; ``starts_in_seconds`` is None if the jobs
+    ahead were never measured."""
 
     number: int
     starts_in_seconds: float | None
 
     def ends_in(self, estimated: float | None) -> float | None:
-        """Seconds, of a job that takes ``estimated``."""
+        """Seconds until the end of a job that takes ``estimated``."""
         if self.starts_in_seconds is None or estimated is None:
             return None
         return round(self.starts_in_seconds + estimated, 1)
 
 
 def find_starts(running: Sequence[float | None], waiting: Sequence[float | None], num_slots: int) -> list[float | None]:
-    """Seconds until each of the waiting jobs starts, in their order; each takes the slot that is free first.
+    """Seconds until each of the waiting jobs starts, in their order; each takes the first free slot.
 
-    ``running``: the seconds that each running job has left; ``waiting``: the seconds that each will take. From the
-    first that is not known, nothing behind it is.
+    ``running``: the remaining seconds of each running job; ``waiting``: the seconds that each will take. After the
+    first unknown one, all are unknown.
     """
     slots = max(1, num_slots, len(running))
     if None in running:
@@ -45,7 +45,7 @@ def _follow(free_in: list[float], waiting: Sequence[float | None]) -> list[float
 
 
 def estimate_left(estimated: float | None, worked: float, eta: float | None) -> float | None:
-    """Of a running job: what is left of its estimate, and no less than its steps take by the pace that it has."""
+    """For a running job: the rest of its estimate, and at least the time of its remaining steps at its current pace."""
     if estimated is None:
         return eta
     return max(estimated - worked, eta or 0.0, 0.0)

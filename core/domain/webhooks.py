@@ -1,4 +1,4 @@
-"""When a webhook is sent and sent again, and how its secrets look (Standard Webhooks 1.0)."""
+"""When a webhook is sent and retried, and the form of its secrets (Standard Webhooks 1.0)."""
 
 import base64
 import binascii
@@ -6,17 +6,17 @@ import os
 from enum import StrEnum
 
 RETRY_DELAYS_SECONDS = (0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400)
-"""The wait before each try, counted from the end of the one before: ten tries over some three days."""
+"""The wait before each attempt, counted from the end of the previous one: ten attempts over some three days."""
 MAX_TRIES = len(RETRY_DELAYS_SECONDS)
 JITTER = 0.1
 ROTATION_SECONDS = 86_400
-"""For so long a secret that was replaced signs beside its successor."""
+"""For this long a replaced secret signs beside its successor."""
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - every secret begins so
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 NEW_SECRET_BYTES = 32
 SECRET_PATTERN = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"  # noqa: S105 - none itself
-"""For clients; of base64 that is all filled up. ``check_secret`` has the last word."""
+"""For clients; only padded base64. ``check_secret`` decides."""
 
 
 class DeliveryStatus(StrEnum):
@@ -27,9 +27,9 @@ class DeliveryStatus(StrEnum):
 
 
 def find_delay(tries: int, draw: float) -> float | None:
-    """Seconds to wait after ``tries`` tries that failed; None when that was the last.
+    """Seconds to wait after ``tries`` failed attempts; None after the last.
 
-    ``draw`` from 0 to 1 spreads retries over a tenth of the delay, so that those of one outage do not come together.
+    ``draw`` from 0 to 1 spreads retries over a tenth of the delay, so that those of one outage are spread out.
     """
     return RETRY_DELAYS_SECONDS[tries] * (1 + JITTER * draw) if tries < MAX_TRIES else None
 
@@ -39,7 +39,7 @@ def make_secret() -> str:
 
 
 def check_secret(secret: str) -> str:
-    """Raises ValueError, which does not repeat it."""
+    """Raises ValueError, whose message does not repeat the secret."""
     encoded = secret.removeprefix(SECRET_PREFIX)
     try:
         size = len(base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True))

@@ -1,8 +1,8 @@
-"""Which files are weights: .safetensors, told by their contents, with a header that leaves nothing open.
+"""Weights files: .safetensors, recognized by their contents, with an unambiguous header.
 
-The library that opens these files takes headers of 100 MB, any number of tensors, and of two equal keys the last one.
-Where two readers can see two things in one file, the harmless one gets checked and the other one used; so here a header
-is read by narrower rules, before any library opens the file. Of the tensors nothing is read.
+The library that opens these files accepts headers of 100 MB, any number of tensors, and of two equal keys the last.
+If two readers can interpret one file differently, the harmless reading may be checked and the other one used; so
+this module reads headers by stricter rules, before any library opens the file. It reads no tensor data.
 """
 
 import json
@@ -18,7 +18,7 @@ from core.domain.errors import UnsupportedWeights, WeightsRejected
 LENGTH_BYTES = 8
 MAX_HEADER_BYTES = 8 << 20
 HEAD_BYTES = LENGTH_BYTES + MAX_HEADER_BYTES
-"""So much of a file's start has all of its header, or it is refused."""
+"""A file's header must end within this many bytes."""
 _MIN_HEAD_BYTES = 64
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 8
@@ -34,10 +34,10 @@ BITS_OF = {
 
 _METADATA = "__metadata__"
 # A tensor has 20 at the most: five texts, three brackets, and commas between its eight sides and its fields. The rest
-# is for metadata, whose texts may have what they like in them. It bounds what the parser makes of 8 MiB.
+# is for metadata, whose texts may contain them. This bounds the parser's work for 8 MiB.
 _MAX_MARKS = 25 * MAX_TENSORS
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_AGAIN = "Write it anew with the safetensors library."
+_AGAIN = "Write it again with the safetensors library."
 _FOREIGN = {
     b"PK": "a pickle in a ZIP archive, as torch.save writes",
     b"\x80": "a pickle",
@@ -50,7 +50,7 @@ _FOREIGN = {
 
 @dataclass(frozen=True)
 class Header:
-    """By tensor name: ``dtypes`` in the format's words, ``shapes``. ``metadata`` is what the maker wrote."""
+    """By tensor name: ``dtypes`` in the format's words, ``shapes``. ``metadata`` is the author's."""
 
     dtypes: Mapping[str, str]
     shapes: Mapping[str, tuple[int, ...]]
@@ -67,7 +67,7 @@ class _Tensor:
 
 
 def measure_head(start: bytes) -> int:
-    """How much of a file's start ``read_header`` needs, told by the first LENGTH_BYTES of it at the least."""
+    """How many of a file's first bytes ``read_header`` needs; the argument has at least the first LENGTH_BYTES."""
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
     return max(_MIN_HEAD_BYTES, LENGTH_BYTES + length if length <= MAX_HEADER_BYTES else 0)
 
@@ -75,26 +75,26 @@ def measure_head(start: bytes) -> int:
 def read_header(start: bytes, file_bytes: int) -> Header:
     """``start``: the first HEAD_BYTES of a file that has ``file_bytes``, or as many as ``measure_head`` says.
 
-    Raises UnsupportedWeights for another format, WeightsRejected for a header that is broken or made to deceive.
+    Raises UnsupportedWeights for another format, WeightsRejected for a header that is broken or ambiguous.
     """
     if not start:
-        raise WeightsRejected("The file is empty. Send it again, whole.")
+        raise WeightsRejected("The file is empty. Send it again.")
     length = int.from_bytes(start[:LENGTH_BYTES], "little")
     fits = length <= min(MAX_HEADER_BYTES, file_bytes - LENGTH_BYTES)
     kind = next((kind for magic, kind in _FOREIGN.items() if start.startswith(magic)), None)
     if start[LENGTH_BYTES : LENGTH_BYTES + 1] != b"{" or (kind and not fits):
         raise UnsupportedWeights(
-            f"The file is {kind or 'of another format'}, whatever its name says. Weights are taken as .safetensors "
-            "alone: formats that can run code when they are opened are not read."
+            f"The file is {kind or 'of another format'}, whatever its name says. Only .safetensors files are "
+            "supported: formats that can run code when they are opened are not read."
         )
     if length > MAX_HEADER_BYTES:
-        _reject(f"has a header of {length:,} bytes; {MAX_HEADER_BYTES:,} are the most")
+        _reject(f"has a header of {length:,} bytes; the limit is {MAX_HEADER_BYTES:,}")
     if not fits:
-        raise WeightsRejected("The file is cut short: its header says that it is longer. Send it again, whole.")
+        raise WeightsRejected("The file is cut short: its header describes a longer one. Send it again.")
     content = _parse(start[LENGTH_BYTES : LENGTH_BYTES + length])
     metadata = _read_metadata(content.pop(_METADATA, {}))
     if len(content) > MAX_TENSORS:
-        _reject(f"has {len(content):,} tensors; {MAX_TENSORS:,} are the most")
+        _reject(f"has {len(content):,} tensors; the limit is {MAX_TENSORS:,}")
     tensors = [_read_tensor(name, entry) for name, entry in content.items()]
     _check_layout(tensors, file_bytes - LENGTH_BYTES - length)
     return Header({t.name: t.dtype for t in tensors}, {t.name: t.shape for t in tensors}, metadata)
@@ -105,7 +105,7 @@ def _reject(fault: str) -> NoReturn:
 
 
 def _parse(text: bytes) -> dict[str, Any]:
-    """Names and text that UTF-8 cannot say, which JSON's escapes can, are no text to anyone else."""
+    """Names and texts that JSON's escapes allow but UTF-8 cannot encode are invalid."""
     _bound_marks(text)
     try:
         content = json.loads(text.decode(), object_pairs_hook=_take_pairs, parse_constant=_refuse_constant)
@@ -136,7 +136,7 @@ def _count_marks(text: bytes, begin: int, end: int) -> int:
 def _take_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        _reject("says something twice in its header, so that one reader may take the first and another the last")
+        _reject("has duplicate keys in its header, which readers interpret differently")
     for name in found:
         name.encode()
     return found
@@ -148,27 +148,27 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _read_metadata(metadata: object) -> dict[str, str]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        _reject("has metadata that are not texts")
+        _reject("has metadata that is not text")
     try:
         for value in metadata.values():
             value.encode()
     except UnicodeEncodeError:
-        _reject("has metadata that are not texts")
+        _reject("has metadata that is not text")
     return metadata
 
 
 def _read_tensor(name: str, entry: object) -> _Tensor:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        _reject(f"says of {_show(name)} other things than its type, shape and place")
+        _reject(f"has other fields for {_show(name)} than its type, shape and offsets")
     dtype, shape, place = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in BITS_OF:
-        _reject(f"has {_show(name)} in a type that the format does not know")
+        _reject(f"has {_show(name)} in an unknown type")
     if not _is_sizes(shape) or len(shape) > MAX_DIMENSIONS or math.prod(max(1, side) for side in shape) > MAX_ELEMENTS:
-        _reject(f"has {_show(name)} in a shape that no tensor has")
+        _reject(f"has {_show(name)} with an invalid shape")
     if not _is_sizes(place) or len(place) != 2:
-        _reject(f"gives {_show(name)} no place in the file")
+        _reject(f"has {_show(name)} without valid offsets")
     if 8 * (place[1] - place[0]) != math.prod(shape) * BITS_OF[dtype]:
-        _reject(f"gives {_show(name)} a place that is not as large as its shape")
+        _reject(f"has {_show(name)} with offsets that do not match its shape")
     return _Tensor(name, dtype, tuple(shape), place[0], place[1])
 
 
@@ -178,20 +178,20 @@ def _is_sizes(values: object) -> bool:
 
 
 def _check_layout(tensors: Iterable[_Tensor], data_bytes: int) -> None:
-    """One after the other, to the end of the file: nothing is read twice, and nothing lies between or behind."""
+    """One after the other, to the end of the file: no byte is read twice, and no byte is unused."""
     end = 0
     for tensor in sorted(tensors, key=lambda tensor: (tensor.begin, tensor.end)):
         if tensor.begin < end:
-            _reject(f"has {_show(tensor.name)} in the same place as another tensor")
+            _reject(f"has {_show(tensor.name)} overlapping another tensor")
         if tensor.begin > end:
-            _reject(f"has bytes of no tensor before {_show(tensor.name)}")
+            _reject(f"has unused bytes before {_show(tensor.name)}")
         end = tensor.end
     if end > data_bytes:
-        raise WeightsRejected("The file is cut short: its header says that it is longer. Send it again, whole.")
+        raise WeightsRejected("The file is cut short: its header describes a longer one. Send it again.")
     if end < data_bytes:
-        _reject(f"has {counted(data_bytes - end, 'byte')} behind its last tensor")
+        _reject(f"has {counted(data_bytes - end, 'byte')} after its last tensor")
 
 
 def _show(name: str) -> str:
-    """Hostile names stand in what is said of them."""
+    """Messages contain names that may be hostile."""
     return '"' + "".join(char if char.isprintable() else "?" for char in name[:80]) + '"'

@@ -44,7 +44,7 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://.*")
 
 
 def open_store_of(settings: Settings) -> Storage:
-    """The store that a service was given. Raises ValueError, and StorageError for a directory that cannot be used."""
+    """The configured store. Raises ValueError, and StorageError for an unusable directory."""
     return open_storage(
         settings.storage_location,
         s3_endpoint_url=settings.s3_endpoint_url,
@@ -65,7 +65,7 @@ def open_storage(
     if location == "memory://":
         return MemoryStorage()
     if parsed and parsed["scheme"] == "s3":
-        # Imported here: boto3 takes a third of a second that a directory store need not pay.
+        # Imported here: importing boto3 takes a third of a second, which a directory store does not need.
         from core.storage.s3 import S3Storage, split_location
 
         bucket, prefix = split_location(location)

@@ -1,11 +1,11 @@
-"""The answer of stores that clients cannot reach: no addresses, so the API passes the bytes on."""
+"""Stores that clients cannot reach return no addresses, so the API transfers the bytes."""
 
 from core.storage.keys import check_key
 from core.storage.protocol import PresignedUpload
 
 
 class WithoutAddresses:
-    """What a directory and memory have in common."""
+    """The base of the directory and memory stores."""
 
     def download_url(self, key: str, **_: object) -> str | None:
         check_key(key)

@@ -1,7 +1,7 @@
-"""Make a bucket ready to be the store: ``python -m core.storage.bucket s3://bucket --endpoint-url URL``.
+"""Prepares a bucket as the store: ``python -m core.storage.bucket s3://bucket --endpoint-url URL``.
 
-Makes it unless it is there, and lets it remove the parts of uploads that were never completed. Safe to repeat;
-rules that the operator has set stay.
+Creates it unless it exists, and makes it remove the parts of incomplete uploads. Safe to repeat; the operator's own
+rules stay.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from core.storage.s3 import open_client, split_location
 from core.storage.s3_errors import translated
 
 ABANDONED_UPLOAD_DAYS = 1
-"""More than any upload of ours takes."""
+"""Longer than any of our uploads takes."""
 
 _RULE = {
     "ID": "atelier-abandoned-uploads",
     "Status": "Enabled",
-    "Filter": {},  # everything; not {"Prefix": ""}, for stores differ in how they read an empty prefix
+    "Filter": {},  # everything; not {"Prefix": ""}, since stores differ in how they read an empty prefix
     "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": ABANDONED_UPLOAD_DAYS},
 }
 
@@ -28,16 +28,16 @@ log = logging.getLogger("atelier.storage")
 
 
 def prepare_bucket(client: Any, bucket: str) -> None:
-    """Raises StorageError when the bucket is not there and cannot be made."""
+    """Raises StorageError if the bucket does not exist and cannot be created."""
     with translated(bucket):
         if not _exists(client, bucket):
             _create(client, bucket)
-            log.info("made the bucket %s", bucket)
+            log.info("created the bucket %s", bucket)
     try:
         _remove_abandoned_uploads(client, bucket)
     except ClientError as error:
-        # A matter of tidiness, which not every store knows and not every key may set.
-        log.warning("parts of uploads that never completed will stay in %s: %s", bucket, error)
+        # For tidiness only: not every store supports it, and not every key may set it.
+        log.warning("parts of incomplete uploads will stay in %s: %s", bucket, error)
 
 
 def _exists(client: Any, bucket: str) -> bool:
@@ -74,7 +74,7 @@ def _find_rules(client: Any, bucket: str) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Make a bucket ready to be Atelier's store.")
+    parser = argparse.ArgumentParser(description="Prepare a bucket as Atelier's store.")
     parser.add_argument("location", help="s3://bucket, as in ATELIER_STORAGE")
     parser.add_argument("--endpoint-url", help="as in S3_ENDPOINT_URL; AWS without it")
     arguments = parser.parse_args()

@@ -2,7 +2,7 @@
 
 A file is written under ``.tmp/`` in the same file system, synced, and renamed to its place; so a crash leaves at most
 a file in ``.tmp/``, which the next start removes a day later. Folders are entered one segment at a time without
-following links, so nothing in the tree, not even a link laid while we look, leads out of it.
+following links, so nothing in the tree, not even a link created meanwhile, leads out of it.
 """
 
 import errno
@@ -48,7 +48,7 @@ _KINDS: dict[int, type[StorageError]] = {
 
 
 class DirectoryStorage(WithoutAddresses):
-    """Objects below ``root``, which is made if it is not there. Raises StorageError if it cannot be."""
+    """Objects below ``root``, which is created if it does not exist. Raises StorageError if that fails."""
 
     def __init__(self, root: Path) -> None:
         with _translated(str(root)):
@@ -144,7 +144,7 @@ class DirectoryStorage(WithoutAddresses):
 
     @contextmanager
     def _temporary(self, key: str) -> Iterator[tuple[int, str, int]]:
-        """A new file in ``.tmp/``: that folder's descriptor, its name and its own. Gone afterwards, unless renamed."""
+        """A new file in ``.tmp/``: that folder's descriptor, its name and its own. Deleted unless renamed."""
         name = uuid.uuid4().hex
         with ExitStack() as stack:
             with _translated(key):
@@ -155,7 +155,7 @@ class DirectoryStorage(WithoutAddresses):
             yield folder_fd, name, file_fd
 
     def _publish(self, temporary_fd: int, temporary: str, segments: Sequence[str]) -> None:
-        """Rename to the final place. Tried again when a racing delete has removed the emptied folder in between."""
+        """Renames it to the final place. Retries if a concurrent delete has removed the emptied folder meanwhile."""
         *folder, name = segments
         for _ in range(_PUBLISH_TRIES):
             with suppress(FileNotFoundError), self._folder(folder, create=True) as folder_fd:
@@ -184,7 +184,7 @@ class DirectoryStorage(WithoutAddresses):
                     os.rmdir(folder[depth - 1], dir_fd=parent_fd)
 
     def _remove_abandoned(self) -> None:
-        """Remove what puts that were killed have left: files in ``.tmp/`` that nobody has written to for a day."""
+        """Removes the remains of killed puts: files in ``.tmp/`` that were not written to for a day."""
         oldest = time.time() - _ABANDONED_AFTER_SECONDS
         with self._folder([_TEMPORARY], create=True) as folder_fd, os.scandir(folder_fd) as found:
             for entry in found:

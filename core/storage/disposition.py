@@ -1,18 +1,18 @@
-"""The header Content-Disposition of a file that is to be saved, not shown (RFC 6266)."""
+"""The header Content-Disposition of a file to be saved, not shown (RFC 6266)."""
 
 import re
 import unicodedata
 from urllib.parse import quote
 
 MAX_STEM_BYTES = 200
-"""File systems take 255 bytes, and browsers add "(1)" and more."""
+"""File systems allow 255 bytes, and browsers add "(1)" and more."""
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _NOT_IN_NAMES = re.compile(r'[/\\<>:"|?*]+')
 _NOT_IN_FALLBACK = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def make_filename(name: str, suffix: str, default: str = "adapter") -> str:
-    """A user's name as one that every file system takes: no path, no control or invisible characters, no leading dot.
+    """A user's name as one that every file system accepts: no path, no control or invisible characters, no leading dot.
 
     ``suffix`` is the service's own, such as ``.safetensors``.
     """
@@ -31,7 +31,7 @@ def attachment(filename: str) -> str:
 
 
 def to_ascii(filename: str) -> str:
-    """Letters, digits, dots and dashes: accents go, whatever has no letter in ASCII becomes a dash."""
+    """Letters, digits, dots and dashes: accents are removed, and other characters outside ASCII become a dash."""
     decomposed = unicodedata.normalize("NFKD", filename).encode("ascii", "ignore").decode()
     stem, dot, suffix = _NOT_IN_FALLBACK.sub("-", decomposed).partition(".")
     return (stem.strip("-") or "file") + dot + suffix.lstrip("-.")

@@ -1,4 +1,4 @@
-"""Which keys are taken: relative paths of plain segments, always made by the service and never by a client.
+"""Valid keys: relative paths of plain segments, always made by the service and never by a client.
 
 The rules are narrow enough that a key means the same in a file system, in an S3 request and in a URL.
 """
@@ -8,7 +8,7 @@ import re
 from core.storage.protocol import InvalidKey
 
 MAX_KEY_LENGTH = 400
-"""With a store's own prefix it stays below the 479 bytes that Garage takes, the least of the stores we know."""
+"""With a store's own prefix it stays below Garage's limit of 479 bytes, the lowest of the known stores."""
 MAX_SEGMENT_LENGTH = 255
 
 # No leading dot: that rules out "." and "..", and keeps hidden names for a store's own use.
@@ -16,7 +16,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 
 
 def is_segment(name: str) -> bool:
-    """Whether this can stand between two slashes of a key."""
+    """Whether this may be a segment of a key."""
     return len(name) <= MAX_SEGMENT_LENGTH and _SEGMENT.fullmatch(name) is not None
 
 

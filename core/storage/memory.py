@@ -1,4 +1,4 @@
-"""The in-memory twin: the same promises in one process, for tests."""
+"""The in-memory store: the same promises in one process, for tests."""
 
 import io
 import threading

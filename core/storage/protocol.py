@@ -1,17 +1,17 @@
-"""What every store of objects promises, whatever it is made of.
+"""The promises of every object store, whatever it is made of.
 
-StorageError                      the store refused, and asking again will not help (credentials, bucket, policy)
+StorageError                      the store refused, and retrying will not help (credentials, bucket, policy)
 ├── InvalidKey                    not a key that the service would make (also a ValueError)
 ├── ObjectNotFound                no object under this key
 ├── StorageFull                   no room left, or over a quota: an operator must act
 └── StorageUnavailable            network, 5xx, "slow down": the same call may succeed later
 
-Promised by all, and tested on all:
+All stores promise, and tests check for all:
 
-- An object is whole or absent. Nobody sees a part of one, neither while it is written nor after a crash, and an
-  exception while its source is read leaves nothing behind. That exception reaches the caller as it was.
+- An object is whole or absent. No reader sees a part of one, neither while it is written nor after a crash, and an
+exception while its source is read leaves nothing behind. That exception reaches the caller unchanged.
 - A put over an existing key replaces it at once; of two racing puts one whole object stays.
-- Data goes through in pieces: memory does not grow with an object's size (the in-memory twin excepted).
+- Data passes in pieces: memory does not grow with an object's size (the in-memory store excepted).
 - Listings are in ascending order of the keys' bytes.
 - Every method may be called from several threads at once.
 
@@ -29,7 +29,7 @@ from typing import BinaryIO, Protocol
 DEFAULT_CONTENT_TYPE = "application/octet-stream"
 MAX_UPLOAD_URL_SECONDS = 15 * 60
 MAX_DOWNLOAD_URL_SECONDS = 7 * 24 * 3600
-"""Signature version 4 takes no longer."""
+"""Signature version 4 allows no longer."""
 
 
 class StorageError(Exception):
@@ -49,12 +49,12 @@ class StorageFull(StorageError):
 
 
 class StorageUnavailable(StorageError):
-    """The store does not answer, or not now: try again later."""
+    """The store does not respond, or not now: try again later."""
 
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What went through: ``size`` in bytes, ``sha256`` in hexadecimal."""
+    """The transferred bytes: ``size`` in bytes, ``sha256`` in hexadecimal."""
 
     key: str
     size: int
@@ -63,9 +63,9 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class ObjectStat:
-    """What the store knows of an object: ``size`` in bytes, ``modified`` in UTC.
+    """The store's record of an object: ``size`` in bytes, ``modified`` in UTC.
 
-    ``sha256`` (hexadecimal) is None where the store has not recorded one, and in listings.
+    ``sha256`` (hexadecimal) is None if the store has not recorded one, and in listings.
     """
 
     key: str
@@ -78,7 +78,7 @@ class ObjectStat:
 class PresignedUpload:
     """A request that a client without credentials may send once or more until ``expires_at`` (UTC).
 
-    All of ``headers`` must be sent as they are: they are part of the signature.
+    All of ``headers`` must be sent unchanged: they are part of the signature.
     """
 
     method: str
@@ -95,7 +95,7 @@ class Storage(Protocol):
     """
 
     def put(self, key: str, source: BinaryIO | bytes, *, content_type: str = DEFAULT_CONTENT_TYPE) -> StoredObject:
-        """Store all that ``source`` still has to give. Raises StorageFull."""
+        """Store all remaining bytes of ``source``. Raises StorageFull."""
         ...
 
     def put_file(self, key: str, path: Path, *, content_type: str = DEFAULT_CONTENT_TYPE) -> StoredObject:
@@ -104,7 +104,7 @@ class Storage(Protocol):
 
     def open(self, key: str, *, start: int = 0) -> AbstractContextManager[BinaryIO]:
         """Read an object as a stream that cannot seek, from the byte ``start`` on, which must be one of the object's
-        where it is not 0. Raises ObjectNotFound."""
+        unless it is 0. Raises ObjectNotFound."""
         ...
 
     def read(self, key: str) -> bytes:
@@ -119,15 +119,15 @@ class Storage(Protocol):
         ...
 
     def stat(self, key: str) -> ObjectStat | None:
-        """What is known of an object, or None if there is none."""
+        """The record of an object, or None if there is none."""
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; removing what is not there is no error."""
+        """Remove an object; a missing one is not an error."""
         ...
 
     def delete_prefix(self, prefix: str) -> int:
-        """Remove all objects in a folder and below it; how many there were. An empty prefix is an InvalidKey."""
+        """Remove all objects in a folder and below it; returns their number. An empty prefix is an InvalidKey."""
         ...
 
     def list(self, prefix: str) -> Iterator[ObjectStat]:
@@ -135,16 +135,16 @@ class Storage(Protocol):
         ...
 
     def download_url(self, key: str, *, filename: str, content_type: str, expires_seconds: int) -> str | None:
-        """An address that gives the object to anyone, or None where clients cannot reach the store.
+        """An address that gives the object to anyone, or None if clients cannot reach the store.
 
-        Does not look whether the object is there. ValueError for an expiry out of bounds.
+        Does not check that the object exists. ValueError for an expiry out of bounds.
         """
         ...
 
     def upload_url(
         self, key: str, *, size: int, sha256_base64: str, content_type: str, expires_seconds: int
     ) -> PresignedUpload | None:
-        """An address that takes this very object and no other, or None where clients cannot reach the store.
+        """An address that accepts this very object and no other, or None if clients cannot reach the store.
 
         Key, length in bytes and checksum are signed. ValueError for more than 15 minutes, or a bad size or checksum.
         """

@@ -1,7 +1,7 @@
 """Objects in an S3 bucket, on AWS or any store that speaks its protocol, by boto3.
 
 Up to 8 MiB an object is one PUT; above that a multipart upload, which becomes visible only when it is completed and
-is aborted when anything fails. What a killed process leaves of one is invisible too, and is the bucket's to remove:
+is aborted when anything fails. A killed process may leave an invisible upload, which the bucket must remove:
 ``core.storage.bucket`` gives it a rule for that.
 """
 
@@ -39,7 +39,7 @@ from core.storage.streams import HashingReader, download, forward_only
 PART_BYTES = 8 << 20
 """S3 takes 10,000 parts, so an object may have 78 GiB."""
 MAX_PRESIGNED_BYTES = 5 << 30
-"""The most that S3 takes in one PUT."""
+"""S3's limit for one PUT."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
@@ -47,8 +47,8 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 class S3Storage:
     """Objects of ``bucket`` whose names begin with ``prefix`` (empty, or ending in a slash).
 
-    Credentials and region come from boto3's usual places. ``public_endpoint_url`` signs the addresses that clients
-    get; with a custom endpoint and no public one there are none, as clients may not reach what the service can.
+    Credentials and region come from boto3's usual places. ``public_endpoint_url`` signs the addresses for clients; with
+    a custom endpoint and no public one there are none, since clients may not reach the service's endpoint.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class S3Storage:
         return {"Bucket": self._bucket, "Key": f"{self._prefix}{key}"}
 
     def _put_parts(self, target: dict[str, str], first: bytes, reader: HashingReader, content_type: str) -> None:
-        """Upload ``first`` and what the reader has left. The hash is recorded if the source lets us read ahead."""
+        """Upload ``first`` and the reader's rest. The hash is recorded if the source allows reading ahead."""
         key = target["Key"]
         ahead = reader.hash_ahead()
         metadata = {"sha256": ahead} if ahead else {}
@@ -208,7 +208,7 @@ class S3Storage:
     def _list(self, prefix: str) -> Iterator[ObjectStat]:
         for entry in chain.from_iterable(self._pages(prefix)):
             key = entry["Key"].removeprefix(self._prefix)
-            # Other tools leave names that the service never makes, such as "folder/".
+            # Other tools create names that the service never makes, such as "folder/".
             if is_key(key):
                 yield ObjectStat(key, entry["Size"], entry["LastModified"])
 
@@ -246,7 +246,7 @@ def open_client(
         retries={"mode": "standard", "total_max_attempts": total_max_attempts},
         tcp_keepalive=True,
         max_pool_connections=32,
-        # Buckets as host names need DNS that a store of one's own rarely has.
+        # Buckets as host names need DNS that a self-hosted store rarely has.
         s3={"addressing_style": "path" if endpoint_url else "auto"},
         # boto3's default of trailing CRCs in chunked bodies is refused by many stores that are not AWS.
         request_checksum_calculation="when_required",

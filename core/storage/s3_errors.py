@@ -1,4 +1,4 @@
-"""What the failures of an S3 request mean for the caller."""
+"""Maps the failures of an S3 request to StorageErrors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

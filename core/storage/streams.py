@@ -15,7 +15,7 @@ CHUNK_BYTES = 1 << 20
 
 
 class HashingReader:
-    """Gives a source's bytes in pieces of the asked size, and knows the hash and the number of those given."""
+    """Returns a source's bytes in pieces of the requested size, and knows the hash and the number of those returned."""
 
     def __init__(self, source: BinaryIO | bytes) -> None:
         self._source = io.BytesIO(source) if isinstance(source, bytes) else source
@@ -38,7 +38,7 @@ class HashingReader:
         return data
 
     def chunks(self) -> Iterator[bytes]:
-        """What is left, in pieces of 1 MiB."""
+        """The remaining bytes, in pieces of 1 MiB."""
         return iter(lambda: self.read(CHUNK_BYTES), b"")
 
     def hash_ahead(self) -> str | None:
@@ -56,7 +56,7 @@ class HashingReader:
 
 
 class ObjectReader(io.RawIOBase):
-    """A stream that only reads forward, and renders the failures of a store as StorageErrors.
+    """A forward-only stream that converts a store's failures into StorageErrors.
 
     The same for every store, so that code which works on one (and seeks, say) does not fail on another.
     """
@@ -81,7 +81,7 @@ def forward_only(read: Callable[[int], bytes], translated: Callable[[], Abstract
 
 
 def download(storage: Storage, key: str, path: Path) -> StoredObject:
-    """Copy an object to a file beside ``path``, then give it its name: ``path`` is never a part of the object."""
+    """Copies an object to a file beside ``path``, then renames it: ``path`` is never a part of the object."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:
         with storage.open(key) as source, partial.open("xb") as file:

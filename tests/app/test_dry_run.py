@@ -20,7 +20,7 @@ def test_a_dry_run_tells_of_pictures_that_are_cropped_or_enlarged(api: LiveApi) 
 def test_a_blank_trigger_is_refused(api: LiveApi) -> None:
     for trigger in ("   ", "\u200b"):
         problem = refuse(post_job(api, dataset=add_dataset(api), trigger=trigger), 422, "invalid-spec")
-        assert problem["errors"] == {"/trigger": ["is blank: give text that can be seen, or leave it out"]}
+        assert problem["errors"] == {"/trigger": ["is blank: give visible text, or leave it out"]}
 
 
 def test_an_optimizer_that_no_device_here_runs_is_refused(own_api: LiveApi) -> None:

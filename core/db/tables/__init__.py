@@ -1,7 +1,6 @@
-"""The tables. ``migrations/`` makes them; the two are compared by a test.
+"""The tables. ``migrations/`` creates them; a test compares the two.
 
-Whoever adds a table with a tenant's things gives it row-level security in its migration, as 0006 does; a test asks
-for it.
+A new table with a tenant's rows needs row-level security in its migration, as 0006 has it; a test checks this.
 """
 
 from core.db.tables.assets import Adapter, Dataset, DatasetFile, Model

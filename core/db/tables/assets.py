@@ -1,4 +1,4 @@
-"""What trainings are made of and come to: bases, datasets, adapters."""
+"""Base models, datasets and adapters."""
 
 from datetime import datetime
 from typing import Any
@@ -10,7 +10,7 @@ from core.db.tables.base import Base, now
 
 
 class Model(Base):
-    """``info`` is the card; ``source`` what is to be prepared while there is none, or a new one is asked for."""
+    """``info`` is the card; ``source`` is what to prepare while there is no card, or a new one is requested."""
 
     __tablename__ = "models"
 
@@ -24,7 +24,7 @@ class Model(Base):
 
 
 class Dataset(Base):
-    """``manifest`` may list thousands of images: it is loaded when it is asked for, within its session."""
+    """``manifest`` may list thousands of images: it is loaded on demand, within its session."""
 
     __tablename__ = "datasets"
     __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
@@ -35,7 +35,7 @@ class Dataset(Base):
     status: Mapped[str]
     manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     manifest_sha256: Mapped[str | None]
-    # What its images take in storage, counted by the database, so that a tenant's use is a sum over short rows.
+    # Its images' size in storage, computed by the database, so that a tenant's usage is a sum over short rows.
     image_bytes: Mapped[int | None] = mapped_column(
         Computed("total_sizes(manifest -> 'images'::text)", persisted=True), deferred=True
     )
@@ -51,7 +51,7 @@ class Dataset(Base):
 
 
 class DatasetFile(Base):
-    """A file as it was received; one row per name and dataset."""
+    """A file as it was uploaded; one row per name and dataset."""
 
     __tablename__ = "dataset_files"
 
@@ -67,9 +67,9 @@ class DatasetFile(Base):
 
 
 class Adapter(Base):
-    """A job's, which goes with its job; or an imported file, of which little is known while it is `checking`.
+    """A job's adapter, which is deleted with its job; or an imported file, of which little is known while `checking`.
 
-    ``files``: format -> {key, sha256, size}. ``upload``: the received file of an import, until it was checked.
+    ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check.
     """
 
     __tablename__ = "adapters"

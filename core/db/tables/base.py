@@ -1,4 +1,4 @@
-"""What every table has in common."""
+"""The base of every table."""
 
 from datetime import date, datetime
 from typing import Any, ClassVar

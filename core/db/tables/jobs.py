@@ -1,4 +1,4 @@
-"""Jobs, what they leave, and who works on them."""
+"""Jobs, their outputs, and workers."""
 
 from datetime import datetime
 from typing import Any
@@ -12,7 +12,7 @@ from core.domain.plan import NOT_IN_OUTLINE
 
 
 def _outline_of(plan: Any) -> ColumnElement[Any]:
-    """Made by the database, so that the images and the base's prompts do not travel."""
+    """Computed by the database, so that the images and the base's prompts are not sent."""
     count = func.jsonb_build_object("num_images", func.jsonb_array_length(plan.column["images"]))
     without_lists: ColumnElement[Any] = plan.column.op("-", return_type=JSONB())(array(NOT_IN_OUTLINE))
     without_keys: ColumnElement[Any] = without_lists.op("#-", return_type=JSONB())(array(["init_adapter", "key"]))
@@ -20,8 +20,8 @@ def _outline_of(plan: Any) -> ColumnElement[Any]:
 
 
 class Job(Base):
-    """``plan`` lists every image: it is loaded when it is asked for, within its session. ``outline`` is always there:
-    the plan with ``num_images`` in place of ``images``, and without prompts that a card may have by hundreds.
+    """``plan`` lists every image: it is loaded on demand, within its session. ``outline`` is always loaded: the plan
+    with ``num_images`` in place of ``images``, and without prompts, of which a card may have hundreds.
     """
 
     __tablename__ = "jobs"
@@ -34,7 +34,7 @@ class Job(Base):
     phase: Mapped[str | None]
     spec: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any]] = mapped_column(JSONB, deferred=True)
-    # A plan never changes, so a change of the rest need not have it read again.
+    # A plan never changes, so a change of the rest need not read it again.
     outline: Mapped[dict[str, Any]] = column_property(_outline_of(plan), expire_on_flush=False)
     estimate: Mapped[dict[str, Any]]
     runtime: Mapped[dict[str, Any] | None]
@@ -76,7 +76,7 @@ class Job(Base):
 
 
 class JobEvent(Base):
-    """Append-only; a trigger refuses update, and delete but with the job."""
+    """Append-only; a trigger refuses updates, and deletes except with the job."""
 
     __tablename__ = "job_events"
 
@@ -117,7 +117,7 @@ class JobCheckpoint(Base):
 
 
 class JobSample(Base):
-    """One step's pictures. ``images`` lists {prompt, seed, key, sha256, size}; step 0 is the base alone."""
+    """One step's images. ``images`` lists {prompt, seed, key, sha256, size}; step 0 is the base alone."""
 
     __tablename__ = "job_samples"
 
@@ -155,7 +155,7 @@ class IdempotencyRecord(Base):
 
 
 class Worker(Base):
-    """Who is on. A row is fresh while ``seen_at`` is; it is bookkeeping, not a lock."""
+    """The workers. A row is fresh while ``seen_at`` is; it is bookkeeping, not a lock."""
 
     __tablename__ = "workers"
 

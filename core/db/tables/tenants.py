@@ -1,4 +1,4 @@
-"""Tenants, their keys, what they may and used, and who did what."""
+"""Tenants, their keys, limits and usage, and the audit log."""
 
 from datetime import date, datetime
 from typing import Any
@@ -35,7 +35,7 @@ class ApiKey(Base):
 
 
 class DashboardToken(Base):
-    """A one-time login link, or the session that it was exchanged for; only the hash is kept."""
+    """A one-time login link, or the session that replaced it; only the hash is stored."""
 
     __tablename__ = "dashboard_tokens"
 
@@ -47,7 +47,7 @@ class DashboardToken(Base):
 
 
 class AuditEntry(Base):
-    """Append-only; a trigger refuses update and delete. ``target_id`` may name what is gone by now."""
+    """Append-only; a trigger refuses updates and deletes. ``target_id`` may name a deleted object."""
 
     __tablename__ = "audit_log"
     __table_args__ = (Index("ix_audit_log_tenant_id_id", "tenant_id", "id"),)
@@ -62,9 +62,9 @@ class AuditEntry(Base):
 
 
 class Quota(Base):
-    """A tenant's limits; null is none. ``is_default``: those of the settings hold, and the columns are not read.
+    """A tenant's limits; null is none. ``is_default``: the limits of the settings apply, and the columns are not read.
 
-    The row is also what makes reservations of one tenant wait for each other: see core/db/quotas.py.
+    The row also serializes reservations of one tenant: see core/db/quotas.py.
     """
 
     __tablename__ = "quotas"
@@ -81,7 +81,7 @@ class Quota(Base):
 
 
 class UsageDay(Base):
-    """The steps of the jobs that a tenant's day (UTC) has seen accepted; a deleted job's stay."""
+    """The steps of the jobs accepted on a tenant's day (UTC); a deleted job's steps stay."""
 
     __tablename__ = "usage_days"
 
@@ -91,7 +91,7 @@ class UsageDay(Base):
 
 
 class Turn(Base):
-    """When a worker last took a job of a tenant's. Written by claims alone, so that nobody else holds it locked."""
+    """When a worker last took a job of the tenant. Only claims write it, so that nothing else holds it locked."""
 
     __tablename__ = "turns"
 

@@ -1,4 +1,4 @@
-"""Whom jobs tell, and what is to be told."""
+"""Webhooks and their deliveries."""
 
 from datetime import datetime
 from typing import Any
@@ -10,9 +10,9 @@ from core.db.tables.base import Base, now
 
 
 class Webhook(Base):
-    """Whom a job tells. ``secret`` stands here alone, apart from the spec; null: the tenant's own signs.
+    """A job's receiver. ``secret`` is stored only here, apart from the spec; null: the tenant's own secret signs.
 
-    ``host`` with its port: what is called gently. ``disabled_at``: when the receiver answered 410.
+    ``host`` with its port: calls are limited per host. ``disabled_at``: when the receiver answered 410.
     """
 
     __tablename__ = "webhooks"
@@ -26,7 +26,7 @@ class Webhook(Base):
 
 
 class WebhookSecret(Base):
-    """A tenant's. ``previous`` signs too, until ``previous_until``."""
+    """A tenant's secret. ``previous`` signs too, until ``previous_until``."""
 
     __tablename__ = "webhook_secrets"
 
@@ -37,9 +37,9 @@ class WebhookSecret(Base):
 
 
 class WebhookDelivery(Base):
-    """One event for its job's receiver. ``body`` is what is signed and sent, the same at every try.
+    """One event for its job's receiver. ``body`` is signed and sent, the same in every attempt.
 
-    ``attempt`` is the fence; ``tries`` counts within the retry table, and begins anew when a redelivery is asked for.
+    ``attempt`` is the fence; ``tries`` counts within the retry table, and restarts with a requested redelivery.
     ``log`` lists {at, status_code, error, duration_seconds, excerpt}, oldest first.
     """
 

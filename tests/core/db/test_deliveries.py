@@ -294,7 +294,7 @@ def test_what_a_dead_worker_held_is_due_again_and_says_so(sessions: Sessions) ->
     assert expire(sessions) == []
     again = claim_one(sessions)
     assert (again.event_id, again.attempt) == (claim.event_id, 2)
-    assert "fell silent" in read(sessions, claim.event_id).log[0]["error"]
+    assert "worker stopped" in read(sessions, claim.event_id).log[0]["error"]
 
 
 def test_one_that_is_still_on_its_way_is_not_taken_back(sessions: Sessions) -> None:

@@ -185,7 +185,7 @@ def test_one_bad_address_of_a_name_is_enough() -> None:
     "entry", ["http://x", "a/b", "10.0.0.1/8", "10.0.0.0/33", "x:99999", "x:", "user@x", "*", "::1:80:"]
 )
 def test_an_allow_list_that_is_none_is_named(entry: str) -> None:
-    with pytest.raises(ValueError, match="is no host"):
+    with pytest.raises(ValueError, match="is not a host"):
         AllowList.parse(f"good.internal, {entry}")
 
 

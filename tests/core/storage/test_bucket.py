@@ -64,6 +64,6 @@ def test_a_store_without_such_rules_will_do(scripted: ScriptedStore, caplog: pyt
 def test_it_is_a_program(s3_client, s3_endpoint: str) -> None:
     name = f"atelier-{uuid.uuid4().hex}"
     command = [sys.executable, "-m", "core.storage.bucket", f"s3://{name}/prefix", "--endpoint-url", s3_endpoint]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == f"made the bucket {name}\n"
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == f"created the bucket {name}\n"
     assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == ""
     assert len(rules(s3_client, name)) == 1

@@ -123,7 +123,7 @@ def test_one_broken_image_among_good_ones_is_left_out_with_its_reason(examine: E
     assert names(findings) == [f"{number}.png" for number in range(6)]
     assert {item.file: item.reason.split(":")[0].rstrip(".") for item in findings.left_out} == {
         "broken.png": "It is broken or cut short",
-        "text.png": "It is not a picture, or one in a format that is not accepted. Export it as PNG or JPEG; "
+        "text.png": "It is not an image, or one in an unsupported format. Export it as PNG or JPEG; "
         "WebP, HEIC, AVIF, BMP, TIFF and GIF are accepted too, whatever their names",
         "notes.doc": NOT_USABLE.rstrip("."),
         "small.png": "It has 12 x 90 pixels",
@@ -195,13 +195,13 @@ def test_its_only_file_is_not_an_image(examine: Examine) -> None:
 def test_no_usable_image_says_why(examine: Examine) -> None:
     detail = refusal(examine, {"a.png": b"text", "b.png": b"", "c.png": png(1, 8, 8), "d.png": b"x"})
 
-    assert detail.startswith("None of its 4 images can be used. a.png: It is not a picture")
+    assert detail.startswith("None of its 4 images can be used. a.png: It is not an image")
     assert "c.png: It has 8 x 8 pixels" in detail
     assert "d.png" not in detail
 
 
 def test_its_only_image_cannot_be_used(examine: Examine) -> None:
-    assert refusal(examine, {"a.png": b"text"}).startswith("Its only image cannot be used. a.png: It is not a picture")
+    assert refusal(examine, {"a.png": b"text"}).startswith("Its only image cannot be used. a.png: It is not an image")
 
 
 def test_too_many_images(examine: Examine) -> None:

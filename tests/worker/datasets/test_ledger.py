@@ -155,7 +155,7 @@ def test_a_file_is_counted_once_however_often_it_is_settled() -> None:
 
 
 def test_numbers_that_do_not_add_up_are_no_report() -> None:
-    with pytest.raises(ValidationError, match="it is known of 3"):
+    with pytest.raises(ValidationError, match="but 3"):
         FileCounts(received=4, images=1, captions=1, masks=0, left_out=0, litter=1)
 
 

@@ -262,8 +262,8 @@ def test_what_the_other_formats_say_is_not_kept(kind: str, tmp_path: Path) -> No
     ("head", "words"),
     [
         (b"", "It is empty"),
-        (b"\xff\x0a" + bytes(60), "a JPEG XL picture"),
-        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL picture"),
+        (b"\xff\x0a" + bytes(60), "a JPEG XL image"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
         (b"%PDF-1.7", "a PDF document"),
         (b"\0\0\0\x20ftypmp42\0\0\0\0mp42isom", "a video"),
@@ -271,7 +271,7 @@ def test_what_the_other_formats_say_is_not_kept(kind: str, tmp_path: Path) -> No
         (b"\xef\xbb\xbf<?xml version='1.0'?><svg/>", "an SVG drawing"),
         (b"<!DOCTYPE html><html>", "a web page"),
         (b"\0\x05\x16\x07\0\2\0\0Mac OS X", "AppleDouble"),
-        (b"hello", "not a picture"),
+        (b"hello", "not an image"),
     ],
 )
 def test_a_refusal_says_what_the_file_is_and_what_is_accepted(head: bytes, words: str) -> None:

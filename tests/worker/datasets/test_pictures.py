@@ -209,7 +209,7 @@ def header_only(width: int, height: int) -> bytes:
 WRONG = {
     "text": (
         b"this is a text file",
-        "one in a format that is not accepted. Export it as PNG or JPEG;",
+        "one in an unsupported format. Export it as PNG or JPEG;",
     ),
     "nothing": (b"", "It is empty"),
     "html": (b"<html><script>alert(1)</script>", "It is a web page"),
@@ -219,7 +219,7 @@ WRONG = {
     "photoshop": (b"8BPS\0\1" + bytes(100), "It is a Photoshop document"),
     "video": (b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + bytes(100), "It is a video"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "It is a Git LFS pointer"),
-    **{kind: (encode(draw(1), kind), "a format that is not accepted") for kind in ("TGA", "PPM", "PCX")},
+    **{kind: (encode(draw(1), kind), "an unsupported format") for kind in ("TGA", "PPM", "PCX")},
     "ico": (encode(draw(1), "ICO"), "It is an icon"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "It is a PostScript document"),
     "floating-point tiff": (encode(draw(1).convert("F"), "TIFF"), "32 bits"),

@@ -110,7 +110,7 @@ def test_rejected(validator: Validator, sessions: Sessions, storage: WatchedStor
     assert dataset.error is not None
     assert dataset.error["type"] == "/problems/dataset-rejected"
     assert dataset.error["title"] == "Dataset rejected"
-    assert "a.png: It is not a picture" in dataset.error["detail"]
+    assert "a.png: It is not an image" in dataset.error["detail"]
     assert dataset.report is not None
     assert dataset.report["num_files"] == 2
     assert keys(storage, dataset_id) == []

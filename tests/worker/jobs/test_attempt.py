@@ -212,7 +212,7 @@ def test_a_drain_puts_the_job_back_uncharged(house: House) -> None:
         job = house.job(job_id)
         assert (job.status, job.failures) == (JobStatus.QUEUED, 0)
         with house.sessions() as session:
-            assert jobs.list_checkpoints(session, job_id), "it goes on from where it was"
+            assert jobs.list_checkpoints(session, job_id), "it continues where it stopped"
         assert house.run() is False, "a draining worker takes nothing new"
     finally:
         drain.requested.clear()
@@ -377,7 +377,7 @@ def test_a_job_is_not_trained_on_a_base_that_took_the_place_of_its_own(house: Ho
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED and job.error is not None, house.history(job_id)
     assert job.error["type"] == "/problems/bad-input"
-    assert f"The base {house.info.id} was replaced since this job was planned: submit it again." in job.error["detail"]
+    assert f"The base {house.info.id} was replaced after this job was planned: submit it again." in job.error["detail"]
 
 
 def test_a_worker_whose_copy_of_the_base_is_another_gives_the_job_back(house: House) -> None:
@@ -387,7 +387,7 @@ def test_a_worker_whose_copy_of_the_base_is_another_gives_the_job_back(house: Ho
         assert house.run()
     job = house.job(job_id)
     assert (job.status, job.failures, job.error) == (JobStatus.QUEUED, 0, None)
-    assert "is not the one that is registered" in str(house.history(job_id)[-1])
+    assert "is not the registered one" in str(house.history(job_id)[-1])
     house.due_now(job_id)
     assert house.run()
     assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
@@ -408,7 +408,7 @@ def test_a_base_that_is_replaced_while_pictures_are_fetched_is_noticed(
         monkeypatch.setattr(runner.open_slot(house.settings).storage, "fetch", fetch)
         assert house.run()
     assert house.job(job_id).status == JobStatus.QUEUED
-    assert "is not the one that is registered" in str(house.history(job_id)[-1])
+    assert "is not the registered one" in str(house.history(job_id)[-1])
     house.ask(jobs.cancel_job, job_id)
 
 
