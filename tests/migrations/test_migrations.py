@@ -113,7 +113,7 @@ def test_trigger_refuses_an_unknown_status(sessions: sessionmaker[Session]) -> N
 def test_trigger_lets_other_columns_of_an_ended_job_change(sessions: sessionmaker[Session]) -> None:
     with sessions() as session:
         insert_job(session, "job_1", JobStatus.SUCCEEDED)
-        session.execute(sa.update(Job).values(status="succeeded", slot=None))
+        session.execute(sa.update(Job).values(status="succeeded", phase=None))
 
 
 @pytest.mark.parametrize(
