@@ -15,7 +15,9 @@ stage, step), so a resumed run sees what an undisturbed one would have seen.
 """
 
 import argparse
+import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -36,13 +38,19 @@ STEPS, RATE, BATCH, EMA_DECAY, PICTURES = 40_000, 1e-3, 32, 0.999, 48_000
 
 
 def open_latents(build: Path, vae: AutoencoderKL) -> tuple[torch.Tensor, list[Item]]:
-    """Encoded once; the items are drawn again, which needs no network."""
-    cache, seed = build / "latents.safetensors", f"{SEED}:pictures"
-    if cache.exists():
-        return load_file(cache)["latents"], [item for _, item in draw_pictures(PICTURES, seed)]
-    latents, items = encode_pictures(vae, PICTURES, seed)
-    save_file({"latents": latents}, cache)
-    return latents, items
+    """Drawn and encoded once: that takes minutes."""
+    cache, words = build / "latents.safetensors", build / "items.json"
+    if not cache.exists():
+        latents, items = encode_pictures(vae, PICTURES, f"{SEED}:pictures")
+        save_file({"latents": latents}, cache)
+        save_items(items, words)
+    if not words.exists():
+        save_items([item for _, item in draw_pictures(PICTURES, f"{SEED}:pictures")], words)
+    return load_file(cache)["latents"], [Item.load(row) for row in json.loads(words.read_text())]
+
+
+def save_items(items: list[Item], path: Path) -> None:
+    path.write_text(json.dumps([asdict(item) for item in items]))
 
 
 def open_tokenizer(build: Path, items: list[Item]) -> CLIPTokenizer:
