@@ -78,7 +78,7 @@ def draw_sheet(pipeline: StableDiffusionPipeline, path: Path) -> None:
     pictures = draw(pipeline, [caption(*row) for row in rows], seed=500)
     tile, label = 2 * SIZE, 16
     sheet = Image.new("RGB", (8 * tile, 4 * (tile + label)), "white")
-    pen, font = ImageDraw.NoisedBatch(sheet), ImageFont.load_default(10)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
     for index, (picture, row) in enumerate(zip(pictures, rows, strict=True)):
         left, top = index % 8 * tile, index // 8 * (tile + label)
         pen.text((left + 2, top + 2), f"{row[1]} {row[0]}, {row[2]}", font=font, fill=(60, 60, 60))

@@ -1,6 +1,7 @@
 """The routes under /ui."""
 
 import asyncio
+import contextlib
 import re
 from typing import Annotated, Any
 
@@ -20,6 +21,7 @@ from app.database import acting
 from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
+from app.jobs import service
 from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
 from app.jobs.service import list_page
 from app.middleware.gate import address_of, find_caller
@@ -171,14 +173,9 @@ async def change_job(
     """A change that has become impossible meanwhile is not an error: the page shows the job's current state."""
     sessions.check_csrf(browser_session, csrf)
     require(browser_session.caller, "jobs")
-    change = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}[action]
-    try:
-        await services.database.run(change, browser_session.caller.tenant_id, job_id)
-    except WrongState:
-        return go_to(f"/ui/jobs/{job_id}")
-    services.progress.announce(job_id)
-    if action == "resume":
-        services.doorbell.ring("train")
+    change = {"cancel": service.cancel, "pause": service.pause, "resume": service.resume}[action]
+    with contextlib.suppress(WrongState):
+        await change(services, browser_session.caller.tenant_id, job_id)
     return go_to(f"/ui/jobs/{job_id}")
 
 

@@ -120,26 +120,19 @@ async def get_job(
 @router.post("/{job_id}/cancel", status_code=202, responses=problems("not-found", "wrong-state"))
 async def cancel_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
     """A queued or paused job ends at once; a running one within seconds, as `canceling` until then."""
-    job = await services.database.run(jobs.cancel_job, caller.tenant_id, job_id)
-    services.progress.announce(job_id)
-    return JobOut.of(job)
+    return JobOut.of(await service.cancel(services, caller.tenant_id, job_id))
 
 
 @router.post("/{job_id}/pause", status_code=202, responses=problems("not-found", "wrong-state"))
 async def pause_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
     """Keeps the training state, and frees the device."""
-    job = await services.database.run(jobs.pause_job, caller.tenant_id, job_id)
-    services.progress.announce(job_id)
-    return JobOut.of(job)
+    return JobOut.of(await service.pause(services, caller.tenant_id, job_id))
 
 
 @router.post("/{job_id}/resume", status_code=202, responses=problems("not-found", "wrong-state"))
 async def resume_job(job_id: Id, caller: CallerDep, services: ServicesDep) -> JobOut:
     """Queues a paused job again; it continues where it stopped, byte for byte."""
-    job = await services.database.run(jobs.resume_job, caller.tenant_id, job_id)
-    services.doorbell.ring("train")
-    services.progress.announce(job_id)
-    return await service.show(services, job)
+    return await service.show(services, await service.resume(services, caller.tenant_id, job_id))
 
 
 @router.get(

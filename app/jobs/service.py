@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.exc import IntegrityError
@@ -214,6 +214,31 @@ def hash_request(request: JobRequest) -> str:
     if request.webhook is not None and request.webhook.secret is not None:
         body["webhook"]["secret"] = request.webhook.secret.get_secret_value()  # a dump has it masked
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+async def cancel(services: Services, tenant_id: str, job_id: str) -> Job:
+    """Raises NotFound, WrongState."""
+    return await _change(services, jobs.cancel_job, tenant_id, job_id)
+
+
+async def pause(services: Services, tenant_id: str, job_id: str) -> Job:
+    """Raises NotFound, WrongState."""
+    return await _change(services, jobs.pause_job, tenant_id, job_id)
+
+
+async def resume(services: Services, tenant_id: str, job_id: str) -> Job:
+    """Raises NotFound, WrongState."""
+    job = await _change(services, jobs.resume_job, tenant_id, job_id)
+    services.doorbell.ring("train")
+    return job
+
+
+async def _change(services: Services, change: Callable[[Session, str, str], Job], tenant_id: str, job_id: str) -> Job:
+    """With its event in one transaction; then those who follow the job, and its receiver, hear of it."""
+    job = await services.database.run(change, tenant_id, job_id)
+    services.progress.announce(job_id)
+    services.doorbell.ring("deliver")
+    return job
 
 
 def read_job(session: Session, caller: Caller, job_id: str) -> Job:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, func, literal_column, select, text, update
+from sqlalchemy import delete, func, literal_column, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from core.db import slots
 from core.db.adapters import insert_of_job
 from core.db.events import append_event
 from core.db.session import read_clock
@@ -68,13 +69,12 @@ class Claim:
 
 
 def claim_next(session: Session, *, slot: str, lease_seconds: float, running_limit: int | None = None) -> Job | None:
-    """Takes the next job for this device slot, or None. One holder per slot, by a unique index.
+    """Takes the next job for this device slot, or None.
 
     Among tenants with due jobs, the one with the fewest running jobs, then the one served longest ago.
     ``running_limit`` applies to tenants without a quota of their own.
     """
-    held = select(Job.id).where(Job.slot == slot, Job.status.in_(HELD))
-    if session.execute(held).first() is not None:
+    if not slots.is_free(session, slot):
         return None
     _wait_to_choose(session)
     for tenant_id in session.execute(text(TURNS), {"running_limit": running_limit}).scalars():
@@ -104,7 +104,6 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
             status=JobStatus.RUNNING,
             phase=Phase.LOADING,
             attempt=Job.attempt + 1,
-            slot=slot,
             lease_until=_from_now(lease_seconds),
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
@@ -112,6 +111,7 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
     )
     job = session.execute(claim).scalar_one_or_none()
     if job is not None:
+        slots.take(session, slot, job.id, job.attempt)
         _note_turn(session, tenant_id)
         append_event(session, job.id, EventType.RUNNING, job.attempt, {"attempt": job.attempt, "slot": slot})
     return job
@@ -120,7 +120,7 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
 def renew_lease(
     session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> JobStatus:
-    """Renews the lease, writes the progress, and returns the clients' requests."""
+    """Renews the lease, writes the progress, and returns the status that the job's clients have requested."""
     values: dict[str, Any] = {"lease_until": _from_now(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
@@ -128,6 +128,15 @@ def renew_lease(
     if row is None:
         raise LostLease(claim)
     return JobStatus(row[0])
+
+
+def renew_leases(session: Session, held: Sequence[Claim], *, lease_seconds: float) -> dict[Claim, JobStatus]:
+    """Renews every lease of a worker in one statement. A claim that is not in the answer is lost."""
+    pairs = [(claim.job_id, claim.attempt) for claim in held]
+    renewal = update(Job).where(tuple_(Job.id, Job.attempt).in_(pairs), Job.status.in_(HELD))
+    renewal = renewal.values(lease_until=_from_now(lease_seconds))
+    rows = session.execute(renewal.returning(Job.id, Job.attempt, Job.status))
+    return {Claim(job_id, attempt): JobStatus(status) for job_id, attempt, status in rows}
 
 
 def enter_phase(session: Session, claim: Claim, phase: Phase) -> None:
@@ -341,12 +350,14 @@ def _hold(session: Session, claim: Claim) -> Job:
 
 
 def _end(session: Session, job: Job, status: JobStatus, **values: Any) -> None:
-    left = {"phase": None, "lease_until": None, "slot": None, "finished_at": func.clock_timestamp()}
+    left = {"phase": None, "lease_until": None, "finished_at": func.clock_timestamp()}
+    slots.release(session, job.id)
     session.execute(update(Job).where(Job.id == job.id).values(status=status, **left, **values))
 
 
 def _let_go(session: Session, job: Job, status: JobStatus, *, delay_seconds: float = 0.0) -> None:
-    values: dict[str, Any] = {"status": status, "phase": None, "lease_until": None, "slot": None}
+    values: dict[str, Any] = {"status": status, "phase": None, "lease_until": None}
+    slots.release(session, job.id)
     if status is JobStatus.QUEUED:
         values["run_after"] = _from_now(delay_seconds)
     else:

@@ -15,18 +15,22 @@ stage, step), so a resumed run sees what an undisturbed one would have seen.
 """
 
 import argparse
+import json
 import random
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL, DDPMScheduler
+from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from scripts.pretrain_tiny.autoencoder import train_autoencoder
+from scripts.pretrain_tiny.autoencoder import to_unit, train_autoencoder
 from scripts.pretrain_tiny.export import export
+from scripts.pretrain_tiny.grow import find_rotation, grow_text_encoder, grow_unet
 from scripts.pretrain_tiny.networks import SCHEDULE, build_text_encoder, build_tokenizer, build_unet
 from scripts.pretrain_tiny.pictures import Item, draw_pictures, encode_pictures
 from scripts.pretrain_tiny.run import Log, Run, constant_then_down
@@ -36,13 +40,19 @@ STEPS, RATE, BATCH, EMA_DECAY, PICTURES = 40_000, 1e-3, 32, 0.999, 48_000
 
 
 def open_latents(build: Path, vae: AutoencoderKL) -> tuple[torch.Tensor, list[Item]]:
-    """Encoded once; the items are drawn again, which needs no network."""
-    cache, seed = build / "latents.safetensors", f"{SEED}:pictures"
-    if cache.exists():
-        return load_file(cache)["latents"], [item for _, item in draw_pictures(PICTURES, seed)]
-    latents, items = encode_pictures(vae, PICTURES, seed)
-    save_file({"latents": latents}, cache)
-    return latents, items
+    """Drawn and encoded once: that takes minutes."""
+    cache, words = build / "latents.safetensors", build / "items.json"
+    if not cache.exists():
+        latents, items = encode_pictures(vae, PICTURES, f"{SEED}:pictures")
+        save_file({"latents": latents}, cache)
+        save_items(items, words)
+    if not words.exists():
+        save_items([item for _, item in draw_pictures(PICTURES, f"{SEED}:pictures")], words)
+    return load_file(cache)["latents"], [Item.load(row) for row in json.loads(words.read_text())]
+
+
+def save_items(items: list[Item], path: Path) -> None:
+    path.write_text(json.dumps([asdict(item) for item in items]))
 
 
 def open_tokenizer(build: Path, items: list[Item]) -> CLIPTokenizer:
@@ -68,7 +78,7 @@ class Captions:
         return self._ids[text].long()
 
 
-def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int) -> None:
+def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int, grow_from: Path | None) -> None:
     device = vae.device
     latents, items = open_latents(build, vae)
     tokenizer = open_tokenizer(build, items)
@@ -78,6 +88,8 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int) -> None:
     text_encoder = build_text_encoder(tokenizer).to(device)
     unet = build_unet().to(device, memory_format=torch.channels_last)
     print(f"unet: {len(latents)} latents, scaling factor {scale:.4f}, vocabulary {len(tokenizer)}", flush=True)
+    if grow_from is not None:
+        grow(unet, text_encoder, tokenizer, vae, grow_from)
     captions, scheduler = Captions(tokenizer, items), DDPMScheduler(**SCHEDULE)
     run = Run(build / "unet.safetensors", {"unet": unet, "text_encoder": text_encoder}, EMA_DECAY)
     log = Log("unet", run.step, steps)
@@ -107,6 +119,18 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int) -> None:
     export(out, vae, run, tokenizer)
 
 
+def grow(
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL, folder: Path
+) -> None:
+    """A run that was saved goes on from there instead, since it is loaded afterwards."""
+    old = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(vae.device)
+    pictures = [pixels for pixels, _ in draw_pictures(384, f"{SEED}:rotation")]
+    pixels = to_unit(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)).to(vae.device)
+    rotation = find_rotation(old, vae, pixels).to(vae.device)
+    grow_unet(unet, folder, rotation)
+    grow_text_encoder(text_encoder, tokenizer, folder)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("build/tiny/pipeline"))
@@ -114,12 +138,13 @@ def main() -> None:
     parser.add_argument(
         "--steps", type=int, default=STEPS, help="of the second stage, the last fifth with a falling rate"
     )
+    parser.add_argument("--grow-from", type=Path, help="an earlier base with one layer a block, to start from")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     args = parser.parse_args()
     args.build.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
-    train_unet(args.build, args.out, train_autoencoder(args.build, args.device), args.steps)
+    train_unet(args.build, args.out, train_autoencoder(args.build, args.device), args.steps, args.grow_from)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,11 @@ class Item:
     background: str
     look: str = "{}"
     parts: tuple[str, ...] = ()
+
+    @classmethod
+    def load(cls, row: dict[str, Any]) -> "Item":
+        """From what ``dataclasses.asdict`` made of it, by way of JSON."""
+        return cls(**{**row, "parts": tuple(row["parts"])})
 
     def write(self, rng: random.Random) -> str:
         """One of the item's captions; some are empty, some have a word that means nothing."""

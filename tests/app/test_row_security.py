@@ -16,6 +16,7 @@ from core.db.row_security import Actor, act_for, present
 from core.db.tables import DEFAULT_TENANT, Base
 from core.domain.keys import hash_api_key
 from tests.app.conftest import LiveApi, as_tenant, make_settings, serve, with_scopes
+from tests.app.factory import Worker
 from tests.app.world import World, build
 from tests.fixtures.database import fresh_database, in_database
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle
@@ -72,6 +73,8 @@ def house(
             for api in (first, second):
                 with with_scopes(api, "admin") as admin:
                     worlds.append(build(api, admin))
+                waiting = api.client.get("/jobs?status=queued").json()["data"]
+                Worker(api, waiting[0]["id"])  # holds a device slot
             yield House(server, (first.tenant_id, second.tenant_id), (worlds[0], worlds[1]), first.api_key)
 
 

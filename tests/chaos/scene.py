@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from core.db import slots
 from core.db.tables import Dataset, Job, JobEvent
 from core.domain.states import HELD, TERMINAL, JobStatus
 
@@ -56,7 +57,8 @@ def _describe(session: Session, job: Job) -> Work:
     query = select(JobEvent).where(JobEvent.job_id == job.id, JobEvent.attempt == job.attempt).order_by(JobEvent.seq)
     events = session.execute(query).scalars().all()
     phase = phase_of([(event.type, event.data) for event in events])
-    slot = int((job.slot or "0").rsplit("/", 1)[-1])
+    held = slots.list_held(session, job.id)
+    slot = int(held[0].slot.rsplit("/", 1)[-1]) if held else 0
     return Work(job.id, job.attempt, slot, job.status, phase, job.failures)
 
 

@@ -107,10 +107,10 @@ def test_an_initdb_killed_in_the_middle_does_not_spoil_the_home(home: Home, stat
     script = (
         "import sys, pathlib\n"
         "from cli.home import Home\n"
-        "from cli.embedded.server_dirs import open_place\n"
+        "from cli.embedded.server_dirs import open_server_dirs\n"
         "from cli.embedded.postgres import open_postgres\n"
         "home = Home(pathlib.Path(sys.argv[1]))\n"
-        "open_postgres(home, open_place(home)).prepare()\n"
+        "open_postgres(home, open_server_dirs(home)).prepare()\n"
     )
     with subprocess.Popen([sys.executable, "-c", script, str(home.path)], cwd=ROOT) as starter:
         wait_for(lambda: any(place.data.glob(".postgres-*/global/pg_control")))

@@ -29,12 +29,12 @@ ROOT = Path(__file__).parents[2]
 START_AND_STOP = """
 import sys, pathlib
 from cli.home import open_home
-from cli.embedded.server_dirs import choose_account, open_place
+from cli.embedded.server_dirs import choose_account, open_server_dirs
 from cli.embedded.postgres import open_postgres
 from cli.embedded.valkey import open_valkey
 from tests.fixtures.servers import start_and_wait
 home = open_home(pathlib.Path(sys.argv[1]))
-place = open_place(home)
+place = open_server_dirs(home)
 for server in (open_postgres(home, place), open_valkey(home, place)):
     service = server.service()
     start_and_wait(server).stop()

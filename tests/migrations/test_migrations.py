@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -113,7 +114,7 @@ def test_trigger_refuses_an_unknown_status(sessions: sessionmaker[Session]) -> N
 def test_trigger_lets_other_columns_of_an_ended_job_change(sessions: sessionmaker[Session]) -> None:
     with sessions() as session:
         insert_job(session, "job_1", JobStatus.SUCCEEDED)
-        session.execute(sa.update(Job).values(status="succeeded", slot=None))
+        session.execute(sa.update(Job).values(status="succeeded", phase=None))
 
 
 @pytest.mark.parametrize(
@@ -149,3 +150,44 @@ def test_truncate_is_refused_even_to_the_owner(owner_database_url: str) -> None:
 def test_service_role_owns_nothing(sessions: sessionmaker[Session], statement: str) -> None:
     with sessions() as session, pytest.raises(ProgrammingError, match=r"owner|permission denied"):
         session.execute(sa.text(statement))
+
+
+ROWS = """
+SELECT set_config('atelier.tenant', 'ten_default', false);
+INSERT INTO models (id, status, location, info) VALUES ('m', 'ready', '', '{}');
+INSERT INTO datasets (id, tenant_id, status) VALUES ('ds_1', 'ten_default', 'ready');
+INSERT INTO jobs (id, tenant_id, model_id, dataset_id, status, attempt, slot, spec, plan, estimate)
+VALUES ('job_held', 'ten_default', 'm', 'ds_1', 'running', 2, 'host/cpu/0', '{}', '{"images": []}', '{}'),
+       ('job_ended', 'ten_default', 'm', 'ds_1', 'succeeded', 1, NULL, '{}', '{"images": []}', '{}');
+"""
+WITH_SLOTS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0101", "0102")
+"""The revisions in which a job's slot is a column."""
+
+
+@pytest.mark.parametrize("revision", WITH_SLOTS)
+def test_rows_of_each_earlier_revision_survive(empty_database_url: str, revision: str) -> None:
+    config = migrations.make_config(empty_database_url)
+    migrations.command.upgrade(config, revision)
+    engine = open_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(ROWS))
+    migrations.command.upgrade(config, "head")
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT set_config('atelier.tenant', 'ten_default', true)"))
+        held = connection.execute(sa.text("SELECT slot, lane, job_id, attempt FROM slot_holds")).all()
+        assert held == [("host/cpu/0", 0, "job_held", 2)]
+        assert connection.execute(sa.text("SELECT count(*) FROM jobs")).scalar_one() == 2
+    migrations.command.downgrade(config, "0102")
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT set_config('atelier.tenant', 'ten_default', true)"))
+        assert connection.execute(sa.text("SELECT id, slot FROM jobs ORDER BY id")).all() == [
+            ("job_ended", None),
+            ("job_held", "host/cpu/0"),
+        ]
+    engine.dispose()
+
+
+def test_every_revision_before_the_table_of_slots_is_tried() -> None:
+    scripts = ScriptDirectory.from_config(migrations.make_config("postgresql://"))
+    revisions = [script.revision for script in scripts.walk_revisions("base", "0102")]
+    assert sorted(revisions) == sorted(WITH_SLOTS)

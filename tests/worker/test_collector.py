@@ -58,7 +58,7 @@ def add_job(sessions: sessionmaker[Session], job_id: str) -> Claim:
         session.flush()
         job = Job(
             id=job_id, tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_of_jobs", status=JobStatus.RUNNING,
-            attempt=2, slot=job_id, spec={}, plan=PLAN, estimate={},
+            attempt=2, spec={}, plan=PLAN, estimate={},
         )  # fmt: skip
         session.add(job)
         session.flush()

@@ -74,9 +74,7 @@ def test_takes_back_what_silent_workers_hold_and_rings(
     silent, alive = upload(sessions, storage, {}), upload(sessions, storage, {})
     hold(sessions, silent, lease_seconds=-1)
     hold(sessions, alive, lease_seconds=600)
-    job_id = insert_job(
-        sessions, alive, status=JobStatus.RUNNING, attempt=1, slot="gone/cpu/0", lease_until=seconds_from_now(-1)
-    )
+    job_id = insert_job(sessions, alive, status=JobStatus.RUNNING, attempt=1, lease_until=seconds_from_now(-1))
     process = steward(ATELIER_RING_SECONDS="600")
     process.wait_for(f"{silent} was taken back from its worker at attempt 1")
     process.wait_for(f"{job_id} was taken back")

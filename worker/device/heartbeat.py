@@ -1,9 +1,10 @@
-"""Renews the lease of a running job from a thread of its own."""
+"""Renews the leases of all that this worker holds, from one thread."""
 
 import logging
 import threading
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -16,51 +17,77 @@ from core.domain.states import JobStatus
 log = logging.getLogger("atelier.heartbeat")
 
 
-class Heartbeat:
-    """Renews the lease every few seconds, and reads the status that the job's clients have requested.
+@dataclass
+class HeldClaim:
+    """``requested_status``: what the job's clients have asked for, as of the last renewal."""
+
+    claim: Claim
+    requested_status: JobStatus = JobStatus.RUNNING
+    lease_lost: bool = False
+
+    def raise_if_lost(self) -> None:
+        """Raises LostLease."""
+        if self.lease_lost:
+            raise LostLease(self.claim)
+
+
+class Heartbeats:
+    """Renews the leases of the tracked claims every few seconds, in one statement.
 
     ``on_beat`` is called after each renewal, and may raise what the database raises. A database out of reach is not a
-    lost lease.
+    lost lease. The thread lives while there is something to renew.
     """
 
     def __init__(
         self,
         sessions: sessionmaker[Session],
-        claim: Claim,
         *,
         beat_seconds: float,
         lease_seconds: float,
         on_beat: Callable[[], None],
     ) -> None:
-        self._sessions, self._claim, self._on_beat = sessions, claim, on_beat
+        self._sessions, self._on_beat = sessions, on_beat
         self._beat_seconds, self._lease_seconds = beat_seconds, lease_seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name=f"heartbeat-{claim.job_id}")
-        self.requested_status = JobStatus.RUNNING
-        self.lease_lost = False
+        self._held: dict[Claim, HeldClaim] = {}
+        self._renewing = threading.Lock()
+        self._stopped = threading.Event()
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join(timeout=self._beat_seconds + 5)
-
-    def raise_if_lost(self) -> None:
-        """Raises LostLease."""
-        if self.lease_lost:
-            raise LostLease(self._claim)
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._beat_seconds) and not self.lease_lost:
+    @contextmanager
+    def track(self, held: HeldClaim) -> Iterator[None]:
+        """No renewal of the claim comes after the block: it may have been given out again by then."""
+        with self._renewing:
+            self._held[held.claim] = held
+            if len(self._held) == 1:
+                self._stopped = threading.Event()
+                threading.Thread(target=self._run, args=(self._stopped,), daemon=True, name="heartbeat").start()
+        try:
+            yield
+        finally:
+            is_locked = self._renewing.acquire(timeout=self._beat_seconds + 5)
             try:
-                with self._sessions.begin() as session:
-                    self.requested_status = job_claims.renew_lease(
-                        session, self._claim, lease_seconds=self._lease_seconds
-                    )
+                del self._held[held.claim]
+                if not self._held:
+                    self._stopped.set()
+            finally:
+                if is_locked:
+                    self._renewing.release()
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.wait(self._beat_seconds):
+            try:
+                self._renew()
                 self._on_beat()
-            except LostLease:
-                self.lease_lost = True
             except (DBAPIError, PoolTimeoutError):
-                log.warning("no heartbeat for %s: the database does not answer", self._claim.job_id)
+                log.warning("no heartbeat: the database does not answer")
+
+    def _renew(self) -> None:
+        with self._renewing:
+            claims = [claim for claim, held in self._held.items() if not held.lease_lost]
+            if not claims:
+                return
+            with self._sessions.begin() as session:
+                statuses = job_claims.renew_leases(session, claims, lease_seconds=self._lease_seconds)
+            for claim in claims:
+                held = self._held[claim]
+                held.lease_lost = claim not in statuses
+                held.requested_status = statuses.get(claim, held.requested_status)

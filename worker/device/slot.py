@@ -13,6 +13,7 @@ from core.db.session import make_sessions, open_engine
 from core.db.workers import record_worker
 from core.settings import Settings
 from core.storage import Storage, open_store_of
+from worker.device.heartbeat import Heartbeats
 from worker.device.trainer import TrainerHandle
 
 
@@ -22,6 +23,7 @@ class DeviceSlot:
 
     settings: Settings
     trainer: TrainerHandle | None = None
+    job_id: str | None = None  # the job that is worked on
     _memory_bytes: int | None = None  # as the last trainer said; a worker that was begun anew does not know it yet
 
     @cached_property
@@ -37,6 +39,15 @@ class DeviceSlot:
     def storage(self) -> Storage:
         return open_store_of(self.settings)
 
+    @cached_property
+    def heartbeats(self) -> Heartbeats:
+        return Heartbeats(
+            self.sessions,
+            beat_seconds=self.settings.heartbeat_seconds,
+            lease_seconds=self.settings.lease_seconds,
+            on_beat=self.register,
+        )
+
     @property
     def name(self) -> str:
         """Such as ``host/cuda:0/0``: at most one job is held under it."""
@@ -47,7 +58,7 @@ class DeviceSlot:
             self.drop_trainer()
             home, slot = self.settings.home, self.settings.slot
             log_file = home / "log" / f"trainer-{slot}.log"
-            self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log=log_file)
+            self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log_file=log_file)
         return self.trainer
 
     def drop_trainer(self) -> None:
@@ -55,7 +66,8 @@ class DeviceSlot:
             self.trainer.kill()
             self.trainer = None
 
-    def register(self, job_id: str | None) -> None:
+    def register(self) -> None:
+        """Writes down that this worker is alive, and what it works on."""
         trainer = self.trainer
         self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
         with self.sessions.begin() as session:
@@ -65,6 +77,6 @@ class DeviceSlot:
                 device=self.settings.device,
                 device_name=trainer.device_name if trainer else "",
                 memory_bytes=self._memory_bytes,
-                job_id=job_id,
+                job_id=self.job_id,
                 warm_model=trainer.warm_model if trainer else None,
             )

@@ -22,7 +22,13 @@ class Message(BaseModel):
 # --- to the trainer ---
 
 
-class Train(Message):
+class RunMessage(Message):
+    """``run_id``: of which run it is. A trainer may have several at a time."""
+
+    run_id: str
+
+
+class Train(RunMessage):
     op: Literal["train"] = "train"
     plan: TrainPlan
     runtime: dict[str, Any] | None
@@ -37,7 +43,7 @@ class Train(Message):
     resume_from: Path | None
 
 
-class StopTraining(Message):
+class StopTraining(RunMessage):
     op: Literal["stop"] = "stop"
     save: bool
 
@@ -55,38 +61,38 @@ class Ready(Message):
     memory_bytes: int  # of the device, all of it
 
 
-class RuntimeChosen(Message):
+class RuntimeChosen(RunMessage):
     type: Literal["runtime"] = "runtime"
     runtime: dict[str, Any]
     warm: bool
     warning: str | None
 
 
-class PhaseEntered(Message):
+class PhaseEntered(RunMessage):
     type: Literal["phase"] = "phase"
     phase: Phase
 
 
-class UnitDone(Message):
+class UnitDone(RunMessage):
     type: Literal["unit"] = "unit"
     done: int
     total: int
 
 
-class Alive(Message):
+class Alive(RunMessage):
     """A part of a picture is drawn. Nobody counts them, but the trainer does not stand still."""
 
     type: Literal["alive"] = "alive"
 
 
-class Noticed(Message):
+class Noticed(RunMessage):
     """Something that the job's owner should know."""
 
     type: Literal["notice"] = "notice"
     message: str
 
 
-class StepDone(Message):
+class StepDone(RunMessage):
     type: Literal["step"] = "step"
     step: int
     loss: float
@@ -94,7 +100,7 @@ class StepDone(Message):
     seconds: float
 
 
-class Validated(Message):
+class Validated(RunMessage):
     """The held-out loss; step 0 is the base's."""
 
     type: Literal["validated"] = "validated"
@@ -102,7 +108,7 @@ class Validated(Message):
     loss: float
 
 
-class CheckpointSaved(Message):
+class CheckpointSaved(RunMessage):
     type: Literal["checkpoint"] = "checkpoint"
     step: int
     loss: float
@@ -115,36 +121,35 @@ class SampledPicture(Message):
     path: Path
 
 
-class SamplesDrawn(Message):
+class SamplesDrawn(RunMessage):
     type: Literal["samples"] = "samples"
     step: int
     pictures: list[SampledPicture]
     grid: Path
 
 
-class Finished(Message):
+class Finished(RunMessage):
     type: Literal["finished"] = "finished"
     files: dict[AdapterFormat, Path]
     outcome: Outcome
     proofs: dict[AdapterFormat, LoadProof]
 
 
-class TrainingStopped(Message):
+class TrainingStopped(RunMessage):
     """Stopped as asked."""
 
     type: Literal["halted"] = "halted"
 
 
-class Failed(Message):
+class Failed(RunMessage):
     type: Literal["failed"] = "failed"
     reason: TerminationReason
     detail: str
     retry_runtime: dict[str, Any] | None = None  # one that may fit where this one did not
 
 
-AnyReport = (
-    Ready
-    | RuntimeChosen
+RunReport = (
+    RuntimeChosen
     | PhaseEntered
     | UnitDone
     | Alive
@@ -157,6 +162,7 @@ AnyReport = (
     | TrainingStopped
     | Failed
 )
+AnyReport = Ready | RunReport
 Report = Annotated[AnyReport, Field(discriminator="type")]
 REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Report)
 FINAL_REPORTS = (Finished, TrainingStopped, Failed)

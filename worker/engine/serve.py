@@ -46,7 +46,6 @@ gc.disable()  # imports make a million objects to be kept: looking through them 
 
 import torch
 
-from core.domain.plan import TrainPlan
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
 from worker.engine.adapter_files.proof.pictures import prove_files
@@ -82,99 +81,114 @@ class ReportPipe:
 
 
 class CommandReader:
-    """Reads commands in a thread: trainings queue up, a stop is seen at once."""
+    """Reads commands in a thread: trainings queue up, a stop takes effect at once."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._trainings: queue.Queue[Train | None] = queue.Queue()
-        self.stop: Stop | None = None
+        self._stops: dict[str, Stop] = {}
+        self._is_closed = False
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
 
     def _read(self, pipe: IO[bytes]) -> None:
         for line in pipe:
             command = COMMANDS.validate_json(line)
             if isinstance(command, Train):
-                self.stop = None
                 self._trainings.put(command)
             else:
-                self.stop = Stop.SAVE if command.save else Stop.DROP
-        self.stop = Stop.DROP
+                self._stops[command.run_id] = Stop.SAVE if command.save else Stop.DROP
+        self._is_closed = True
         self._trainings.put(None)
 
     def trainings(self) -> Iterator[Train]:
         return iter(self._trainings.get, None)
 
+    def find_stop(self, run_id: str) -> Stop | None:
+        """What the worker has asked of the run; once the worker is gone, that every run is dropped."""
+        return Stop.DROP if self._is_closed else self._stops.get(run_id)
+
+    def forget(self, run_id: str) -> None:
+        """The run has ended."""
+        self._stops.pop(run_id, None)
+
 
 class PipeObserver:
-    """The loop's observer: everything goes to the worker; a stop comes from it."""
+    """A run's observer: reports go to the worker, stop requests come from it."""
 
-    def __init__(self, lines: ReportPipe, inbox: CommandReader) -> None:
-        self._lines, self._inbox = lines, inbox
+    def __init__(self, reports: ReportPipe, commands: CommandReader, run_id: str) -> None:
+        self._reports, self._commands, self._run_id = reports, commands, run_id
         self._phase: Phase | None = None
 
     def phase(self, phase: Phase) -> None:
-        """The loop says before each step that it trains: that is told once. Another sampling is told again."""
+        """The loop reports before each step that it trains; the worker hears it once. Every sampling is reported."""
         if (self._phase, phase) != (Phase.TRAINING, Phase.TRAINING):
-            self._lines.send(PhaseEntered(phase=phase))
+            self._reports.send(PhaseEntered(run_id=self._run_id, phase=phase))
         self._phase = phase
 
     def unit(self, done: int, total: int) -> None:
-        self._lines.send(UnitDone(done=done, total=total))
+        self._reports.send(UnitDone(run_id=self._run_id, done=done, total=total))
 
     def alive(self) -> None:
-        self._lines.send(Alive())
+        self._reports.send(Alive(run_id=self._run_id))
 
     def notice(self, message: str) -> None:
-        self._lines.send(Noticed(message=message))
+        self._reports.send(Noticed(run_id=self._run_id, message=message))
 
     def step(self, report: StepReport) -> None:
-        self._lines.send(
-            StepDone(step=report.step, loss=report.loss, learning_rate=report.learning_rate, seconds=report.seconds)
+        self._reports.send(
+            StepDone(
+                run_id=self._run_id,
+                step=report.step,
+                loss=report.loss,
+                learning_rate=report.learning_rate,
+                seconds=report.seconds,
+            )
         )
 
     def validated(self, step: int, loss: float) -> None:
-        self._lines.send(Validated(step=step, loss=loss))
+        self._reports.send(Validated(run_id=self._run_id, step=step, loss=loss))
 
     def checkpoint(self, step: int, loss: float, path: Path) -> None:
-        self._lines.send(CheckpointSaved(step=step, loss=loss, path=path))
+        self._reports.send(CheckpointSaved(run_id=self._run_id, step=step, loss=loss, path=path))
 
     def samples(self, step: int, pictures: list[Picture], grid: Path) -> None:
         sampled = [SampledPicture(prompt=row.prompt, seed=row.seed, path=row.path) for row in pictures]
-        self._lines.send(SamplesDrawn(step=step, pictures=sampled, grid=grid))
+        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, pictures=sampled, grid=grid))
 
     def should_stop(self) -> Stop | None:
-        return self._inbox.stop
+        return self._commands.find_stop(self._run_id)
 
 
 class Trainer:
     """Runs one training after the other on one device."""
 
-    def __init__(self, device: torch.device, lines: ReportPipe, inbox: CommandReader) -> None:
-        self._device, self._lines, self._inbox = device, lines, inbox
+    def __init__(self, device: torch.device, reports: ReportPipe, commands: CommandReader) -> None:
+        self._device, self._reports, self._commands = device, reports, commands
         self._warm: tuple[tuple[str, str], Base] | None = None
 
     def run(self, command: Train) -> Message:
-        """The last word on a training."""
+        """The run's final report."""
         runtime = self._choose_runtime(command)
         try:
             return self._train(command, runtime)
         except Stopped:
-            return TrainingStopped()
+            return TrainingStopped(run_id=command.run_id)
         except NanLoss as error:
-            return Failed(reason=TerminationReason.NAN_LOSS, detail=str(error))
+            return Failed(run_id=command.run_id, reason=TerminationReason.NAN_LOSS, detail=str(error))
         except BadInput as error:
-            return Failed(reason=TerminationReason.BAD_INPUT, detail=str(error))
+            return Failed(run_id=command.run_id, reason=TerminationReason.BAD_INPUT, detail=str(error))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             log.warning("out of memory", exc_info=error)
             self._warm = None
         finally:
+            self._commands.forget(command.run_id)
             self._tidy()
-        return _fail_for_memory(runtime, command.plan)
+        return _fail_for_memory(command, runtime)
 
     def _train(self, command: Train, runtime: Runtime) -> Message:
         plan = command.plan
-        observer = PipeObserver(self._lines, self._inbox)
+        observer = PipeObserver(self._reports, self._commands, command.run_id)
         base = self._load(command, runtime)
         with unchanged(base):
             result = train(
@@ -183,7 +197,7 @@ class Trainer:
             )  # fmt: skip
             with runtime.autocast():
                 proofs = prove_files(base, plan, result.files, result.modules)
-        return Finished(files=dict(result.files), outcome=result.outcome, proofs=proofs)
+        return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
     def _choose_runtime(self, command: Train) -> Runtime:
         if command.runtime is not None:
@@ -194,7 +208,9 @@ class Trainer:
         key = (command.plan.model_sha256, runtime.precision)
         warm = self._warm is not None and self._warm[0] == key
         warning = warn_of_emulation(runtime, self._device)
-        self._lines.send(RuntimeChosen(runtime=runtime.model_dump(mode="json"), warm=warm, warning=warning))
+        self._reports.send(
+            RuntimeChosen(run_id=command.run_id, runtime=runtime.model_dump(mode="json"), warm=warm, warning=warning)
+        )
         if self._warm is None or not warm:
             self._cool()
             base = load_base(command.plan.family, command.model_folder, self._device, runtime.dtype)
@@ -211,13 +227,14 @@ class Trainer:
         self._tidy()
 
 
-def _fail_for_memory(runtime: Runtime, plan: TrainPlan) -> Failed:
-    reduced = reduce_memory(runtime, plan)
-    if reduced is None:
-        return Failed(reason=TerminationReason.OUT_OF_MEMORY, detail="")
-    retry_runtime, detail = reduced
+def _fail_for_memory(command: Train, runtime: Runtime) -> Failed:
+    reduced = reduce_memory(runtime, command.plan)
+    retry_runtime, detail = (None, "") if reduced is None else (reduced[0].model_dump(mode="json"), reduced[1])
     return Failed(
-        reason=TerminationReason.OUT_OF_MEMORY, detail=detail, retry_runtime=retry_runtime.model_dump(mode="json")
+        run_id=command.run_id,
+        reason=TerminationReason.OUT_OF_MEMORY,
+        detail=detail,
+        retry_runtime=retry_runtime,
     )
 
 
@@ -232,11 +249,12 @@ def lock_device(home: Path, device: str, slot: int) -> IO[str]:
     return lock
 
 
-def die(error: Exception, lines: ReportPipe) -> NoReturn:
+def die(run_id: str, error: Exception, reports: ReportPipe) -> NoReturn:
     """An error that nobody foresaw: the process's state is not trusted any more."""
     log.error("unforeseen", exc_info=error)
-    lines.send(
+    reports.send(
         Failed(
+            run_id=run_id,
             reason=TerminationReason.INFRASTRUCTURE,
             detail=f"{type(error).__name__} in the trainer; the worker's log has its trace",
         )
@@ -253,20 +271,20 @@ def main() -> None:
     args = parser.parse_args()
     die_with_parent(args.parent)
     configure_logging("trainer")
-    lines = ReportPipe(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    reports = ReportPipe(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not mix with reports
     device = torch.device(args.device)
     gc.freeze()  # a collection need not look at what the libraries brought: 0.3 s each time that a network is dropped
     gc.enable()
     with lock_device(args.home, args.device, args.slot):
-        inbox = CommandReader(sys.stdin.buffer)
-        trainer = Trainer(device, lines, inbox)
-        lines.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
-        for command in inbox.trainings():
+        commands = CommandReader(sys.stdin.buffer)
+        trainer = Trainer(device, reports, commands)
+        reports.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
+        for command in commands.trainings():
             try:
-                lines.send(trainer.run(command))
+                reports.send(trainer.run(command))
             except Exception as error:
-                die(error, lines)
+                die(command.run_id, error, reports)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ from core.domain.states import TERMINAL, JobStatus, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError, StorageFull, StorageUnavailable
 from worker.deferrals import explain_waiting
-from worker.device.heartbeat import Heartbeat
+from worker.device.heartbeat import HeldClaim
 from worker.device.outbox import DatabaseGone, Outbox
 from worker.device.slot import DeviceSlot
-from worker.device.trainer import TrainerDied, TrainerHandle
-from worker.device.wire import FINAL_REPORTS, AnyReport, Failed, Finished, Train, TrainingStopped
+from worker.device.trainer import TrainerDied, TrainerRun
+from worker.device.wire import FINAL_REPORTS, Failed, Finished, RunReport, Train, TrainingStopped
 from worker.jobs.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.jobs.reports import ReportSink
 from worker.jobs.results import describe_result
@@ -58,20 +58,14 @@ class Attempt:
         self.outbox = Outbox(slot.sessions, slot.bell, self.claim)
         self.reports = ReportSink(slot, job, plan, self.outbox)
         self.workdir = workdir_of(slot.settings, job.id)
-        self.heartbeat = Heartbeat(
-            slot.sessions,
-            self.claim,
-            beat_seconds=slot.settings.heartbeat_seconds,
-            lease_seconds=slot.settings.lease_seconds,
-            on_beat=lambda: slot.register(job.id),
-        )
         self.started_at = time.monotonic() - worked_seconds
-        self.stops = Stops(plan, self.heartbeat, drain, self.started_at)
+        self.held = HeldClaim(self.claim)
+        self.stops = Stops(plan, self.held, drain, self.started_at)
 
     def run(self) -> None:
         log.info("job %s attempt %d begins", *self._names())
         try:
-            with self.heartbeat:
+            with self.slot.heartbeats.track(self.held):
                 self._run()
         except LostLease:
             log.warning("job %s attempt %d lost its lease: nothing more is written", *self._names())
@@ -113,20 +107,27 @@ class Attempt:
 
     # --- training ---
 
-    def _train(self) -> AnyReport:
+    def _train(self) -> RunReport:
         """Sends the command and takes the trainer's reports, to the final one."""
         trainer = self.slot.warm_trainer()
-        trainer.send(self._command())
+        command = self._command()
+        run = trainer.start(command)
         self.reports.record_progress()
+        try:
+            return self._follow(run)
+        finally:
+            trainer.forget(command.run_id)
+
+    def _follow(self, run: TrainerRun) -> RunReport:
         while True:
-            report = trainer.receive(POLL_SECONDS)
-            self.heartbeat.raise_if_lost()
+            report = run.receive(POLL_SECONDS)
+            self.held.raise_if_lost()
             if report is not None:
                 self.reports.on_report(report)
             if isinstance(report, FINAL_REPORTS):
                 return report
-            self.stops.forward(self.slot, trainer)
-            self._kill_if_stalled(trainer)
+            self.stops.forward(self.slot, run)
+            self._kill_if_stalled(run)
             self.reports.write_progress_if_due()
             self.outbox.flush()
 
@@ -137,6 +138,7 @@ class Attempt:
         files = fetch_files(self.slot.storage, self.plan, self.workdir, self.stops.raise_if_requested)
         resume_from = self._fetch_checkpoint()
         return Train(
+            run_id=f"{self.claim.job_id}/{self.claim.attempt}",
             plan=self.plan,
             runtime=self.job.runtime,
             model_folder=self._find_base(),
@@ -162,16 +164,16 @@ class Attempt:
         self.reports.resume_at(row.step)
         return path
 
-    def _kill_if_stalled(self, trainer: TrainerHandle) -> None:
+    def _kill_if_stalled(self, run: TrainerRun) -> None:
         """After long without progress the trainer hangs, and only its death frees the device."""
         allowed = max(self.slot.settings.stall_seconds, 20 * (self.reports.median_step_seconds or 0.0))
         if time.monotonic() - self.reports.last_progress_at > allowed:
             log.error("job %s attempt %d: no progress for %.0f s", *self._names(), allowed)
-            trainer.kill()
+            run.kill()
 
     # --- the end ---
 
-    def _finish(self, final_report: AnyReport) -> None:
+    def _finish(self, final_report: RunReport) -> None:
         match final_report:
             case Finished():
                 self._commit(final_report)

@@ -16,10 +16,10 @@ from core.storage import StorageError
 from worker.device.outbox import Outbox
 from worker.device.slot import DeviceSlot
 from worker.device.wire import (
-    AnyReport,
     CheckpointSaved,
     Noticed,
     PhaseEntered,
+    RunReport,
     RuntimeChosen,
     SamplesDrawn,
     StepDone,
@@ -56,7 +56,7 @@ class ReportSink:
     def record_progress(self) -> None:
         self.last_progress_at = time.monotonic()
 
-    def on_report(self, report: AnyReport) -> None:
+    def on_report(self, report: RunReport) -> None:
         """May raise StorageError, after UPLOAD_TRIES."""
         self.record_progress()
         match report:

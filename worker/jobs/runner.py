@@ -60,8 +60,9 @@ def run_next(settings: Settings) -> bool:
 
 def _register(slot: DeviceSlot, job: Job | None) -> None:
     """Bookkeeping: a database that goes away right now is no reason to let go of a job that was just claimed."""
+    slot.job_id = job.id if job else None
     with suppress(DBAPIError, PoolTimeoutError):
-        slot.register(job.id if job else None)
+        slot.register()
 
 
 @dataclass(frozen=True)

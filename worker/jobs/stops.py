@@ -5,10 +5,9 @@ import time
 
 from core.domain.plan import TrainPlan
 from core.domain.states import JobStatus
-from worker.device.heartbeat import Heartbeat
+from worker.device.heartbeat import HeldClaim
 from worker.device.slot import DeviceSlot
-from worker.device.trainer import TrainerHandle
-from worker.device.wire import StopTraining
+from worker.device.trainer import TrainerRun
 
 STOP_GRACE_SECONDS = 10.0
 
@@ -20,16 +19,16 @@ class StopRequested(Exception):
 class Stops:
     """``started_at``, on the monotonic clock: the present less what earlier attempts worked."""
 
-    def __init__(self, plan: TrainPlan, heartbeat: Heartbeat, drain: threading.Event, started_at: float) -> None:
-        self._max_seconds, self._heartbeat, self._drain = plan.max_duration_seconds, heartbeat, drain
+    def __init__(self, plan: TrainPlan, held: HeldClaim, drain: threading.Event, started_at: float) -> None:
+        self._max_seconds, self._held, self._drain = plan.max_duration_seconds, held, drain
         self._started_at = started_at
         self._requested_at: float | None = None
 
     @property
     def reason(self) -> JobStatus | None:
         """The status that the job is to take: canceling, pausing, or queued for a drain."""
-        if self._heartbeat.requested_status in {JobStatus.CANCELING, JobStatus.PAUSING}:
-            return self._heartbeat.requested_status
+        if self._held.requested_status in {JobStatus.CANCELING, JobStatus.PAUSING}:
+            return self._held.requested_status
         if self.is_over_time():
             return JobStatus.CANCELING
         return JobStatus.QUEUED if self._drain.is_set() else None
@@ -44,17 +43,17 @@ class Stops:
 
     def raise_if_requested(self) -> None:
         """For the time before the trainer has the job. Raises LostLease or StopRequested."""
-        self._heartbeat.raise_if_lost()
+        self._held.raise_if_lost()
         if self.reason is not None:
             raise StopRequested
 
-    def forward(self, slot: DeviceSlot, trainer: TrainerHandle) -> None:
+    def forward(self, slot: DeviceSlot, run: TrainerRun) -> None:
         """Asks the trainer to stop, and kills it if it has not after STOP_GRACE_SECONDS."""
         reason = self.reason
         if reason is None:
             return
         if self._requested_at is None:
             self._requested_at = time.monotonic()
-            trainer.send(StopTraining(save=reason is not JobStatus.CANCELING))
+            run.stop(save=reason is not JobStatus.CANCELING)
         elif time.monotonic() - self._requested_at > STOP_GRACE_SECONDS:
             slot.drop_trainer()  # the next receive raises TrainerDied

@@ -15,6 +15,7 @@ from core.db.tables.jobs import (
     JobSample,
     Worker,
 )
+from core.db.tables.slots import SlotHold
 from core.db.tables.tenants import ApiKey, AuditEntry, DashboardToken, Quota, Tenant, Turn, UsageDay
 from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
 
@@ -36,6 +37,7 @@ __all__ = [
     "JobSample",
     "Model",
     "Quota",
+    "SlotHold",
     "Tenant",
     "Turn",
     "UsageDay",

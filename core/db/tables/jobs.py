@@ -44,7 +44,6 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(server_default="0")
     attempt: Mapped[int] = mapped_column(server_default="0")
     failures: Mapped[int] = mapped_column(server_default="0")
-    slot: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     run_after: Mapped[datetime] = now()
     created_at: Mapped[datetime] = now()
@@ -65,12 +64,6 @@ class Job(Base):
             "tenant_id",
             "status",
             postgresql_where=text("status IN ('queued', 'paused', 'running', 'pausing', 'canceling')"),
-        ),
-        Index(
-            "uq_jobs_one_holder_per_slot",
-            "slot",
-            unique=True,
-            postgresql_where=text("status IN ('running', 'pausing', 'canceling')"),
         ),
     )
 

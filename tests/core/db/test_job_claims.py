@@ -49,7 +49,7 @@ def test_a_job_that_was_canceled_before_its_end_is_canceled_at_once(
         job = jobs.get_job(session, DEFAULT_TENANT, claim.job_id)
         last = events.list_events(session, claim.job_id)[-1]
         assert jobs.get_artifact(session, claim.job_id, "adapter-kohya") is None
-    assert (job.status, job.slot, job.result, job.error) == (JobStatus.CANCELED, None, None, None)
+    assert (job.status, job.result, job.error) == (JobStatus.CANCELED, None, None)
     assert job.finished_at is not None
     assert (last.type, last.data) == (EventType.CANCELED, {"reason": "asked"})
 

@@ -211,7 +211,7 @@ def test_a_worker_frozen_while_it_chooses_holds_up_the_others_for_seconds_only(
     frozen = sessions()
     assert job_claims.claim_next(frozen, slot="frozen", lease_seconds=600) is not None
     job = claim(sessions, "other")
-    assert job is not None and (job.status, job.attempt, job.slot) == (JobStatus.RUNNING, 1, "other")
+    assert job is not None and (job.status, job.attempt) == (JobStatus.RUNNING, 1)
     with pytest.raises(DBAPIError):
         frozen.commit()
     frozen.close()

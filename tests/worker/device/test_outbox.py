@@ -27,7 +27,7 @@ def held(sessions: sessionmaker[Session]) -> None:
         session.flush()
         job = Job(
             id="job_1", tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.RUNNING,
-            attempt=1, slot="a/cpu/0", spec={}, plan={}, estimate={},
+            attempt=1, spec={}, plan={}, estimate={},
         )  # fmt: skip
         session.add(job)
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
-from core.db import events, job_claims, jobs, models
+from core.db import events, job_claims, jobs, models, slots
 from core.db.job_claims import Claim
 from core.db.tables import Job, Model, Worker
 from core.domain.model import ModelInfo
@@ -45,7 +45,9 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     assert house.run()
     job = house.job(job_id)
     assert job.status == JobStatus.SUCCEEDED, job.error
-    assert job.phase is None and job.slot is None and job.lease_until is None
+    assert job.phase is None and job.lease_until is None
+    with house.sessions() as session:
+        assert slots.list_held(session, job_id) == []
     assert job.progress is not None and job.progress["step"] == 6 and job.progress["percent"] == 100
     assert job.runtime is not None and job.runtime["precision"] == "fp32"
     assert job.result is not None
