@@ -1,4 +1,4 @@
-"""Prepares bases that have no card yet, one at a time: claim, have it made by a program, commit what it says."""
+"""Prepares bases that have no card yet, one at a time: claim, run the program that prepares it, commit its answer."""
 
 import functools
 import logging
@@ -24,7 +24,7 @@ log = logging.getLogger("atelier.models")
 
 
 def register_next(settings: Settings) -> bool:
-    """Prepares the base that has waited longest; False when none waits, or this worker cannot or must not.
+    """Prepares the base that has waited longest; False if none waits, or this worker cannot or must not.
 
     Raises SQLAlchemyError: the lock goes with the connection, and the model waits for the next bell.
     """
@@ -61,7 +61,7 @@ def _prepare(settings: Settings, connection: Connection, claim: CheckClaim) -> N
     if held:
         log.info("the model %s is %s", claim.model_id, outcome.refusal or "ready")
     else:
-        log.warning("the model %s was registered anew while it was prepared: this outcome is dropped", claim.model_id)
+        log.warning("the model %s was registered again while it was prepared: this outcome is dropped", claim.model_id)
 
 
 def _order(settings: Settings, claim: CheckClaim) -> RegistrationRequest:
@@ -80,7 +80,7 @@ def _release(connection: Connection, claim: CheckClaim) -> None:
 
 
 def prepare(order: RegistrationRequest, drain: threading.Event) -> RegistrationResult:
-    """Raises Draining. A program that dies has refused: the base would kill the next one too."""
+    """Raises Draining. A program that dies counts as a refusal: the base would kill the next one too."""
 
     def check() -> None:
         if drain.is_set():
@@ -91,6 +91,6 @@ def prepare(order: RegistrationRequest, drain: threading.Event) -> RegistrationR
         return RegistrationResult.model_validate_json(ending.answer)
     except ValidationError:
         return RegistrationResult(
-            refusal=f"The program that prepares bases ended with {ending.exit_code}, and did not say why; the "
-            "worker's log has more. -9 means that it was killed, which the system does when memory runs out."
+            refusal=f"The program that prepares bases ended with {ending.exit_code} and gave no reason; the worker's "
+            "log has more. -9 means that the system killed it, usually because memory ran out."
         )

@@ -1,7 +1,7 @@
-"""The Celery application: the broker's configuration, and nothing of what the tasks do.
+"""The Celery application: the broker's configuration, without the tasks' work.
 
-No setting here can lose or double a job, for messages are only doorbells (see ``core.queue``). They are chosen
-so that a bell is not rung in vain, and that the broker's troubles never touch a running job.
+No setting here can lose or double a job, since messages are only doorbells (see ``core.queue``). They are chosen so
+that no bell is wasted, and that the broker's troubles never touch a running job.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_SECONDS = 5.0
 def configure(settings: Settings) -> dict[str, Any]:
     return {
         "broker_url": settings.redis_url,
-        # The default gives up after 100 tries, at a start as well as later.
+        # The default gives up after 100 retries, at startup as well as later.
         "broker_connection_max_retries": None,
         "broker_connection_retry_on_startup": True,
         # The shortest of all that share a broker wins, and Celery reads three of them.
@@ -37,9 +37,9 @@ def configure(settings: Settings) -> dict[str, Any]:
         "task_ignore_result": True,
         # A late ack past the visibility timeout runs a task twice (celery#5935, #5306, #3430).
         "task_acks_late": False,
-        # Would loop a message; the steward owns recovery.
+        # Would loop a message; the steward handles recovery.
         "task_reject_on_worker_lost": False,
-        # A busy worker must not hoard bells that an idle one could answer (celery#1933, #6500).
+        # A busy worker must not prefetch bells that an idle one could answer (celery#1933, #6500).
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         # A blip of the broker must not end a training.
@@ -49,18 +49,18 @@ def configure(settings: Settings) -> dict[str, Any]:
         "task_queues": [Queue(TRAIN_QUEUE), Queue(CPU_QUEUE)],
         "task_routes": {task: {"queue": queue} for task, queue in TASK_OF.values()},
         "task_create_missing_queues": False,
-        # Nobody sends any, and whoever reaches the broker could end workers by it.
+        # We send none, and anybody with access to the broker could end workers by it.
         "worker_enable_remote_control": False,
     }
 
 
 def log_as_the_others_do(**_: Any) -> None:
-    """In place of Celery's own."""
+    """Instead of Celery's own."""
     configure_logging("worker")
 
 
 setup_logging.connect(log_as_the_others_do)
 app = Celery("atelier", include=["worker.tasks"], set_as_current=False)
-# Read when Celery first asks: importing this module needs no environment.
+# Read when Celery first needs it: importing this module requires no environment.
 app.add_defaults(lambda: configure(load_settings()))
 app.steps["consumer"].add(IdleWatch)

@@ -1,9 +1,8 @@
-"""Removes the objects in storage that no row names: what deletions that failed, late workers and lost attempts leave.
+"""Removes objects in storage that no row names: remains of failed deletions, late workers and lost attempts.
 
-Nothing is removed that anybody could still come to name. An object is collected only if it is older than a day, lies
-in the folder of a job, a dataset or an imported adapter, and that one is gone, or has ended and does not name it. And
-a store belongs to one database, which leaves its mark there: a service that was started with an empty or another
-database collects nothing.
+Nothing is removed that a row might still come to name. An object is collected only if it is older than a day and in
+the folder of a job, a dataset or an imported adapter that is gone, or has ended and does not name it. A store belongs
+to one database, which leaves a mark there: a service with an empty or another database collects nothing.
 """
 
 import logging
@@ -29,11 +28,11 @@ from core.settings import Settings
 from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
 
 MIN_AGE = timedelta(days=1)
-"""Far more than any upload takes, from its first object to the row that names it."""
+"""Far longer than any upload takes, from its first object to the row that names it."""
 MARK = "service/database"
 
 References = Callable[[Session, str], frozenset[str] | None]
-# Folder -> how an owner's id begins there, and what the rows of one name.
+# Folder -> the prefix of an owner's id there, and the query for the keys that its rows name.
 _OWNERS: dict[str, tuple[str, References]] = {
     JOBS: ("job_", list_job_references),
     DATASETS: ("ds_", list_dataset_references),
@@ -44,14 +43,14 @@ log = logging.getLogger("atelier.collector")
 
 
 def collect_for_ever(settings: Settings, leads: threading.Event) -> NoReturn:
-    """While ``leads`` is set, every so often. In a thread: whatever fails is tried again the next time."""
+    """Periodically, while ``leads`` is set. In a thread: failures are retried in the next round."""
     sessions = make_sessions(open_engine(settings.database_url, pool_size=1))
     while True:
         leads.wait()
         try:
             Collector(sessions, open_store_of(settings)).collect(datetime.now(UTC) - MIN_AGE)
         except (SQLAlchemyError, StorageError) as error:
-            log.warning("what nobody needs stays in storage until the next round: %s", error)
+            log.warning("unneeded objects stay in storage until the next round: %s", error)
         except Exception:
             log.exception("collecting failed")
         time.sleep(settings.collect_seconds)
@@ -62,7 +61,7 @@ class Collector:
         self._sessions, self._storage = sessions, storage
 
     def collect(self, written_before: datetime) -> int:
-        """How many were removed. Safe beside another collector, and at any moment of anybody's work."""
+        """Returns the number of removed objects. Safe beside another collector, and at any time."""
         if not self._is_ours():
             return 0
         count = sum(self._collect_folder(folder, written_before) for folder in _OWNERS)
@@ -71,7 +70,7 @@ class Collector:
         return count
 
     def _is_ours(self) -> bool:
-        """Whether the store is this database's. The first database that asks gets it."""
+        """Whether the store belongs to this database. The first database that asks gets it."""
         with self._sessions() as session:
             identity = identify_database(session)
         try:
@@ -91,7 +90,7 @@ class Collector:
         count = 0
         for owner_id, objects in groupby(self._storage.list(folder), key=lambda found: found.key.split("/")[1]):
             old = [found.key for found in objects if found.modified < written_before]
-            if old and owner_id.startswith(prefix):  # a bucket may hold other things under such a name
+            if old and owner_id.startswith(prefix):  # a bucket may contain other objects under such a name
                 count += self._collect_owner(owner_id, old, list_references)
         return count
 

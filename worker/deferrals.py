@@ -1,4 +1,4 @@
-"""Why a job, a dataset or an import is deferred, for its owner: without paths and addresses, which the log has."""
+"""The reason of a deferral, for the owner: without paths and addresses, which are in the log."""
 
 from core.model_folders import BaseMissing
 from core.storage import StorageError, StorageFull, StorageUnavailable
@@ -15,7 +15,7 @@ def _cause(error: Exception) -> str:
         case StorageFull():
             return "The service's storage is full."
         case StorageUnavailable():
-            return "The service's storage does not answer."
+            return "The service's storage does not respond."
         case StorageError():
             return "The service's storage refused the request."
         case _:

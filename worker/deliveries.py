@@ -1,7 +1,7 @@
-"""Sends what is due, many at once: claim, sign, send outside of any transaction, record under the fence.
+"""Sends due deliveries, many at once: claim, sign, send outside of any transaction, record under the fence.
 
-A delivery is sent at least once. What a worker that died had sent without recording it is sent again, under the same
-``webhook-id``, by which receivers know it.
+A delivery is sent at least once. If a worker died before recording it, it is sent again, under the same
+``webhook-id``, by which receivers recognize it.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ from worker.outgoing import READ_SECONDS, NotSent, Outgoing
 MAX_IN_FLIGHT = 16
 """Deliveries that one worker sends at the same time."""
 MAX_PER_HOST = 4
-"""Of them all, to one receiver."""
+"""Of these, to one receiver."""
 POLL_SECONDS = 0.5
-"""While slow receivers keep some places, the others go on being filled."""
+"""While slow receivers occupy some places, the others are filled again."""
 USER_AGENT = "Atelier-Webhooks"
 RECORD_SECONDS = 2.0
-"""In which the outcome of a last try is written, when the worker ends."""
+"""The time to record a last attempt when the worker ends."""
 
 log = logging.getLogger("atelier.webhooks")
 
 
 class Courier:
-    """One worker's view of the deliveries that are due."""
+    """One worker's access to the due deliveries."""
 
     def __init__(
         self,
@@ -58,11 +58,11 @@ class Courier:
     ) -> None:
         self._settings, self._sessions, self._outgoing, self._drain = settings, sessions, outgoing, drain
         self._draw = draw
-        # All of a try ends in its own time, an answer's first lines included, so the lease need not be renewed.
+        # An attempt ends within its own time, including the response's first lines, so the lease need not be renewed.
         self._lease_seconds = 2 * (settings.webhook_timeout_seconds + READ_SECONDS)
 
     def deliver_due(self) -> int:
-        """Sends until nothing is due, or this worker is to end; says how many were tried."""
+        """Sends until nothing is due, or this worker is shutting down; returns the number of attempts."""
         return asyncio.run(self._deliver_due())
 
     async def _deliver_due(self) -> int:
@@ -77,7 +77,7 @@ class Courier:
             _, in_flight = await asyncio.wait(in_flight, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     def _claim(self, limit: int) -> list[DeliveryClaim]:
-        """None where the database is away: what flies may land first."""
+        """None if the database is away: running deliveries may finish first."""
         if self._drain.is_set() or limit == 0:
             return []
         try:
@@ -107,7 +107,7 @@ class Courier:
             return Try(moment, time.monotonic() - started, error=str(error))
         except Exception:
             log.exception("delivery %s could not be sent", claim.event_id)
-            return Try(moment, time.monotonic() - started, error="a fault of the service; its log has more")
+            return Try(moment, time.monotonic() - started, error="an error of the service; its log has more")
         return Try(moment, time.monotonic() - started, status_code=answer.status_code, excerpt=answer.excerpt)
 
     def _record(self, claim: DeliveryClaim, made: Try) -> bool:
@@ -142,9 +142,9 @@ def open_courier(settings: Settings) -> Courier:
 
 
 class DeliveryThread:
-    """A thread beside the tasks of this process: the check of a large dataset holds up no delivery, nor the reverse.
+    """A thread beside the tasks of this process: the check of a large dataset delays no delivery, nor the reverse.
 
-    It goes when a bell wakes it, and every so often without one: a task may keep this worker from hearing bells.
+    It runs when a bell wakes it, and periodically without one: a task may keep this worker from hearing bells.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -172,18 +172,18 @@ class DeliveryThread:
 
 
 _rounds: list[DeliveryThread] = []
-"""None before the first bell, then the one."""
+"""None before the first bell, then the only one."""
 
 
 def wake(settings: Settings) -> None:
-    """Returns at once; the deliveries go out beside. For the thread that runs the tasks, never before a fork."""
+    """Returns at once; the deliveries run beside it. For the thread that runs the tasks, never before a fork."""
     if not _rounds:
         _rounds.append(DeliveryThread(settings))
     _rounds[0].wake()
 
 
 def finish() -> None:
-    """Ends the rounds, and waits for what is being sent, as long as one try may take."""
+    """Ends the rounds, and waits for running deliveries, as long as one attempt may take."""
     drain.request_drain()
     for rounds in _rounds:
         rounds.finish()

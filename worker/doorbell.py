@@ -10,7 +10,7 @@ from worker.celery_app import app
 
 BROKER_TIMEOUT_SECONDS = 2.0
 MAX_WAITING = 32
-"""More bells than this in a queue wake nobody sooner, and a queue that nobody reads must not fill the broker."""
+"""More bells in a queue would wake no worker sooner, and a queue that no worker reads must not fill the broker."""
 
 _OPTIONS = {
     "socket_connect_timeout": BROKER_TIMEOUT_SECONDS,
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 
 
 class CeleryDoorbell:
-    """``ring`` returns at once: one thread talks to the broker, so that a broker that hangs holds up nothing else.
+    """``ring`` returns at once: one thread talks to the broker, so that a hanging broker delays nothing else.
 
-    Each ring has a connection of its own: one that broke, or a broker that was emptied, is no matter.
+    Each ring has a connection of its own: a broken one, or an emptied broker, does no harm.
     """
 
     def __init__(self) -> None:
@@ -33,7 +33,7 @@ class CeleryDoorbell:
         threading.Thread(target=self._send_all, name="doorbell", daemon=True).start()
 
     def ring(self, bell: Bell) -> None:
-        """Best effort: never raises when the broker is away."""
+        """Best effort: never raises if the broker is away."""
         with contextlib.suppress(queue.Full):
             self._unsent.put_nowait(bell)
 
@@ -52,7 +52,7 @@ class CeleryDoorbell:
             self._forget_unsent()
 
     def _forget_unsent(self) -> None:
-        """They would only wait for the same broker's silence, one after the other."""
+        """They would only wait for the same unresponsive broker, one after the other."""
         with contextlib.suppress(queue.Empty):
             while True:
                 self._unsent.get_nowait()

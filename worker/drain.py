@@ -1,9 +1,9 @@
-"""Draining: this process finishes or gives back what it holds, and begins nothing more."""
+"""Draining: this process finishes or gives back its work, and starts nothing more."""
 
 import threading
 
 requested = threading.Event()
-"""Set once, when the process is asked to end."""
+"""Set once, when the process is asked to shut down."""
 
 
 def request_drain() -> None:

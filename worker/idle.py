@@ -1,7 +1,7 @@
 """An idle worker that hears nothing restarts its consumer.
 
-Consumers have been seen to stay deaf after the broker came back (celery#8030, #8091, #10205). The steward rings
-every queue twice a minute, so silence means deafness, or a broker that is away: reconnecting is right for both.
+Consumers sometimes stay deaf after the broker came back (celery#8030, #8091, #10205). The steward rings every queue
+twice a minute, so silence means a deaf consumer, or an absent broker: reconnecting is right for both.
 """
 
 import logging
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class IdleWatch(bootsteps.StartStopStep):  # type: ignore[misc]
-    """A timer in the consumer's own loop; anew with each connection."""
+    """A timer in the consumer's own loop; a new one for each connection."""
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -43,5 +43,5 @@ class IdleWatch(bootsteps.StartStopStep):  # type: ignore[misc]
         if num_heard != self._num_heard or state.reserved_requests or state.active_requests:
             self._num_heard, self._heard_at = num_heard, now
         elif now - self._heard_at >= self.idle_seconds:
-            # What a lost connection raises: Celery's own way to a new one.
+            # The exception of a lost connection: it makes Celery reconnect.
             raise ConnectionResetError(f"no bell was heard for {self.idle_seconds:.0f} s")

@@ -1,6 +1,4 @@
-"""Checks imported adapters, one at a time: claim, have the file read and written anew by a program, commit under the
-fence.
-"""
+"""Checks imported adapters, one at a time: claim, have a program read and rewrite the file, commit under the fence."""
 
 import contextlib
 import functools
@@ -34,9 +32,9 @@ log = logging.getLogger("atelier.adapters")
 
 
 def import_next(settings: Settings) -> bool:
-    """Checks the import that has waited longest; False when none waits, or this worker cannot or must not.
+    """Checks the import that has waited longest; False if none waits, or this worker cannot or must not.
 
-    Raises what no file is to blame for: SQLAlchemyError, StorageError, OSError.
+    Raises failures outside of the file: SQLAlchemyError, StorageError, OSError.
     """
     return has_torch() and open_importer(settings).import_next()
 
@@ -49,7 +47,7 @@ def open_importer(settings: Settings) -> "AdapterImporter":
 
 
 class AdapterImporter:
-    """One worker's view of the imports that wait."""
+    """One worker's access to the waiting imports."""
 
     def __init__(
         self, settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
@@ -76,8 +74,8 @@ class AdapterImporter:
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
-        except BaseMissing as error:  # what waits behind it may be for another base
-            log.error("%s is put off: %s", claim.adapter_id, error)
+        except BaseMissing as error:  # later imports may be for another base
+            log.error("%s is deferred: %s", claim.adapter_id, error)
             self._give_back(claim, explain_waiting(error))
         except SQLAlchemyError:
             self._give_back(claim)
@@ -122,7 +120,7 @@ class AdapterImporter:
         return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
 
     def _commit(self, claim: ImportClaim, result: ImportResult, files: dict[AdapterFormat, Artifact]) -> None:
-        """Storage is cleared only after the row says what became of the file, and only by the one who wrote it."""
+        """Storage is cleared only after the row has the outcome, and only by the worker that wrote it."""
         with self._sessions.begin() as session:
             if result.findings is not None:
                 held = adapter_claims.commit_import(session, claim, result.findings, files)
@@ -135,7 +133,7 @@ class AdapterImporter:
         self._storage.delete(claim.upload.key)
 
     def _clear_deleted(self, claim: ImportClaim) -> None:
-        """One that was deleted meanwhile may have got files after its own were removed."""
+        """An import that was deleted meanwhile may have received files after its own were removed."""
         with self._sessions() as session:
             gone = adapter_claims.is_adapter_gone(session, claim.adapter_id)
         if gone:
@@ -148,12 +146,12 @@ class AdapterImporter:
 
 
 def _run(order: ImportRequest, check: Callable[[], None]) -> ImportResult:
-    """A program that dies has refused: the file would kill the next one too."""
+    """A program that dies counts as a refusal: the file would kill the next one too."""
     ending = run_program(PROGRAM, order.model_dump_json().encode(), check)
     try:
         return ImportResult.model_validate_json(ending.answer)
     except ValidationError:
         return ImportResult(
-            refusal=f"The program that reads adapters ended with {ending.exit_code}, and did not say why; the worker's "
-            "log has more. -9 means that it was killed, which the system does when memory runs out."
+            refusal=f"The program that reads adapters ended with {ending.exit_code} and gave no reason; the worker's "
+            "log has more. -9 means that the system killed it, usually because memory ran out."
         )

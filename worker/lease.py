@@ -1,4 +1,4 @@
-"""Holds a dataset or an import while it is checked: a thread renews the lease, the work asks whether to go on."""
+"""Holds a dataset or an import while it is checked: a thread renews the lease; the work asks whether to continue."""
 
 import logging
 import threading
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 
 
 class Draining(Exception):
-    """This worker was asked to end."""
+    """This worker was asked to shut down."""
 
 
 class Lease:
-    """``renew`` says whether the claim still stands; ``name`` is for the log.
+    """``renew`` returns whether the claim still stands; ``name`` is for the log.
 
-    A database out of reach is not a lost lease: the work goes on, and the commit will tell.
+    An unreachable database is not a lost lease: the work continues, and the commit decides.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # No renewal may come after the claim is given back: its number is given out again.
+        # No renewal may follow the release of the claim: its number may be used again.
         self._over.set()
         self._thread.join()
 

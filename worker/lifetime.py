@@ -1,8 +1,8 @@
-"""How long a Celery worker lives, and how its job learns that it is to end.
+"""A Celery worker's lifetime, and how its job learns of a shutdown.
 
-Celery tells of a shutdown in the main process only, and then waits for the running task. The task runs in a
-forked child, where Celery and billiard use up the signals (SIGTERM and SIGUSR2 end it, SIGUSR1 is theirs). So
-the main process holds one end of a pipe that it closes at a shutdown; the child reads at the other.
+Celery announces a shutdown only in the main process, and then waits for the running task. The task runs in a forked
+child, where Celery and billiard use the signals themselves (SIGTERM and SIGUSR2 end it, SIGUSR1 is theirs). So the
+main process holds one end of a pipe, which it closes at a shutdown; the child reads the other.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from worker.parent import die_with_parent
 
 
 class DrainPipe:
-    """From the main process to its children, those included that start after the shutdown began."""
+    """From the main process to its children, including those that start after the shutdown began."""
 
     def __init__(self) -> None:
         self._reader, self._writer = os.pipe()
 
     def close(self) -> None:
-        """In the main process, and safe in a signal handler: tells all children. Closing twice is no error."""
+        """In the main process, and safe in a signal handler: signals all children. Closing twice is not an error."""
         writer, self._writer = self._writer, -1
         with contextlib.suppress(OSError):
             os.close(writer)
@@ -39,7 +39,7 @@ class DrainPipe:
 
 
 def install_shutdown_hooks(on_drain: Callable[[], None]) -> None:
-    """Hooks this process, if it becomes a Celery worker. ``on_drain`` runs in the child that runs the tasks."""
+    """Hooks into this process, if it becomes a Celery worker. ``on_drain`` runs in the child that runs the tasks."""
     lines: list[DrainPipe] = []
 
     def start(**_: Any) -> None:

@@ -1,9 +1,8 @@
-"""Requests to addresses that clients chose: to the public internet only, and never anywhere else than was checked.
+"""Requests to addresses that clients chose: only to the public internet, and only to the checked addresses.
 
-The name is resolved once, every address it has is judged, and the connection goes to one of those very addresses, so
-that a second answer of the resolver (DNS rebinding) changes nothing. No redirects, no proxies of the environment, no
-connection that is used twice, one limit of time until there is an answer,
-and a short one for what it says.
+The name is resolved once, each of its addresses is checked, and the connection goes to one of exactly these addresses,
+so that a second answer of the resolver (DNS rebinding) changes nothing. No redirects, no proxies of the environment,
+no connection that is used twice, one time limit for the response, and a short one for its body.
 """
 
 import asyncio
@@ -21,22 +20,22 @@ import httpx
 from core.domain.receivers import Address, AllowList, Receiver
 
 MAX_ADDRESSES = 3
-"""Of one name, tried in turn."""
+"""Addresses of one name, tried in turn."""
 CONNECT_SECONDS = 5.0
 MAX_READ_BYTES = 16 * 1024
-"""Of an answer: a short one is read to its end, and a long or slow one is left."""
+"""Of a response: a short body is read to its end, a long or slow one is abandoned."""
 READ_SECONDS = 2.0
 EXCERPT_BYTES = 1024
 MAX_LOOKUPS = 32
 
 Resolve = Callable[[str, int], Sequence[str]]
 
-# It logs every request with its whole address, which may hold a token of the receiver's.
+# It logs every request with its whole address, which may contain a token of the receiver.
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class NotSent(Exception):
-    """There was no answer; the message says why, for the one who chose the address."""
+    """There was no response; the message says why, for the owner of the address."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Answer:
 
 
 class Outgoing:
-    """What sends. ``resolve`` and ``ssl_context`` are the system's unless given."""
+    """The sender. ``resolve`` and ``ssl_context`` are the system's unless given."""
 
     def __init__(
         self,
@@ -60,7 +59,7 @@ class Outgoing:
     ) -> None:
         self._allow, self._timeout_seconds, self._resolve = allow, timeout_seconds, resolve or resolve_host
         self._ssl_context = ssl_context or httpx.create_ssl_context()
-        # Of its own, so that names that take long hold up no other work of the event loop's threads.
+        # A pool of its own, so that slow names delay no other work of the event loop's threads.
         self._lookups = ThreadPoolExecutor(MAX_LOOKUPS, thread_name_prefix="lookup")
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
@@ -70,12 +69,12 @@ class Outgoing:
                 receiver = Receiver.parse(url)
                 return await self._post_to(receiver, await self._find_addresses(receiver), body, headers, limit)
         except TimeoutError:
-            raise NotSent(f"no answer within {self._timeout_seconds:g} s") from None
+            raise NotSent(f"no response within {self._timeout_seconds:g} s") from None
         except ValueError as error:
             raise NotSent(f"the address cannot be used: {error}") from None
 
     async def _find_addresses(self, receiver: Receiver) -> Sequence[Address]:
-        """All of them may be called. A resolver that fails is a no."""
+        """All of them must be allowed. A failing resolver counts as a refusal."""
         if receiver.address is not None:
             addresses: Sequence[Address] = [receiver.address]
         else:
@@ -99,7 +98,7 @@ class Outgoing:
         headers: Mapping[str, str],
         limit: asyncio.Timeout,
     ) -> Answer:
-        """The next address is tried only where no connection came about, so that nothing is sent twice."""
+        """The next address is tried only if no connection was made, so that nothing is sent twice."""
         trouble = NotSent("no connection")
         for address in addresses:
             try:
@@ -118,7 +117,7 @@ class Outgoing:
         headers: Mapping[str, str],
         limit: asyncio.Timeout,
     ) -> Answer:
-        """``limit`` is for the answer; the excerpt has its own, for by then the receiver has been told."""
+        """``limit`` is for the response; the excerpt has its own, since by then the receiver has the message."""
         transport = httpx.AsyncHTTPTransport(verify=self._ssl_context, http2=False, trust_env=False)
         request = httpx.Request(
             "POST",
@@ -159,7 +158,7 @@ def _address_url(receiver: Receiver, address: Address) -> httpx.URL:
 
 
 async def _read_excerpt(response: httpx.Response) -> str:
-    """As it comes over the wire: what is packed stays packed. An answer that breaks off later is an answer still."""
+    """As received: compressed bodies stay compressed. A response that breaks off later still counts."""
     assert isinstance(response.stream, httpx.AsyncByteStream)
     body = bytearray()
     with contextlib.suppress(httpx.HTTPError, TimeoutError):

@@ -1,4 +1,4 @@
-"""Dying with the parent: no process of ours outlives the one that started it."""
+"""Dying with the parent: none of our processes outlives the one that started it."""
 
 import ctypes
 import os
@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent_pid: int, sig: signal.Signals = signal.SIGKILL) -> None:
     """Asks the kernel for ``sig`` when the parent ends (Linux only; elsewhere a closed pipe has to do).
 
-    ``parent_pid`` is what the parent said it is: if it died before we asked, we end at once.
+    ``parent_pid`` comes from the parent itself: if it died before we asked, we end at once.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -1,4 +1,4 @@
-"""Runs a program that needs torch, for a process that must not have it: an order in, an answer out, both JSON."""
+"""Runs a program that needs torch, for a process that must not load it: an order in, an answer out, both JSON."""
 
 import functools
 import importlib.util
@@ -17,7 +17,7 @@ ROOT = Path(worker.__file__).parent.parent
 
 @dataclass(frozen=True)
 class Ending:
-    """What a program said by its end. An exit code below 0 is the signal that killed it."""
+    """The program's output at its end. An exit code below 0 is the signal that killed it."""
 
     answer: bytes
     exit_code: int
@@ -25,18 +25,18 @@ class Ending:
 
 @functools.cache
 def has_torch() -> bool:
-    """The CPU worker's image has no torch, and leaves such work to those that train."""
+    """The CPU worker's image has no torch, and leaves such work to the training workers."""
     return importlib.util.find_spec("torch") is not None
 
 
 def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
-    """``check`` is called now and then; what it raises ends the program and is raised on."""
+    """``check`` is called periodically; its exception ends the program and is passed on."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        # One thread each: the libraries' pools take memory by the number of the machine's cores, and it may be limited.
+        # One thread each: the libraries' pools take memory per core of the machine, and memory may be limited.
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
         start_new_session=True,
     )
@@ -45,7 +45,7 @@ def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
         try:
             return Ending(process.communicate(unsent, timeout=POLL_SECONDS)[0], process.returncode)
         except subprocess.TimeoutExpired:
-            unsent = None  # a second call goes on with what the first had left
+            unsent = None  # a second call continues after the first
         try:
             check()
         except BaseException:

@@ -1,4 +1,4 @@
-"""A folder to work in. What a killed worker left behind is removed by the next."""
+"""A working folder. The next worker removes a killed worker's remains."""
 
 import contextlib
 import fcntl
@@ -23,7 +23,7 @@ def open_scratch() -> Iterator[Path]:
 
 def _remove_abandoned(parent: Path) -> None:
     for folder in parent.glob(f"{_PREFIX}*"):
-        # Not yet locked: just being made, or not ours to open. Left for the next time.
+        # Not yet locked: just being created, or not ours to open. Left for the next time.
         with contextlib.suppress(OSError), (folder / _LOCK).open("rb") as lock:
             if os.fstat(lock.fileno()).st_uid == os.geteuid():
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

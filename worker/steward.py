@@ -1,8 +1,8 @@
-"""``python -m worker.steward``: sees to it that nothing waits for ever, whatever became of bells and workers, and
-that storage keeps nothing that nobody needs.
+"""``python -m worker.steward``: ensures that nothing waits for ever, whatever happened to bells and workers, and that
+storage keeps no unneeded objects.
 
-A plain process beside Celery, for recovery must not ride on the consumers whose freezes it cures. Any number
-may run: one leads, by a lock that its database connection holds, and the others wait for it to fall.
+A plain process beside Celery, since recovery must not depend on the consumers whose freezes it cures. Any number may
+run: one leads, by a lock that its database connection holds, and the others stand by.
 """
 
 import logging
@@ -34,9 +34,9 @@ from worker.doorbell import CeleryDoorbell
 from worker.parent import die_with_parent
 
 MAX_RINGS = 8
-"""Per round: as many workers are woken at once. Each works until nothing is due."""
+"""Per round: this many workers are woken at once. Each works until nothing is due."""
 KEEPALIVE_ROUNDS = 2
-"""Every so many rounds, all queues are rung, so that a worker that hears nothing knows itself deaf."""
+"""Every so many rounds, all queues are rung, so that a deaf worker notices."""
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ log = logging.getLogger("atelier.steward")
 
 @dataclass
 class Round:
-    """Something to do every so many seconds. The first time at ``next_at``, on the monotonic clock."""
+    """A periodic action. The first time at ``next_at``, on the monotonic clock."""
 
     period_seconds: float
     next_at: float
@@ -65,7 +65,7 @@ class Steward:
         self.leads = threading.Event()
 
     def run(self) -> NoReturn:
-        """Waits to lead, and leads; after a lost connection, from the beginning."""
+        """Waits to lead, and leads; after a lost connection it starts again."""
         while True:
             try:
                 with self._engine.connect() as connection:
@@ -73,7 +73,7 @@ class Steward:
                         self.leads.set()
                         self._lead(connection)
             except SQLAlchemyError as error:
-                log.warning("the database is out of reach: %s", error)
+                log.warning("the database is unreachable: %s", error)
             self.leads.clear()
             time.sleep(self._settings.sweep_seconds)
 
@@ -88,10 +88,10 @@ class Steward:
         return leads
 
     def _lead(self, connection: Connection) -> NoReturn:
-        """All over the connection that holds the lock: who loses it does nothing more.
+        """All over the connection that holds the lock: a steward that loses it does nothing more.
 
-        Workers may have been cut off from the database as this steward was, and could not renew their leases:
-        so they are given one lease's time before anything is taken from them.
+        Workers may have lost the database together with this steward, and could not renew their leases: so they get one
+        lease's time before anything is taken from them.
         """
         settings, now = self._settings, time.monotonic()
         rounds = [
@@ -106,7 +106,7 @@ class Steward:
             time.sleep(max(0.0, min(each.next_at for each in rounds) - time.monotonic()))
 
     def take_back(self, connection: Connection) -> None:
-        """What silent workers hold goes back to the queue, and somebody else is woken for it."""
+        """The claims of silent workers go back to the queue, and other workers are woken for them."""
         jobs = self._ask(connection, expire_leases) or []
         datasets = self._ask(connection, expire_validations) or []
         adapters = self._ask(connection, expire_imports) or []
@@ -119,7 +119,7 @@ class Steward:
             log.warning("delivery %s was taken back from its worker", delivery.event_id)
 
     def hand_out_deliveries(self, connection: Connection) -> None:
-        """One bell is enough: who hears it sends until nothing is due."""
+        """One bell is enough: the worker that hears it sends until nothing is due."""
         if self._ask(connection, count_due_deliveries):
             self._doorbell.ring("deliver")
 
@@ -127,7 +127,8 @@ class Steward:
         counts: list[tuple[Bell, Callable[[Session], int]]] = [
             ("train", count_due_jobs),
             ("validate", count_waiting_datasets),
-            # Imports are checked where torch is: a CPU worker may lack it, and one that trains may be busy for hours.
+            # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
+            # hours.
             ("train", count_waiting_imports),
             ("validate", count_waiting_imports),
         ]
@@ -141,7 +142,7 @@ class Steward:
             self._doorbell.ring(bell)
 
     def _ask(self, connection: Connection, query: Callable[[Session], T]) -> T | None:
-        """In a transaction of its own: what fails for one thing does not keep the others from their turn."""
+        """In a transaction of its own: a failure of one item does not keep the others from their turn."""
         try:
             with Session(connection, expire_on_commit=False) as session, session.begin():
                 return query(session)
@@ -155,11 +156,11 @@ class Steward:
 def main() -> NoReturn:
     configure_logging("steward")
     die_with_parent(os.getppid())
-    # At once, wherever it is: what is not committed is rolled back by the database.
+    # At once, wherever it is: the database rolls back what is not committed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
     steward = Steward(settings, CeleryDoorbell())
-    # Beside the steward, over a connection of its own: a large or slow store must not hold up what is urgent.
+    # Beside the steward, over a connection of its own: a large or slow store must not delay urgent work.
     threading.Thread(target=collect_for_ever, args=(settings, steward.leads), name="collector", daemon=True).start()
     steward.run()
 

@@ -150,7 +150,7 @@ def test_after_an_outage_of_the_database_workers_get_one_lease_to_come_back(
     for dataset_id in (back, gone):
         hold(sessions, dataset_id, lease_seconds=-1)
     postgres.kill()
-    process.wait_for("the database is out of reach")
+    process.wait_for("the database is unreachable")
     postgres.start()
     process.wait_for(LEADS, count=2)
     hold(sessions, back, lease_seconds=600)

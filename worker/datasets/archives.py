@@ -1,7 +1,7 @@
-"""Takes archives apart: .zip, .tar, and tars compressed with gzip, bzip2 or xz.
+"""Unpacks archives: .zip, .tar, and tars compressed with gzip, bzip2 or xz.
 
-Only what a dataset can use is written out, under numbers instead of names. Bytes are counted as they come,
-whatever the headers say. Runs in the decoder's process, whose limits stand behind the checks made here.
+Only files that a dataset can use are written, under numbers instead of names. Bytes are counted as they arrive,
+whatever the headers say. Runs in the decoder's process, whose limits back up the checks here.
 """
 
 import bz2
@@ -30,7 +30,7 @@ from worker.datasets.zip_names import read_zip_names
 
 MAX_ENTRIES = 10_000
 MAX_RATIO = 100
-# Below this, ratios mean nothing: a few kilobytes of equal captions compress better than a hundredfold.
+# Below this, ratios mean nothing: a few kilobytes of equal captions compress more than a hundredfold.
 RATIO_FREE_BYTES = 1 << 20
 CHUNK_BYTES = 1 << 16
 # The directory of 10,000 entries with paths of 350 characters. zipfile reads it in one piece.
@@ -53,7 +53,7 @@ class ExpandLimits:
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of an archive: what it is called now, or the ``problem`` for which it was not written."""
+    """A file of an archive: its new name, or the ``problem`` for which it was not written."""
 
     name: str
     written_as: str | None
@@ -62,8 +62,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Contents:
-    """All files of an archive: ``entries``, and how many more are litter. ``names_read_as``: the encoding of the names,
-    where it had to be guessed."""
+    """All files of an archive: ``entries``, and the number of litter files. ``names_read_as``: the encoding of the
+    names, if it had to be guessed."""
 
     entries: tuple[Entry, ...]
     num_litter: int = 0
@@ -73,7 +73,7 @@ class Contents:
 def expand_archive(archive: Path, filename: str, folder: Path, limits: ExpandLimits) -> Contents:
     """Writes the usable files into ``folder``.
 
-    Raises ArchiveRejected, and whatever the standard library makes of a damaged archive.
+    Raises ArchiveRejected, and the standard library's own exceptions for a damaged archive.
     """
     output = Output(folder, limits.max_file_bytes, _budget_for(archive, limits))
     if filename.lower().endswith(".zip"):
@@ -88,7 +88,7 @@ def _budget_for(archive: Path, limits: ExpandLimits) -> "Budget":
 
 
 class Budget:
-    """Counts what comes out of an archive."""
+    """Counts the bytes that an archive unpacks to."""
 
     def __init__(self, archive_bytes: int, max_total_bytes: int) -> None:
         self._max_ratio_bytes = MAX_RATIO * archive_bytes + RATIO_FREE_BYTES
@@ -100,17 +100,17 @@ class Budget:
         self._total_bytes += num_bytes
         if self._total_bytes > self._max_total_bytes:
             raise ArchiveRejected(
-                f"It holds more than {self._max_total_bytes:,} bytes. Split the set, or make the images smaller."
+                f"It contains more than {self._max_total_bytes:,} bytes. Split the set, or make the images smaller."
             )
         if self._total_bytes > self._max_ratio_bytes:
             raise ArchiveRejected(
-                f"It unpacks to more than {MAX_RATIO} times its size, as no set of images does. "
-                "Make it anew from the images and captions alone."
+                f"It unpacks to more than {MAX_RATIO} times its size, which no set of images does. "
+                "Create it again with only the images and captions."
             )
 
 
 class Output:
-    """Decides for each entry, by its name and size, whether it is written."""
+    """Decides for each entry, by its name and size, whether to write it."""
 
     def __init__(self, folder: Path, max_file_bytes: int, budget: Budget) -> None:
         self._folder, self._max_file_bytes, self._budget = folder, max_file_bytes, budget
@@ -120,7 +120,7 @@ class Output:
         self.entries: list[Entry] = []
 
     def count(self) -> None:
-        """To be called for whatever an archive lists. Raises ArchiveRejected."""
+        """Must be called for every listed entry. Raises ArchiveRejected."""
         self._num_seen += 1
         if self._num_seen > MAX_ENTRIES:
             raise ArchiveRejected(f"It has more than {MAX_ENTRIES:,} entries. Split the set.")
@@ -129,7 +129,7 @@ class Output:
         """Raises ArchiveRejected."""
         name = clean_name(raw_name)
         if not name:
-            raise ArchiveRejected("It holds a file without a name. Make it anew.")
+            raise ArchiveRejected("It contains a file without a name. Create it again.")
         if is_litter(name) and not (is_hidden_twin(name) and _begins_as_picture(open_entry)):
             self.num_litter += 1
             return
@@ -140,12 +140,12 @@ class Output:
             with open_entry() as source, (self._folder / written_as).open("xb") as target:
                 self._copy(source, target)
                 if target.tell() != declared_bytes:
-                    raise ArchiveRejected(f'"{name}" in it is not as long as it says. Make it anew.')
+                    raise ArchiveRejected(f'"{name}" in it is not as long as its header says. Create it again.')
         self.entries.append(Entry(name, written_as, problem))
 
     def _judge(self, name: str, declared_bytes: int, open_entry: Callable[[], IO[bytes]]) -> str | None:
         if is_nested_archive(name):
-            raise ArchiveRejected(f'It holds another archive: "{name}". Unpack that one first.')
+            raise ArchiveRejected(f'It contains another archive: "{name}". Unpack that one first.')
         if not is_usable_name(name) and not _begins_as_picture(open_entry):
             return NOT_USABLE
         if declared_bytes > self._max_file_bytes:
@@ -174,10 +174,10 @@ def is_usable_name(name: str) -> bool:
 
 
 class BoundedFile:
-    """A file that gives at most ``max_read_bytes`` at once, and no more altogether than a few times its size.
+    """A file that returns at most ``max_read_bytes`` at once, and in total at most a few times its size.
 
-    The parsers of the standard library believe the lengths that an archive states (CVE-2025-8194 is a loop
-    over a negative one); so memory and time are bounded here, beneath them.
+    The standard library's parsers believe the lengths that an archive states (CVE-2025-8194 is a loop over a negative
+    one); so memory and time are limited here, beneath them.
     """
 
     def __init__(self, file: BinaryIO, max_read_bytes: int) -> None:
@@ -190,7 +190,7 @@ class BoundedFile:
         data = self._file.read(self._max_read_bytes + 1 if size < 0 else min(size, self._max_read_bytes + 1))
         self._left -= len(data)
         if len(data) > self._max_read_bytes or self._left < 0:
-            raise ArchiveRejected("Its directory or a header in it is too large to be true. Make it anew.")
+            raise ArchiveRejected("Its directory or a header in it is implausibly large. Create it again.")
         return data
 
 
@@ -198,11 +198,11 @@ class BoundedFile:
 
 
 def _expand_zip(path: Path, output: Output) -> str | None:
-    """How its names were read, where that was a guess."""
+    """The encoding of its names, if that was a guess."""
     with path.open("rb") as file:
         bounded = cast(BinaryIO, BoundedFile(file, MAX_ZIP_READ_BYTES))
         if not zipfile.is_zipfile(bounded):
-            raise ArchiveRejected("It is not a ZIP archive, whatever its name says. Make it anew, or rename it.")
+            raise ArchiveRejected("It is not a ZIP archive, despite its name. Create it again, or rename it.")
         with zipfile.ZipFile(bounded) as archive:
             infos = archive.infolist()
             guess = read_zip_names(infos)
@@ -219,22 +219,22 @@ def _expand_zip(path: Path, output: Output) -> str | None:
 def _check_zip_entry(info: zipfile.ZipInfo, name: str) -> None:
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise ArchiveRejected(f'It holds a link or device: "{name}". Put the files themselves into it.')
+        raise ArchiveRejected(f'It contains a link or device: "{name}". Replace it by the file itself.')
     if info.flag_bits & _ENCRYPTED:
-        raise ArchiveRejected(f'It is encrypted: "{name}". Make it anew without a password.')
+        raise ArchiveRejected(f'It is encrypted: "{name}". Create it again without a password.')
     if info.compress_type not in _ZIP_METHODS:
         raise ArchiveRejected(
-            f'"{name}" in it is compressed in an uncommon way. Make it anew with the usual method (deflate).'
+            f'"{name}" in it uses an uncommon compression. Create it again with the usual one (deflate).'
         )
 
 
 def _check_overlaps(file: BinaryIO, archive: zipfile.ZipFile) -> None:
-    """Entries that share bytes make bombs of any ratio. Python looks for them only since 3.11.8 (CVE-2024-0450)."""
+    """Entries that share bytes allow bombs of any ratio. Python checks for them only since 3.11.8 (CVE-2024-0450)."""
     infos = sorted(archive.infolist(), key=lambda info: info.header_offset)
     starts = [info.header_offset for info in infos] + [archive.start_dir]
     for info, following in zip(infos, starts[1:], strict=True):
         if _end_of(file, info) > following:
-            raise ArchiveRejected("Entries in it overlap, as only made-up archives do. Make it anew.")
+            raise ArchiveRejected("Entries in it overlap, which no ordinary archive does. Create it again.")
 
 
 def _end_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
@@ -248,7 +248,7 @@ def _end_of(file: BinaryIO, info: zipfile.ZipInfo) -> int:
 
 
 def _expand_tar(path: Path, output: Output) -> str | None:
-    """How its names were read, where that was a guess."""
+    """The encoding of its names, if that was a guess."""
     guess = _read_tar_names(path)
     names = iter(guess.names)
     with path.open("rb") as file, _open_tar(file) as archive:
@@ -274,7 +274,7 @@ def _walk_tar(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def _read_tar_names(path: Path) -> Guess:
-    """Of all members, or as many as are allowed. Those that are not UTF-8 are guessed together."""
+    """The names of all members, or of as many as are allowed. Those that are not UTF-8 are guessed together."""
     with path.open("rb") as file, _open_tar(file) as archive:
         names = [member.name for member in islice(_walk_tar(archive), MAX_ENTRIES)]
     raw = {name: name.encode("utf-8", "surrogateescape") for name in names}
@@ -290,22 +290,22 @@ def _is_unicode(name: str) -> bool:
 
 def _check_tar_member(member: tarfile.TarInfo, name: str) -> None:
     if not (member.isreg() or member.isdir()) or member.issparse():
-        raise ArchiveRejected(f'It holds a link, device or sparse file: "{name}". Put plain files into it.')
+        raise ArchiveRejected(f'It contains a link, device or sparse file: "{name}". Use plain files only.')
     if member.size < 0:
-        raise ArchiveRejected(f'"{name}" in it has an impossible size. Make it anew.')
+        raise ArchiveRejected(f'"{name}" in it has an impossible size. Create it again.')
 
 
 def _check_tar_end(file: BinaryIO, offset: int) -> None:
-    """tarfile takes a damaged header, or the end of the file, for the end of the archive: what follows is lost."""
+    """tarfile treats a damaged header, or the end of the file, as the end of the archive: the rest would be lost."""
     file.seek(offset)
     if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise ArchiveRejected("It is damaged in the middle, or cut short. Make it anew.")
+        raise ArchiveRejected("It is damaged in the middle, or cut short. Create it again.")
 
 
 def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     source = archive.extractfile(member)
     if source is None:
-        raise ArchiveRejected(f'"{member.name}" in it is no plain file.')
+        raise ArchiveRejected(f'"{member.name}" in it is not a plain file.')
     return source
 
 
@@ -334,7 +334,7 @@ def _read_bzip2(path: Path) -> Iterator[bytes]:
 
 
 def _read_xz(path: Path) -> Iterator[bytes]:
-    """lzma.open would grant a dictionary of 4 GiB to whoever asks."""
+    """lzma.open would allow a dictionary of 4 GiB to any file."""
     decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY_BYTES)
     with closing(path.open("rb")) as file:
         while not decompressor.eof:

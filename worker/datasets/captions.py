@@ -1,4 +1,4 @@
-"""Caption files as people make them: any encoding, and texts that no database would take."""
+"""Caption files as people write them: any encoding, and texts that no database would accept."""
 
 import codecs
 import re
@@ -15,7 +15,7 @@ from core.domain.pairing import Pairing, pair_captions
 MAX_CAPTION_BYTES = 64 << 10
 MAX_METADATA_BYTES = 16 << 20
 MAX_CAPTIONS_BYTES = 32 << 20
-"""Of all files of captions of a set, which are in memory at the same time."""
+"""For all caption files of a set, which are in memory at the same time."""
 MAX_PROBLEMS_SHOWN = 3
 MAX_GUESSED_BYTES = 64 << 10
 WESTERN = "cp1252"
@@ -47,8 +47,8 @@ _NOT_ASCII = re.compile(rb"[\x80-\xff]+")
 
 @dataclass
 class Decoder:
-    """Texts of one set. What is not Unicode is taken for the legacy encoding that most of it looks like together, since
-    one caption alone is too short to tell; ``guessed`` lists what was read so: encoding -> files."""
+    """The texts of one set. Texts that are not Unicode are decoded by the legacy encoding that fits most of them, since
+    one caption alone is too short to tell; ``guessed`` lists them: encoding -> files."""
 
     legacy: str = WESTERN
     guessed: dict[str, list[str]] = field(default_factory=dict)
@@ -72,8 +72,8 @@ class Decoder:
         return [
             ReportWarning(
                 code="caption-encoding",
-                message=f"These caption files are not UTF-8 and were read as {LEGACY_ENCODINGS[encoding]}, which is a "
-                "guess: look at the captions, and save the files as UTF-8 if they are wrong.",
+                message=f"These caption files are not UTF-8; they were read as {LEGACY_ENCODINGS[encoding]}, a "
+                "guess: check the captions, and save the files as UTF-8 if they are wrong.",
                 files=tuple(sorted(names)[:MAX_FILES_LISTED]),
             )
             for encoding, names in sorted(self.guessed.items())
@@ -81,7 +81,7 @@ class Decoder:
 
 
 def find_unicode(data: bytes) -> str | None:
-    """UTF-8, or UTF-16 and UTF-32 by their mark; UTF-16 without it by the zero bytes of Latin letters."""
+    """UTF-8, or UTF-16 and UTF-32 by their byte order mark; UTF-16 without it by the zero bytes of Latin letters."""
     marked = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), None)
     if marked is not None:
         return marked if _can_decode(data, marked) or marked != "utf-32" else "utf-16"
@@ -93,8 +93,8 @@ def find_unicode(data: bytes) -> str | None:
 
 
 def guess_legacy_encoding(sample: bytes) -> str:
-    """Of texts that are not Unicode, joined. Single letters beyond ASCII among many within it are Western accents: by
-    their frequencies they may be anything. Where letters beyond ASCII stand together, they are not Latin."""
+    """The encoding of joined texts that are not Unicode. Single letters beyond ASCII among many within it are Western
+    accents: their frequencies may be anything. If letters beyond ASCII are adjacent, they are not Latin."""
     runs = _NOT_ASCII.findall(sample)
     num_high = sum(map(len, runs))
     num_letters = num_high + sum(bytes([byte]).isalpha() for byte in sample)
@@ -106,7 +106,7 @@ def guess_legacy_encoding(sample: bytes) -> str:
 
 
 def decode_text(data: bytes) -> str:
-    """One text alone; what is not Unicode as Windows' Western encoding, which takes almost any bytes."""
+    """One text alone; if it is not Unicode, as Windows' Western encoding, which accepts almost any bytes."""
     return Decoder().decode("", data)
 
 
@@ -120,8 +120,8 @@ def _can_decode(data: bytes, encoding: str) -> bool:
 
 @dataclass(frozen=True)
 class Captions:
-    """What the caption files of a set say. ``problems``: metadata file -> what is wrong in it; ``with_rows``: those
-    that have rows all the same."""
+    """The contents of a set's caption files. ``problems``: metadata file -> its faults; ``with_rows``: those that have
+    usable rows all the same."""
 
     pairing: Pairing
     problems: dict[str, str]
@@ -132,7 +132,7 @@ class Captions:
 def read_captions(
     images: Iterable[str], texts: Mapping[str, bytes], metadata: Mapping[str, bytes], archives: Mapping[str, str]
 ) -> Captions:
-    """``archives``: as ``pair_captions`` takes them."""
+    """``archives``: as in ``pair_captions``."""
     decoder = Decoder.for_files([*texts.values(), *metadata.values()])
     decoded = {name: clean_caption(decoder.decode(name, data)) or "" for name, data in texts.items()}
     rows, problems = read_metadata_files(metadata, decoder)
@@ -142,14 +142,14 @@ def read_captions(
 
 
 def read_metadata_files(files: Mapping[str, bytes], decoder: Decoder | None = None) -> tuple[list[Row], dict[str, str]]:
-    """The rows of every metadata file, at most MAX_METADATA_ROWS, and file -> what is wrong in it."""
+    """The rows of every metadata file, at most MAX_METADATA_ROWS, and file -> its faults."""
     decoder = decoder or Decoder.for_files(files.values())
     rows: list[Row] = []
     problems: dict[str, str] = {}
     for name, data in files.items():
         found, wrong = read_metadata(name, decoder.decode(name, data))
         if len(rows) + len(found) > MAX_METADATA_ROWS:
-            wrong = [*wrong, f"with it the set has more than {MAX_METADATA_ROWS:,} rows: those beyond were not read"]
+            wrong = [*wrong, f"with it the set has more than {MAX_METADATA_ROWS:,} rows: the rest was not read"]
         rows += [_without_surrogates(row) for row in found[: MAX_METADATA_ROWS - len(rows)]]
         if wrong:
             problems[name] = _summarize(wrong)
@@ -157,7 +157,7 @@ def read_metadata_files(files: Mapping[str, bytes], decoder: Decoder | None = No
 
 
 def _without_surrogates(row: Row) -> Row:
-    r"""JSON may say ``\ud800`` alone, which has no UTF-8, and ``\u0000``, which PostgreSQL does not store."""
+    r"""JSON can contain a lone ``\ud800``, which has no UTF-8, and ``\u0000``, which PostgreSQL cannot store."""
     clean = (text.encode("utf-8", "replace").decode().replace("\0", " ") for text in (row.file_name, row.caption))
     return Row(row.source, row.line, *clean)
 
@@ -169,15 +169,15 @@ def _list_doubts(pairing: Pairing) -> list[ReportWarning]:
         ReportWarning(
             code="unmatched-rows",
             message=f"{counted(len(pairing.unmatched), 'row')} of metadata files "
-            f"{'captions' if len(pairing.unmatched) == 1 else 'caption'} no image. file_name is the path "
-            "from the folder of the metadata file itself.",
+            f"{'matches' if len(pairing.unmatched) == 1 else 'match'} no image. file_name must be the path "
+            "from the metadata file's own folder.",
             files=tuple(unmatched),
         ),
         ReportWarning(
             code="guessed-rows",
             message=f"{counted(len(pairing.guesses), 'row')} of metadata files "
-            f"{'names' if len(pairing.guesses) == 1 else 'name'} no image by path, and the only one that is like it "
-            "was taken. Look whether that is right.",
+            f"{'matches' if len(pairing.guesses) == 1 else 'match'} no image by path; the only similar one was "
+            "used. Check whether that is right.",
             files=tuple(guesses),
         ),
     ]
@@ -191,5 +191,5 @@ def describe_row(row: Row) -> str:
 def _summarize(problems: list[str]) -> str:
     shown, more = "; ".join(problems[:MAX_PROBLEMS_SHOWN]), len(problems) - MAX_PROBLEMS_SHOWN
     if len(problems) >= MAX_METADATA_PROBLEMS:
-        return f"{shown}; and {more} more, after which it was not read on."
+        return f"{shown}; and {more} more, after which reading stopped."
     return f"{shown}{f'; and {more} more' if more > 0 else ''}."

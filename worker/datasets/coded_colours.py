@@ -1,5 +1,5 @@
-"""Colour spaces that a file names by numbers (ITU-T H.273) instead of bringing a profile: the ``nclx`` of HEIC and
-AVIF, and PNG's cICP chunk. Those that differ from sRGB are made into ICC profiles, for ``colours`` to convert by.
+"""Colour spaces that a file states by numbers (ITU-T H.273) instead of a profile: the ``nclx`` of HEIC and AVIF, and
+PNG's cICP chunk. Those that differ from sRGB become ICC profiles, by which ``colours`` converts.
 """
 
 import struct
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 HEAD_BYTES = 64 << 10
-"""Of a file: both stand before the pixels."""
+"""Both are before the pixels of a file."""
 # Red, green and blue as XYZ, adapted from D65 to the D50 of profiles (Bradford).
 _PRIMARIES: Mapping[int, tuple[tuple[float, float, float], ...]] = {
     9: ((0.67349, 0.27904, -0.00193), (0.16566, 0.67534, 0.02998), (0.12505, 0.04562, 0.79685)),  # BT.2020
@@ -15,9 +15,9 @@ _PRIMARIES: Mapping[int, tuple[tuple[float, float, float], ...]] = {
 }
 _SRGB_PRIMARIES = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.7141))
 _LIKE_SRGB = frozenset({0, 1, 2, 3, 5, 6, 7})
-"""Primaries: BT.709's own, unspecified, and those of old television, which are close and mostly a mistake."""
+"""Primaries: BT.709's own, unspecified, and those of old television, which are similar and mostly a mistake."""
 _SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
-# The curves of BT.709 and its family are those of cameras; what is shown by them is shown as sRGB is.
+# The curves of BT.709 and its family are those of cameras; displays show such images as sRGB.
 _CURVES: Mapping[int, tuple[float, ...]] = {
     **dict.fromkeys((0, 1, 2, 3, 6, 13, 14, 15), _SRGB_CURVE),
     4: (2.2,),
@@ -30,8 +30,8 @@ _CICP = b"cICP"
 
 @dataclass(frozen=True)
 class CodedColours:
-    """``profile`` is None where the colours are sRGB's; ``is_known`` False where they are none that can be converted,
-    such as the brightness of high dynamic range."""
+    """``profile`` is None if the colours are sRGB's; ``is_known`` False if they cannot be converted, such as those of
+    high dynamic range."""
 
     profile: bytes | None = None
     is_known: bool = True
@@ -62,7 +62,7 @@ def _find_codes(head: bytes, kind: str) -> tuple[int, int] | None:
 
 
 def _build_profile(primaries: tuple[tuple[float, float, float], ...], curve: tuple[float, ...]) -> bytes:
-    """A display's, of three colours and one curve (ICC.1:2022, 8.3.3)."""
+    """A display profile, of three colours and one curve (ICC.1:2022, 8.3.3)."""
     columns = zip((b"rXYZ", b"gXYZ", b"bXYZ"), primaries, strict=True)
     tags = {name: b"XYZ \0\0\0\0" + _fixed(*xyz) for name, xyz in columns}
     shape = b"para\0\0\0\0" + struct.pack(">HH", 3 if len(curve) == 5 else 0, 0) + _fixed(*curve)

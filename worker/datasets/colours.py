@@ -1,8 +1,8 @@
 """From any of Pillow's modes to RGB of 8 bits in sRGB, and the alpha channel beside it.
 
-Colours are converted by the picture's own ICC profile (Little CMS through Pillow's ImageCms), with the rendering intent
-that the profile asks for and black point compensation. Without a profile RGB and grey count as sRGB, as every browser
-has it (CSS Images 3, 5.3), and CMYK is converted by Pillow's own rule.
+Colours are converted by the image's own ICC profile (Little CMS through Pillow's ImageCms), with the profile's own
+rendering intent and black point compensation. Without a profile RGB and grey count as sRGB, as in every browser (CSS
+Images 3, 5.3), and CMYK is converted by Pillow's own rule.
 """
 
 import io
@@ -15,25 +15,25 @@ from PIL import Image, ImageCms
 
 OPAQUE = 255
 SAME_WITHIN = 1
-"""Levels. A profile that moves no colour further is sRGB by another name, and its pixels stay as they are."""
+"""Levels. A profile that moves no colour further equals sRGB, and its pixels stay unchanged."""
 _SAMPLE_LEVELS = 9
 _INTENTS = (ImageCms.Intent.PERCEPTUAL, ImageCms.Intent.RELATIVE_COLORIMETRIC, ImageCms.Intent.SATURATION)
-"""Not the absolute one, by which the paper's own tint would come along."""
+"""Not the absolute one, which would add the paper's own tint."""
 _SPACES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
-"""What a profile says it is for (ICC.1:2022, 7.2.6) -> Pillow's mode of such pixels."""
+"""A profile's colour space (ICC.1:2022, 7.2.6) -> Pillow's mode of such pixels."""
 
 
 class UnusableProfile(Exception):
-    """Broken, or for other pixels than the picture's."""
+    """Broken, or for other pixels than the image's."""
 
 
 class UnusableSamples(Exception):
-    """What the numbers of the picture mean is not known; the message says so."""
+    """The meaning of the image's numbers is unknown; the message says so."""
 
 
 @dataclass(frozen=True)
 class Colours:
-    """``image`` is RGB; ``profile_used`` is False where there was a profile that could not be used."""
+    """``image`` is RGB; ``profile_used`` is False if there was an unusable profile."""
 
     image: Image.Image
     profile_used: bool = True
@@ -42,7 +42,7 @@ class Colours:
 def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """The colours in one of the modes L, RGB, CMYK and LAB, and the alpha channel. Raises UnusableSamples.
 
-    A colour that PNG's tRNS chunk makes transparent is the caller's: Pillow knows only 8 bits of each sample.
+    The caller handles a colour that PNG's tRNS chunk makes transparent: Pillow keeps only 8 bits of each sample.
     """
     match image.mode:
         case "L" | "RGB" | "CMYK" | "LAB":
@@ -60,8 +60,8 @@ def split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
             return image.convert("RGB"), alpha
         case "I" | "F":
             raise UnusableSamples(
-                "Its samples are numbers of 32 bits, whose black and white are not known: "
-                "export it with 8 or 16 bits a channel."
+                "Its samples are 32-bit numbers without a defined black and white: "
+                "export it with 8 or 16 bits per channel."
             )
         case mode if mode.startswith("I;16"):
             return Image.fromarray((read_16_bits(image) >> 8).astype(np.uint8)), None
@@ -75,7 +75,7 @@ def read_16_bits(image: Image.Image) -> NDArray[np.uint16]:
 
 
 def to_srgb(colours: Image.Image, profile: bytes | None) -> Colours:
-    """``colours``: as ``split_alpha`` gives them."""
+    """``colours``: from ``split_alpha``."""
     if profile:
         try:
             return Colours(_apply_profile(colours, profile))
@@ -92,11 +92,11 @@ def _assume_srgb(colours: Image.Image) -> Image.Image:
 
 
 def _apply_profile(colours: Image.Image, data: bytes) -> Image.Image:
-    """Raises UnusableProfile, or what Little CMS makes of broken ones."""
+    """Raises UnusableProfile, or Little CMS's own exceptions for broken ones."""
     profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
     mode = _SPACES.get(profile.profile.xcolor_space.strip())
     if mode == "RGB" and colours.mode == "L":
-        colours = colours.convert("RGB")  # neutral in every RGB space; the profile's curve is what counts
+        colours = colours.convert("RGB")  # neutral in every RGB space; only the profile's curve matters
     if mode != colours.mode:
         raise UnusableProfile(f"a profile for {profile.profile.xcolor_space} beside pixels of {colours.mode}")
     transform = _build_transform(profile, mode)

@@ -1,4 +1,4 @@
-"""``python -m worker.datasets.decoder``: opens what users sent, in a process that may crash and may not do much.
+"""``python -m worker.datasets.decoder``: opens users' files, in a process that may crash and has few rights.
 
 Reads one request a line from standard input and answers each with one line: JSON both ways, files by path.
 Its arguments are its limits and its parent's pid. It has no secrets in its environment, and dies with its parent.
@@ -27,7 +27,7 @@ from worker.parent import die_with_parent
 
 MAX_OPEN_FILES = 64
 _OUR_FAULT = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.ESTALE}
-# What the standard library makes of broken archives. Anything else is worth a traceback.
+# The standard library's exceptions for broken archives. Anything else deserves a traceback.
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -38,12 +38,12 @@ _DAMAGE = (
     OSError,
     ValueError,
 )
-_DAMAGED = "It is damaged, cut short, or not what its name says. Make it anew and upload it again."
+_DAMAGED = "It is damaged, cut short, or not what its name claims. Create it again and upload it."
 
 
 @dataclass(frozen=True)
 class DecoderLimits:
-    """Of memory for all that is mapped, and of processor time for one archive and for one picture."""
+    """Limits on all mapped memory, and on processor time for one archive and for one image."""
 
     memory_bytes: int
     max_total_bytes: int
@@ -57,7 +57,7 @@ def main(limits_json: str, parent_pid: str) -> None:
     limits = DecoderLimits(**json.loads(limits_json))
     die_with_parent(int(parent_pid))
     confine(limits)
-    # Whatever prints by itself goes to the log, not into the answers.
+    # Output of libraries goes to the log, not into the answers.
     with os.fdopen(os.dup(1), "wb") as answers:
         os.dup2(2, 1)
         for line in sys.stdin.buffer:
@@ -74,21 +74,21 @@ def confine(limits: DecoderLimits) -> None:
 
 
 def allow_cpu(seconds: int) -> None:
-    """From now on. At its end the kernel sends SIGXCPU, and the process is gone."""
+    """Starting now. At its end the kernel sends SIGXCPU, which ends the process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(usage.ru_utime + usage.ru_stime) + 1 + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
 def answer(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
-    """``refused`` is the user's to mend, ``failed`` the operator's."""
+    """``refused`` is for the user to fix, ``failed`` for the operator."""
     work: Callable[[dict[str, Any], DecoderLimits], dict[str, Any]] = _WORK[request["do"]]
     try:
         return work(request, limits)
     except (ArchiveRejected, Unusable) as error:
         return {"refused": str(error)}
     except MemoryError:
-        return {"refused": "It takes too much memory to open. Make it smaller."}
+        return {"refused": "Opening it takes too much memory. Make it smaller."}
     except Exception as error:
         if isinstance(error, OSError) and error.errno in _OUR_FAULT:
             return {"failed": f"the scratch folder: {error.strerror}"}

@@ -1,4 +1,4 @@
-"""What becomes of every file of a dataset: an image of the manifest, its caption, or left out with a reason."""
+"""Decides about every file of a dataset: an image of the manifest, its caption, or left out with a reason."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 MAX_DECODER_DEATHS = 20
 MAX_FILES = 20_000
-"""Of a set, those in its archives counted."""
+"""For a set, including files in archives."""
 MAX_REASONS_SHOWN = 3
 _WHAT_TO_DO = f"Upload {ACCEPTED} images, loose or in a .zip or .tar archive."
 
 
 class Examination:
-    """One dataset, from received files to stored images. ``check`` is called between files, and may raise."""
+    """One dataset, from uploaded files to stored images. ``check`` is called between files, and may raise."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class Examination:
         self.findings = Findings()
         self._dataset_id, self._storage, self._sandbox, self._scratch = dataset_id, storage, sandbox, scratch
         self._max_images, self._check = max_images, check
-        self._archives: dict[str, str] = {}  # what the names from each begin with -> its name
+        self._archives: dict[str, str] = {}  # the prefix of the names from each -> its name
         self._num_paths = 0
         self._num_deaths = 0
         self._num_unpacked_bytes = 0
         self._pictures_of_other_names: set[str] = set()
 
     def run(self, received: Iterable[ReceivedFile]) -> None:
-        """Raises UserError for a set that cannot be used; ScratchFailed and StorageError for no fault of the set's."""
+        """Raises UserError for an unusable set; ScratchFailed and StorageError for failures outside of the set."""
         files = self._collect(list(received))
         pictures = sorted(name for name in files if self._is_picture(name))
         layout = self._read_layout(pictures)
@@ -81,7 +81,7 @@ class Examination:
     # --- from storage and out of archives ----------------------------------------------------------------
 
     def _collect(self, received: list[ReceivedFile]) -> dict[str, Path]:
-        """Name -> where it lies. Names from an archive that did not come alone begin with the archive's."""
+        """Name -> its local path. Names from an archive that was sent with others begin with the archive's name."""
         files: dict[str, Path] = {}
         for number, file in enumerate(received):
             self._check()
@@ -91,7 +91,7 @@ class Examination:
                     prefix = f"{spell(file.filename)}/" if len(received) > 1 else ""
                     self._archives[prefix] = spell(file.filename)
                     contents = self._expand(file, prefix)
-                    num_done += 1  # what is in it counts from here on, and not the archive
+                    num_done += 1  # its contents are counted from here on, and not the archive
                     self._check_totals(file.filename, contents.values())
                     files |= contents
                 else:
@@ -102,7 +102,7 @@ class Examination:
         return files
 
     def _enter_unexamined(self, received: list[ReceivedFile]) -> None:
-        """Of a rejected set; an archive counts as one."""
+        """For a rejected set; an archive counts as one."""
         for file in received:
             name = spell(file.filename)
             if is_litter(name):
@@ -111,7 +111,7 @@ class Examination:
                 self.findings.ledger.enter(name)
 
     def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
-        """Under its name with composed accents, as names in archives have them, captions and metadata.jsonl."""
+        """By its name with composed accents, as the names in archives, captions and metadata.jsonl have them."""
         name = spell(file.filename)
         if is_litter(name) and not is_hidden_twin(name):
             self.findings.ledger.pass_over()
@@ -127,7 +127,7 @@ class Examination:
         return self._enter(name, None, NOT_USABLE)
 
     def _enter(self, name: str, path: Path | None, problem: str | None) -> dict[str, Path]:
-        """A file of the set, unless it cannot be used. The second of one name would take the first's place."""
+        """A file of the set, unless it is unusable. The second of one name would replace the first."""
         if self.findings.ledger.knows(name):
             self.findings.ledger.enter(name := self._find_free_name(name))
             path, problem = None, "Another file of the set has the same name. Rename one of them."
@@ -141,7 +141,7 @@ class Examination:
         return {name: path}
 
     def _is_picture(self, name: str) -> bool:
-        """By its name or, where that says nothing, by its content."""
+        """By its name or, if that says nothing, by its content."""
         return is_image_name(name) or name in self._pictures_of_other_names
 
     def _find_free_name(self, name: str) -> str:
@@ -168,7 +168,7 @@ class Examination:
         except DecoderDied as error:
             log.warning("%s: unpacking %s killed the decoder: %s", self._dataset_id, file.key, error)
             raise ArchiveRejected(
-                f"{file.filename}: It takes too long or too much memory to unpack. Split it."
+                f"{file.filename}: Unpacking it takes too long or too much memory. Split it."
             ) from error
         archive.unlink()
         (folder / "archive.tar").unlink(missing_ok=True)
@@ -186,7 +186,7 @@ class Examination:
         return unpacked
 
     def _check_totals(self, filename: str, unpacked: Iterable[Path]) -> None:
-        """What one archive may not hold, several may not hold together."""
+        """The limits of one archive apply to several together."""
         self._num_unpacked_bytes += sum(path.stat().st_size for path in unpacked)
         if self.findings.num_files > MAX_FILES:
             raise ArchiveRejected(f"{filename}: With it the set has more than {MAX_FILES:,} files. Split the set.")
@@ -213,10 +213,10 @@ class Examination:
             max_bytes = MAX_METADATA_BYTES if is_metadata_name(name) else MAX_CAPTION_BYTES
             size = files[name].stat().st_size
             if size > max_bytes:
-                self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, as no caption is.")
+                self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, too large for a caption.")
                 continue
             if _begins_as_picture(files[name]):
-                self.findings.leave_out(name, "It is a picture, and named as a caption: give it an image's suffix.")
+                self.findings.leave_out(name, "It is an image, but named as a caption: give it an image's suffix.")
                 continue
             room -= size
             if room < 0:
@@ -239,7 +239,7 @@ class Examination:
     def _check_number(self, images: list[str]) -> None:
         if len(images) > self._max_images:
             raise DatasetRejected(
-                f"The set has {len(images):,} images, and {self._max_images:,} are the most. Remove some, or split it."
+                f"The set has {len(images):,} images; the limit is {self._max_images:,}. Remove some, or split it."
             )
 
     def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None, place: Place) -> None:
@@ -255,11 +255,11 @@ class Examination:
             target.unlink(missing_ok=True)
 
     def _convert(self, source: Path, target: Path, mask: Path | None) -> Picture:
-        """Raises Unusable, or DatasetRejected when the decoder died too often."""
+        """Raises Unusable, or DatasetRejected if the decoder died too often."""
         try:
             return self._sandbox.convert(source, target, mask)
         except DecoderDied as error:
-            log.warning("%s: a picture killed the decoder: %s", self._dataset_id, error)
+            log.warning("%s: an image killed the decoder: %s", self._dataset_id, error)
             self._num_deaths += 1
             if self._num_deaths >= MAX_DECODER_DEATHS:
                 raise DatasetRejected(
@@ -270,7 +270,7 @@ class Examination:
     def _refuse_duplicate(self, picture: Picture) -> None:
         for image in self.findings.images:
             if image.sha256 == picture.sha256:
-                raise Unusable(f"It has the very pixels of {image.name}.")
+                raise Unusable(f"It has exactly the same pixels as {image.name}.")
 
     def _store(self, name: str, picture: Picture, path: Path, caption: str | None, place: Place) -> ManifestImage:
         key = image_key(self._dataset_id, picture.sha256)
@@ -300,7 +300,7 @@ class Examination:
 
     def _reject_without_images(self) -> NoReturn:
         if self.findings.num_files == 0:
-            raise DatasetRejected(f"There is no file in it. {_WHAT_TO_DO}")
+            raise DatasetRejected(f"The set contains no file. {_WHAT_TO_DO}")
         reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
         if not reasons:
             summary = _say_none(self.findings.num_files, "file", "is not an image", "is an image")

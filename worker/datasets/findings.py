@@ -1,4 +1,4 @@
-"""What an examination has found out so far; the report of a rejected set is written from it too."""
+"""The findings of an examination so far; the report of a rejected set is written from them too."""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -19,17 +19,17 @@ from worker.datasets.opening import Note
 log = logging.getLogger(__name__)
 
 MAX_NAMES_SHOWN = 100
-_UNUSED = "Nothing in the set makes use of it."
+_UNUSED = "Nothing in the set uses it."
 _NOTES: Mapping[Note, tuple[WarningCode, str]] = {
     "first-picture": (
         "first-picture",
-        "These files move or hold several pictures: the first of each was taken. Export another one by itself "
-        "to use it.",
+        "These files are animated or contain several images: the first of each was used. To use another one, "
+        "export it by itself.",
     ),
     "unusable-profile": (
         "unusable-profile",
-        "The colour profiles of these are broken, for other kinds of pixels, or of high dynamic range: their colours "
-        "were taken as sRGB. If they look wrong, export the pictures as sRGB.",
+        "The colour profiles of these are broken, for other types of pixels, or of high dynamic range: their colours "
+        "were read as sRGB. If they look wrong, export the images as sRGB.",
     ),
 }
 
@@ -64,18 +64,18 @@ class Findings:
         self.doubts.append(ReportWarning(code=code, message=message, files=(file,)))
 
     def note_guessed_names(self, archive: str, label: str, names: Iterable[str]) -> None:
-        """Of an archive that does not say in which encoding its names are."""
+        """For an archive that does not state the encoding of its names."""
         message = (
-            f"{archive} does not say how its file names are written: they were read as {label}. If they look wrong, "
-            "make the archive anew with names in UTF-8."
+            f"{archive} does not state the encoding of its file names: they were read as {label}. If they look wrong, "
+            "create the archive again with names in UTF-8."
         )
         foreign = tuple(name for name in names if not name.isascii())[:MAX_NAMES_SHOWN]
         self.guessed.append(ReportWarning(code="names-guessed", message=message, files=foreign or (archive,)))
 
     def settle_rest(self) -> None:
-        """At the end. Whatever was forgotten on the way is left out, and said."""
+        """At the end. Files without a decision are left out, and reported."""
         for name in self.ledger.list_unsettled():
-            log.error("nothing was decided about a file of the set")
+            log.error("a file of the set has no decision")
             self.leave_out(name, _UNUSED)
 
     def manifest(self) -> DatasetManifest:

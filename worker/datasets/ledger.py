@@ -1,4 +1,4 @@
-"""Who remembers every file of a set until it is known what became of it, so that none can be forgotten."""
+"""Tracks every file of a set until there is a decision about it, so that none is forgotten."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ from core.domain.file_counts import FileCounts
 
 
 class Fate(Enum):
-    """What became of a file."""
+    """The decision about a file."""
 
     IMAGE = auto()
     CAPTION = auto()
@@ -40,7 +40,7 @@ class Ledger:
         self._num_litter += num_files
 
     def settle(self, names: Iterable[str], fate: Fate) -> None:
-        """A file that was settled before stays so, unless it is left out now."""
+        """A settled file stays as it is, unless it is left out now."""
         for name in names:
             if fate is Fate.LEFT_OUT or self._fates[name] is None:
                 self._fates[name] = fate
@@ -49,7 +49,7 @@ class Ledger:
         return [name for name, fate in self._fates.items() if fate is None]
 
     def count(self) -> FileCounts:
-        """Raises ValidationError, should they not add up."""
+        """Raises ValidationError if the counts do not add up."""
         counted = Counter(self._fates.values())
         return FileCounts(
             received=len(self._fates) + self._num_litter,

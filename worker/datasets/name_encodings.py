@@ -1,10 +1,10 @@
-"""In which encoding the names of an archive are, where it does not say: guessed from all of them together.
+"""Guesses the encoding of an archive's names from all of them together, if the archive does not state it.
 
-A ZIP without the flag for UTF-8 has its names in whatever the packing system used: its language's code page on Windows,
-UTF-8 on macOS. Each encoding is weighed by how probable the characters are that it makes of the names: letters of one
-script next to each other, common ones rather than rare, capitals at the start of words, the everyday characters of the
-East Asian standards (JIS X 0208 and GB 2312 level 1, Big5 level 1, the Hangul of KS X 1001), which have few places
-among all. Short names can be read in several ways, so what was chosen is said to the user.
+A ZIP without the flag for UTF-8 has its names in the packing system's encoding: its language's code page on Windows,
+UTF-8 on macOS. Each encoding is scored by the probability of the characters that it decodes the names to: letters of
+one script next to each other, common ones rather than rare, capitals at the start of words, the everyday characters
+of the East Asian standards (JIS X 0208 and GB 2312 level 1, Big5 level 1, the Hangul of KS X 1001), which are few
+among all codes. Short names can be read in several ways, so the user is informed of the choice.
 """
 
 import math
@@ -15,13 +15,13 @@ from functools import cache
 from itertools import accumulate
 
 MAX_WEIGHED_BYTES = 16 << 10
-"""Every name must be possible in an encoding; of as many the characters are weighed."""
+"""Every name must be possible in an encoding; the characters of this many names are scored."""
 STANDARD = "cp437"
-"""What the format itself says of names without the flag (APPNOTE.TXT 6.3.10, D.1)."""
+"""The format's own encoding for names without the flag (APPNOTE.TXT 6.3.10, D.1)."""
 _RARE = 1e-5
 _SIGN = 1e-3
 _ODD = 0.01
-"""For a capital within a word, or a letter that begins none."""
+"""For a capital within a word, or an initial small letter."""
 _MIXED = 1e-3
 """For two scripts in a word."""
 _UNUSUAL_IN_NAMES = frozenset('\\^`|~<>{}[]*?":@$;')
@@ -43,14 +43,14 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Guess:
-    """The names, and in which encoding they were read: None where nothing had to be guessed."""
+    """The names, and the encoding that they were read in: None if nothing had to be guessed."""
 
     names: tuple[str, ...]
     label: str | None = None
 
 
 def decode_names(raw_names: Sequence[bytes]) -> Guess:
-    """ASCII and UTF-8 speak for themselves; else the most probable encoding, and at worst the standard's."""
+    """ASCII and UTF-8 are certain; otherwise the most probable encoding, and at worst the standard's."""
     beyond_ascii = [raw for raw in raw_names if not raw.isascii()]
     if not beyond_ascii:
         return Guess(tuple(raw.decode("ascii") for raw in raw_names))
@@ -62,7 +62,7 @@ def decode_names(raw_names: Sequence[bytes]) -> Guess:
 
 
 def _weigh_all(encoding: Encoding, raw_names: Sequence[bytes]) -> float:
-    """Logarithm of the probability, up to what is the same for all encodings."""
+    """Logarithm of the probability, up to a constant that is the same for all encodings."""
     try:
         names = [raw.decode(encoding.codec) for raw in raw_names]
     except UnicodeDecodeError:
@@ -95,7 +95,7 @@ def _judge_neighbours(before: str, char: str) -> float:
 
 @cache
 def _script_of(char: str) -> str:
-    """LATIN, CYRILLIC, …; all that East Asian names mix is one."""
+    """LATIN, CYRILLIC, …; all scripts that East Asian names mix count as one."""
     script = unicodedata.name(char, "").partition(" ")[0]
     return "EAST" if script in {"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL", "HALFWIDTH"} else script
 
@@ -103,7 +103,7 @@ def _script_of(char: str) -> str:
 # --- alphabets -------------------------------------------------------------------------------------------------
 
 _CAPITAL = 0.12
-"""Of the letters; of what a small one has as its share."""
+"""The capitals' share of the letters, as a fraction of the small ones'."""
 
 
 def _alphabet(letters: Mapping[str, float], others: str = "") -> Weigh:
@@ -132,8 +132,8 @@ _THAI = _alphabet({_THAI_COMMON: 0.9, "".join(char for char in _THAI_LETTERS if 
 
 
 def _planes(codec: str, *planes: tuple[int, int, float], common: str) -> Weigh:
-    """Each plane: first and last code, two bytes each, and its share. The trail byte is bounded as the lead byte is.
-    ``common``: the characters that make up two thirds of what is written."""
+    """Each plane: first and last code, two bytes each, and its share. The trail byte has the same bounds as the lead
+    byte. ``common``: the characters that make up two thirds of usual text."""
     among = frozenset(common)
 
     @cache
@@ -196,7 +196,7 @@ _ANY_SCRIPT = 0.1
 
 
 def _weigh_unicode(char: str) -> float:
-    """As the most probable of the others would have it; that bytes are UTF-8 at all is the better part of the proof."""
+    """As the most probable of the others would score it; that the bytes are valid UTF-8 is most of the proof."""
     if unicodedata.combining(char) or char in _SIGNS:
         return 1e-2
     if ord(char) >= 0x1F000:
@@ -216,7 +216,7 @@ def _share_in(encoding: Encoding, char: str) -> float:
 
 @cache
 def _list_encodings() -> tuple[Encoding, ...]:
-    """How often each is met where the flag is not set, before anything is known of the names."""
+    """How often each occurs without the flag, before anything is known of the names."""
     return (
         Encoding("utf-8", "UTF-8", 0.9, _weigh_unicode),
         Encoding("cp932", "Shift-JIS (Japanese)", 0.012, _SHIFT_JIS),

@@ -1,7 +1,7 @@
-"""Names inside archives: which are refused, which are ignored, and when two are the same.
+"""Names inside archives: which are refused, which are ignored, and which count as the same.
 
-No file is ever written under such a name. They are shown to people, paired with captions and written to the
-database, and people unpack what they download.
+No file is ever written under such a name. They are shown to people, paired with captions and written to the database,
+and people unpack their downloads.
 """
 
 import re
@@ -19,21 +19,21 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 def clean_name(raw: str) -> str:
     """The entry's relative path in Unicode's composed form; empty for the archive's own root.
 
-    Raises ArchiveRejected for a name that leads out of the archive or cannot be shown.
+    Raises ArchiveRejected for a name that leads out of the archive or cannot be displayed.
     """
-    # Undecodable bytes of a tar come as lone surrogates, which no database takes.
+    # Undecodable bytes of a tar become lone surrogates, which no database accepts.
     path = raw.encode("utf-8", "replace").decode().replace("\\", "/")
     shown = ascii(raw[:80])
     folder, _, file = path.rpartition("/")
     if any(unicodedata.category(char) == "Cc" for char in (folder if file == FINDER_ICON else path)):
-        raise ArchiveRejected(f"It holds a name with control characters: {shown}. Rename that file.")
+        raise ArchiveRejected(f"It contains a name with control characters: {shown}. Rename that file.")
     if path.startswith("/") or _DRIVE.match(path):
-        raise ArchiveRejected(f"It holds an absolute path: {shown}. Make it anew with relative paths.")
+        raise ArchiveRejected(f"It contains an absolute path: {shown}. Create it again with relative paths.")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
-        raise ArchiveRejected(f"It holds a path that leads out of it: {shown}. Make it anew without '..'.")
+        raise ArchiveRejected(f"It contains a path that leads out of it: {shown}. Create it again without '..'.")
     if len(path) > MAX_NAME_CHARS:
-        raise ArchiveRejected(f"It holds a name of more than {MAX_NAME_CHARS} characters: {shown}… Shorten it.")
+        raise ArchiveRejected(f"It contains a name of more than {MAX_NAME_CHARS} characters: {shown}… Shorten it.")
     return unicodedata.normalize("NFC", "/".join(parts))
 
 
@@ -42,7 +42,7 @@ def is_nested_archive(name: str) -> bool:
 
 
 class NameRegister:
-    """Refuses the second of two names that some file systems take for one: other case, other Unicode form."""
+    """Refuses the second of two names that are the same on some file systems: other case, other Unicode form."""
 
     def __init__(self) -> None:
         self._seen: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""Opens one picture of any accepted format and gives its pixels: upright, in sRGB, with the alpha channel beside them.
+"""Opens one image of any accepted format and returns its pixels: upright, in sRGB, with the alpha channel beside them.
 
-The format is told by the first bytes, and only its own reader of Pillow's is asked. Size and number of pixels are
-checked before a pixel is decoded. Of a file with several pictures (GIF, APNG, animated WebP, TIFF with pages, AVIF
-and HEIC sequences) the first is taken, of HEIC the one that the file calls primary.
+The format is recognized by the first bytes, and only Pillow's reader for it is used. Size and number of pixels are
+checked before a pixel is decoded. Of a file with several images (GIF, APNG, animated WebP, TIFF with pages, AVIF and
+HEIC sequences) the first is used, of HEIC the primary one.
 """
 
 import contextlib
@@ -27,15 +27,15 @@ from worker.datasets.png_chunks import OpenPng, open_png
 Note = Literal["first-picture", "unusable-profile"]
 
 READERS: dict[str, tuple[str, ...]] = {
-    # What calls itself both may be either; each reader refuses what is the other's.
+    # A file with these brands may be either; each reader refuses the other's.
     "AVIF": ("AVIF", "HEIF"),
     "HEIF": ("HEIF", "AVIF"),
 }
 ORIENTATION = 0x0112
 _PHOTOMETRIC = 0x0106
-# Of these there are kinds that the libraries cannot read, and which are whole all the same.
+# These formats have variants that the libraries cannot read, although the files are intact.
 _OF_MANY_KINDS = {"JPEG": "JPEG", "HEIF": "HEIC", "AVIF": "AVIF", "BMP": "BMP", "TIFF": "TIFF"}
-# EXIF's orientation -> what turns the stored rows upright (CIPA DC-008, 4.6.5).
+# EXIF's orientation -> the operation that turns the stored rows upright (CIPA DC-008, 4.6.5).
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -45,21 +45,21 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# PNG's samples of less than a byte are spread over 0 to 255 as they are read, the colour of tRNS is not.
+# Pillow spreads PNG's samples of less than a byte over 0 to 255, but not the colour of tRNS.
 _SPREAD = {"L;2": 85, "L;4": 17}
 
-# One thread each: more would only eat the address space that the decoder has.
+# One thread each: more would only use up the decoder's address space.
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 pillow_heif.register_heif_opener(decode_threads=1, thumbnails=False, depth_images=False, aux_images=False)
 
 
 class Unusable(Exception):
-    """The picture is left out; the message says why, and what to do."""
+    """The image is left out; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """``colours`` is RGB in sRGB, ``alpha`` L of the same size, None where the picture has no such channel."""
+    """``colours`` is RGB in sRGB, ``alpha`` L of the same size, None if the image has no such channel."""
 
     colours: Image.Image
     alpha: Image.Image | None
@@ -67,7 +67,7 @@ class Opened:
 
 
 def open_picture(source: Path, max_pixels: int, *, with_profile: bool = True) -> Opened:
-    """Raises Unusable. Without ``with_profile`` the numbers are taken as they stand."""
+    """Raises Unusable. Without ``with_profile`` the numbers stay unchanged."""
     with source.open("rb") as file:
         head = file.read(HEAD_BYTES)
     kind = recognise_format(head)
@@ -83,22 +83,22 @@ def open_picture(source: Path, max_pixels: int, *, with_profile: bool = True) ->
     except MemoryError:
         raise Unusable("Decoding it takes too much memory: make it smaller.") from None
     except Exception as error:
-        # Pillow raises a dozen kinds for broken files: OSError, SyntaxError, struct.error, ...
+        # Pillow raises a dozen types of exceptions for broken files: OSError, SyntaxError, struct.error, ...
         raise Unusable(_describe_failure(kind)) from error
 
 
 def _describe_failure(kind: str) -> str:
     if kind in _OF_MANY_KINDS:
         return (
-            f"It is broken or cut short, or a kind of {_OF_MANY_KINDS[kind]} that is not supported: upload it again, "
-            "or export it as PNG."
+            f"It is broken or cut short, or a variant of {_OF_MANY_KINDS[kind]} that is not supported: upload it "
+            "again, or export it as PNG."
         )
     return "It is broken or cut short: export or upload it again."
 
 
 @dataclass(frozen=True)
 class _Stored:
-    """As it lies in the file: not yet upright, and in the colours of its profile."""
+    """As stored in the file: not yet upright, and in the colours of its profile."""
 
     colours: Image.Image
     alpha: Image.Image | None
@@ -114,13 +114,13 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
         _check_size(image, max_pixels)
         raw_mode = _raw_mode_of(image)
         image.load()
-        _check_size(image, max_pixels)  # a HEIC may turn out to have another than it said
+        _check_size(image, max_pixels)  # a HEIC may turn out to have another size than its header says
         colours, alpha = split_alpha(image)
         if _is_white_zero(image):
             colours = ImageChops.invert(colours)
         alpha = alpha or _alpha_by_colour(image, raw_mode, source)
         if kind == "BMP" and alpha is not None and not alpha.getbbox():
-            alpha = None  # the fourth byte is mostly left at 0, and means nothing
+            alpha = None  # the fourth byte is mostly left at 0, without meaning
         profile = png.profile or image.info.get("icc_profile")
         coded = _read_coded(source, kind) if not profile and colours.mode == "RGB" else CodedColours()
         return _Stored(
@@ -129,7 +129,7 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
             profile or coded.profile,
             png.lost_profile or not coded.is_known,
             _find_orientation(image),
-            _has_more(image),  # goes on to the next, so it comes last
+            _has_more(image),  # moves on to the next image, so it comes last
         )
 
 
@@ -141,7 +141,7 @@ def _read_coded(source: Path, kind: str) -> CodedColours:
 def _finish(stored: _Stored, with_profile: bool) -> Opened:
     converted = to_srgb(stored.colours, stored.profile if with_profile else None)
     flat, alpha, turn = converted.image, stored.alpha, _TURNS.get(stored.orientation)
-    flat.info.clear()  # or what is written would get whatever else Pillow knows how to write
+    flat.info.clear()  # or Pillow would write all metadata that it knows
     if turn is not None:
         flat, alpha = flat.transpose(turn), alpha and alpha.transpose(turn)
     notes: dict[Note, bool] = {
@@ -164,16 +164,16 @@ def _check_size(image: Image.Image, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise Unusable(f"It has {width} x {height} pixels, more than {max_pixels:,}: make it smaller.")
     if min(width, height) < MIN_SIDE:
-        raise Unusable(f"It has {width} x {height} pixels: {MIN_SIDE} on each side is the least.")
+        raise Unusable(f"It has {width} x {height} pixels: at least {MIN_SIDE} on each side are needed.")
 
 
 def _is_white_zero(image: Any) -> bool:
-    """Of greys in a TIFF (TIFF 6.0, PhotometricInterpretation 0); with 8 bits and fewer Pillow itself turns them."""
+    """For greys in a TIFF (TIFF 6.0, PhotometricInterpretation 0); up to 8 bits Pillow itself inverts them."""
     return bool(image.format == "TIFF" and image.mode.startswith("I;16") and image.tag_v2.get(_PHOTOMETRIC) == 0)
 
 
 def _find_orientation(image: Image.Image) -> int:
-    """Broken EXIF is no reason to lose a picture that decodes."""
+    """Broken EXIF is no reason to lose an image that decodes."""
     try:
         found: int = image.getexif().get(ORIENTATION, 1)
     except Exception:
@@ -182,9 +182,9 @@ def _find_orientation(image: Image.Image) -> int:
 
 
 def _has_more(image: Image.Image) -> bool:
-    """Whether there is a picture after this one, by going there: counting them all may take long.
+    """Whether there is an image after this one, by moving there: counting them all may take long.
 
-    The second picture in a phone's JPEG (MPO) is for the phone.
+    The second image in a phone's JPEG (MPO) is only for the phone.
     """
     if image.format in {"MPO", "HEIF"}:
         return image.format == "HEIF" and getattr(image, "n_frames", 1) > 1
@@ -199,15 +199,15 @@ def _has_more(image: Image.Image) -> bool:
 
 
 def _raw_mode_of(image: Any) -> str:
-    """How the samples lie in the file, in Pillow's words; only known before they are read."""
+    """The layout of the samples in the file, in Pillow's words; only known before they are read."""
     arguments = image.tile[0].args if getattr(image, "tile", None) else ""
     raw_mode = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     return raw_mode if isinstance(raw_mode, str) else ""
 
 
 def _alpha_by_colour(image: Image.Image, raw_mode: str, source: Path) -> Image.Image | None:
-    """Where a PNG's tRNS chunk says which colour is transparent (PNG, third edition, 11.3.1.1), or a GIF of greys which
-    grey; else None."""
+    """The offset at which a PNG's tRNS chunk states the transparent colour (PNG, third edition, 11.3.1.1), or a GIF of
+    greys its transparent grey; else None."""
     key = image.info.get("transparency")
     if image.format not in {"PNG", "GIF"} or key is None or image.mode == "P":
         return None
@@ -221,7 +221,7 @@ def _alpha_by_colour(image: Image.Image, raw_mode: str, source: Path) -> Image.I
 
 
 def _read_low_bytes(source: Path) -> NDArray[np.uint8]:
-    """Of samples of 16 bits, of which Pillow keeps the high byte: read as if they lay the other way round."""
+    """For samples of 16 bits, of which Pillow keeps the high byte: reads them with swapped bytes."""
     with open_png(source).file as file, Image.open(file, formats=("PNG",)) as image:
         image.tile = [tile._replace(args="RGB;16L") for tile in image.tile]
         return np.asarray(image)

@@ -1,7 +1,7 @@
-"""One picture: decoded, set upright, flattened to RGB, written anew without metadata, and described.
+"""One image: decoded, set upright, flattened to RGB, re-encoded without metadata, and described.
 
-What is transparent becomes white, and the alpha channel stays as the picture's mask, unless nothing in it is
-transparent; a mask file comes in its place. Runs in the decoder's process alone.
+Transparent parts become white, and the alpha channel is kept as the image's mask, unless nothing in it is transparent;
+a mask file replaces it. Runs in the decoder's process alone.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ __all__ = ["Picture", "Unusable", "convert_picture"]
 
 SHARPNESS_SIDE = 256
 DHASH_COLUMNS, DHASH_ROWS = 9, 8
-# A third of the default level's time for a few per cent of its size, and what is stored is read once or twice.
+# A third of the default level's time for a few per cent more size, and stored images are read once or twice.
 PNG_COMPRESS_LEVEL = 3
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Of the PNG that was written: ``sharpness`` is the variance of the Laplacian, ``dhash`` 64 bits in hexadecimal.
+    """The written PNG: ``sharpness`` is the variance of the Laplacian, ``dhash`` 64 bits in hexadecimal.
 
-    ``notes``: what its owner should know of how the file was read.
+    ``notes``: remarks for its owner on how the file was read.
     """
 
     sha256: str
@@ -40,12 +40,12 @@ class Picture:
 
 
 def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max_pixels: int) -> Picture:
-    """``mask``: a picture whose light parts are what counts. Raises Unusable."""
+    """``mask``: an image whose light parts count. Raises Unusable."""
     opened = open_picture(source, max_pixels)
     alpha = opened.alpha if mask is None else _decode_mask(mask, opened.colours.size, max_pixels)
     image = _lay_on("white", opened)
     if alpha is not None and not np.asarray(alpha).any():
-        raise Unusable("Nothing of it is to be seen: its mask or alpha channel hides all.")
+        raise Unusable("Nothing of it is visible: its mask or alpha channel hides all of it.")
     masked = alpha is not None and bool(np.asarray(alpha).min() < OPAQUE)
     written = image
     if alpha is not None and masked:
@@ -59,8 +59,8 @@ def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:
-    """As light as the picture counts, of the picture's size; nothing where the mask is transparent. Its numbers are
-    weights, which no profile may change."""
+    """As light as the image counts, of the image's size; zero where the mask is transparent. Its numbers are weights,
+    which no profile may change."""
     try:
         mask = _lay_on("black", open_picture(source, max_pixels, with_profile=False))
     except Unusable as error:
@@ -90,7 +90,7 @@ def hash_differences(image: Image.Image) -> str:
 def measure_sharpness(image: Image.Image) -> float:
     """Variance of the Laplacian on a grey copy of at most 256 pixels a side.
 
-    Never enlarged: that would blur a small picture, and 64 pixels are sharp enough for a base of 64.
+    Never enlarged: that would blur a small image, and 64 pixels are sharp enough for a base of 64.
     """
     scale = min(1.0, SHARPNESS_SIDE / max(image.size))
     size = (max(3, round(image.width * scale)), max(3, round(image.height * scale)))

@@ -1,7 +1,7 @@
-"""The chunks of a PNG that say something about the picture rather than show it, where they are too large for Pillow.
+"""A PNG's chunks that describe the image rather than show it, if they are too large for Pillow.
 
-It refuses a whole picture for a text of more than 1 MiB (``PngImagePlugin.MAX_TEXT_CHUNK``) or an embedded profile
-that large. Such chunks are ancillary (PNG, third edition, 11.3): a reader may pass over them.
+Pillow refuses a whole image for a text of more than 1 MiB (``PngImagePlugin.MAX_TEXT_CHUNK``) or an embedded profile
+that large. Such chunks are ancillary (PNG, third edition, 11.3): a reader may skip them.
 """
 
 import io
@@ -14,22 +14,22 @@ from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_TEXT_BYTES = 256 << 10
-"""Unpacked, of one chunk. EXIF within a text, as ImageMagick writes it, is far smaller."""
+"""Unpacked size of one chunk. EXIF within a text, as ImageMagick writes it, is far smaller."""
 MAX_TEXTS_BYTES = 4 << 20
 PILLOW_PROFILE_BYTES = 1 << 20
 MAX_PROFILE_BYTES = 16 << 20
 """Unpacked. Profiles with large tables have a few mebibytes."""
 MAX_CHUNKS = 100_000
-"""Beyond, the file is left to Pillow as it is."""
+"""A larger file is left to Pillow unchanged."""
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _PROFILE = b"iCCP"
 FRAME_BYTES = 12
-"""Of a chunk: its length, kind and checksum."""
+"""A chunk's length, type and checksum."""
 
 
 @dataclass(frozen=True)
 class OpenPng:
-    """The PNG without the chunks that Pillow would refuse it for; ``profile`` is the colour profile of one of them."""
+    """The PNG without the chunks for which Pillow would refuse it; ``profile`` is the colour profile of one of them."""
 
     file: BinaryIO
     profile: bytes | None = None
@@ -66,7 +66,7 @@ def _copy_without(file: BinaryIO, dropped: list[tuple[bytes, int, int]]) -> Bina
 
 
 def _find_refused(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and end of each, as they lie in the file."""
+    """Type, start and end of each, in the file's order."""
     num_text_bytes = 0
     for kind, start, length in _list_chunks(file):
         if kind in _TEXTS:
@@ -82,13 +82,13 @@ def _find_refused(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _packed_profile(data: bytes) -> bytes | None:
-    """None where the profile is not packed in the one way that there is (PNG, third edition, 11.3.2.3)."""
+    """None if the profile does not use the only compression method (PNG, third edition, 11.3.2.3)."""
     rest = data.partition(b"\0")[2]
     return rest[1:] if rest[:1] == b"\0" else None
 
 
 def _list_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, start and length of each whole chunk; the file stands at the chunk's data."""
+    """Type, start and length of each whole chunk; the file is positioned at the chunk's data."""
     size = file.seek(0, io.SEEK_END)
     position = len(SIGNATURE)
     for _ in range(MAX_CHUNKS):
@@ -104,7 +104,7 @@ def _list_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _measure_text(kind: bytes, data: bytes) -> int:
-    """Bytes of the text as a reader would have it; never more than one beyond MAX_TEXT_BYTES is unpacked."""
+    """The text's size for a reader; never more than one byte beyond MAX_TEXT_BYTES is unpacked."""
     rest = data.partition(b"\0")[2]
     if kind == b"zTXt":
         return len(_unpack(rest[1:], MAX_TEXT_BYTES))
@@ -114,7 +114,7 @@ def _measure_text(kind: bytes, data: bytes) -> int:
 
 
 def _unpack(packed: bytes, max_bytes: int) -> bytes:
-    """At most one byte more than ``max_bytes``; empty for what is not zlib, which Pillow passes over too."""
+    """At most one byte more than ``max_bytes``; empty for data that is not zlib, which Pillow skips too."""
     try:
         return zlib.decompressobj().decompress(packed, max_bytes + 1)
     except zlib.error:

@@ -1,4 +1,4 @@
-"""Starts the decoder, asks it, and ends it: the seam between what users sent and the worker."""
+"""Starts the decoder, asks it, and ends it: the boundary between users' files and the worker."""
 
 import contextlib
 import json
@@ -31,16 +31,16 @@ _MEMORY_BYTES_PER_PIXEL = 24
 
 
 class DecoderDied(Exception):
-    """It crashed or ran into a limit. Whatever it was asked about is at fault; another is started when needed."""
+    """It crashed or exceeded a limit. The file in question is at fault; another decoder is started when needed."""
 
 
 class ScratchFailed(Exception):
-    """The disk is full or broken: for the operator, and no fault of the dataset's."""
+    """The disk is full or broken: for the operator, and not a fault of the dataset."""
 
 
 @dataclass(frozen=True)
 class SandboxLimits:
-    """The decoder's own, and the seconds on the wall clock after which it is killed."""
+    """The decoder's own limits, and the seconds of wall-clock time after which it is killed."""
 
     decoder: DecoderLimits
     archive_seconds: float = 900.0
@@ -63,7 +63,7 @@ def limits_from(settings: Settings) -> SandboxLimits:
 class Sandbox:
     """One decoder at a time. ``pulse`` is called twice a second while it works, and may raise to have it killed.
 
-    Use it from a thread that lives as long: the decoder is told to die with the one that starts it.
+    Use it from a thread that lives as long: the decoder dies with the thread that started it.
     """
 
     def __init__(self, limits: SandboxLimits, pulse: Callable[[], None]) -> None:
@@ -80,7 +80,7 @@ class Sandbox:
 
     @property
     def max_total_bytes(self) -> int:
-        """That one archive may unpack to."""
+        """The most that one archive may unpack to."""
         return self._limits.decoder.max_total_bytes
 
     @property
@@ -97,7 +97,7 @@ class Sandbox:
         return Contents(entries, answer["num_litter"], answer["names_read_as"])
 
     def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
-        """Writes a picture anew as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
+        """Re-encodes an image as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
         request = {"do": "convert", "source": str(source), "target": str(target)}
         if mask is not None:
             request["mask"] = str(mask)
@@ -142,10 +142,10 @@ class Sandbox:
     def _describe_end(self, process: subprocess.Popen[bytes]) -> str:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return f"it ended with {process.wait(_END_SECONDS)}"
-        return "it talks nonsense"
+        return "its answer is malformed"
 
     def _start(self) -> subprocess.Popen[bytes]:
-        # Nothing secret goes along: the decoder's environment is made from nothing.
+        # No secret is passed on: the decoder's environment is built from nothing.
         kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
         limits = json.dumps(asdict(self._limits.decoder))
         return subprocess.Popen(
@@ -154,7 +154,7 @@ class Sandbox:
             stdout=subprocess.PIPE,
             bufsize=0,
             start_new_session=True,
-            # One thread each: the libraries' pools would only eat address space.
+            # One thread each: the libraries' pools would only use up address space.
             env={**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         )
 

@@ -34,9 +34,9 @@ log = logging.getLogger(__name__)
 
 
 def validate_next(settings: Settings) -> bool:
-    """Validates the oldest dataset that waits; False when there is none, or this worker is to end.
+    """Validates the oldest waiting dataset; False if there is none, or this worker is shutting down.
 
-    Raises what no dataset is to blame for: SQLAlchemyError, StorageError, ScratchFailed.
+    Raises failures outside of the dataset: SQLAlchemyError, StorageError, ScratchFailed.
     """
     return open_validator(settings).validate_next()
 
@@ -49,7 +49,7 @@ def open_validator(settings: Settings) -> "Validator":
 
 
 class Validator:
-    """One worker's view of the datasets that wait."""
+    """One worker's access to the waiting datasets."""
 
     def __init__(
         self, settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
@@ -84,7 +84,7 @@ class Validator:
             self._commit(claim, examination, error)
 
     def _examine(self, claim: ValidationClaim) -> tuple[Examination, UserError | None]:
-        """Within the lease. What the set is to blame for is returned."""
+        """Within the lease. Faults of the set are returned."""
         with (
             self._hold(claim) as lease,
             open_scratch() as scratch,
@@ -114,7 +114,7 @@ class Validator:
         )
 
     def _commit(self, claim: ValidationClaim, examination: Examination, error: UserError | None) -> None:
-        """Storage is cleared only after the row says what became of the set, and only by the one who wrote it."""
+        """Storage is cleared only after the row has the outcome, and only by the worker that wrote it."""
         findings = examination.findings
         with self._sessions.begin() as session:
             if error is None:
@@ -131,7 +131,7 @@ class Validator:
             self._storage.delete(image.key)
 
     def _clear_deleted(self, claim: ValidationClaim) -> None:
-        """A set that was deleted meanwhile may have got images after its files were removed."""
+        """A set that was deleted meanwhile may have received images after its files were removed."""
         with self._sessions() as session:
             gone = is_dataset_gone(session, claim.dataset_id)
         if gone:

@@ -1,4 +1,4 @@
-"""What the entries of a ZIP are called.
+"""The names of a ZIP's entries.
 
 By the flag for UTF-8, else by Info-ZIP's Unicode path field, else by a guess from all the other names together.
 """
@@ -30,14 +30,14 @@ def _stated_name(info: zipfile.ZipInfo) -> str | None:
 
 
 def _raw_name(info: zipfile.ZipInfo) -> bytes:
-    """As it lies in the file: zipfile decodes by the standard's code page, which loses nothing."""
+    """As stored in the file: zipfile decodes by the standard's code page, which loses nothing."""
     return info.orig_filename.encode(STANDARD)
 
 
 def _read_unicode_path(extra: bytes, raw_name: bytes) -> str | None:
-    """Of APPNOTE.TXT 6.3.10, 4.6.9: version 1, the CRC-32 of the name that it stands for, and the name in UTF-8.
+    """As in APPNOTE.TXT 6.3.10, 4.6.9: version 1, the CRC-32 of the original name, and the name in UTF-8.
 
-    A field whose sum is another's is left from before the entry was renamed, and does not count.
+    A field with another checksum is a remnant from before the entry was renamed, and does not count.
     """
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])

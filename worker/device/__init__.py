@@ -1,1 +1,1 @@
-"""A device slot: its trainer process, and what goes over the pipes to it and back."""
+"""A device slot: its trainer process, and the messages over the pipes to it and back."""

@@ -1,4 +1,4 @@
-"""Renews the leases of all that this worker holds, from one thread."""
+"""Renews all leases of this worker, from one thread."""
 
 import logging
 import threading
@@ -19,7 +19,7 @@ log = logging.getLogger("atelier.heartbeat")
 
 @dataclass
 class HeldClaim:
-    """``requested_status``: what the job's clients have asked for, as of the last renewal."""
+    """``requested_status``: the clients' request for the job, as of the last renewal."""
 
     claim: Claim
     requested_status: JobStatus = JobStatus.RUNNING
@@ -34,7 +34,7 @@ class HeldClaim:
 class Heartbeats:
     """Renews the leases of the tracked claims every few seconds, in one statement.
 
-    ``on_beat`` is called after each renewal, and may raise what the database raises. A database out of reach is not a
+    ``on_beat`` is called after each renewal, and may raise the database's exceptions. An unreachable database is not a
     lost lease. The thread lives while there is something to renew.
     """
 
@@ -54,7 +54,7 @@ class Heartbeats:
 
     @contextmanager
     def track(self, held: HeldClaim) -> Iterator[None]:
-        """No renewal of the claim comes after the block: it may have been given out again by then."""
+        """No renewal of the claim follows the block: another worker may hold it by then."""
         with self._renewing:
             self._held[held.claim] = held
             if len(self._held) == 1:
@@ -78,7 +78,7 @@ class Heartbeats:
                 self._renew()
                 self._on_beat()
             except (DBAPIError, PoolTimeoutError):
-                log.warning("no heartbeat: the database does not answer")
+                log.warning("no heartbeat: the database does not respond")
 
     def _renew(self) -> None:
         with self._renewing:

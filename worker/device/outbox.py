@@ -1,7 +1,7 @@
-"""What a running job writes to the database, in order, through outages.
+"""The writes of a running job to the database, in order, through outages.
 
-While the database is out of reach the job trains on and its writes wait; after GIVE_UP_SECONDS without an answer the
-attempt is given up.
+While the database is unreachable the job trains on and its writes wait; after GIVE_UP_SECONDS without a response the
+attempt is abandoned.
 """
 
 import logging
@@ -20,7 +20,7 @@ from core.queue import progress_channel
 
 GIVE_UP_SECONDS = 600.0
 SILENT_BROKER_SECONDS = 10.0
-"""How long nothing is published after a failure: waiting for a broker that hangs must not hold up a job."""
+"""After a failure nothing is published for this long: a hanging broker must not delay a job."""
 
 log = logging.getLogger("atelier.outbox")
 
@@ -29,7 +29,7 @@ Then = Callable[[Any], None]
 
 
 class DatabaseGone(Exception):
-    """The database did not answer for GIVE_UP_SECONDS."""
+    """The database did not respond for GIVE_UP_SECONDS."""
 
 
 class Outbox:
@@ -43,14 +43,14 @@ class Outbox:
 
     def add(self, write: Callable[..., Any], *args: Any, then: Then | None = None, **kwargs: Any) -> None:
         """``write`` is a function of core.db.job_claims: called with a session and the claim first. ``then`` is called
-        with what it returned, once that is committed."""
+        with its return value, once that is committed."""
         self._writes.append((lambda session: write(session, self._claim, *args, **kwargs), then))
 
     def flush(self) -> bool:
         """True when nothing is left.
 
-        Raises LostLease, DatabaseGone, or the database's error for a write that it will never take; nothing is
-        left then either.
+        Raises LostLease, DatabaseGone, or the database's error for a write that it will never accept; then nothing is
+        left either.
         """
         waiting = len(self._writes)
         try:
@@ -87,7 +87,7 @@ class Outbox:
         return True
 
     def _publish(self) -> None:
-        """Best effort: who waits for the job looks at the database now and then anyway."""
+        """Best effort: listeners of the job poll the database anyway."""
         if time.monotonic() < self._publish_again_at:
             return
         try:

@@ -1,4 +1,4 @@
-"""A device slot: what one training worker keeps between jobs."""
+"""A device slot: the state of one training worker between jobs."""
 
 import socket
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from worker.device.trainer import TrainerHandle
 
 @dataclass
 class DeviceSlot:
-    """What one worker process keeps between jobs: connections, and a warm trainer."""
+    """The state of one worker process between jobs: connections, and a warm trainer."""
 
     settings: Settings
     trainer: TrainerHandle | None = None
-    job_id: str | None = None  # the job that is worked on
-    _memory_bytes: int | None = None  # as the last trainer said; a worker that was begun anew does not know it yet
+    job_id: str | None = None  # the current job
+    _memory_bytes: int | None = None  # from the last trainer; a new worker does not know it yet
 
     @cached_property
     def sessions(self) -> sessionmaker[Session]:
@@ -67,7 +67,7 @@ class DeviceSlot:
             self.trainer = None
 
     def register(self) -> None:
-        """Writes down that this worker is alive, and what it works on."""
+        """Records that this worker is alive, and its current job."""
         trainer = self.trainer
         self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
         with self.sessions.begin() as session:

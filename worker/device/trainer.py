@@ -50,7 +50,7 @@ class TrainerRun:
         self._trainer.send(StopTraining(run_id=self._run_id, save=save))
 
     def kill(self) -> None:
-        """With the whole trainer."""
+        """By killing the whole trainer."""
         self._trainer.kill()
 
 
@@ -105,7 +105,7 @@ class TrainerHandle:
         return TrainerRun(command.run_id, reports, self)
 
     def send(self, message: Message) -> None:
-        """Raises TrainerDied when the process does not read its pipe any more."""
+        """Raises TrainerDied if the process no longer reads its pipe."""
         try:
             assert self._process.stdin is not None
             self._process.stdin.write(message.line())
@@ -119,7 +119,7 @@ class TrainerHandle:
             self._runs.pop(run_id, None)
 
     def kill(self) -> None:
-        """Ends the whole process group at once, and waits until the kernel has its memory back."""
+        """Kills the whole process group at once, and waits until the kernel has freed its memory."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -136,8 +136,7 @@ class TrainerHandle:
         return None
 
     def _listen(self, pipe: IO[bytes]) -> None:
-        """A line that is not a report ends the trainer: a process that writes such lines is not trusted with a
-        device."""
+        """A line that is not a report ends the trainer: a process that writes such lines must not use the device."""
         try:
             for line in pipe:
                 self._deliver(REPORTS.validate_json(line))

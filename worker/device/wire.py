@@ -1,4 +1,4 @@
-"""What worker and trainer say to each other: one JSON object a line, over pipes. No pickle."""
+"""The messages between worker and trainer: one JSON object a line, over pipes. No pickle."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ class Message(BaseModel):
 
 
 class RunMessage(Message):
-    """``run_id``: of which run it is. A trainer may have several at a time."""
+    """``run_id``: the run that it is about. A trainer may have several at a time."""
 
     run_id: str
 
@@ -58,7 +58,7 @@ COMMANDS: TypeAdapter[Train | StopTraining] = TypeAdapter(Command)
 class Ready(Message):
     type: Literal["ready"] = "ready"
     device_name: str
-    memory_bytes: int  # of the device, all of it
+    memory_bytes: int  # the device's total
 
 
 class RuntimeChosen(RunMessage):
@@ -80,13 +80,13 @@ class UnitDone(RunMessage):
 
 
 class Alive(RunMessage):
-    """A part of a picture is drawn. Nobody counts them, but the trainer does not stand still."""
+    """A part of an image is drawn. It is not counted, but shows that the trainer makes progress."""
 
     type: Literal["alive"] = "alive"
 
 
 class Noticed(RunMessage):
-    """Something that the job's owner should know."""
+    """A message for the job's owner."""
 
     type: Literal["notice"] = "notice"
     message: str
@@ -145,7 +145,7 @@ class Failed(RunMessage):
     type: Literal["failed"] = "failed"
     reason: TerminationReason
     detail: str
-    retry_runtime: dict[str, Any] | None = None  # one that may fit where this one did not
+    retry_runtime: dict[str, Any] | None = None  # a runtime that may fit after this one did not
 
 
 RunReport = (

@@ -1,4 +1,4 @@
-"""One attempt at one job: the trainer's reports become fenced writes, every failure a reason.
+"""One attempt at one job: the trainer's reports become fenced writes, and every failure has a reason.
 
     fetch files -> [trainer: load, cache, train, sample, export] -> upload -> commit
 
@@ -40,7 +40,7 @@ log = logging.getLogger("atelier.attempt")
 
 
 class Attempt:
-    """One attempt at one job. ``checkpoints`` (the newest first) and ``worked_seconds`` are of earlier ones."""
+    """One attempt at one job. ``checkpoints`` (newest first) and ``worked_seconds`` are from earlier ones."""
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class Attempt:
         except (LostLease, DatabaseGone):
             raise
         except Exception as error:
-            # Unforeseen, such as a full disk. The trainer may still be at work, and its reports must not reach the
-            # next job.
+            # Unexpected, such as a full disk. The trainer may still be running, and its reports must not reach the next
+            # job.
             log.exception("job %s attempt %d failed in the worker", *self._names())
             self.slot.drop_trainer()
             self._end(job_claims.retry, f"the worker failed ({type(error).__name__})")
@@ -132,7 +132,7 @@ class Attempt:
             self.outbox.flush()
 
     def _command(self) -> Train:
-        """The base is looked for again at the end: fetching thousands of images takes minutes, in which it may be
+        """The base is looked up again at the end: fetching thousands of images takes minutes, in which it may be
         replaced."""
         self._find_base()
         files = fetch_files(self.slot.storage, self.plan, self.workdir, self.stops.raise_if_requested)
@@ -146,7 +146,7 @@ class Attempt:
             device=self.slot.settings.device,
             cpu_threads=self.slot.settings.cpu_threads,
             files=files,
-            # Its own: on one machine an attempt that lost its lease may still be writing beside this one.
+            # Per attempt: on one machine an attempt that lost its lease may still be writing beside this one.
             workdir=self.workdir / f"a{self.claim.attempt}",
             cache_folder=self.workdir / "cache",
             shared_cache=shared_cache_of(self.slot.settings),
@@ -165,7 +165,7 @@ class Attempt:
         return path
 
     def _kill_if_stalled(self, run: TrainerRun) -> None:
-        """After long without progress the trainer hangs, and only its death frees the device."""
+        """A trainer that makes no progress for long hangs, and only killing it frees the device."""
         allowed = max(self.slot.settings.stall_seconds, 20 * (self.reports.median_step_seconds or 0.0))
         if time.monotonic() - self.reports.last_progress_at > allowed:
             log.error("job %s attempt %d: no progress for %.0f s", *self._names(), allowed)
@@ -209,7 +209,7 @@ class Attempt:
             self._end(job_claims.acknowledge_stop)
 
     def _after_death(self, detail: str) -> None:
-        """The trainer died: killed by us because it would not stop, or for a reason of its own."""
+        """The trainer died: we killed it because it would not stop, or it died by itself."""
         self.slot.drop_trainer()
         if self.stops.was_forwarded and self.stops.reason is not None:
             self._stop()
@@ -222,6 +222,6 @@ class Attempt:
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)
 
     def _clear_up(self, status: JobStatus) -> None:
-        """Unless the job goes on: its next attempt may come here and find its latents, and may be here already."""
+        """Unless the job continues: its next attempt may run here and reuse its latents, or may already run here."""
         if status in TERMINAL:
             shutil.rmtree(self.workdir, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What a trainer needs, from storage to local files."""
+"""Copies a trainer's inputs from storage to local files."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -8,11 +8,11 @@ from core.db.tables import JobCheckpoint
 from core.domain.plan import InitAdapter, PlannedImage, TrainPlan
 from core.storage import ObjectNotFound, Storage
 
-PICTURE_DAMAGED = "A picture of the dataset was damaged in storage: upload the set again."
+PICTURE_DAMAGED = "An image of the dataset was damaged in storage: upload the set again."
 
 
 class InputDamaged(Exception):
-    """The store has other bytes than were put there, and has them again when it is asked again. For the job's owner."""
+    """The store repeatedly returns other bytes than were stored. The message is for the job's owner."""
 
 
 def fetch_files(storage: Storage, plan: TrainPlan, workdir: Path, check: Callable[[], None]) -> dict[str, Path]:
@@ -34,9 +34,9 @@ def fetch_init_adapter(storage: Storage, init: InitAdapter, path: Path) -> Path:
 def fetch_images(
     storage: Storage, images: Iterable[PlannedImage], folder: Path, check: Callable[[], None]
 ) -> dict[str, Path]:
-    """Image's sha256 -> local file. What an earlier attempt fetched is taken if it is whole.
+    """An image's sha256 -> its local file. Files from an earlier attempt are reused if they are intact.
 
-    ``check`` is called before each, for there may be thousands, and may raise. Raises InputDamaged.
+    ``check`` is called before each, since there may be thousands, and may raise. Raises InputDamaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
@@ -50,7 +50,7 @@ def fetch_images(
 
 
 def _fetch_whole(storage: Storage, file: PlannedImage | InitAdapter, path: Path, message: str) -> None:
-    """Twice, if need be. What is not what the plan says would make another adapter. Raises InputDamaged."""
+    """Tries twice. Other bytes than the plan's would make another adapter. Raises InputDamaged."""
     for _ in range(2):
         if storage.fetch(file.key, path).sha256 == file.sha256:
             return
@@ -59,7 +59,7 @@ def _fetch_whole(storage: Storage, file: PlannedImage | InitAdapter, path: Path,
 
 
 def fetch_checkpoint(storage: Storage, rows: Sequence[JobCheckpoint], path: Path) -> JobCheckpoint | None:
-    """The first that verifies, as ``path``."""
+    """The first that has the right hash, as ``path``."""
     for row in rows:
         try:
             stored = storage.fetch(row.key, path)

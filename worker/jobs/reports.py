@@ -1,4 +1,4 @@
-"""What the trainer reports becomes fenced writes in the outbox; files are uploaded before their rows are written."""
+"""Turns the trainer's reports into fenced writes in the outbox; files are uploaded before their rows are written."""
 
 import statistics
 import time
@@ -33,7 +33,7 @@ UPLOAD_TRIES = 5
 
 
 class ReportSink:
-    """Keeps the job's progress, and writes it down every PROGRESS_SECONDS."""
+    """Keeps the job's progress, and records it every PROGRESS_SECONDS."""
 
     def __init__(self, slot: DeviceSlot, job: Job, plan: TrainPlan, outbox: Outbox) -> None:
         self._slot, self._job, self._plan, self._outbox = slot, job, plan, outbox
@@ -46,7 +46,7 @@ class ReportSink:
 
     @property
     def median_step_seconds(self) -> float | None:
-        """Of the last RECENT_STEPS."""
+        """The mean over the last RECENT_STEPS."""
         return statistics.median(self._step_seconds) if self._step_seconds else None
 
     def resume_at(self, step: int) -> None:
@@ -134,7 +134,7 @@ class ReportSink:
         )
 
     def _on_validation(self, report: Validated) -> None:
-        """The step itself may have been written already. Step 0 is the base's loss: it stands in the result alone."""
+        """The step's own row may already exist. Step 0 is the base's loss: only the result contains it."""
         self.write_progress()
         if report.step > 0:
             self._outbox.add(job_claims.add_validation, step=report.step, loss=report.loss)
@@ -153,7 +153,7 @@ class ReportSink:
         )
 
     def _remove(self, keys: list[str]) -> None:
-        """Old checkpoints, once no row names them. What cannot be removed now is removed with the job."""
+        """Old checkpoints, once no row names them. Those that cannot be removed now are removed with the job."""
         for key in keys:
             with suppress(StorageError):
                 self._slot.storage.delete(key)
@@ -170,7 +170,7 @@ class ReportSink:
 def describe_progress(
     *, step: int, num_steps: int, loss: float | None, seconds_per_step: float | None, unit: Mapping[str, int] | None
 ) -> dict[str, Any]:
-    """The Job's ``progress``. ``eta_seconds`` covers the steps that are left, and is None after the last."""
+    """The job's ``progress``. ``eta_seconds`` covers the remaining steps, and is None after the last."""
     left = None if seconds_per_step is None or step >= num_steps else round((num_steps - step) * seconds_per_step, 1)
     return {
         "step": step,

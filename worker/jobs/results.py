@@ -1,4 +1,4 @@
-"""What a job says of itself once it has succeeded, from what the training said."""
+"""The result of a succeeded job, from the trainer's outcome."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def describe_result(
     *,
     undisturbed_seconds: float | None,
 ) -> dict[str, Any]:
-    """``undisturbed_seconds``: what the job took from its claim on; None where it was interrupted or ended early."""
+    """``undisturbed_seconds``: the job's time from its claim on; None if it was interrupted or ended early."""
     return {
         "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
         "samples": outcome.step if plan.sample_prompts else None,
@@ -47,7 +47,7 @@ def _describe_training(outcome: Outcome) -> dict[str, Any]:
 
 
 def _measure(plan: TrainPlan, outcome: Outcome, undisturbed_seconds: float | None) -> dict[str, Any]:
-    """What later estimates are made from: the time around steps and pictures is known of an undisturbed job alone."""
+    """The basis of later estimates: only undisturbed jobs give the time outside of steps and samples."""
     per_sample = outcome.seconds_per_step / count_step_samples(plan)
     measured = {"seconds_per_sample": per_sample, "peak_memory_bytes": outcome.peak_memory_bytes}
     per_picture = outcome.seconds_per_picture

@@ -1,4 +1,4 @@
-"""Claims the next job for this device slot and runs it. Called by the Celery claimed; the trainer does the work."""
+"""Claims the next job for this device slot and runs it. Called by the Celery task; the trainer does the work."""
 
 import functools
 import logging
@@ -33,7 +33,7 @@ def open_slot(settings: Settings) -> DeviceSlot:
 
 
 def run_next(settings: Settings) -> bool:
-    """Runs the first due job; False when there is none, or this worker is on its way out."""
+    """Runs the first due job; False if there is none, or this worker is shutting down."""
     if drain.requested.is_set():
         return False
     slot = open_slot(settings)
@@ -59,7 +59,7 @@ def run_next(settings: Settings) -> bool:
 
 
 def _register(slot: DeviceSlot, job: Job | None) -> None:
-    """Bookkeeping: a database that goes away right now is no reason to let go of a job that was just claimed."""
+    """Bookkeeping: a database outage right now is no reason to give up a job that was just claimed."""
     slot.job_id = job.id if job else None
     with suppress(DBAPIError, PoolTimeoutError):
         slot.register()
@@ -67,9 +67,9 @@ def _register(slot: DeviceSlot, job: Job | None) -> None:
 
 @dataclass(frozen=True)
 class ClaimedJob:
-    """What a job is worked from, read with its claim: a database that goes away later does not end the attempt.
+    """The data for working on a job, read with its claim: a later database outage does not end the attempt.
 
-    ``checkpoints`` (the newest first) and ``worked_seconds`` are of earlier attempts.
+    ``checkpoints`` (newest first) and ``worked_seconds`` are from earlier attempts.
     """
 
     plan: dict[str, Any]
@@ -85,7 +85,7 @@ def _read_claimed(session: Session, job: Job) -> ClaimedJob:
 
 
 def _open_attempt(slot: DeviceSlot, job: Job, claimed: ClaimedJob) -> Attempt | None:
-    """None, with the job given back, when another version of the service wrote what this one cannot read."""
+    """None, and the job is released, if another version of the service wrote data that this one cannot read."""
     try:
         plan, model = TrainPlan.model_validate(claimed.plan), ModelInfo.model_validate(claimed.card)
     except ValidationError:

@@ -1,4 +1,4 @@
-"""Why an attempt stops before its end: a client asked for it, its time is over, or the worker drains."""
+"""Why an attempt stops early: a client's request, the time limit, or a drain of the worker."""
 
 import threading
 import time
@@ -13,11 +13,11 @@ STOP_GRACE_SECONDS = 10.0
 
 
 class StopRequested(Exception):
-    """The job is to stop, and the trainer does not have it yet."""
+    """The job must stop, and the trainer does not have it yet."""
 
 
 class Stops:
-    """``started_at``, on the monotonic clock: the present less what earlier attempts worked."""
+    """``started_at``, on the monotonic clock: now, less the working time of earlier attempts."""
 
     def __init__(self, plan: TrainPlan, held: HeldClaim, drain: threading.Event, started_at: float) -> None:
         self._max_seconds, self._held, self._drain = plan.max_duration_seconds, held, drain
@@ -26,7 +26,7 @@ class Stops:
 
     @property
     def reason(self) -> JobStatus | None:
-        """The status that the job is to take: canceling, pausing, or queued for a drain."""
+        """The requested status of the job: canceling, pausing, or queued for a drain."""
         if self._held.requested_status in {JobStatus.CANCELING, JobStatus.PAUSING}:
             return self._held.requested_status
         if self.is_over_time():
@@ -48,7 +48,7 @@ class Stops:
             raise StopRequested
 
     def forward(self, slot: DeviceSlot, run: TrainerRun) -> None:
-        """Asks the trainer to stop, and kills it if it has not after STOP_GRACE_SECONDS."""
+        """Asks the trainer to stop, and kills it if it has not stopped after STOP_GRACE_SECONDS."""
         reason = self.reason
         if reason is None:
             return

@@ -1,7 +1,7 @@
-"""The folders that jobs are worked in on this machine; each stays until its job has ended, for its next attempt.
+"""The jobs' working folders on this machine; each stays until its job has ended, for the next attempt.
 
-Beside them lies the cache that all jobs share: what a killed trainer left half written there belongs to no job, and
-what was not used for longest goes when there is too much of it.
+Beside them is the cache that all jobs share: half-written files of a killed trainer there belong to no job, and the
+least recently used files are deleted when it grows too large.
 """
 
 import logging
@@ -15,7 +15,7 @@ from core.settings import Settings
 from worker.device.slot import DeviceSlot
 
 PARTIAL_SECONDS = 3600.0
-"""Nobody writes one file for that long."""
+"""Longer than any write of one file takes."""
 MAX_CACHE_BYTES = 4 * 1024**3
 
 log = logging.getLogger("atelier.workdirs")
@@ -30,7 +30,7 @@ def shared_cache_of(settings: Settings) -> Path:
 
 
 def remove_finished(slot: DeviceSlot) -> None:
-    """Those of jobs that ended elsewhere, or with an attempt that could not clear up after itself."""
+    """The folders of jobs that ended elsewhere, or with an attempt that could not clean up."""
     root = slot.settings.home / "work"
     names = [folder.name for folder in root.iterdir()] if root.is_dir() else []
     if not names:
@@ -48,8 +48,8 @@ def tidy_shared_cache(settings: Settings) -> None:
 
 
 def _remove_unused(settings: Settings) -> None:
-    """Clients choose what class pictures are made of, so there is no end to them. A job that needs them makes them
-    anew."""
+    """Clients choose the class prompts, so the number of class images is unlimited. A job that needs deleted ones draws
+    them again."""
     files: list[tuple[float, int, Path]] = []
     for path in shared_cache_of(settings).rglob("*.prior"):
         with suppress(FileNotFoundError):
@@ -63,8 +63,8 @@ def _remove_unused(settings: Settings) -> None:
 
 
 def _remove_partial(settings: Settings) -> None:
-    """Files that a trainer died over, by the name that they have until they are whole."""
+    """The temporary files of a trainer that died while writing them."""
     for path in shared_cache_of(settings).rglob("*.part"):
-        with suppress(FileNotFoundError):  # another worker clears up too
+        with suppress(FileNotFoundError):  # another worker cleans up too
             if time.time() - path.stat().st_mtime > PARTIAL_SECONDS:
                 path.unlink()

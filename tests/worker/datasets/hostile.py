@@ -320,7 +320,7 @@ def broken_cases() -> Iterator[Case]:
     encrypted[good["zip"].index(b"PK\1\2") + 8] |= 1
     yield Case("zip-encrypted", "set.zip", bytes(encrypted), "password")
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
-        yield Case(f"zip-method-{method}", "set.zip", zip_of(("a.png", PICTURE), method=method), "usual method")
+        yield Case(f"zip-method-{method}", "set.zip", zip_of(("a.png", PICTURE), method=method), "usual one")
     yield Case("tar-named-zip", "set.zip", good["tar"], "not a ZIP")
     yield Case("zip-named-tar", "set.tar", good["zip"], "")
 

@@ -153,4 +153,4 @@ def test_after_a_hundred_wrong_lines_a_file_is_not_read_on() -> None:
     rows, problems = read_metadata_files({"metadata.jsonl": b"nonsense\n" * 100 + row("a.png", "late")})
 
     assert rows == []
-    assert problems["metadata.jsonl"].endswith("; and 97 more, after which it was not read on.")
+    assert problems["metadata.jsonl"].endswith("; and 97 more, after which reading stopped.")

@@ -164,7 +164,7 @@ def test_captions_that_are_no_captions(examine: Examine) -> None:
     assert findings.images[0].caption is None
     assert findings.unused_captions == ["stray.txt"]
     assert {item.file: item.reason for item in findings.left_out} == {
-        "a.txt": "It is larger than 65,536 bytes, as no caption is.",
+        "a.txt": "It is larger than 65,536 bytes, too large for a caption.",
         "metadata.jsonl": "line 1 is not a JSON object with the strings file_name and text (or caption, or prompt).",
     }
 
@@ -207,7 +207,7 @@ def test_its_only_image_cannot_be_used(examine: Examine) -> None:
 def test_too_many_images(examine: Examine) -> None:
     detail = refusal(examine, {f"{number}.png": png(number) for number in range(4)}, max_images=3)
 
-    assert detail == "The set has 4 images, and 3 are the most. Remove some, or split it."
+    assert detail == "The set has 4 images; the limit is 3. Remove some, or split it."
 
 
 def test_a_hostile_archive_is_named(examine: Examine) -> None:
@@ -328,7 +328,7 @@ def test_a_picture_that_is_named_as_a_caption_is_not_read_as_one(examine: Examin
     findings = examine({"a.png": png(1), "a.txt": png(2)})
     assert findings.images[0].caption is None
     assert {item.file: item.reason for item in findings.left_out} == {
-        "a.txt": "It is a picture, and named as a caption: give it an image's suffix."
+        "a.txt": "It is an image, but named as a caption: give it an image's suffix."
     }
 
 

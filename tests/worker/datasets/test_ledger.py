@@ -139,7 +139,7 @@ def test_what_nobody_settled_is_left_out_and_said() -> None:
     findings.settle_rest()
 
     assert [(item.file, item.reason) for item in findings.left_out] == [
-        ("forgotten.png", "Nothing in the set makes use of it.")
+        ("forgotten.png", "Nothing in the set uses it.")
     ]
     assert findings.report().files == counts(left_out=1)
 

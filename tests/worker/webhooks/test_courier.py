@@ -279,7 +279,7 @@ def test_a_fault_in_sending_takes_its_place_in_the_retry_table(
     monkeypatch.setattr(Outgoing, "_find_addresses", lambda *_: 1 / 0)
     job_id = insert_webhook_job(sessions, receiver.url)
     courier.deliver_due()
-    assert list_rows(sessions, job_id)[0].log[0]["error"] == "a fault of the service; its log has more"
+    assert list_rows(sessions, job_id)[0].log[0]["error"] == "an error of the service; its log has more"
 
 
 # --- signatures ----------------------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""The training loop and what it reads: latents and captions, losses, checkpoints, held-out images and scores."""
+"""The training loop and its inputs: latents and captions, losses, checkpoints, held-out images and scores."""

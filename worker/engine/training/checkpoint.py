@@ -1,16 +1,16 @@
-"""What a run must remember to go on as if it had never stopped: the one list of it.
+"""The complete state of a run, from which it continues as if it had never stopped.
 
 | part            | why                                                                     |
 |-----------------|-------------------------------------------------------------------------|
 | step            | batch order, captions, dropout and all noise are functions of (seed, step) |
 | adapter.*       | the trained parameters, fp32                                             |
 | optimizer.*     | the optimizer's tensors per parameter; its plain numbers in the metadata  |
-| groups          | what the optimizer keeps per group (Prodigy's estimate of the rate)       |
+| groups          | the optimizer's state per group (Prodigy's estimate of the rate)          |
 | schedule        | the position in the learning-rate schedule                               |
 | scaler          | fp16's loss scale and growth count                                       |
 | average.*       | the moving average of the parameters, where the plan has one             |
 | best.*, lowest, curve | the held-out losses, and the weights that would be promoted           |
-| loss            | the smoothed loss that is shown                                          |
+| loss            | the smoothed loss for display                                            |
 
 Safetensors only: tensors as such, the rest as JSON in the metadata.
 """
@@ -33,7 +33,7 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def plan_hash(plan: TrainPlan) -> str:
-    """Without what has its default: a field that a later version adds leaves a checkpoint with its plan."""
+    """Without default values: a field that a later version adds does not invalidate a checkpoint's plan."""
     return hashlib.sha256(plan.model_dump_json(exclude_defaults=True).encode()).hexdigest()
 
 
@@ -62,7 +62,7 @@ def save_checkpoint(state: State, plan: TrainPlan, path: Path) -> None:
 
 
 def _read_moments(state: State) -> tuple[Tensors, dict[str, dict[str, Any]]]:
-    """The optimizer's tensors, and what it keeps as plain numbers."""
+    """The optimizer's tensors, and its state that consists of plain numbers."""
     tensors: Tensors = {}
     numbers: dict[str, dict[str, Any]] = {}
     for name, param in state.params.items():

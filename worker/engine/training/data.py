@@ -1,4 +1,4 @@
-"""From pictures and captions to batches: caching, buckets, and an order that is a function of (seed, epoch)."""
+"""From images and captions to batches: caching, buckets, and an order that is a function of (seed, epoch)."""
 
 import hashlib
 import math
@@ -29,7 +29,7 @@ EMPTY = ""
 
 @dataclass(frozen=True)
 class Example:
-    """One picture as the loop reads it. ``mask`` (1, H, W), 0..1: how much each latent counts."""
+    """One image as the loop reads it. ``mask`` (1, H, W), 0..1: the weight of each latent."""
 
     posterior: Posterior
     size_conditioning: Conditioning
@@ -38,16 +38,16 @@ class Example:
 
 @dataclass(frozen=True)
 class Cache:
-    """Everything the loop reads: no encoder is needed any more, unless the text encoders are trained."""
+    """The loop's complete input: no encoder is needed any more, unless the text encoders are trained."""
 
     examples: Mapping[tuple[int, bool], Example]  # (index in the plan's images and then its class images, mirrored)
-    conditioning: Mapping[str, Conditioning]  # by caption, as the base's own text encoders have it
+    conditioning: Mapping[str, Conditioning]  # by caption, from the base's own text encoders
     captions: Sequence[Sequence[str]]  # per image: its caption, or its shuffles
-    num_cut: int  # images with a caption that is longer than what is encoded
+    num_cut: int  # images whose caption is longer than the encoded part
 
 
 class Progress:
-    """Counts the units of caching and lets a stop interrupt it between two of them."""
+    """Counts the units of caching, and allows a stop between two of them."""
 
     def __init__(self, observer: Observer, total: int) -> None:
         self._observer, self._total, self._done = observer, total, 0
@@ -59,8 +59,8 @@ class Progress:
 
 
 def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:
-    """Encodes every text and picture once. ``files`` maps an image's sha256 to its local file. Latents that
-    an earlier attempt left in ``folder`` are taken as they are."""
+    """Encodes every text and image once. ``files`` maps an image's sha256 to its local file. Latents that an earlier
+    attempt left in ``folder`` are reused."""
     captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
     trained = [text for row in captions for text in row]
     texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
@@ -81,7 +81,7 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
 def _encode_texts(
     base: Base, plan: TrainPlan, texts: Sequence[str], progress: Progress
 ) -> tuple[dict[str, Conditioning], set[str]]:
-    """What the base's own encoders say of each text, and the texts that are too long to be encoded whole."""
+    """Each text's conditioning from the base's own encoders, and the texts that are too long to be encoded whole."""
     encoders = base.open_text_encoders(limits_of(plan))
     conditioning: dict[str, Conditioning] = {}
     cut: set[str] = set()
@@ -155,7 +155,7 @@ def _write_example(path: Path, posterior: Posterior, picture: "FramedPicture") -
 
 
 def _read_example(base: Base, path: Path) -> Example | None:
-    """None where there is none, or none that can be read: it is then made again."""
+    """None if there is none, or none that can be read: it is then computed again."""
     try:
         tensors = load_file(path)
         a, b, c, d, e, f = tensors["framing"].tolist()
@@ -202,9 +202,9 @@ def fit_to_bucket(picture: Image.Image, bucket: Bucket) -> Image.Image:
 
 
 class BatchOrder:
-    """Which images make up micro-batch n. Every batch comes from one bucket; each epoch sees every image as often as it
-    is repeated, in an order drawn from (seed, epoch). A bucket's last batch is filled up from its own beginning, so all
-    batches are full wherever the bucket has that many images."""
+    """Which images make up micro-batch n. Every batch comes from one bucket; each epoch contains every image as often
+    as it is repeated, in an order drawn from (seed, epoch). A bucket's last batch is filled up from the bucket's own
+    start, so all batches are full if the bucket has that many images."""
 
     def __init__(self, plan: TrainPlan) -> None:
         self._seed, self._size = plan.seed, plan.batch_size
@@ -234,8 +234,8 @@ class BatchOrder:
 
 
 def pick_batch(cache: Cache, plan: TrainPlan, order: BatchOrder, number: int) -> tuple[list[Example], list[str]]:
-    """Micro-batch ``number`` and its captions: which mirror image, which shuffle and which captions are dropped is
-    drawn anew."""
+    """Micro-batch ``number`` and its captions: mirroring, shuffles and dropped captions are drawn again for each
+    batch."""
     indices = order.batch_at(number)
     rng = generator(plan.seed, number, "pick")
     mirrored, variant, dropped = torch.rand((3, len(indices)), generator=rng).tolist()
@@ -248,5 +248,5 @@ def pick_batch(cache: Cache, plan: TrainPlan, order: BatchOrder, number: int) ->
 
 
 def with_size_conditioning(rows: Sequence[Conditioning], examples: Sequence[Example]) -> list[Conditioning]:
-    """Each sample's text conditioning with that of its image's size and crop."""
+    """Each sample's text conditioning, joined with that of its image's size and crop."""
     return [{**row, **example.size_conditioning} for row, example in zip(rows, examples, strict=True)]

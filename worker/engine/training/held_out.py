@@ -1,9 +1,9 @@
-"""The loss on held-out pictures, by the same noise and timesteps every time, so that its curve can be read.
+"""The loss on held-out images, always with the same noise and timesteps, so that its values are comparable.
 
-A training loss cannot be: it jumps with the timesteps that a step happens to draw. The timesteps here are the
-middles of equal parts of the schedule, all of them for each picture. What is compared is the picture that the answer
-amounts to, not the noise or the velocity in which the base gives it: where hardly any noise is left, a wrong answer is
-next to no error in the picture, and that is what people look at (docs/adr/0006-which-step-is-promoted.md).
+The training loss is not: it jumps with the timesteps that a step happens to draw. Here the timesteps are the middles
+of equal parts of the schedule, all of them for each image. The loss compares the image that a prediction implies, not
+the noise or the velocity that the base predicts: with little noise left, a wrong prediction is almost no error in the
+image, and people look at the image (docs/adr/0006-which-step-is-promoted.md).
 """
 
 import torch
@@ -18,7 +18,7 @@ from worker.engine.training.objective import per_sample_loss
 
 
 class HeldOut:
-    """The held-out pictures with their fixed draws. ``texts`` are their captions."""
+    """The held-out images with their fixed draws. ``texts`` are their captions."""
 
     def __init__(self, base: Base, plan: TrainPlan, cache: Cache) -> None:
         self._base, self._plan = base, plan
@@ -30,7 +30,7 @@ class HeldOut:
 
     @torch.no_grad()
     def measure(self, conditioning: list[Conditioning], device: torch.device, observer: Observer) -> list[float]:
-        """The loss of each picture, in latents without noise, on the mean of its timesteps. A unit is a picture."""
+        """Each image's loss, on latents without noise, as the mean over its timesteps. A unit is an image."""
         losses = []
         for number, example in enumerate(self._examples):
             latents = example.posterior.mean.expand(NUM_TIMESTEPS, -1, -1, -1)

@@ -1,4 +1,4 @@
-"""Training on from an adapter that exists: its update becomes the new one's first."""
+"""Training from an existing adapter: its update becomes the initial one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,10 +24,10 @@ def load_init_adapter(
     params: Mapping[str, torch.nn.Parameter],
     plan: TrainPlan,
 ) -> None:
-    """Writes an adapter's update into freshly attached parameters, exactly: a lower rank is filled up with fresh
-    rows whose update is zero, another alpha goes into ``up``.
+    """Writes an adapter's update into newly attached parameters, exactly: a lower rank is filled up with new rows whose
+    update is zero, another alpha is folded into ``up``.
 
-    Raises BadInput for one that does not fit the base, or that the plan has no room for.
+    Raises BadInput for an adapter that does not fit the base, or needs a larger rank than the plan's.
     """
     places = _list_places(networks, params)
     modules = read_adapter(path, layers)
@@ -43,7 +43,7 @@ def load_init_adapter(
 
 
 def _list_places(networks: Sequence[Network], params: Mapping[str, torch.nn.Parameter]) -> dict[tuple[str, str], str]:
-    """(part, path in files) -> the beginning of the names of the layer's parameters."""
+    """(part, path in files) -> the prefix of the names of the layer's parameters."""
     by_part = {network.diffusers_prefix: network for network in networks}
     stems = [name.removesuffix(f".lora_A.{ADAPTER}.weight") for name in params if ".lora_A." in name]
     split = [(stem, *stem.split(".", 1)) for stem in stems]
@@ -64,6 +64,6 @@ def _write(module: AdapterModule, name: str, params: Mapping[str, torch.nn.Param
 def _write_magnitude(module: AdapterModule, magnitude: torch.nn.Parameter | None) -> None:
     if (magnitude is None) != (module.magnitude is None):
         wanted = "dora" if magnitude is None else "lora or locon"
-        raise BadInput(f"init_adapter is of another kind: set adapter.type to {wanted}")
+        raise BadInput(f"init_adapter is of another type: set adapter.type to {wanted}")
     if magnitude is not None and module.magnitude is not None:
         magnitude.copy_(module.magnitude.reshape(magnitude.shape))

@@ -1,8 +1,8 @@
-"""The training loop, to be read from top to bottom.
+"""The training loop, readable from top to bottom.
 
-A frozen base, a fresh adapter on it, cached latents and captions, and one optimizer. The run is a pure function
-of (plan, runtime, pictures): every draw is keyed by (seed, step, stream), so a run that was stopped at any step
-and resumed from its checkpoint ends in the same bytes.
+A frozen base, a new adapter on it, cached latents and captions, and one optimizer. The run is a pure function of
+(plan, runtime, images): every draw is keyed by (seed, step, stream), so a run that was stopped at any step and resumed
+from its checkpoint ends with the same bytes.
 """
 
 import math
@@ -44,7 +44,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 300.0
 
 @dataclass(frozen=True)
 class TrainResult:
-    """``modules``: what the files are written from, on the CPU."""
+    """``modules``: the contents of the files, on the CPU."""
 
     files: Mapping[AdapterFormat, Path]
     outcome: Outcome
@@ -63,10 +63,10 @@ def train(
     shared_cache: Path | None = None,
 ) -> TrainResult:
     """Trains one adapter. ``files`` maps the sha256 of an image, and of the init adapter, to its local file;
-    ``cache_folder`` keeps what later attempts may use (default: in ``workdir``), ``shared_cache`` what other jobs may.
+    ``cache_folder`` keeps data for later attempts (default: in ``workdir``), ``shared_cache`` for other jobs.
 
-    Raises Stopped when the observer asks for it, and TrainingError where the run cannot end well. The adapter is taken
-    off the base at the end.
+    Raises Stopped when the observer asks for it, and TrainingError if the run cannot end well. The adapter is removed
+    from the base at the end.
     """
     accelerator = open_accelerator(runtime)
     refuse_unavailable(plan, accelerator.device)
@@ -132,7 +132,7 @@ class Run:
                 self.save()
 
     def is_over(self) -> bool:
-        """After all steps, or when the held-out loss has not fallen for as long as the plan is patient."""
+        """After all steps, or when the held-out loss has not improved for the plan's patience."""
         return self.state.step >= self.plan.steps or self.patience_exhausted()
 
     def patience_exhausted(self) -> bool:
@@ -144,7 +144,7 @@ class Run:
         plan, state, total = self.plan, self.state, 0.0
         for micro in range(plan.gradient_accumulation):
             number = state.step * plan.gradient_accumulation + micro
-            seed_torch(plan.seed, number)  # dropout's masks are the only draws that torch itself makes
+            seed_torch(plan.seed, number)  # dropout's masks are the only draws by torch itself
             loss = self.training_loss_backward(number)
             if self.prior.examples:
                 loss += plan.prior_weight * self.prior_loss_backward(number)
@@ -191,12 +191,12 @@ class Run:
         return total
 
     def backward(self, loss: torch.Tensor, share: float, weight: float = 1.0) -> float:
-        """Adds the gradient of a pass with that share of a micro-batch; returns its part of the loss."""
+        """Adds the gradient of a pass with that share of a micro-batch; returns its share of the loss."""
         self.accelerator.backward(loss * share * weight / self.plan.gradient_accumulation)
         return loss.item() * share
 
     def encode(self, texts: list[str]) -> list[Conditioning]:
-        """From the cache, or by the text encoders as they stand where they are trained too."""
+        """From the cache, or from the text encoders' current weights if they are trained too."""
         if self.encoders is None:
             return [self.cache.conditioning[text] for text in texts]
         return self.encoders.encode(texts)
@@ -215,8 +215,8 @@ class Run:
             raise Stopped
 
     def save_if_requested(self) -> None:
-        """Skipped after promotion: the last step's checkpoint already exists, and the current weights are no longer the
-        trained ones."""
+        """Skipped after promotion: the last step's checkpoint already exists, and the current weights are the promoted
+        ones."""
         if self.observer.should_stop() is Stop.SAVE and not self.promoted_step:
             self.save()
 
@@ -226,7 +226,7 @@ class Run:
         """Runs once, at the first step of an attempt. If the previous attempt stopped before or during an evaluation,
         its checkpoint lacks that step's held-out loss: evaluate now, and write the checkpoint again."""
         if self.state.step > 0 and self.plan.held_out_images and not self.state.validation_curve:
-            self.validate(0)  # the checkpoint is of a version that measured something else
+            self.validate(0)  # the checkpoint is from a version that measured differently
         num_evaluations = len(self.state.validation_curve)
         self.evaluate_if_due()
         if self.state.step > 0 and len(self.state.validation_curve) > num_evaluations and self.checkpoint_is_due():
@@ -243,7 +243,7 @@ class Run:
             self.observer.phase(Phase.TRAINING)
 
     def validate(self, step: int) -> None:
-        """At step 0 the loss is the base's, whatever adapter the run began with."""
+        """At step 0 the loss is the base's, whatever adapter the run started from."""
         base_alone = adapters_disabled(self.networks) if step == 0 else nullcontext()
         with self.eval_mode(), base_alone, torch.no_grad():
             conditioning = self.encode(self.held_out.texts)
@@ -254,7 +254,7 @@ class Run:
         self.observer.validated(*self.state.validation_curve[-1])
 
     def draw_base_samples(self) -> None:
-        """The base alone, which stands beside the adapter in every grid."""
+        """The base alone, shown beside the adapter in every grid."""
         if self.plan.sample_prompts:
             self.observer.phase(Phase.SAMPLING)
             with adapters_disabled(self.networks), self.runtime.autocast():
@@ -267,7 +267,7 @@ class Run:
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
-        """Inside it the networks use the weights that would be exported now. A stop saves a checkpoint of the weights
+        """Within it the networks use the weights that would be exported now. A stop saves a checkpoint of the weights
         in training."""
         self.set_mode(training=False)
         try:

@@ -12,8 +12,8 @@ from worker.engine.training.data import Example
 
 
 class NoisedBatch:
-    """The random part of one micro-batch: posterior samples, noise and timesteps, all from keyed generators.
-    ``stream`` keeps the draws of training apart from those of prior preservation."""
+    """The random part of one micro-batch: posterior samples, noise and timesteps, all from keyed generators. ``stream``
+    separates the draws of training from those of prior preservation."""
 
     def __init__(
         self, plan: TrainPlan, noise_schedule: NoiseSchedule, step: int, examples: Sequence[Example], stream: str = ""
@@ -61,7 +61,7 @@ def _stack_masks(masks: Sequence[torch.Tensor | None], shape: Sequence[int]) -> 
 def compute_loss(
     base: Base, plan: TrainPlan, batch: NoisedBatch, conditioning: Sequence[Conditioning], device: torch.device
 ) -> torch.Tensor:
-    """The mean over the samples of their losses, each weighted by min-SNR where the plan has it."""
+    """The mean of the samples' losses, each weighted by min-SNR if the plan has it."""
     predicted = batch.predict(base, conditioning, device)
     per_sample = per_sample_loss(plan, predicted, batch.target(base, device), batch.masks)
     return apply_min_snr(base, plan, per_sample, batch.timesteps.to(device)).mean()
@@ -81,15 +81,15 @@ def compute_prior_loss(
     teacher_prediction: torch.Tensor,
     device: torch.device,
 ) -> torch.Tensor:
-    """How far the prediction moved from ``teacher_prediction``, the base's own for the same noisy class images."""
+    """The distance of the prediction from ``teacher_prediction``, the base's own for the same noisy class images."""
     return per_sample_loss(plan, batch.predict(base, conditioning, device), teacher_prediction, None).mean()
 
 
 def per_sample_loss(
     plan: TrainPlan, predicted: torch.Tensor, target: torch.Tensor, masks_B1HW: torch.Tensor | None
 ) -> torch.Tensor:
-    """(B,): squared error, or sd-scripts' pseudo-Huber ``2c (sqrt(x^2 + c^2) - c)``. Under a mask each sample's
-    mean is over what the mask lets count, so a small subject weighs no less than a large one."""
+    """(B,): squared error, or sd-scripts' pseudo-Huber ``2c (sqrt(x^2 + c^2) - c)``. With a mask, each sample's mean is
+    over the weighted area, so a small subject weighs no less than a large one."""
     error = (predicted - target).square()
     if plan.loss_type == "huber":
         error = 2 * plan.huber_c * ((error + plan.huber_c**2).sqrt() - plan.huber_c)

@@ -1,4 +1,4 @@
-"""The optimizers and their schedules, each from the library that its users know it by."""
+"""The optimizers and their schedules, each from its best-known library."""
 
 import importlib.util
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ Groups = Sequence[tuple[Iterable[torch.nn.Parameter], float]]
 
 
 def open_optimizer(plan: TrainPlan, groups: Groups, device: torch.device) -> torch.optim.Optimizer:
-    """``groups``: parameters and their learning rate. Raises BadInput where the device has no such optimizer."""
+    """``groups``: parameters and their learning rate. Raises BadInput if the device does not support the optimizer."""
     rows = [{"params": list(params), "lr": rate} for params, rate in groups]
     optimizer: torch.optim.Optimizer
     rate, betas, decay = plan.learning_rate, plan.betas or (0.9, 0.999), plan.weight_decay
@@ -25,9 +25,9 @@ def open_optimizer(plan: TrainPlan, groups: Groups, device: torch.device) -> tor
         return torch.optim.AdamW(rows, lr=rate, betas=betas, weight_decay=decay, foreach=False, fused=False)
     if plan.optimizer == "adamw8bit":
         return _open_8bit(rows, plan, device)
-    if plan.optimizer == "adafactor":  # with a rate of its own, as sd-scripts' users set it
+    if plan.optimizer == "adafactor":  # with a fixed learning rate, as sd-scripts' users set it
         optimizer = Adafactor(rows, lr=rate, weight_decay=decay, scale_parameter=False, relative_step=False)
-    elif plan.optimizer == "prodigy":  # the settings that its authors recommend for diffusion models
+    elif plan.optimizer == "prodigy":  # its authors' recommended settings for diffusion models
         bias = {"use_bias_correction": True, "safeguard_warmup": True}
         optimizer = Prodigy(rows, lr=rate, betas=betas, weight_decay=decay, **bias)
     else:
@@ -36,11 +36,11 @@ def open_optimizer(plan: TrainPlan, groups: Groups, device: torch.device) -> tor
 
 
 def refuse_unavailable(plan: TrainPlan, device: torch.device) -> None:
-    """Before anything is computed. Raises BadInput where the worker has no such optimizer."""
+    """Before any computation. Raises BadInput if the worker does not support the optimizer."""
     if plan.optimizer != "adamw8bit":
         return
     if device.type != "cuda":
-        raise BadInput(f"adamw8bit runs on CUDA devices only, and this worker has a {device.type}: use adamw")
+        raise BadInput(f"adamw8bit runs only on CUDA devices, and this worker has a {device.type}: use adamw")
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BadInput("adamw8bit needs bitsandbytes on the worker (the cuda extra installs it)")
 
@@ -64,6 +64,6 @@ def open_schedule(plan: TrainPlan, optimizer: torch.optim.Optimizer) -> Any:
 
 
 def effective_rate(optimizer: Any) -> float:
-    """The first group's rate; Prodigy's times what it has found so far."""
+    """The first group's rate; Prodigy's times its current estimate."""
     group = optimizer.param_groups[0]
     return float(group["lr"] * group.get("d", 1.0))

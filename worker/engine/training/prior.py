@@ -1,12 +1,12 @@
-"""Prior preservation: pictures of the class, to which the adapter must not matter. The base draws them itself, unless
-the set has regularisation pictures.
+"""Prior preservation: class images, on which the adapter must not change the prediction. The base draws them itself,
+unless the set has regularisation images.
 
-DreamBooth (arXiv 2208.12242, section 3.3) adds a second loss on such pictures. Its target there is their noise;
-here it is the base's own answer to the same noisy picture, so a pupil that changed nothing has a loss of exactly
-zero, and the gradient carries none of the noise's variance.
+DreamBooth (arXiv 2208.12242, section 3.3) adds a second loss on such images. Its target there is their noise; here it
+is the base's own prediction for the same noisy image, so an adapter that changes nothing has a loss of exactly zero,
+and the gradient has none of the noise's variance.
 
-Pictures that the base draws stay latents, since nothing else is needed of them, and are kept per base, prompt and way
-of drawing in a folder that jobs share.
+Images that the base draws stay latents, since nothing else of them is needed, and are stored per base, prompt and
+sampling options in a folder that jobs share.
 """
 
 import hashlib
@@ -35,16 +35,16 @@ EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 @dataclass(frozen=True)
 class Prior:
-    """The class pictures, and the prompt that each was drawn for."""
+    """The class images, and the prompt that each was drawn for."""
 
     examples: list[Example]
     texts: list[str]
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
-        """Those of micro-batch ``number``, with their prompts. Some samples get the empty prompt: guidance steers away
-        from the prediction for it, so if that drifts towards the concept, every image suffers. Some get a random class
-        prompt, even one without an image: at high noise the prediction depends on the text alone, so this preserves
-        more of the base at no extra cost."""
+        """The class images of micro-batch ``number``, with their prompts. Some samples get the empty prompt: guidance
+        steers away from the prediction for it, so if that drifts towards the concept, every image suffers. Some get a
+        random class prompt, even one without an image: at high noise the prediction depends on the text alone, so this
+        preserves more of the base at no extra cost."""
         rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
         rows = self._choose_alike(torch.randint(len(self.examples), (count,), generator=rng).tolist())
         others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
@@ -54,14 +54,14 @@ class Prior:
         return [self.examples[row] for row in rows], texts
 
     def _choose_alike(self, rows: list[int]) -> list[int]:
-        """The first, and others of its size in place of those of another: a batch has one size."""
+        """The first, and others of its size instead of those of another: a batch has one size."""
         size = self.examples[rows[0]].posterior.mean.shape
         alike = [index for index, example in enumerate(self.examples) if example.posterior.mean.shape == size]
         return [rows[0], *(alike[row % len(alike)] for row in rows[1:])]
 
 
 def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, folder: Path, observer: Observer) -> Prior:
-    """The regularisation pictures of the set, as often as each is repeated; or else what the base draws."""
+    """The set's regularisation images, each as often as it is repeated; otherwise images that the base draws."""
     if not plan.class_images:
         return draw_prior(base, plan, runtime, cache.conditioning, folder, observer)
     indices = [index for index, image in enumerate(plan.class_images) for _ in range(image.repeats)]
@@ -83,8 +83,7 @@ def draw_prior(
     folder: Path,
     observer: Observer,
 ) -> Prior:
-    """The prompts in turn. Drawn in fixed chunks, so what one job left in ``folder`` has the bytes that another
-    would have made."""
+    """The prompts in turn. Drawn in fixed chunks, so that every job would write the same bytes into ``folder``."""
     texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
     framing = plan_size_conditioning(base, plan)
     examples: list[Example] = []
@@ -112,7 +111,7 @@ def _draw_chunk(
     path = folder / f"{hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()}.prior"
     try:
         cached = load_file(path)["latents"]
-        path.touch()  # what nobody used for long goes first when there is too much
+        path.touch()  # the least recently used files are deleted first when space runs short
         return cached
     except (OSError, SafetensorError, KeyError):
         pass

@@ -1,7 +1,7 @@
-"""What an adapter costs the base.
+"""The adapter's effect on the base.
 
-**retention**, from 0 to 1: the base's answers to neutral prompts, with the adapter and without it, from the same seeds.
-1: the latents are the same; 0: they are as far apart as the answers to two different prompts.
+**retention**, from 0 to 1, compares the base's images for neutral prompts with and without the adapter, from the same
+seeds. 1: the latents are the same; 0: they differ as much as those of two different prompts.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ PICTURES_AT_ONCE = 4
 
 
 def score_retention(before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> float:
-    """Needs two prompts at least."""
+    """Needs at least two prompts."""
     before, after = before_BCHW.flatten(1).double(), after_BCHW.flatten(1).double()
     moved = (after - before).square().mean(1).mean()
     distances = torch.cdist(before, before).square() / before.shape[1]
@@ -39,7 +39,7 @@ def measure_scores(
     networks: Sequence[Network],
     observer: Observer,
 ) -> Scores:
-    """``encode`` gives what the trained text encoders say; the cache has what the base's own do."""
+    """``encode`` uses the trained text encoders; the cache is from the base's own."""
     neutral = list(plan.neutral_prompts)
     if not plan.evaluation or len(neutral) < 2:
         return Scores()
@@ -52,7 +52,7 @@ def measure_scores(
 
 
 class ScoreSampler:
-    """Draws the neutral prompts twice, and reports each picture."""
+    """Draws the neutral prompts twice, and reports each image."""
 
     def __init__(self, base: Base, plan: TrainPlan, cache: Cache, observer: Observer) -> None:
         self._base, self._params, self._observer = base, sampling_params(plan), observer

@@ -1,4 +1,4 @@
-"""The moving parts of a run: everything that the next step depends on, and nothing else."""
+"""The complete state that the next step depends on, and nothing else."""
 
 import math
 import statistics
@@ -13,7 +13,7 @@ from accelerate import Accelerator
 
 Tensors = dict[str, torch.Tensor]
 HELD_OUT_MEASURE = "latents without noise, one loss a picture"
-"""What ``validation_curve`` and ``best_losses`` count: a checkpoint's are of no use where it says another."""
+"""The unit of ``validation_curve`` and ``best_losses``: a checkpoint with another unit is not comparable."""
 QUANTILES_OF_T = (6.314, 2.920, 2.353, 2.132, 2.015, 1.943, 1.895, 1.860, 1.833, 1.812)
 
 
@@ -43,7 +43,7 @@ class State:
     best_losses: list[float] | None = None
 
     def weights(self) -> Tensors:
-        """What is sampled, judged and exported: the average where there is one."""
+        """The weights that are sampled, evaluated and exported: the average if there is one."""
         if self.average is not None:
             return self.average
         return {name: param.detach() for name, param in self.params.items()}
@@ -59,7 +59,7 @@ class State:
 
     @contextmanager
     def swapped_weights(self, weights: Mapping[str, torch.Tensor]) -> Iterator[None]:
-        """Within it the networks compute with these weights."""
+        """Within it the networks use these weights."""
         own = {name: param.detach().clone() for name, param in self.params.items()}
         self.put(weights)
         try:
@@ -73,11 +73,11 @@ class State:
             param.copy_(weights[name])
 
     def record_validation(self, step: int, losses: list[float]) -> None:
-        """Takes held-out losses into account, picture by picture: of these weights, or at step 0 the base's.
+        """Records held-out losses, image by image: of these weights, or at step 0 the base's.
 
-        The best is the latest that the pictures do not tell to be worse than the lowest. A few pictures' loss is flat
-        and noisy long before the adapter draws well: its mere minimum is often one of the first evaluations. While it
-        is not below the base's it says nothing, and there is no best.
+        The best is the latest whose loss is not significantly worse than the lowest. With few images the loss is flat
+        and noisy long before the adapter draws well: its minimum is often one of the first evaluations. While it is not
+        below the base's it says nothing, and there is no best.
         """
         loss = statistics.fmean(losses)
         self.validation_curve.append((step, loss))
@@ -89,7 +89,7 @@ class State:
             self.best = Best(step, loss, {name: tensor.clone() for name, tensor in self.weights().items()})
 
     def promote(self) -> int:
-        """Puts the best weights in place, for good, or the last where there is no best; returns their step."""
+        """Puts the best weights in place, for good, or the last if there is no best; returns their step."""
         if self.best is None:
             self.put(self.weights())
         else:
@@ -99,7 +99,7 @@ class State:
         return self.step
 
     def evals_without_improvement(self, min_delta: float) -> int:
-        """Evaluations since the loss last fell by the part ``min_delta`` of what it was."""
+        """Evaluations since the loss last fell by ``min_delta``, relative to its previous value."""
         lowest, idle = float("inf"), 0
         for step, loss in self.validation_curve:
             if step and loss < lowest * (1 - min_delta):
@@ -110,8 +110,8 @@ class State:
 
 
 def is_worse(losses: list[float], lowest: list[float]) -> bool:
-    """By a paired t-test over the pictures, one-sided at 5 %, of the losses' logarithms: a picture that is hard to
-    predict has a high loss, and differences in its measure. One picture alone tells nothing."""
+    """By a paired t-test over the images, one-sided at 5 %, of the losses' logarithms: an image that is hard to predict
+    has a high loss, and proportionally large differences. One image alone is never significant."""
     differences = [_log(loss) - _log(low) for loss, low in zip(losses, lowest, strict=True)]
     if len(differences) < 2 or not any(differences):
         return False
@@ -120,7 +120,7 @@ def is_worse(losses: list[float], lowest: list[float]) -> bool:
 
 
 def _log(loss: float) -> float:
-    """A picture that its mask hides has no loss."""
+    """An image that its mask hides completely has no loss."""
     return math.log(max(loss, sys.float_info.min))
 
 
