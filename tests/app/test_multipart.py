@@ -141,11 +141,11 @@ def test_file_names_as_clients_send_them(client: str) -> None:
 @pytest.mark.parametrize(
     ("disposition", "words"),
     [
-        (b"name=\"files\"; filename*=UTF-8''caf%E9.png", "cannot be read as 'UTF-8'"),
-        (b"name=\"files\"; filename*=klingon''a.png", "cannot be read as 'klingon'"),
-        (b"name=\"files\"; filename*=undefined''x.png", "cannot be read as 'undefined'"),
-        (b"name=\"files\"; filename*=unicode_escape''%5Cud800.png", "cannot be read as 'unicode_escape'"),
-        (b"name=\"files\"; filename*=a\x00b''x.png", "cannot be read as"),
+        (b"name=\"files\"; filename*=UTF-8''caf%E9.png", "cannot be decoded as 'UTF-8'"),
+        (b"name=\"files\"; filename*=klingon''a.png", "cannot be decoded as 'klingon'"),
+        (b"name=\"files\"; filename*=undefined''x.png", "cannot be decoded as 'undefined'"),
+        (b"name=\"files\"; filename*=unicode_escape''%5Cud800.png", "cannot be decoded as 'unicode_escape'"),
+        (b"name=\"files\"; filename*=a\x00b''x.png", "cannot be decoded as"),
         (b'name="files"; filename="caf\xe9.png"', "is not UTF-8"),
         (b'name="files"; filename="a.png', "an unclosed quotation mark"),
         (b'name="files"\r\nno header', "is not a header"),

@@ -1,1 +1,1 @@
-"""The torch part of the workers: it knows tensors and core.domain, and nothing of the database, queues or HTTP."""
+"""The torch part of the workers: it knows tensors and core.domain, but not the database, queues or HTTP."""

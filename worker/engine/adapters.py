@@ -1,4 +1,4 @@
-"""Puts a LoRA on frozen networks by peft, reads it out, and takes it off again."""
+"""Attaches a LoRA to frozen networks by peft, reads it out, and removes it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ Parameters = dict[str, torch.nn.Parameter]
 
 @contextmanager
 def unchanged(base: Base) -> Iterator[None]:
-    """Raises BaseChanged at the end if the denoiser's weights are not what they were."""
+    """Raises BaseChanged at the end if the denoiser's weights have changed."""
     before = hash_weights(base.denoiser)
     yield
     if hash_weights(base.denoiser) != before:
@@ -42,7 +42,7 @@ class Attached:
 
 
 def attach_all(base: Base, plan: TrainPlan) -> Attached:
-    """On the denoiser, and on the text encoders where the plan trains them."""
+    """On the denoiser, and on the text encoders if the plan trains them."""
     params = attach(base.denoiser, plan, plan.rank)
     groups = [(list(params.values()), plan.learning_rate)]
     if plan.text_encoder_rank is None or plan.text_encoder_learning_rate is None:
@@ -57,8 +57,8 @@ def attach_all(base: Base, plan: TrainPlan) -> Attached:
 def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
     """Adds the adapter's trainable parameters in fp32 and returns them by name, in a fixed order.
 
-    ``down`` is drawn as in the paper's code (Kaiming-uniform with a = sqrt(5)) from a generator keyed by the
-    layer's name; ``up`` is zero, so the first prediction is the base's.
+    ``down`` is drawn as in the paper's code (Kaiming-uniform with a = sqrt(5)) from a generator keyed by the layer's
+    name; ``up`` is zero, so the first prediction is the base's.
     """
     config = LoraConfig(
         r=rank,
@@ -85,15 +85,15 @@ def _draw_down(param: torch.nn.Parameter, rng: torch.Generator) -> None:
 
 
 def scale_alpha(plan: TrainPlan, rank: int) -> float:
-    """The alpha that makes ``alpha / rank`` the wanted scale in every tool. rsLoRA (arXiv 2312.03732) wants
-    ``alpha / sqrt(rank)``, which no file format can say otherwise. A text encoder with a rank of its own keeps
-    the plan's ratio."""
+    """The alpha for which ``alpha / rank`` is the intended scale in every tool. rsLoRA (arXiv 2312.03732) needs
+    ``alpha / sqrt(rank)``, which no file format can express otherwise. A text encoder with a rank of its own keeps the
+    plan's ratio."""
     alpha = plan.alpha * rank / plan.rank
     return alpha * rank**0.5 if plan.rslora else alpha
 
 
 def detach(network: Network) -> None:
-    """Leaves the network as it was loaded, so that the next job finds the base warm and clean."""
+    """Restores the network as it was loaded, so that the next job finds the base warm and clean."""
     if any(isinstance(module, LoraLayer) for module in network.module.modules()):
         recurse_remove_peft_layers(network.module)
         del network.module.peft_config
@@ -102,7 +102,7 @@ def detach(network: Network) -> None:
 
 @contextmanager
 def adapters_disabled(networks: Sequence[Network]) -> Iterator[None]:
-    """Within it the networks answer as if they had no adapter."""
+    """Within it the networks predict as if they had no adapter."""
     _enable(networks, False)
     try:
         yield
@@ -128,7 +128,7 @@ def count_parameters(params: Mapping[str, torch.nn.Parameter]) -> int:
 
 
 def read_modules(networks: Sequence[Network]) -> list[LoraModule]:
-    """The adapter as it stands, per layer, in fp16 on the CPU."""
+    """The current adapter, per layer, in fp16 on the CPU."""
     return [_read_module(network, name, layer) for (network, name), layer in _layers(networks)]
 
 

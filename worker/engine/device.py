@@ -23,7 +23,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class Runtime(BaseModel):
-    """What the first attempt found out. Later attempts keep to it: it decides the adapter's bytes."""
+    """The first attempt's findings. Later attempts keep to them: they decide the adapter's bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,9 +33,9 @@ class Runtime(BaseModel):
     gradient_checkpointing: bool
     cpu_threads: int
     versions: dict[str, str]
-    samples_per_pass: int | None = None  # None: a micro-batch goes through the network whole
+    samples_per_pass: int | None = None  # None: a micro-batch goes through the network as a whole
     memory_reduced: bool = Field(False, validation_alias=AliasChoices("memory_reduced", "lightened"))
-    """After the device ran out of memory. ``lightened``: as the jobs of version 0.1.0 have it."""
+    """After the device ran out of memory. ``lightened``: the name in jobs of version 0.1.0."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -47,7 +47,7 @@ class Runtime(BaseModel):
         return torch.autocast(self.device_type, self.dtype)
 
     def split(self, count: int) -> list[slice]:
-        """The passes in which so many samples go through the network; their gradients add up to the whole's."""
+        """The passes in which this many samples go through the network; their gradients add up to the whole's."""
         size = self.samples_per_pass or count
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
@@ -79,7 +79,7 @@ def _cpu_model() -> str:
 
 
 def choose_precision(device: torch.device) -> Literal["bf16", "fp16", "fp32"]:
-    """bf16 where there is hardware for it; fp16 with a scaler on older GPUs; fp32 on older CPUs."""
+    """bf16 if the hardware has it; fp16 with a scaler on older GPUs; fp32 on older CPUs."""
     if _has_bf16(device):
         return "bf16"
     return "fp16" if device.type == "cuda" else "fp32"
@@ -92,7 +92,8 @@ def _has_bf16(device: torch.device) -> bool:
 
 
 def warn_of_emulation(runtime: Runtime, device: torch.device) -> str | None:
-    """Where a plan insists on what ``auto`` would not take: right numbers, but perhaps in a hundred times the time."""
+    """If a plan requires what ``auto`` would not choose: the numbers are right, but it may take a hundred times as
+    long."""
     has_it = {"bf16": _has_bf16(device), "fp16": device.type == "cuda", "fp32": True}
     if has_it[runtime.precision]:
         return None
@@ -100,7 +101,7 @@ def warn_of_emulation(runtime: Runtime, device: torch.device) -> str | None:
 
 
 def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters: int) -> bool:
-    """On when a large base meets a device of less than 20 GB; it costs about a third of the speed."""
+    """On for a large base on a device of less than 20 GB; it costs about a third of the speed."""
     if plan.gradient_checkpointing != "auto":
         return plan.gradient_checkpointing
     if num_parameters < LARGE_BASE_PARAMETERS:
@@ -111,7 +112,7 @@ def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters:
 
 
 def reduce_memory(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | None:
-    """What to try once after the device ran out of memory, and how to say it; None where nothing is left to try."""
+    """The next thing to try after the device ran out of memory, and its message; None if nothing is left to try."""
     if runtime.memory_reduced:
         return None
     if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
@@ -122,17 +123,17 @@ def reduce_memory(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | No
     else:
         return None
     reduced = runtime.model_copy(update={**changes, "memory_reduced": True})
-    return reduced, f"The device ran out of memory: once more {how}."
+    return reduced, f"The device ran out of memory: retrying {how}."
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """torch has an error of its own for devices; its CPU allocator's is a plain RuntimeError."""
+    """torch has its own error for devices; its CPU allocator's is a plain RuntimeError."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(error)
 
 
 def open_accelerator(runtime: Runtime) -> Accelerator:
-    """A fresh accelerator on a device that computes the same each time, its peak of memory being counted anew.
-    accelerate's state is a process-wide singleton that remembers the last job's precision: a warm trainer drops it."""
+    """A new accelerator on a device with reproducible results; its memory peak is reset. accelerate's state is a
+    process-wide singleton that remembers the last job's precision: a warm trainer drops it."""
     be_deterministic(runtime)
     AcceleratorState._reset_state(reset_partial_state=True)
     precision = "no" if runtime.precision == "fp32" else runtime.precision
@@ -142,9 +143,9 @@ def open_accelerator(runtime: Runtime) -> Accelerator:
 
 
 def be_deterministic(runtime: Runtime) -> None:
-    """The same operations in the same order: algorithms, cuBLAS workspace, and the number of CPU threads. Memory is
-    not filled before it is written, as torch does then to tame code that reads what it never wrote: that takes
-    some hundredths of a small step, and resumed runs would not end in the same bytes if there were such code."""
+    """The same operations in the same order: algorithms, cuBLAS workspace, and the number of CPU threads. torch then
+    also fills memory before it is written, for code that reads uninitialized memory; that is turned off: it takes some
+    hundredths of a small step, and resumed runs would not end with the same bytes if there were such code."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # as documented
@@ -154,7 +155,7 @@ def be_deterministic(runtime: Runtime) -> None:
 
 
 def set_checkpointing(network: Any, runtime: Runtime) -> None:
-    """Of one of diffusers' networks, which may be warm from a job that had it otherwise."""
+    """For one of diffusers' networks, which may still have a previous job's setting."""
     if runtime.gradient_checkpointing:
         network.enable_gradient_checkpointing()
     else:
@@ -162,7 +163,7 @@ def set_checkpointing(network: Any, runtime: Runtime) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Of the device since the last ``reset_peak``; on a CPU of this process since its start."""
+    """The device's since the last ``reset_peak``; on a CPU this process's since its start."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     unit = 1 if platform.system() == "Darwin" else 1024
@@ -170,7 +171,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 def total_memory_bytes(device: torch.device) -> int:
-    """What the device has; on a CPU the machine's, or the container's where that is less."""
+    """The device's memory; on a CPU the machine's, or the container's if that is less."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,7 +1,7 @@
 """Every random draw of a training, keyed by (seed, step, stream).
 
-No draw depends on what was drawn before it, so a run that resumes at step n draws what an undisturbed one
-would have drawn. All are made on the CPU and then moved, so they are the same on every device.
+No draw depends on previous draws, so a run that resumes at step n draws the same as an undisturbed one. All are made on
+the CPU and then moved, so they are the same on every device.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ def generator(seed: int, step: int, stream: str) -> torch.Generator:
 
 
 def seed_torch(seed: int, step: int) -> None:
-    """Sets torch's own generators, on every device, for one micro-batch: layers such as dropout know no others."""
+    """Sets torch's own generators, on every device, for one micro-batch: layers such as dropout use no others."""
     torch.manual_seed(_mix(seed, step, "torch"))
 
 

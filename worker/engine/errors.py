@@ -1,9 +1,9 @@
 """How a training can fail. The trainer maps each to a TerminationReason.
 
 TrainingError
-├── NanLoss        a loss or a weight is not finite: the spec's to mend
+├── NanLoss        a loss or a weight is not finite: the spec must change
 ├── BadInput       the base, the dataset or the spec cannot be used together
-└── BaseChanged    the frozen base's weights moved: a bug of ours, never to be shipped over
+└── BaseChanged    the frozen base's weights changed: a bug of ours; the adapter must not be published
 """
 
 
@@ -17,8 +17,8 @@ class NanLoss(TrainingError):
 
 
 class BadInput(TrainingError):
-    """Such as a base of another family, or an image that is gone."""
+    """Such as a base of another family, or a missing image."""
 
 
 class BaseChanged(TrainingError):
-    """The adapter would not be valid on the base that it is meant for."""
+    """The adapter would not be valid on its base."""

@@ -1,9 +1,9 @@
-"""What this machine trains on, and how fast: for `atelier doctor`.
+"""This machine's training devices and their speed: for `atelier doctor`.
 
     python -m worker.engine.machine UNET_FOLDER > answer.json
 
-UNET_FOLDER is the U-Net of a base in diffusers' layout; the answer is a MachineReport. It runs as a program because
-whoever asks has no torch.
+UNET_FOLDER is the U-Net of a base in diffusers' layout; the answer is a MachineReport. It runs as a program because its
+caller has no torch.
 """
 
 import os
@@ -24,7 +24,7 @@ NUM_TIMED_STEPS = 5
 
 
 class DeviceReport(BaseModel):
-    """``precision`` is what `precision: auto` takes; ``seconds_per_image`` a forward and backward pass of the U-Net."""
+    """``precision`` is that of `precision: auto`; ``seconds_per_image`` a forward and backward pass of the U-Net."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,8 +65,8 @@ def _examine_device(device: torch.device, unet_folder: Path) -> DeviceReport:
 
 
 def time_step(device: torch.device, precision: str, unet_folder: Path) -> float:
-    """The median of some forward and backward passes over a batch of noise, in seconds; the first, which sets things
-    up, is not counted."""
+    """The median of some forward and backward passes over a batch of noise, in seconds; the first, which includes the
+    setup, is not counted."""
     unet = UNet2DConditionModel.from_pretrained(unet_folder, dtype=torch.float32, use_safetensors=True)
     unet.to(device).train()
     side = unet.config["sample_size"]
@@ -86,7 +86,7 @@ def time_step(device: torch.device, precision: str, unet_folder: Path) -> float:
 
 
 def main() -> None:
-    """The answer has standard output for itself: what libraries print goes to standard error."""
+    """Standard output is for the answer alone: output of libraries goes to standard error."""
     with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         answers.write(examine(Path(sys.argv[1])).model_dump_json())

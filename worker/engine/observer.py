@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it is told. The runner's end is ``worker.device``."""
+"""The training's reports while it runs, and its stop requests. The runner's end is ``worker.device``."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,7 +14,7 @@ class Stop(Enum):
 
 
 class Stopped(Exception):
-    """The training ended because it was asked to. A checkpoint was saved if the wish was Stop.SAVE."""
+    """The training ended by request. A checkpoint was saved if the request was Stop.SAVE."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Observer(Protocol):
     def phase(self, phase: Phase) -> None: ...
 
     def unit(self, done: int, total: int) -> None:
-        """One unit of progress within a phase that has no steps: a cached image, a drawn sample."""
+        """One unit of progress within a phase without steps: a cached image, a drawn sample."""
 
     def alive(self) -> None:
         """A part of a unit that takes long."""
 
     def notice(self, message: str) -> None:
-        """Something that the job's owner should know."""
+        """A message for the job's owner."""
 
     def step(self, report: StepReport) -> None: ...
 
@@ -70,7 +70,7 @@ def heartbeat_or_stop(observer: Observer) -> None:
 
 @dataclass
 class RecordingObserver:
-    """The in-memory twin: remembers everything, and asks to stop after ``stop_at`` units or steps."""
+    """The in-memory observer: remembers everything, and asks to stop after ``stop_at`` units or steps."""
 
     stop_at: int | None = None
     stop: Stop = Stop.SAVE

@@ -1,8 +1,8 @@
 """The trainer's own program: reads commands from stdin, writes reports to what was stdout.
 
-It keeps the last base warm, holds a lock per device so that no two trainers share one, and ends with its
-parent or with stdin. Whatever it cannot explain it logs, reports as an infrastructure failure, and dies of:
-the next job then gets a fresh process.
+It keeps the last base warm, holds a lock per device so that no two trainers share one, and ends with its parent or with
+stdin. It logs an unexpected error, reports it as an infrastructure failure, and exits: the next job then gets a new
+process.
 """
 
 import argparse
@@ -103,7 +103,7 @@ class CommandReader:
         return iter(self._trainings.get, None)
 
     def find_stop(self, run_id: str) -> Stop | None:
-        """What the worker has asked of the run; once the worker is gone, that every run is dropped."""
+        """The worker's request for the run; once the worker is gone, that every run is dropped."""
         return Stop.DROP if self._is_closed else self._stops.get(run_id)
 
     def forget(self, run_id: str) -> None:
@@ -119,7 +119,7 @@ class PipeObserver:
         self._phase: Phase | None = None
 
     def phase(self, phase: Phase) -> None:
-        """The loop reports before each step that it trains; the worker hears it once. Every sampling is reported."""
+        """The loop reports training before each step; the worker gets it once. Every sampling is reported."""
         if (self._phase, phase) != (Phase.TRAINING, Phase.TRAINING):
             self._reports.send(PhaseEntered(run_id=self._run_id, phase=phase))
         self._phase = phase
@@ -218,7 +218,7 @@ class Trainer:
         return self._warm[1]
 
     def _tidy(self) -> None:
-        """A training may be stopped anywhere: the device gets back what it left, but for the warm base."""
+        """A training may be stopped anywhere: its memory on the device is freed, except the warm base."""
         gc.collect()
         free_memory(self._device)
 
@@ -239,7 +239,7 @@ def _fail_for_memory(command: Train, runtime: Runtime) -> Failed:
 
 
 def lock_device(home: Path, device: str, slot: int) -> IO[str]:
-    """Waits for whoever held the device before: a killed trainer's lock goes with its process."""
+    """Waits for the previous holder of the device: a killed trainer's lock ends with its process."""
     name = device.replace(":", "-") if device != "cpu" else f"cpu-{slot}"
     folder = home / "run"
     folder.mkdir(parents=True, exist_ok=True)
@@ -250,7 +250,7 @@ def lock_device(home: Path, device: str, slot: int) -> IO[str]:
 
 
 def die(run_id: str, error: Exception, reports: ReportPipe) -> NoReturn:
-    """An error that nobody foresaw: the process's state is not trusted any more."""
+    """An unexpected error: the process's state is not trusted any more."""
     log.error("unforeseen", exc_info=error)
     reports.send(
         Failed(

@@ -24,7 +24,7 @@ def test_a_picture_that_is_cut_away_in_a_square(size: tuple[int, int], share: st
     [advice] = advise_on((64, 64), size, bucketing=False)
     assert (advice.code, advice.field, advice.files) == ("cropped", "/bucketing", ("1.png",))
     assert (
-        share in advice.message and "1 of 2 pictures loses" in advice.message and "leave bucketing on" in advice.message
+        share in advice.message and "1 of 2 images loses" in advice.message and "leave bucketing on" in advice.message
     )
 
 
@@ -37,7 +37,7 @@ def test_a_picture_longer_than_any_bucket() -> None:
 def test_pictures_that_are_enlarged() -> None:
     [advice] = advise_on((16, 16), (32, 32), (64, 64), resolution=64)
     assert (advice.code, advice.field, advice.files) == ("enlarged", "/resolution", ("0.png", "1.png"))
-    assert "2 of 3 pictures are smaller" in advice.message and "4.0 times" in advice.message
+    assert "2 of 3 images are smaller" in advice.message and "4.0 times" in advice.message
     assert [found.code for found in advise_on((64, 64), resolution=128)] == ["enlarged"]
 
 
@@ -66,4 +66,4 @@ def test_only_the_worst_are_named() -> None:
 def test_a_picture_that_is_there_twice() -> None:
     twice = DatasetManifest(images=(image(0, size=(32, 32)), image(0, size=(32, 32))))
     [advice] = advise(resolve(TrainingSpec(), twice, MODEL), twice)
-    assert "2 of 2 pictures" in advice.message
+    assert "2 of 2 images" in advice.message

@@ -1,1 +1,1 @@
-"""Adapter files: written for other tools, read from them, and proved to load in them."""
+"""Adapter files: written for other tools, read from them, and verified to load in them."""

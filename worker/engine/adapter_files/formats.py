@@ -1,8 +1,7 @@
 """Adapter files: the key names of other tools, both metadata sets, and byte-stable safetensors.
 
-Names follow sd-scripts (``networks/lora.py``) and diffusers with PEFT; diffusers' own converter to kohya is
-not used, since it writes alpha = rank whatever it was. No time, id or attempt enters a file: the same
-training gives the same bytes.
+Names follow sd-scripts (``networks/lora.py``) and diffusers with PEFT; diffusers' own converter to kohya is not used,
+since it always writes alpha = rank. No time, id or attempt enters a file: the same training gives the same bytes.
 """
 
 import base64
@@ -76,8 +75,8 @@ def to_kohya(modules: Sequence[LoraModule]) -> Tensors:
 
 
 def to_diffusers(modules: Sequence[LoraModule]) -> Tensors:
-    """With alpha = rank: the scale is in the up halves, since diffusers before 0.35 reads no other from such a file.
-    Where half precision cannot hold the scaled numbers, all halves are float32, so that the update stays exact."""
+    """With alpha = rank: the scale is in the up halves, since diffusers before 0.35 reads no other from such a file. If
+    half precision cannot hold the scaled numbers, all halves are float32, so that the update stays exact."""
     tensors: Tensors = {}
     for module in fold_scales(modules):
         name = f"{module.network.diffusers_prefix}.{module.network.diffusers_path(module.path)}"
@@ -130,8 +129,8 @@ def _end_of(path: str) -> str:
 def describe_for_kohya(
     plan: TrainPlan, tensors: Tensors, precision: str, step: int, cover: Image.Image | None = None
 ) -> dict[str, str]:
-    """The ``ss_*`` keys of sd-scripts and the modelspec 1.0.1 keys; all values are strings. ``step``: the one whose
-    weights these are; ``cover``: what the file managers of other tools show of it."""
+    """The ``ss_*`` keys of sd-scripts and the modelspec 1.0.1 keys; all values are strings. ``step``: the step of these
+    weights; ``cover``: the image that other tools' file managers show."""
     sides = [(image.bucket.width, image.bucket.height) for image in plan.training_images]
     buckets = [{"resolution": list(side), "count": sides.count(side)} for side in sorted(set(sides))]
     num_seen = sum(image.repeats for image in plan.training_images)
@@ -190,7 +189,7 @@ def describe_for_kohya(
 
 
 def _describe_folders(plan: TrainPlan) -> dict[str, dict[str, int]]:
-    """By what sd-scripts would call a folder of as many repeats."""
+    """By sd-scripts' name for a folder with as many repeats."""
     counts = Counter(image.repeats for image in plan.training_images)
     return {
         "dataset" if repeats == 1 else f"{repeats}_dataset": {"n_repeats": repeats, "img_count": counts[repeats]}
@@ -206,7 +205,7 @@ def _name_version(plan: TrainPlan) -> str:
 
 
 def _name_architecture(plan: TrainPlan) -> str:
-    """modelspec names the two published kinds of SD 2.x apart."""
+    """modelspec distinguishes the two published variants of SD 2.x."""
     name = _ARCHITECTURE[plan.family]
     return name.replace("512", "768-v") if plan.prediction_type == "v_prediction" else name
 
@@ -220,14 +219,14 @@ def _to_data_url(picture: Image.Image) -> str:
 
 
 def _network_args(plan: TrainPlan) -> dict[str, str]:
-    """What sd-scripts would have been told: convolutions are adapted when conv_dim stands here."""
+    """sd-scripts' equivalent arguments: convolutions are adapted if conv_dim is among them."""
     args = {"conv_dim": str(plan.rank), "conv_alpha": str(plan.alpha)} if plan.adapter_type == "locon" else {}
     return args | ({"dora_wd": "True"} if plan.adapter_type == "dora" else {})
 
 
 def count_tags(images: Iterable[PlannedImage]) -> dict[str, int]:
-    """The most frequent ones, as many as there is room for: a caption without commas is one tag, and readers refuse
-    headers that are too long."""
+    """The most frequent ones, as many as fit: a caption without commas is one tag, and readers refuse headers that are
+    too long."""
     counts = Counter(tag.strip() for image in images for tag in image.caption.split(",") if tag.strip())
     kept, room = {}, MAX_TAG_BYTES
     for tag, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
@@ -243,7 +242,7 @@ def _dump(value: object) -> str:
 
 
 def tensor_bytes(file: bytes) -> bytes:
-    """What follows a safetensors file's header."""
+    """The part of a safetensors file after the header."""
     return file[8 + int.from_bytes(file[:8], "little") :]
 
 

@@ -1,4 +1,4 @@
-"""Checks an adapter made elsewhere against a base, and writes it anew in both formats.
+"""Checks an imported adapter against a base, and rewrites it in both formats.
 
     python -m worker.engine.adapter_files.importing PARENT_PID < order.json > answer.json
 
@@ -60,7 +60,7 @@ def import_adapter(order: ImportRequest) -> ImportResult:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return ImportResult(refusal=f"it takes more than {order.memory_bytes:,} bytes of memory to read the file")
+        return ImportResult(refusal=f"reading the file takes more than {order.memory_bytes:,} bytes of memory")
 
 
 def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
@@ -71,7 +71,7 @@ def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
 
 
 def _printable(text: str, max_chars: int) -> str:
-    """A hostile file's names stand in what is said of it."""
+    """Messages contain names from a file that may be hostile."""
     return "".join(char if char.isprintable() else "?" for char in text)[:max_chars]
 
 
@@ -96,7 +96,7 @@ def _import_adapter(order: ImportRequest) -> ImportResult:
 
 
 def build_networks(family: Family, folder: Path) -> list[Network]:
-    """A base's networks without weights. Raises BadInput where the folder is of another family."""
+    """A base's networks without weights. Raises BadInput if the folder is of another family."""
     if (found := find_family(folder)) != family:
         raise BadInput(f"{folder.name} is of the family {found}, not {family}: register it again.")
     with torch.device("meta"):
@@ -113,7 +113,7 @@ def build_networks(family: Family, folder: Path) -> list[Network]:
 
 
 def _name(module: AdapterModule, networks: Sequence[Network]) -> LoraModule:
-    """Raises BadInput for numbers that no picture can come of."""
+    """Raises BadInput for numbers that cannot give an image."""
     layer = module.layer
     tensors = [tensor for tensor in (module.down, module.up, module.magnitude) if tensor is not None]
     if not all(torch.isfinite(tensor).all() for tensor in tensors):
@@ -133,7 +133,7 @@ def _trigger_of(file: AdapterFile) -> str:
 
 
 def _write(modules: Sequence[LoraModule], file: AdapterFile, order: ImportRequest) -> dict[AdapterFormat, Path]:
-    """diffusers' file is left out where its metadata cannot say what the adapter is: DoRA on some layers only."""
+    """diffusers' file is left out if its metadata cannot express the adapter: DoRA on some layers only."""
     files: dict[AdapterFormat, Path] = {"kohya": order.folder / "adapter.safetensors"}
     described = _keep_described(file.metadata)
     kohya = to_kohya(modules)
@@ -158,7 +158,7 @@ def _parts_of(modules: Sequence[LoraModule]) -> set[str]:
 
 
 def _keep_described(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What the file's maker said of it, but the hashes: they are of bytes that are written anew here."""
+    """The author's metadata without the hashes: they are of bytes that are rewritten here."""
     kept = {key: value for key, value in metadata.items() if key.startswith(("ss_", "modelspec."))}
     kept.pop("modelspec.hash_sha256", None)
     return kept
@@ -167,7 +167,7 @@ def _keep_described(metadata: Mapping[str, str]) -> dict[str, str]:
 def _describe(
     kept: Mapping[str, str], modules: Sequence[LoraModule], tensors: Tensors, family: Family
 ) -> dict[str, str]:
-    """The metadata that other tools go by, where the file lacks it or says another family than its tensors."""
+    """The metadata that other tools rely on, if the file lacks it or names another family than its tensors show."""
     first = modules[0]
     described = {
         "ss_base_model_version": BASE_VERSIONS[family],
@@ -184,18 +184,18 @@ def _describe(
 
 
 def _check_same(files: Mapping[AdapterFormat, Path], layers: BaseLayers) -> None:
-    """What was written reads back, and changes the same layers in both formats."""
+    """The written files read back, and change the same layers in both formats."""
     places = [[module.layer for module in read_adapter(path, layers)] for path in files.values()]
     assert all(found == places[0] for found in places)
 
 
 def limit_memory(memory_bytes: int) -> None:
-    """Of this process from here on: what it allocates, not the files that it maps to read."""
+    """Limits this process's allocations from here on, but not the files that it maps to read."""
     resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
 
 
 def main() -> None:
-    """The answer has standard output for itself: what libraries print goes to the log."""
+    """Standard output is for the answer alone: output of libraries goes to the log."""
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,1 +1,1 @@
-"""Brings base models in: inspects, converts and registers folders, single files and repositories of the Hub."""
+"""Imports base models: inspects, converts and registers folders, single files and repositories of the Hub."""

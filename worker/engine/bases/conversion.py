@@ -1,4 +1,4 @@
-"""Turns a single-file checkpoint into a folder in diffusers' layout, once; why is in docs/adr/0004."""
+"""Converts a single-file checkpoint into a folder in diffusers' layout, once; docs/adr/0004 says why."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +29,11 @@ _SD2_V_PIXELS = 768
 
 
 def choose_prediction_type(header: Header, found: Checkpoint, wanted: PredictionType | None) -> PredictionType:
-    """Raises BadInput where neither the file nor the caller says it."""
+    """Raises BadInput if neither the file nor the caller states it."""
     chosen = wanted or found.prediction_type
     if chosen is None:
         raise BadInput(
-            f"{header.name} is an SD 2.x, which comes with two kinds of prediction, and the file does not say which. "
+            f"{header.name} is an SD 2.x, which exists with two prediction types, and the file does not state its own. "
             "Register it again with prediction_type: v_prediction (768-pixel bases) or epsilon (512-pixel bases)."
         )
     return chosen
@@ -50,7 +50,7 @@ def convert(
     vocabulary: CLIPTokenizer,
     configs: Path = CONFIGS,
 ) -> None:
-    """Every part keeps the file's precision. Raises BadInput for a file that lacks tensors or has odd ones."""
+    """Every part keeps the file's precision. Raises BadInput for a file that lacks tensors or has invalid ones."""
     family = checkpoint.family
     layout = configs / family
     parts: dict[str, Any] = {
@@ -92,14 +92,14 @@ def _load(kind: Any, file: Path, layout: Path, part: str, dtype: str) -> Any:
         return kind.from_single_file(
             str(file), config=str(layout), subfolder=part, dtype=_DTYPES[dtype], local_files_only=True
         )
-    except NotImplementedError as error:  # what torch says of moving a tensor that was never filled
-        raise BadInput(f"{file.name} lacks tensors of its {part}: it is not whole, or of another make.") from error
+    except NotImplementedError as error:  # torch's error for moving a tensor that was never filled
+        raise BadInput(f"{file.name} lacks tensors of its {part}: it is incomplete, or of another type.") from error
 
 
 def _load_text_encoders(
     file: Path, layout: Path, family: Family, parts: Mapping[str, Any], dtype: str
 ) -> dict[str, Any]:
-    """Only the pipeline knows how: it is given the rest, so that it reads nothing else."""
+    """Only the pipeline can do this: it gets all other parts, so that it reads nothing else."""
     pipeline = _PIPELINES[family].from_single_file(
         str(file), config=str(layout), dtype=_DTYPES[dtype], local_files_only=True, **parts
     )
@@ -113,7 +113,7 @@ def _assemble(family: Family, parts: Mapping[str, Any]) -> Any:
 
 
 def _refuse_gaps(name: str, components: Mapping[str, Any]) -> None:
-    """Of a text encoder, diffusers leaves what the file lacks on the meta device, without a word."""
+    """For a text encoder, diffusers silently leaves missing tensors on the meta device."""
     for part, module in components.items():
         if isinstance(module, torch.nn.Module):
             missing = [layer for layer, param in module.named_parameters() if param.is_meta]
@@ -122,7 +122,7 @@ def _refuse_gaps(name: str, components: Mapping[str, Any]) -> None:
 
 
 def _sample_size(pipeline: Any, family: Family, prediction_type: PredictionType, resolution: int | None) -> int:
-    """In latents. A file does not tell; the published SD 2.x that predict v are the 768-pixel ones."""
+    """In latents. A file does not state it; the published SD 2.x that predict v are the 768-pixel ones."""
     if resolution is None and family == "sd2" and prediction_type == "v_prediction":
         resolution = _SD2_V_PIXELS
     if resolution is None:

@@ -1,4 +1,4 @@
-"""Bases from the Hugging Face Hub, on a machine that has a network. ``HF_HUB_OFFLINE`` is obeyed."""
+"""Base models from the Hugging Face Hub, on a machine with a network. ``HF_HUB_OFFLINE`` is respected."""
 
 import errno
 import os
@@ -24,10 +24,10 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 from worker.engine.errors import BadInput
 
 _LAYOUT = (
-    "A repository has to be a base in diffusers' layout (model_index.json and folders of .safetensors weights); a "
+    "A repository must be a base model in diffusers' layout (model_index.json and folders of .safetensors weights); a "
     "single .safetensors file can be downloaded by hand, put into the models directory and registered by its path."
 )
-_TOKEN = "Where that needs an account, set HF_TOKEN to a token of it for the worker."  # noqa: S105 - advice, no token
+_TOKEN = "If that needs an account, set HF_TOKEN to its token for the worker."  # noqa: S105 - advice, no token
 _UNREACHABLE = (
     "The Hub could not be reached. Check the network of the worker and register it again; or download the repository "
     "elsewhere, put its folder into the models directory and register that by its path."
@@ -44,13 +44,13 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
         f"The Hub has no repository {{hub_id}}, or it is private: check the spelling. {_TOKEN}",
     ),
     (HFValidationError, "{hub_id} is not the name of a repository: write it as owner/name."),
-    (RemoteEntryNotFoundError, f"{{hub_id}} lacks a file that a base has. {_LAYOUT}"),
+    (RemoteEntryNotFoundError, f"{{hub_id}} lacks a file that a base model needs. {_LAYOUT}"),
 )
 _OUT_OF_REACH = (HTTPError, ConnectionError, TimeoutError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 _DISK = (errno.ENOSPC, errno.EDQUOT)
 
 REFUSALS = (OSError, ValueError, HTTPError)
-"""What the Hub's client raises for a repository that is not there, is not ours to read, or is out of reach."""
+"""The Hub client's errors for a repository that does not exist, is not ours to read, or is unreachable."""
 
 
 def is_offline() -> bool:
@@ -58,7 +58,7 @@ def is_offline() -> bool:
 
 
 def fetch_base(hub_id: str, folder: Path) -> None:
-    """The repository's pipeline as it stands there, safetensors only, as plain files. Raises BadInput."""
+    """The repository's current pipeline, safetensors only, as plain files. Raises BadInput."""
     if is_offline():
         raise BadInput(
             f"{hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put the base's folder or file into the models "
@@ -75,7 +75,7 @@ def fetch_base(hub_id: str, folder: Path) -> None:
 
 
 def _link(source: str, target: str) -> None:
-    """The cache's files are links to blobs beside it: no byte is copied where the file system has hard links."""
+    """The cache's files are links to blobs beside it: no byte is copied if the file system has hard links."""
     try:
         os.link(Path(source).resolve(), target)
     except OSError:
@@ -83,10 +83,10 @@ def _link(source: str, target: str) -> None:
 
 
 def explain(hub_id: str, error: BaseException) -> str:
-    """What went wrong and what to do, in words for an operator: the libraries' own name their parameters and classes.
+    """The failure and the advice, in words for an operator: the libraries' own messages name parameters and classes.
 
-    They raise one error from another, of which the first that is known here counts: that a file is not in the cache
-    says only that the Hub was not reached, so it comes last.
+    They raise one error from another, of which the first known one counts: that a file is not in the cache only means
+    that the Hub was not reached, so it comes last.
     """
     chain = list(_list_causes(error))
     for kind, words in _REASONS:
@@ -99,7 +99,7 @@ def explain(hub_id: str, error: BaseException) -> str:
         return f"{hub_id} could not be stored: the disk of the models directory is full. Make room and try again."
     if any(isinstance(link, _OUT_OF_REACH) for link in chain):
         return _UNREACHABLE
-    return f"{hub_id} has no weights that could be used. {_LAYOUT}"
+    return f"{hub_id} has no usable weights. {_LAYOUT}"
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -112,5 +112,5 @@ def _explain_status(hub_id: str, status: int) -> str:
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return f"The Hub does not let this service read {hub_id}. {_TOKEN}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return f"The Hub takes no more requests from here for now. Register {hub_id} again in some minutes."
-    return f"The Hub answered {status} when it was asked for {hub_id}. Register it again in some minutes."
+        return f"The Hub limits requests from here for now. Register {hub_id} again in some minutes."
+    return f"The Hub answered {status} for {hub_id}. Register it again in some minutes."

@@ -1,8 +1,8 @@
-"""Looks at a base's folder and writes its card, ``atelier.json``: family, sizes, hash, the cost of adapters.
+"""Examines a base's folder and writes its card, ``atelier.json``: family, sizes, hash, the cost of adapters.
 
     python -m worker.engine.bases.inspection FOLDER --id ID [--defaults JSON] [--prompts ...]
 
-Networks are built on the meta device: no weight is read but for the hash.
+Networks are built on the meta device: weights are read only for the hash.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def inspect(
     example_prompts: tuple[str, ...] = (),
     file_sha256: str | None = None,
 ) -> ModelInfo:
-    """Raises BadInput where the folder is no base of a known family."""
+    """Raises BadInput if the folder is not a base of a known family."""
     family = find_family(folder)
     refuse_pickle(folder)
     unet, factor = _build_unet(folder), _latent_factor(folder)
@@ -56,7 +56,7 @@ def inspect(
 
 
 def refuse_pickle(folder: Path) -> None:
-    """Raises BadInput where a part's weights are there only in a format that can carry code, or an index names such."""
+    """Raises BadInput if a part's weights exist only in a format that can carry code, or an index names such files."""
     for path in sorted(folder.glob("*/*")):
         if path.suffix in {".bin", ".ckpt", ".pt", ".pth"} and not any(path.parent.glob("*.safetensors")):
             raise BadInput(
@@ -67,7 +67,9 @@ def refuse_pickle(folder: Path) -> None:
         name = str(path.relative_to(folder))
         shards = read_config(folder, name).get("weight_map")
         if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
-            raise BadInput(f"{folder.name}/{name} names other files than .safetensors beside it: get the base anew.")
+            raise BadInput(
+                f"{folder.name}/{name} names files other than .safetensors: download the base again."
+            )
 
 
 def _is_shard(name: object) -> bool:
@@ -75,7 +77,7 @@ def _is_shard(name: object) -> bool:
 
 
 def measure_adapters(unet: torch.nn.Module) -> dict[str, int]:
-    """Per kind of adapter, parameters per rank: a Linear costs inputs + outputs, a convolution its kernel too."""
+    """For each type of adapter, parameters per rank: a Linear costs inputs + outputs, a convolution its kernel too."""
     layers = dict(unet.named_modules())
     return {
         f"{kind}/{targets}": sum(_cost(layers[name]) for name in list_unet_targets(unet, kind, targets))
@@ -133,7 +135,7 @@ def _build_text_encoders(folder: Path) -> list[torch.nn.Module]:
 
 
 def write_card(folder: Path, info: ModelInfo) -> None:
-    """Never into a file that is there, which may be linked elsewhere or read meanwhile."""
+    """Never into an existing file, which may be linked elsewhere or read meanwhile."""
     partial = folder / f".{CARD}.part"
     partial.write_text(info.model_dump_json(indent=2) + "\n")
     partial.replace(folder / CARD)

@@ -1,9 +1,9 @@
-"""Prepares a base for training: looks at a folder, converts a single file, or fetches from the Hub; writes its card.
+"""Prepares a base for training: examines a folder, converts a single file, or fetches from the Hub; writes its card.
 
     python -m worker.engine.bases.registration PARENT_PID < order.json > answer.json
 
-It takes a RegistrationRequest, writes a RegistrationResult, and ends with its parent. It is a program because it needs
-torch and, for a while, as much memory as the whole base: whoever asks for it has neither.
+It reads a RegistrationRequest, writes a RegistrationResult, and ends with its parent. It is a program because it needs
+torch and, for a while, as much memory as the whole base, which its caller lacks.
 """
 
 import os
@@ -26,7 +26,7 @@ from worker.parent import die_with_parent
 
 
 def prepare(order: RegistrationRequest, *, configs: Path = CONFIGS, probe: Probe = PROBE) -> RegistrationResult:
-    """Refusals are answers. Nothing half-made is left behind."""
+    """Refusals are answers. Unfinished files are removed."""
     try:
         folder = _make_folder(order, configs, probe)
         return RegistrationResult(info=ModelInfo.model_validate_json((folder / CARD).read_text()), folder=folder)
@@ -50,7 +50,7 @@ def _make_folder(order: RegistrationRequest, configs: Path, probe: Probe) -> Pat
 def _resolve(models_path: Path, name: str) -> Path:
     path = (models_path / name).resolve()
     if not path.is_relative_to(models_path.resolve()) or not path.exists():
-        raise BadInput(f"There is no {name} in the models directory of the worker that looked for it, {models_path}.")
+        raise BadInput(f"There is no {name} in the models directory of the worker that searched for it, {models_path}.")
     return path
 
 
@@ -102,7 +102,7 @@ def _inspect_converted(folder: Path, file: Path, order: RegistrationRequest) -> 
 
 @contextmanager
 def _new_folder(order: RegistrationRequest) -> Iterator[Path]:
-    """A folder under another name, that takes the model's name when it is whole. What was begun before is removed."""
+    """A folder under another name, which is renamed to the model's when complete. Earlier remains are removed."""
     target = order.models_path / order.model_id
     partial = order.models_path / f".{order.model_id}.partial"
     _refuse_foreign(target, order.model_id)
@@ -117,13 +117,13 @@ def _new_folder(order: RegistrationRequest) -> Iterator[Path]:
 
 
 def _refuse_foreign(target: Path, model_id: str) -> None:
-    """A folder that was made here may be made anew; an operator's own may not be lost."""
+    """A folder that was made here may be replaced; an operator's own must not be lost."""
     if target.exists() and not is_made_here(target):
         raise BadInput(f"The models directory has a folder {model_id} already: choose another id, or move it away.")
 
 
 def _replace(partial: Path, target: Path) -> None:
-    """A folder cannot replace another in one step: the old one steps aside first."""
+    """A folder cannot replace another in one step: the old one is renamed first."""
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
@@ -133,7 +133,7 @@ def _replace(partial: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """The answer has standard output for itself: what libraries print goes to the log."""
+    """Standard output is for the answer alone: output of libraries goes to the log."""
     die_with_parent(int(sys.argv[1]))
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""What a single .safetensors file is, from the names and shapes in its header. No tensor is read."""
+"""Identifies a single .safetensors file from the names and shapes in its header. No tensor is read."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.recognition import read_config, refuse_other_unets
 
 CONFIGS = Path(__file__).parents[1] / "families" / "configs"
-"""Folders in diffusers' layout without weights: the facts of each family at its true size."""
+"""Folders in diffusers' layout without weights: each family's configuration at its true size."""
 
 PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl"}
 
@@ -23,7 +23,7 @@ _FLOATS = ("F32", "BF16", "F16")
 
 @dataclass(frozen=True)
 class Header:
-    """``dtypes`` and ``shapes`` by tensor name; ``metadata`` is what the maker wrote."""
+    """``dtypes`` and ``shapes`` by tensor name; ``metadata`` is the author's."""
 
     name: str
     dtypes: Mapping[str, str]
@@ -39,7 +39,7 @@ class Header:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """``prediction_type`` is None where the file does not tell: then somebody has to say it."""
+    """``prediction_type`` is None if the file does not state it: then the operator must."""
 
     family: Family
     prediction_type: PredictionType | None
@@ -59,8 +59,8 @@ def read_header(path: Path) -> Header:
 
 
 def refuse_name(path: Path) -> None:
-    """Raises BadInput for other endings: by them libraries choose how to open a file, and those that they do not know
-    they take for a pickle."""
+    """Raises BadInput for other suffixes: libraries choose by them how to open a file, and treat unknown ones as a
+    pickle."""
     if path.suffix.lower() in PICKLES:
         raise BadInput(
             f"{path.name} is a pickle, which can run code when it is opened, and is not read here. "
@@ -71,26 +71,26 @@ def refuse_name(path: Path) -> None:
 
 
 def identify(header: Header, configs: Path = CONFIGS) -> Checkpoint:
-    """Raises BadInput, saying what it is, for everything but a whole SD 1.x, SD 2.x or SDXL base."""
+    """Raises BadInput, with a description, for everything but a complete SD 1.x, SD 2.x or SDXL base."""
     for kind, advice, matches in _UNSUPPORTED_KINDS:
         if matches(header):
             raise BadInput(f"{header.name} is {kind}. {advice}")
     if _INPUT not in header.shapes:
         names = ", ".join(sorted(header.shapes)[:3]) or "none"
-        raise BadInput(f"{header.name} is of no kind that is known here (its first tensors: {names}). {_BASE}")
+        raise BadInput(f"{header.name} is of an unknown type (its first tensors: {names}). {_BASE}")
     refuse_other_unets(header.name, header.shapes[_INPUT][1], is_distilled=header.has(f"{UNET}time_embed.cond_proj"))
     family = _find_family(header)
     _check_widths(header, family, configs)
     return Checkpoint(family, _find_prediction_type(header, family), "ztsnr" in header.shapes)
 
 
-_BASE = "Give a whole SD 1.x, SD 2.x or SDXL checkpoint: U-Net, text encoders and VAE in one file."
+_BASE = "Give a complete SD 1.x, SD 2.x or SDXL checkpoint: U-Net, text encoders and VAE in one file."
 _ADAPTER_MARKS = ("lora_down.", "lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", "hada_w1", "lokr_w", ".oft_blocks")
 
 _UNSUPPORTED_KINDS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
     (
         "a LoRA or an adapter like it",
-        "Give the base that it was made for.",
+        "Give the base that it was trained for.",
         lambda header: any(map(header.has, _ADAPTER_MARKS)),
     ),
     ("an SD3 model", _BASE, lambda header: header.has("joint_blocks.0.")),
@@ -99,18 +99,18 @@ _UNSUPPORTED_KINDS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
     ("an IP-Adapter", _BASE, lambda header: header.begins("ip_adapter.")),
     ("a textual inversion", _BASE, lambda header: header.begins("emb_params", "string_to_param")),
     (
-        "a U-Net alone, of a folder in diffusers' layout",
+        "a U-Net alone, from a folder in diffusers' layout",
         "Give that folder.",
         lambda header: header.begins("down_blocks."),
     ),
     (
         "an SDXL refiner",
-        "Give the SDXL base, which makes the pictures.",
+        "Give the SDXL base.",
         lambda header: header.begins("conditioner.embedders.0.model."),
     ),
     (
-        "an SDXL of the EDM kind, such as Playground 2.5",
-        "Its noise schedule is not taken; give an ordinary SDXL.",
+        "an SDXL of the EDM type, such as Playground 2.5",
+        "Its noise schedule is not supported; give an ordinary SDXL.",
         lambda header: "edm_mean" in header.shapes,
     ),
     (
@@ -140,7 +140,7 @@ def _find_family(header: Header) -> Family:
 
 
 def _check_widths(header: Header, family: Family, configs: Path) -> None:
-    """Models that were cut down or grown keep the names, but not the widths."""
+    """Pruned or extended models keep the names, but not the widths."""
     config = read_config(configs / family, "unet/config.json")
     expected = {config["cross_attention_dim"]}
     found = {shape[1] for name, shape in header.shapes.items() if name.startswith(UNET) and "attn2.to_k.weight" in name}
@@ -149,7 +149,7 @@ def _check_widths(header: Header, family: Family, configs: Path) -> None:
 
 
 def _find_prediction_type(header: Header, family: Family) -> PredictionType | None:
-    """Marked by newer trainers as a tensor, or in modelspec's metadata. Only SD 2.x comes in both kinds unmarked."""
+    """Newer trainers mark it by a tensor, or in modelspec's metadata. Only SD 2.x has both types without a mark."""
     if "v_pred" in header.shapes:
         return "v_prediction"
     said = header.metadata.get("modelspec.prediction_type", "")
@@ -162,7 +162,7 @@ def _find_prediction_type(header: Header, family: Family) -> PredictionType | No
 
 
 def find_dtype(header: Header, prefix: str) -> str:
-    """The widest in which tensors of the part are stored, such as ``F16``. Raises BadInput for 8 bits and less."""
+    """The widest stored precision of the part's tensors, such as ``F16``. Raises BadInput for 8 bits and less."""
     kinds = {dtype for name, dtype in header.dtypes.items() if name.startswith(prefix) and dtype not in {"I64", "I32"}}
     if strange := sorted(kinds - set(_FLOATS)):
         raise BadInput(f"{header.name} is stored in {', '.join(strange)}: give it in 16 or 32 bits (F16, BF16, F32).")

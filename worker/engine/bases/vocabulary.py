@@ -1,7 +1,7 @@
-"""CLIP's vocabulary, which single-file checkpoints leave out: from this machine's models, from the package
-open_clip_torch where it is installed, or from the Hub.
+"""CLIP's vocabulary, which single-file checkpoints lack: from this machine's models, from the package open_clip_torch
+if it is installed, or from the Hub.
 
-All of SD 1.x, SD 2.x and SDXL use the same one; they differ in the token that fills short texts up.
+All of SD 1.x, SD 2.x and SDXL use the same one; they differ in the padding token.
 """
 
 import gzip
@@ -20,7 +20,7 @@ from worker.engine.errors import BadInput
 
 FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 PROBE = {"a photo of a cat": (49406, 320, 1125, 539, 320, 2368, 49407)}
-"""A text and the numbers that CLIP's vocabulary gives it: no other vocabulary of the same size does."""
+"""A text and its numbers in CLIP's vocabulary: no other vocabulary of the same size gives them."""
 HUB_ID = "openai/clip-vit-large-patch14"
 MERGES, NUM_MERGES, WORD_END = "bpe_simple_vocab_16e6.txt.gz", 49_152 - 256 - 2 + 1, "</w>"
 
@@ -30,7 +30,7 @@ Probe = Mapping[str, Sequence[int]]
 
 
 def find_vocabulary(roots: Sequence[Path], probe: Probe = PROBE) -> CLIPTokenizer:
-    """The first below the roots, or the package's, or the Hub's. Raises BadInput, saying where one may be put."""
+    """The first below the roots, or the package's, or the Hub's. Raises BadInput, saying where to put one."""
     for folder in _list_folders(roots):
         tokenizer = _read(folder, probe)
         if tokenizer is not None:
@@ -39,7 +39,7 @@ def find_vocabulary(roots: Sequence[Path], probe: Probe = PROBE) -> CLIPTokenize
 
 
 def write_tokenizer(vocabulary: CLIPTokenizer, config: Mapping[str, Any], folder: Path) -> None:
-    """``config`` is that of the text encoder that will read the tokens."""
+    """``config``: from the text encoder that will read the tokens."""
     vocabulary.pad_token = vocabulary.convert_ids_to_tokens(config["pad_token_id"])
     vocabulary.model_max_length = config["max_position_embeddings"]
     vocabulary.save_pretrained(folder)
@@ -58,15 +58,15 @@ def _read(folder: Path, probe: Probe) -> CLIPTokenizer | None:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         if all(tokenizer(text).input_ids == list(numbers) for text, numbers in probe.items()):
             return tokenizer
-    except (OSError, ValueError, TypeError, KeyError) as error:  # another model's: T5's, say
+    except (OSError, ValueError, TypeError, KeyError) as error:  # another model's, such as T5's
         log.info("%s has no vocabulary of CLIP's: %s", folder, error)
     return None
 
 
 def _unpack(probe: Probe) -> CLIPTokenizer | None:
-    """From open_clip_torch, which brings CLIP's merges as OpenAI published them. The numbers are those of OpenAI's
-    ``SimpleTokenizer``: the bytes, the bytes at a word's end, the merges in turn, and two marks."""
-    package = find_spec("open_clip")  # nothing of it is imported: it needs torchvision
+    """From open_clip_torch, which ships CLIP's merges as OpenAI published them. The numbers are those of OpenAI's
+    ``SimpleTokenizer``: the bytes, the bytes at a word's end, the merges in turn, and two special tokens."""
+    package = find_spec("open_clip")  # not imported: it needs torchvision
     found = [Path(place) / MERGES for place in (package and package.submodule_search_locations) or ()]
     file = next((path for path in found if path.is_file()), None)
     if file is None:
@@ -82,7 +82,7 @@ def _unpack(probe: Probe) -> CLIPTokenizer | None:
 
 
 def _list_letters() -> list[str]:
-    """A letter for each byte, those that can be seen first (GPT-2's ``bytes_to_unicode``)."""
+    """A letter for each byte, the visible ones first (GPT-2's ``bytes_to_unicode``)."""
     seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     unseen = [byte for byte in range(256) if byte not in seen]
     return [*map(chr, seen), *(chr(256 + index) for index in range(len(unseen)))]
@@ -101,5 +101,5 @@ def _fetch(roots: Sequence[Path], probe: Probe) -> CLIPTokenizer:
     except REFUSALS as error:
         raise BadInput(f"{missing}. (The Hub cannot be reached from here.)") from error
     if any(tokenizer(text).input_ids != list(numbers) for text, numbers in probe.items()):
-        raise BadInput(f"{missing}. (What the Hub has is another.)")
+        raise BadInput(f"{missing}. (The Hub's is another one.)")
     return tokenizer

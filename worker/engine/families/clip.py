@@ -52,15 +52,15 @@ class Clip:
 
         self._length: int = model.config.max_position_embeddings
         self.room = self._length - 2
-        """Tokens of one chunk, without its marks of beginning and end."""
+        """Tokens of one chunk, without its start and end tokens."""
 
     def tokenize(self, text: str) -> list[int]:
-        """Of the whole text, without marks."""
+        """Tokens of the whole text, without start and end."""
         tokens: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False).input_ids
         return tokens
 
     def read(self, texts: Sequence[str], num_chunks: Sequence[int], *, hidden_states: bool = False) -> Reading:
-        """The encoder's answer to the texts in so many chunks each, cut or padded to fill them."""
+        """The encoder's output for the texts in the given number of chunks each, cut or padded to fill them."""
         ends = (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id, self._tokenizer.pad_token_id)
         rows = [
             chunk
@@ -72,7 +72,7 @@ class Clip:
 
 
 class ClipTextEncoders:
-    """What the families share: how texts are fitted into chunks, the same for all of a family's encoders."""
+    """The common part of the families: fits texts into chunks, the same for all of a family's encoders."""
 
     def __init__(self, clips: Sequence[Clip], limits: TextLimits) -> None:
         self._clips, self._limits = clips, limits
@@ -82,7 +82,7 @@ class ClipTextEncoders:
         return self._count(text) > self._limits.num_chunks * self._room
 
     def _fit(self, texts: Sequence[str]) -> tuple[list[str], list[int]]:
-        """The texts, shortened where the phrase to keep would be cut, and the number of chunks of each."""
+        """The texts, shortened if the phrase to keep would be cut, and the number of chunks of each."""
         room = self._limits.num_chunks * self._room
         fitted = [fit_phrase(text, self._limits.keep, room, self._count) for text in texts]
         return fitted, [count_chunks(self._count(text), self._room, self._limits) for text in fitted]

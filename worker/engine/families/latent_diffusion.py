@@ -1,4 +1,4 @@
-"""What SD 1.x, SD 2.x and SDXL share: a UNet2DConditionModel over the latents of an AutoencoderKL."""
+"""The common part of SD 1.x, SD 2.x and SDXL: a UNet2DConditionModel over the latents of an AutoencoderKL."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from worker.engine.families.protocol import (
 
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseSchedule]:
-    """Raises BadInput for a folder that is no such base."""
+    """Raises BadInput for a folder that is not such a base."""
     try:
         unet = UNet2DConditionModel.from_pretrained(
             folder, subfolder="unet", dtype=dtype, local_files_only=True, use_safetensors=True
@@ -91,7 +91,8 @@ class LatentDiffusion:
         params: SamplingParams,
         after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
-        """Texts of different lengths are drawn one length after the other, each with an empty text as long."""
+        """Texts of different lengths are drawn one length after the other, each with an empty text of the same
+        length."""
         lengths = [len(prompt["states"]) for prompt in prompts]
         drawn: dict[int, torch.Tensor] = {}
         for length in dict.fromkeys(lengths):
@@ -127,13 +128,13 @@ class LatentDiffusion:
         return latents_BCHW.cpu()
 
     def _whole(self, row: Conditioning, params: SamplingParams) -> Conditioning:
-        """A prompt's conditioning for a picture that is neither cropped nor enlarged, in the denoiser's numbers."""
+        """A prompt's conditioning for an image that is neither cropped nor enlarged, in the denoiser's precision."""
         size = (params.height, params.width)
         whole = {**row, **self.encode_size_conditioning(SizeConditioning(size, (0, 0), size))}
         return {name: value.to(self.denoiser.module.dtype) for name, value in whole.items()}
 
     def _draw_noise(self, seeds: Sequence[int], params: SamplingParams) -> torch.Tensor:
-        """(B, C, H, W) on the CPU, each from a generator of its own, so that a picture does not depend on its batch."""
+        """(B, C, H, W) on the CPU, each from its own generator, so that an image does not depend on its batch."""
         size = (params.height // self._latent_factor, params.width // self._latent_factor)
         shape = (self.denoiser.module.config.in_channels, *size)
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
@@ -144,7 +145,7 @@ class LatentDiffusion:
             self.folder,
             unet=self.denoiser.module,
             scheduler=self.noise_schedule.open_sampler(),
-            dtype=torch.float32,  # of what is read here: encoders as files have them would be of mixed types
+            dtype=torch.float32,  # for everything that is read here: files may have encoders of mixed types
             local_files_only=True,
             use_safetensors=True,
             **self.pipeline_options,
@@ -182,7 +183,7 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: the encoders' half-precision overflows are known (SDXL's worst), and they run once per picture."""
+        """In fp32: overflows of the half-precision encoders are known (SDXL's worst), and they run once per image."""
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
@@ -190,7 +191,8 @@ class LatentDiffusion:
 
 
 def _guide(predicted: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Classifier-free guidance (arXiv 2207.12598) over answers to the negative prompt, then to the prompt, rescaled."""
+    """Classifier-free guidance (arXiv 2207.12598) over the predictions for the negative prompt and the prompt,
+    rescaled."""
     negative_BCHW, prompt_BCHW = predicted.chunk(2)
     guided = negative_BCHW + params.guidance_scale * (prompt_BCHW - negative_BCHW)
     if params.guidance_rescale:

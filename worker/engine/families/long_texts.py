@@ -1,9 +1,9 @@
-"""Texts that are longer than a text encoder takes at once.
+"""Texts that are longer than a text encoder's input.
 
-As sd-scripts' ``max_token_length`` has it (``_get_input_ids`` in library/strategy_base.py, ``encode_tokens`` in
-strategy_sd.py and strategy_sdxl.py): the tokens are cut into chunks, each is encoded alone between the marks of its
-beginning and end, and their states are put one after the other, with the first chunk's mark of the beginning and the
-last one's of the end. What is pooled is the first chunk's. A text of one chunk is encoded as ever.
+As in sd-scripts' ``max_token_length`` (``_get_input_ids`` in library/strategy_base.py, ``encode_tokens`` in
+strategy_sd.py and strategy_sdxl.py): the tokens are cut into chunks, each is encoded alone between its start and end
+tokens, and their states are joined, with the first chunk's start token and the last one's end token. The pooled state
+is the first chunk's. A text of one chunk is encoded as usual.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.protocol import TextLimits
 
 Ends = tuple[int, int, int]
-"""The tokens that begin, end and fill up a chunk."""
+"""The tokens that start, end and pad a chunk."""
 
 
 def limits_of(plan: TrainPlan) -> TextLimits:
@@ -27,7 +27,7 @@ def limits_of(plan: TrainPlan) -> TextLimits:
 
 
 def split_tokens(tokens: Sequence[int], num_chunks: int, length: int, ends: Ends) -> list[list[int]]:
-    """Rows of ``length`` tokens, marks included; what is beyond the last chunk is cut."""
+    """Rows of ``length`` tokens, start and end included; the rest after the last chunk is cut."""
     begin, end, fill = ends
     room = length - 2
     parts = [tokens[start : start + room] for start in range(0, num_chunks * room, room)]
@@ -40,13 +40,13 @@ def count_chunks(num_tokens: int, room: int, limits: TextLimits) -> int:
 
 @dataclass(frozen=True)
 class Reading:
-    """An encoder's answer to several texts, chunk by chunk (N rows), and how many chunks each text has."""
+    """An encoder's output for several texts, chunk by chunk (N rows), and the number of chunks of each text."""
 
     answer: Any
     num_chunks: Sequence[int]
 
     def join(self, states_NTD: torch.Tensor) -> list[torch.Tensor]:
-        """(T', D) for each text: all of its chunks between one beginning and one end."""
+        """(T', D) for each text: all of its chunks between one start and one end."""
         return [_join(chunks_NTD) for chunks_NTD in torch.split(states_NTD, list(self.num_chunks))]
 
     def pick_first(self, pooled_ND: torch.Tensor) -> list[torch.Tensor]:
@@ -61,14 +61,14 @@ def _join(chunks_NTD: torch.Tensor) -> torch.Tensor:
 
 
 def lengthen_empty(states_TD: torch.Tensor, length: int) -> torch.Tensor:
-    """The states of an empty text of one chunk as those of several, which all are the same."""
+    """The states of an empty text of one chunk, extended to several, which are all the same."""
     inner_TD = states_TD[1:-1]
     return torch.cat([states_TD[:1], inner_TD.repeat((length - 2) // len(inner_TD), 1), states_TD[-1:]])
 
 
 def stack_states(rows_TD: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(B, T, D), and the mask (B, T) of what is true of it where some texts are shorter: what they are filled up with
-    is not attended to, so each is answered as it would be alone."""
+    """(B, T, D), and the mask (B, T) of the true states if some texts are shorter: padding is not attended to, so each
+    prediction is the same as alone."""
     lengths = [len(row) for row in rows_TD]
     if len(set(lengths)) == 1:
         return torch.stack(list(rows_TD)), None
@@ -77,7 +77,7 @@ def stack_states(rows_TD: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.T
 
 
 def fit_phrase(text: str, phrase: str, room: int, count: Callable[[str], int]) -> str:
-    """The text, with words left out in front of ``phrase`` where it would be cut otherwise. ``count``: its tokens.
+    """The text, with words left out in front of ``phrase`` if it would be cut otherwise. ``count``: its tokens.
 
     Raises BadInput for a phrase that alone is too long.
     """
@@ -87,7 +87,7 @@ def fit_phrase(text: str, phrase: str, room: int, count: Callable[[str], int]) -
     if found is None or count(text[: found.end()]) <= room:
         return text
     if count(found[0]) > room:
-        raise BadInput(f"The trigger has {count(found[0])} tokens, and {room} are the most: give a shorter one")
+        raise BadInput(f"The trigger has {count(found[0])} tokens; the limit is {room}: give a shorter one")
     words = text[: found.start()].split()
     low, high = 0, len(words)
     while low < high:
@@ -100,7 +100,7 @@ def fit_phrase(text: str, phrase: str, room: int, count: Callable[[str], int]) -
 
 
 def _put_before(kept: Sequence[str], phrase: str, words: Sequence[str]) -> str:
-    """With a comma, where the phrase stood behind one."""
+    """With a comma, if there was one before the phrase."""
     if not kept:
         return phrase
     comma = "," if words[-1].endswith(",") else ""

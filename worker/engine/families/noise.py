@@ -12,7 +12,7 @@ from worker.engine.families.recognition import find_prediction_type, read_config
 
 
 def load_noise_schedule(folder: Path) -> NoiseSchedule:
-    """Raises BadInput for a kind of prediction that is not known."""
+    """Raises BadInput for an unknown prediction type."""
     config = read_config(folder, "scheduler/scheduler_config.json")
     if find_prediction_type(folder) == "flow":
         return FlowSchedule(config)
@@ -21,15 +21,15 @@ def load_noise_schedule(folder: Path) -> NoiseSchedule:
 
 def make_flow_scheduler(shift: float) -> DPMSolverMultistepScheduler:
     """Its first order is Euler's method on the flow. diffusers' FlowMatchEulerDiscreteScheduler takes the same steps,
-    but has not what the pipelines of SD 1.x to SDXL ask of a scheduler."""
+    but lacks methods that the pipelines of SD 1.x to SDXL need."""
     return DPMSolverMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, solver_order=1, steps_offset=1
     )
 
 
 def draw_evenly(count: int, rng: torch.Generator) -> torch.Tensor:
-    """(count,) in 0..1: each as likely as any other, and together spread over the whole range, in random order. A
-    batch that sees all levels of noise has a steadier gradient (arXiv 2107.00630, appendix I.1)."""
+    """(count,) in 0..1: uniform, and together spread over the whole range, in random order. A batch that covers all
+    noise levels has a steadier gradient (arXiv 2107.00630, appendix I.1)."""
     places = torch.randperm(count, generator=rng) + torch.rand(1, generator=rng)
     return (places / count).float()
 
@@ -57,8 +57,8 @@ class DiffusionSchedule:
         return velocity
 
     def predict_x0(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
-        """Not from a timestep that leaves nothing of the picture, where epsilon does not tell of it: arXiv 2202.00512,
-        appendix D."""
+        """Not from a timestep that leaves nothing of the image, which epsilon then does not determine: arXiv
+        2202.00512, appendix D."""
         alphas = self._alphas(timesteps_B).view(-1, 1, 1, 1)
         if self._predicts_v:
             return alphas.sqrt() * noisy_BCHW - (1 - alphas).sqrt() * predicted
@@ -76,7 +76,7 @@ class DiffusionSchedule:
         return weights.float()
 
     def _alphas(self, timesteps_B: torch.Tensor) -> torch.Tensor:
-        """(B,): the share of the picture's variance that is left, alpha-bar."""
+        """(B,): the remaining share of the image's variance, alpha-bar."""
         alphas: torch.Tensor = self._scheduler.alphas_cumprod.to(timesteps_B.device)
         return alphas[timesteps_B]
 
@@ -86,10 +86,10 @@ class DiffusionSchedule:
 
 
 class FlowSchedule:
-    """Rectified flow (arXiv 2209.03003): straight lines from pictures to noise, whose velocity is predicted.
+    """Rectified flow (arXiv 2209.03003): straight lines from images to noise, whose velocity is predicted.
 
-    A timestep is the share of noise, times 1000, and no whole number. Most are drawn from the middle, where the
-    velocity is hardest to tell: logit-normal, then shifted as the base was (arXiv 2403.03206, sections 3.1, 5.3.2).
+    A timestep is the share of noise, times 1000, and not an integer. Most are drawn from the middle, where the velocity
+    is hardest to predict: logit-normal, then shifted as for the base (arXiv 2403.03206, sections 3.1, 5.3.2).
     """
 
     num_timesteps = 1000

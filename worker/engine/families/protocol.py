@@ -1,6 +1,6 @@
-"""What the loop asks of a model family, whatever its text encoders, latents or kind of denoiser.
+"""The interface of a model family to the loop, for any text encoders, latents or denoiser.
 
-Shapes: B batch, C latent channels, H and W latent height and width. Pictures are float, -1..1.
+Shapes: B batch, C latent channels, H and W latent height and width. Images are float, -1..1.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 Conditioning = Mapping[str, torch.Tensor]
-"""What the denoiser is told of one sample: named tensors without a batch dimension, float32."""
+"""The denoiser's conditioning for one sample: named tensors without a batch dimension, float32."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """The autoencoder's answer for one picture, scaled as the denoiser expects it: (C, H, W) each."""
+    """The autoencoder's output for one image, scaled as the denoiser expects it: (C, H, W) each."""
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -25,8 +25,8 @@ class Posterior:
 
 @dataclass(frozen=True)
 class SizeConditioning:
-    """How a picture came to its training size, in pixels: families that are told of it (SDXL, arXiv 2307.01952,
-    section 2.2) learn not to draw cropped or enlarged pictures."""
+    """How an image was fitted to its training size, in pixels: families that are conditioned on it (SDXL, arXiv
+    2307.01952, section 2.2) learn not to draw cropped or enlarged images."""
 
     original: tuple[int, int]  # height, width
     crop: tuple[int, int]  # top, left
@@ -35,10 +35,10 @@ class SizeConditioning:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How pictures are drawn from a base: ``width`` and ``height`` in pixels.
+    """How images are drawn from a base: ``width`` and ``height`` in pixels.
 
-    Guidance is applied from the part ``guidance_start`` to the part ``guidance_stop`` of the steps, as by diffusers'
-    guiders (``start`` and ``stop``), and not outside (arXiv 2404.07724).
+    Guidance is applied from the fraction ``guidance_start`` to the fraction ``guidance_stop`` of the steps, as by
+    diffusers' guiders (``start`` and ``stop``), and not outside (arXiv 2404.07724).
     """
 
     num_steps: int
@@ -56,11 +56,11 @@ class SamplingParams:
 
 
 class Network(Protocol):
-    """A network that adapters may change, and what other tools call it and its layers."""
+    """A network that adapters may change, and the names of it and its layers in other tools."""
 
     @property
     def module(self) -> Any:
-        """A torch module; diffusers' and transformers' have no stubs for what peft adds to them."""
+        """A torch module; peft's additions to diffusers' and transformers' networks have no stubs."""
 
     @property
     def kohya_prefix(self) -> str:
@@ -71,10 +71,10 @@ class Network(Protocol):
         """Such as ``unet`` or ``text_encoder_2``."""
 
     def list_targets(self, adapter_type: str, targets: str) -> list[str]:
-        """Full names of the layers that an adapter of this kind changes."""
+        """Full names of the layers that an adapter of this type changes."""
 
     def kohya_path(self, layer: str) -> str:
-        """The dotted path behind a layer's name in kohya's files, whose dots become underscores there."""
+        """The dotted path for a layer's name in kohya's files, where dots become underscores."""
 
     def diffusers_path(self, layer: str) -> str:
         """The layer's path in diffusers' files."""
@@ -82,7 +82,7 @@ class Network(Protocol):
 
 @dataclass(frozen=True)
 class TextLimits:
-    """How much of a text is encoded: ``num_chunks`` times what the encoders take at once; ``keep`` is never cut."""
+    """How much of a text is encoded: ``num_chunks`` times the encoders' input; ``keep`` is never cut."""
 
     num_chunks: int = 1
     keep: str = ""
@@ -94,32 +94,31 @@ class TextEncoders(Protocol):
     networks: Sequence[Network]
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
-        """On the encoders' device. Gradients flow into whatever asks for them. Of texts that take several chunks there
-        are longer states."""
+        """On the encoders' device. Gradients flow to trained parameters. Texts of several chunks have longer states."""
 
     def is_cut(self, text: str) -> bool:
         """Whether the text is longer than the limits, so that not all of it is encoded."""
 
 
 class NoiseSchedule(Protocol):
-    """How pictures become noise, and what the denoiser is to predict."""
+    """How images become noise, and the denoiser's target."""
 
     num_timesteps: int
 
     def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
-        """(B,), 0..num_timesteps: on the CPU, as often as training is to see each."""
+        """(B,), 0..num_timesteps: on the CPU, with the frequency of training."""
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
     def target(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
     def predict_x0(self, noisy_BCHW: torch.Tensor, predicted: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
-        """The latents without noise that a prediction amounts to; with the target as prediction, the true ones."""
+        """The noiseless latents that a prediction implies; with the target as prediction, the true ones."""
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
 
     def open_sampler(self) -> Any:
-        """A scheduler of diffusers, with which sample pictures are drawn."""
+        """A scheduler of diffusers, which draws the sample images."""
 
 
 class Base(Protocol):
@@ -129,13 +128,13 @@ class Base(Protocol):
     noise_schedule: NoiseSchedule
 
     def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
-        """Read anew from the base's files each time, frozen, in fp32: whatever is done to them is gone with them."""
+        """Read again from the base's files each time, frozen, in fp32: changes to them are lost with them."""
 
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
-        """(3, height, width) each, of any size that the latents' factor divides; the encoder is gone at the end."""
+        """(3, height, width) each, of any size that the latents' factor divides; the encoder is dropped at the end."""
 
     def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:
-        """What this family's denoiser is told of a picture's size and crop; empty where it is told nothing."""
+        """This family's conditioning on an image's size and crop; empty if it has none."""
 
     def predict(
         self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
@@ -149,15 +148,15 @@ class Base(Protocol):
         params: SamplingParams,
         after_step: Callable[[], None] = ...,
     ) -> torch.Tensor:
-        """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator of its own seed, scaled as in training.
-        What ``after_step`` raises ends it."""
+        """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator with its own seed, scaled as in training. An
+        exception from ``after_step`` ends it."""
 
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
-        """The pictures of such latents; the decoder is gone at the end."""
+        """The images of such latents; the decoder is dropped at the end."""
 
     def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
-        """As whoever downloads the file would: diffusers' loader reads it, and its pipeline draws. The base is left
-        without it."""
+        """Like a user of the file: diffusers' loader reads it, and its pipeline draws. Afterwards the base has no
+        adapter."""
 
     def free(self) -> None:
-        """Gives back what opened encoders held on the device."""
+        """Frees the opened encoders' memory on the device."""

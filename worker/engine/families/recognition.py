@@ -1,4 +1,4 @@
-"""What a folder in diffusers' layout is, from its configs. Nothing of a name is believed."""
+"""Identifies a folder in diffusers' layout from its configs; names count for nothing."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ _OTHER_CHANNELS = {
 
 
 def find_family(folder: Path) -> Family:
-    """Raises BadInput, saying what it is instead."""
+    """Raises BadInput, with a description of the folder."""
     classes = _list_parts(folder)
     _refuse_other_denoisers(folder, classes)
     config = read_config(folder, "unet/config.json")
@@ -30,35 +30,37 @@ def find_family(folder: Path) -> Family:
 
 
 def find_prediction_type(folder: Path) -> PredictionType:
-    """Raises BadInput for a kind that is not known."""
+    """Raises BadInput for an unknown prediction type."""
     config = read_config(folder, "scheduler/scheduler_config.json")
     said = config.get("prediction_type", "epsilon")
     if "FlowMatch" in str(config.get("_class_name")) or said == "flow_prediction":
         return "flow"
     if said not in {"epsilon", "v_prediction"}:
-        raise BadInput(f"{folder.name} predicts {said}; epsilon, v_prediction and flow_prediction are known.")
+        raise BadInput(f"{folder.name} predicts {said}; only epsilon, v_prediction and flow_prediction are supported.")
     return "v_prediction" if said == "v_prediction" else "epsilon"
 
 
 def refuse_other_unets(name: str, in_channels: int, *, is_distilled: bool) -> None:
-    """Raises BadInput unless the U-Net makes pictures from noise and text alone, by ordinary diffusion."""
+    """Raises BadInput unless the U-Net makes images from noise and text alone, by ordinary diffusion."""
     if in_channels != 4:
-        kind = _OTHER_CHANNELS.get(in_channels, "another kind of model")
+        kind = _OTHER_CHANNELS.get(in_channels, "another type of model")
         raise BadInput(f"{name} is {kind} (its U-Net takes {in_channels} channels, not 4): give a text-to-image base.")
     if is_distilled:
-        raise BadInput(f"{name} is distilled to be told the guidance scale (LCM): give the base it was made from.")
+        raise BadInput(
+            f"{name} is distilled with the guidance scale as input (LCM): give the base it was made from."
+        )
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
-    """Raises BadInput where it is missing or no JSON object."""
+    """Raises BadInput if it is missing or not a JSON object."""
     try:
         return dict(json.loads((folder / name).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise BadInput(f"{folder.name}/{name} cannot be read, so this is no folder in diffusers' layout.") from error
+        raise BadInput(f"{folder.name}/{name} cannot be read, so this is not a folder in diffusers' layout.") from error
 
 
 def _list_parts(folder: Path) -> dict[str, str]:
-    """Part -> its class. Raises BadInput with what the folder is if it is no pipeline."""
+    """Part -> its class. Raises BadInput with a description of a folder that is not a pipeline."""
     if not (folder / "model_index.json").exists():
         raise BadInput(_describe_stranger(folder))
     index = read_config(folder, "model_index.json")
@@ -69,10 +71,10 @@ def _list_parts(folder: Path) -> dict[str, str]:
 def _describe_stranger(folder: Path) -> str:
     advice = "Give a folder in diffusers' layout, with its model_index.json."
     if (folder / "pytorch_lora_weights.safetensors").exists():
-        return f"{folder.name} holds a LoRA, not a base. {advice}"
+        return f"{folder.name} contains a LoRA, not a base model. {advice}"
     if (folder / "config.json").exists():
         kind = read_config(folder, "config.json").get("_class_name", "single part")
-        return f"{folder.name} is a lone {kind}, not a whole base. {advice}"
+        return f"{folder.name} is only a {kind}, not a complete base model. {advice}"
     return f"{folder.name} has no model_index.json. {advice}"
 
 
@@ -81,24 +83,24 @@ def _refuse_other_denoisers(folder: Path, classes: Mapping[str, str]) -> None:
         return
     kinds = [f"{part} ({classes[part]}): {what}" for part, what in _OTHER_DENOISERS.items() if part in classes]
     kind = "; ".join(kinds) or f"a {classes.get('unet', 'pipeline without a U-Net')}"
-    raise BadInput(f"{folder.name} has as its denoiser {kind}. SD 1.x, SD 2.x and SDXL are taken.")
+    raise BadInput(f"{folder.name} has another denoiser: {kind}. Only SD 1.x, SD 2.x and SDXL are supported.")
 
 
 def _find_sdxl(folder: Path, classes: Mapping[str, str], unet: Mapping[str, Any]) -> Family:
     if "text_encoder" not in classes:
-        raise BadInput(f"{folder.name} is an SDXL refiner: give the SDXL base, which makes the pictures.")
+        raise BadInput(f"{folder.name} is an SDXL refiner: give the SDXL base.")
     if unet.get("addition_embed_type") != "text_time":
         raise BadInput(f"{folder.name} has two text encoders, but its U-Net is not SDXL's.")
     scheduler = read_config(folder, "scheduler/scheduler_config.json")
     if "EDM" in str(scheduler.get("_class_name")):
-        raise BadInput(f"{folder.name} is an SDXL of the EDM kind (such as Playground 2.5), which is not taken.")
+        raise BadInput(f"{folder.name} is an SDXL of the EDM type (such as Playground 2.5), which is not supported.")
     return "sdxl"
 
 
 def _find_sd(folder: Path, classes: Mapping[str, str], unet: Mapping[str, Any]) -> Family:
     """1.x has OpenAI's CLIP and projects by convolutions, 2.x OpenCLIP and linear layers."""
     if classes.get("text_encoder") != "CLIPTextModel":
-        raise BadInput(f"{folder.name} has a {classes.get('text_encoder')} as its text encoder, not CLIP.")
+        raise BadInput(f"{folder.name} has {classes.get('text_encoder')} as its text encoder, not CLIP.")
     activation = read_config(folder, "text_encoder/config.json").get("hidden_act", "quick_gelu")
     match bool(unet.get("use_linear_projection")), activation:
         case False, "quick_gelu":

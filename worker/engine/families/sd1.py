@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.x: one CLIP text encoder (ViT-L), whose last layer's states are all that the U-Net is told."""
+"""Stable Diffusion 1.x: one CLIP text encoder (ViT-L), whose last layer's states are the U-Net's only conditioning."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from worker.engine.families.unet import UnetNetwork
 
 
 def load_sd1(folder: Path, device: torch.device, dtype: torch.dtype) -> "SD1Base":
-    """Raises BadInput where the files cannot be read."""
+    """Raises BadInput if the files cannot be read."""
     unet, noise_schedule = load_denoiser(folder, device, dtype)
     return SD1Base(folder, UnetNetwork(unet), noise_schedule, device)
 

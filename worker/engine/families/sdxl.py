@@ -1,4 +1,4 @@
-"""SDXL base (arXiv 2307.01952): two text encoders; the U-Net is also told the picture's size and crop."""
+"""SDXL base (arXiv 2307.01952): two text encoders; the U-Net is also conditioned on the image's size and crop."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +17,7 @@ from worker.engine.families.unet import UnetNetwork
 
 
 def load_sdxl(folder: Path, device: torch.device, dtype: torch.dtype) -> "SDXLBase":
-    """Raises BadInput where the files cannot be read."""
+    """Raises BadInput if the files cannot be read."""
     unet, noise_schedule = load_denoiser(folder, device, dtype)
     return SDXLBase(folder, make_network(unet), noise_schedule, device)
 
@@ -51,7 +51,7 @@ class SDXLTextEncoders(ClipTextEncoders):
         return [self._describe(text, states_TD, pooled_D) for text, states_TD, pooled_D in rows]
 
     def _describe(self, text: str, states_TD: torch.Tensor, pooled_D: torch.Tensor) -> Conditioning:
-        """SDXL learned to draw without a prompt from zeros, not from the encoders' answer to an empty text."""
+        """SDXL learned to draw without a prompt from zeros, not from the encoders' output for an empty text."""
         if text == "" and self._zeroes_empty:
             states_TD, pooled_D = torch.zeros_like(states_TD), torch.zeros_like(pooled_D)
         return {"states": states_TD, "pooled": pooled_D}

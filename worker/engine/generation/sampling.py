@@ -1,4 +1,4 @@
-"""Sample pictures during a run, and the labelled grid that shows the base against the adapter."""
+"""Sample images during a run, and the labelled grid that compares the adapter with the base."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -20,10 +20,10 @@ INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
 
 
 class Gallery:
-    """Draws the plan's prompts again and again, and lays each step's pictures beside the base's."""
+    """Draws the plan's prompts repeatedly, and puts each step's images beside the base's."""
 
     def __init__(self, base: Base, plan: TrainPlan, negative: Conditioning, folder: Path, observer: Observer) -> None:
-        """``negative``: what guidance leads away from, the empty prompt's conditioning."""
+        """``negative``: the conditioning that guidance leads away from, the empty prompt's."""
         self._base, self._plan, self._folder, self._observer = base, plan, folder, observer
         self._negative = negative
         self._before: list[Picture] = []
@@ -31,7 +31,7 @@ class Gallery:
         folder.mkdir(parents=True, exist_ok=True)
 
     def draw(self, step: int, conditioning: Sequence[Conditioning]) -> None:
-        """Step 0 is the base's. A unit is a few pictures; may raise Stopped between two."""
+        """Step 0 is the base's. A unit is a few images; may raise Stopped between two."""
         pictures = self._draw_pictures(step, conditioning)
         if step == 0:
             self._before, columns = pictures, [("base", pictures)]
@@ -43,7 +43,7 @@ class Gallery:
 
     @torch.no_grad()
     def draw_cover(self, encode: Callable[[list[str]], list[Conditioning]]) -> Image.Image | None:
-        """The first prompt's picture, drawn alone: a run that resumed has not the files of earlier grids."""
+        """The first prompt's image, drawn alone: a resumed run does not have the files of earlier grids."""
         if not self._plan.sample_prompts:
             return None
         conditioning = encode([self._plan.sample_prompts[0]])
@@ -86,13 +86,13 @@ def sampling_params(plan: TrainPlan) -> SamplingParams:
 
 
 def plan_size_conditioning(base: Base, plan: TrainPlan) -> Conditioning:
-    """Of a picture that the base draws itself: whole, and never larger than it is."""
+    """For an image that the base draws itself: whole, and never enlarged."""
     square = (plan.resolution, plan.resolution)
     return base.encode_size_conditioning(SizeConditioning(square, (0, 0), square))
 
 
 def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
-    """The text chunk ``parameters``, in the form that A1111 writes and reads, with its CFG Rescale extension's word."""
+    """The text chunk ``parameters``, in A1111's form, with its CFG Rescale extension's field."""
     info = PngInfo()
     rescale = f"CFG Rescale phi: {plan.sample_guidance_rescale}, " if plan.sample_guidance_rescale else ""
     if (interval := (plan.sample_guidance_start, plan.sample_guidance_stop)) != (0.0, 1.0):
@@ -106,7 +106,7 @@ def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
 
 
 def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> None:
-    """A row per prompt, with the prompt above it; a column per (label, pictures)."""
+    """A row per prompt, with the prompt above it; a column per (label, images)."""
     prompts = [picture.prompt for picture in columns[0][1]]
     with Image.open(columns[0][1][0].path, formats=["PNG"]) as first:
         tile = max(MIN_TILE, first.width)

@@ -76,7 +76,7 @@ print(importing.adopt(order).refusal)
 def test_a_file_that_takes_more_memory_than_it_may_is_refused() -> None:
     """In a process of its own, whose limit ends with it."""
     said = subprocess.run([sys.executable, "-c", GREEDY], capture_output=True, text=True, check=True).stdout
-    assert said.strip() == "it takes more than 1,073,741,824 bytes of memory to read the file"
+    assert said.strip() == "reading the file takes more than 1,073,741,824 bytes of memory"
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -184,7 +184,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, folders:
         "this file is a LoHa (LyCORIS) adapter": {f"{name}.hada_w1_a": four, f"{name}.hada_w1_b": four},
         "this file is a LoKr (LyCORIS) adapter": {f"{name}.lokr_w1": four, f"{name}.alpha": torch.tensor(1.0)},
         "this file is an OFT adapter": {f"{name}.oft_blocks": torch.zeros(2, 4, 4)},
-        "changes of whole weights or norms alone": {"lora_unet_conv_norm_out.w_norm": torch.zeros(8)},
+        "changes only whole weights or norms": {"lora_unet_conv_norm_out.w_norm": torch.zeros(8)},
         "this file is an embedding (textual inversion)": {"emb_params": four},
         "this file is a whole checkpoint": {"model.diffusion_model.out.2.weight": four},
         "none of the file's 2 tensors fits": {f"lora_unet_nowhere.lora_{half}.weight": four for half in ("down", "up")},
@@ -278,4 +278,4 @@ def test_a_cut_file_and_a_pickle_are_refused(tmp_path: Path, folders: dict[Famil
     for content in (whole[:-100], whole[:20], b"PK\x03\x04 a pickle", b"\xff" * 64):
         (tmp_path / "a.safetensors").write_bytes(content)
         adopted = run(tmp_path, folders, "sd1")
-        assert adopted.refusal is not None and "not a whole safetensors file" in adopted.refusal
+        assert adopted.refusal is not None and "not a complete safetensors file" in adopted.refusal

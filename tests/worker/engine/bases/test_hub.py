@@ -44,12 +44,12 @@ CASES: list[tuple[BaseException, str]] = [
     (answered(RepositoryNotFoundError, 404), "The Hub has no repository x/y, or it is private"),
     (answered(DisabledRepoError, 403), "x/y was disabled"),
     (answered(HfHubHTTPError, 401), "does not let this service read x/y"),
-    (answered(HfHubHTTPError, 429), "takes no more requests"),
+    (answered(HfHubHTTPError, 429), "limits requests"),
     (answered(HfHubHTTPError, 503), "The Hub answered 503"),
-    (answered(RemoteEntryNotFoundError, 404), "lacks a file that a base has"),
+    (answered(RemoteEntryNotFoundError, 404), "lacks a file that a base model needs"),
     (HFValidationError("Repo id must be in the form"), "write it as owner/name"),
     (OSError(errno.ENOSPC, "No space left on device"), "the disk of the models directory is full"),
-    (OSError("Could not find the necessary `safetensors` weights in {'unet/x.bin'}"), "has no weights that"),
+    (OSError("Could not find the necessary `safetensors` weights in {'unet/x.bin'}"), "has no usable weights"),
 ]
 
 

@@ -271,7 +271,7 @@ def test_damaged_and_foreign_files_are_refused(bench: Bench, tmp_path: Path) -> 
         ("down_blocks.0.resnets.0.conv1.weight", "a U-Net alone"),
         ("text_model.embeddings.token_embedding.weight", "a text encoder"),
         ("conditioner.embedders.0.model.ln_final.weight", "an SDXL refiner"),
-        ("something.else", "of no kind that is known here"),
+        ("something.else", "of an unknown type"),
     ],
 )
 def test_other_kinds_of_files_are_refused_by_what_they_are(

@@ -160,7 +160,7 @@ def test_what_is_cut_is_known(base: Base) -> None:
 
 
 def test_a_trigger_longer_than_all_that_is_encoded_is_refused(base: Base) -> None:
-    with pytest.raises(BadInput, match="The trigger has 29 tokens, and 28 are the most"):
+    with pytest.raises(BadInput, match="The trigger has 29 tokens; the limit is 28"):
         encode(base, ["a cat, " + "x" * 29], TextLimits(2, keep="x" * 29))
 
 

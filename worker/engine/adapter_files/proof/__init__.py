@@ -1,1 +1,1 @@
-"""Which tools an adapter's file loads in, by rules that are not the exporter's; and reading files made by others."""
+"""Which tools load an adapter's file, by rules independent of the exporter's; and reading other tools' files."""

@@ -1,4 +1,4 @@
-"""Reads an adapter back, from either format, as updates of the base's own layers: to train on, or to write again."""
+"""Reads an adapter from either format as updates of the base's own layers: to train from, or to rewrite."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +17,8 @@ from worker.engine.errors import BadInput
 
 @dataclass(frozen=True)
 class AdapterModule:
-    """One adapted layer: down (rank, in, …), up (out, rank, …), both as the layer's kind wants them; the update is
-    alpha / rank * up @ down. ``magnitude``: DoRA's, (out,) for a Linear and (1, out, 1, 1) for a convolution."""
+    """One adapted layer: down (rank, in, …), up (out, rank, …), both in the layer's own shape; the update is alpha /
+    rank * up @ down. ``magnitude``: DoRA's, (out,) for a Linear and (1, out, 1, 1) for a convolution."""
 
     layer: Layer
     down: torch.Tensor
@@ -28,8 +28,8 @@ class AdapterModule:
 
 
 def read_adapter(path: Path, base: BaseLayers) -> list[AdapterModule]:
-    """Sorted by part and path. Raises BadInput with the reason for what does not fit the base, for other kinds of
-    adapters, and for alphas that are not positive numbers. What the file has besides is passed over."""
+    """Sorted by part and path. Raises BadInput with the reason for tensors that do not fit the base, for other types of
+    adapters, and for alphas that are not positive numbers. Additional contents of the file are ignored."""
     file = read_file(path)
     return read_modules(path, file, fit(file, base), base)
 
@@ -61,7 +61,7 @@ _HALF = {torch.float16, torch.float8_e4m3fn, torch.float8_e5m2}
 
 
 def _choose_dtype(dtypes: set[torch.dtype]) -> torch.dtype:
-    """What a file has alone is kept where other tools read it; float16 holds both 8-bit types."""
+    """A precision of the file is kept if other tools read it; float16 holds both 8-bit types."""
     if dtypes == {torch.bfloat16}:
         return torch.bfloat16
     return torch.float16 if dtypes <= _HALF else torch.float32
@@ -72,7 +72,7 @@ def _shape_module(
 ) -> AdapterModule:
     shape, down, up = base.shapes[layer], tensors["down"], tensors["up"]
     rank = down.shape[0]
-    if "mid" in tensors:  # LyCORIS' Tucker form: the kernel stands apart, and folds into the down half
+    if "mid" in tensors:  # LyCORIS' Tucker form: the kernel is separate, and is folded into the down half
         down = torch.einsum("mnkl,ni->mikl", tensors["mid"], down.flatten(1))
     return AdapterModule(
         layer=layer,
@@ -84,7 +84,7 @@ def _shape_module(
 
 
 def _read_alpha(layer: Layer, tensors: dict[Role, torch.Tensor], file: AdapterFile, rank: int) -> float:
-    """Where nothing states it, alpha is the rank: the scale of 1.0 that every tool takes."""
+    """If it is not stated, alpha is the rank: every tool then uses a scale of 1.0."""
     if "alpha" in tensors:
         stated: object = tensors["alpha"].item() if tensors["alpha"].numel() == 1 else None
     else:
@@ -99,5 +99,7 @@ def _read_magnitude(layer: Layer, magnitude: torch.Tensor | None, shape: tuple[i
         return None
     per_output = magnitude.numel() == shape[0] and (magnitude.ndim == 1 or magnitude.shape[0] in (1, shape[0]))
     if not per_output or (magnitude.ndim == 2 and magnitude.shape[0] == 1):
-        raise BadInput(f"the DoRA magnitudes of {layer.part}.{layer.path} go by inputs; those by outputs are read")
+        raise BadInput(
+            f"the DoRA magnitudes of {layer.part}.{layer.path} are per input; only those per output are supported"
+        )
     return magnitude.reshape(1, -1, 1, 1) if len(shape) == 4 else magnitude.reshape(-1)

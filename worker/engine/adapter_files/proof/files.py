@@ -1,4 +1,4 @@
-"""What an adapter's file holds, read from its header: keys, shapes, metadata. Reading is safetensors only."""
+"""The contents of an adapter's file, from its header: keys, shapes, metadata. Only by safetensors."""
 
 import json
 import re
@@ -62,7 +62,7 @@ DIFFUSERS_SUFFIXES: dict[
 }
 _ROLES: dict[str, Role] = KOHYA_SUFFIXES | PEFT_SUFFIXES | DIFFUSERS_SUFFIXES | {"lora_A": "down", "lora_B": "up"}
 _OF_AN_ADAPTER = re.compile(r"(?:(lora_A|lora_B)\.[^.]+\.weight|(lora_magnitude_vector)\.[^.]+(?:\.weight)?)")
-"""peft's keys while the adapter's name, such as ``default``, still stands in them."""
+"""peft's keys while they still contain the adapter's name, such as ``default``."""
 _ANY_SUFFIX = re.compile(
     "(?:"
     + "|".join(rf"{'' if suffix[0] == '_' else '[.]'}{re.escape(suffix)}" for suffix in _ROLES)
@@ -71,28 +71,28 @@ _ANY_SUFFIX = re.compile(
 
 
 def read_file(path: Path) -> AdapterFile:
-    """Raises BadInput where it is not a safetensors file, or a cut one."""
+    """Raises BadInput if it is not a complete safetensors file."""
     try:
         header = _read_header(path)
         single = [key for key, shape in header.shapes.items() if key.endswith(".alpha") and prod(shape) == 1]
         with safe_open(path, framework="pt") as file:
             alphas = {key: float(file.get_tensor(key).item()) for key in single}
     except (SafetensorError, UnsupportedWeights, WeightsRejected, OSError) as error:
-        raise BadInput(f"the file is not a whole safetensors file ({error})") from error
+        raise BadInput(f"the file is not a complete safetensors file ({error})") from error
     except (TypeError, ValueError, OverflowError) as error:  # such as of a complex number
         raise BadInput("an alpha of the file is not a real number") from error
     return AdapterFile(header.shapes, header.metadata, alphas)
 
 
 def _read_header(path: Path) -> Header:
-    """Before the library opens the file: by its own rules two readers may see two things in one."""
+    """Before the library opens the file, whose own rules allow two readers to interpret one file differently."""
     with path.open("rb") as file:
         return read_header(file.read(HEAD_BYTES), path.stat().st_size)
 
 
 @lru_cache(maxsize=10_000)  # a file's keys are asked for some forty times
 def split_key(key: str) -> tuple[str, str]:
-    """A key's name of the layer and of the tensor; what is not known is cut at the first dot, as kohya's tools do."""
+    """The layer's and the tensor's part of a key; an unknown one is split at the first dot, as by kohya's tools."""
     if found := _ANY_SUFFIX.search(key):
         return key[: found.start()], found[0].removeprefix(".")
     name, _, rest = key.partition(".")
@@ -101,7 +101,7 @@ def split_key(key: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=1_000)
 def role_of(suffix: str) -> Role | None:
-    """What a tensor is to its layer; None for what no LoRA has."""
+    """A tensor's role in its layer; None for a tensor that no LoRA has."""
     if role := _ROLES.get(suffix):
         return role
     named = _OF_AN_ADAPTER.fullmatch(suffix)

@@ -1,4 +1,4 @@
-"""Which of a file's tensors belong to which of a base's layers; what does not is put aside, with the reason."""
+"""Which of a file's tensors belong to which of a base's layers; the others are ignored, with the reason."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _TEXT_PROJECTION = Layer(TEXT_2, "text_projection")
 
 @dataclass(frozen=True)
 class Fit:
-    """``groups``: what is read, by layer. ``ignored``: key -> why it is not."""
+    """``groups``: the used tensors, by layer. ``ignored``: key -> the reason."""
 
     groups: Mapping[Layer, Group]
     ignored: Mapping[str, str]
@@ -28,8 +28,8 @@ class Fit:
 
 
 def fit(file: AdapterFile, base: BaseLayers) -> Fit:
-    """Raises BadInput for a file that is not a LoRA or is for another family, where nothing fits, and where a layer's
-    tensors have other shapes than the layer."""
+    """Raises BadInput for a file that is not a LoRA or is for another family, if nothing fits, and if a layer's tensors
+    have other shapes than the layer."""
     kind = identify(file)
     if kind.family not in (base.family, "unknown"):
         raise BadInput(f"the file is for {kind.family} ({kind.evidence}); the base is {base.family}")
@@ -43,7 +43,7 @@ def fit(file: AdapterFile, base: BaseLayers) -> Fit:
 
 
 def check_fits(file: AdapterFile, base: BaseLayers) -> str | None:
-    """Why the file cannot be used on the base; None where it can."""
+    """Why the file cannot be used on the base; None if it can."""
     try:
         fit(file, base)
     except BadInput as error:
@@ -65,21 +65,21 @@ def _group(file: AdapterFile, base: BaseLayers, ignored: dict[str, str]) -> dict
         elif layer == _TEXT_PROJECTION:
             ignored[key] = "changes the text projection of the second text encoder, which most tools do not read"
         elif (group := found.setdefault(layer, {}).setdefault(name, {})).setdefault(role, key) != key:
-            ignored[key] = f"is the same part of the layer as {group[role]}, which is read"
+            ignored[key] = f"is the same part of the layer as {group[role]}, which is used"
     return found
 
 
 def _choose(found: Mapping[Layer, Mapping[str, Group]], ignored: dict[str, str]) -> dict[Layer, tuple[str, Group]]:
-    """One name for each layer. Of two, diffusers' words come before the original code's, as in diffusers'
+    """One name for each layer. Of two, diffusers' names precede the original code's, as in diffusers'
     ``_maybe_map_sgm_blocks_to_diffusers``."""
     chosen: dict[Layer, tuple[str, Group]] = {}
     for layer, named in found.items():
         for name in sorted(named, key=lambda name: (not _is_whole(named[name]), is_original(name))):
             group = named[name]
             if not _is_whole(group):
-                ignored |= dict.fromkeys(group.values(), "belongs to a layer of which the file has no pair of halves")
+                ignored |= dict.fromkeys(group.values(), "belongs to a layer for which the file has no pair of halves")
             elif layer in chosen:
-                ignored |= dict.fromkeys(group.values(), f"changes the same layer as {chosen[layer][0]}, which is read")
+                ignored |= dict.fromkeys(group.values(), f"changes the same layer as {chosen[layer][0]}, which is used")
             else:
                 chosen[layer] = name, group
     return chosen

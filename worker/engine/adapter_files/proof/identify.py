@@ -1,4 +1,4 @@
-"""What an adapter's file is, found from its keys and shapes alone."""
+"""Identifies an adapter's file from its keys and shapes alone."""
 
 import re
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ _WIDTHS: dict[int, tuple[AdapterFamily, str]] = {768: ("sd1", "768"), 1024: ("sd
 
 @dataclass(frozen=True)
 class AdapterKind:
-    """``evidence``: what gave the family away. ``ranks`` and ``alphas`` are sorted, one of each value; ``alphas`` is
-    empty where the file states none."""
+    """``evidence``: what identified the family. ``ranks`` and ``alphas`` are sorted and distinct; ``alphas`` is empty
+    if the file states none."""
 
     format: AdapterFormat
     family: AdapterFamily
@@ -38,7 +38,7 @@ class AdapterKind:
 
 
 def identify(file: AdapterFile) -> AdapterKind:
-    """Raises BadInput for what is not a LoRA, by the name of what it is."""
+    """Raises BadInput, with a description, for a file that is not a LoRA."""
     refuse_other_kinds(file)
     roles = {key: role_of(split_key(key)[1]) for key in file.shapes}
     downs = {split_key(key)[0]: file.shapes[key] for key, role in roles.items() if role == "down"}
@@ -64,8 +64,8 @@ def _configured_alphas(file: AdapterFile) -> list[float]:
 
 
 def _find_family(downs: Mapping[str, Shape]) -> tuple[AdapterFamily, str]:
-    """Other families first, by their blocks' names; then the width that the U-Net's cross-attention reads, then the
-    depth of its transformers, then the text encoders."""
+    """Other families first, by their blocks' names; then the width of the text that the U-Net's cross-attention reads,
+    then the depth of its transformers, then the text encoders."""
     for family, pattern in _OTHERS.items():
         if found := next((name for name in downs if re.search(pattern, name)), None):
             return family, found
@@ -79,7 +79,7 @@ def _find_family(downs: Mapping[str, Shape]) -> tuple[AdapterFamily, str]:
             return "sdxl", name
         if part == TEXT_1 and not name.startswith("lora_te1_") and shape[1] in (768, 1024):
             return _WIDTHS[shape[1]][0], f"{name} is {shape[1]} wide"
-    return "unknown", "no layer that only one family has"
+    return "unknown", "no layer that belongs to one family only"
 
 
 def _find_text_encoders(downs: Mapping[str, Shape]) -> tuple[str, ...]:

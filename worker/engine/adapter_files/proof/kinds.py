@@ -1,11 +1,11 @@
-"""What the tensors are that a LoRA does not have, in words that their maker would use."""
+"""Names for tensors that a LoRA does not have, in their authors' terms."""
 
 import re
 
 from worker.engine.adapter_files.proof.files import AdapterFile, role_of, split_key
 from worker.engine.errors import BadInput
 
-_ADAPTERS = (  # a mark in a key, and the kind of adapter that has it
+_ADAPTERS = (  # a pattern in a key, and the type of adapter that has it
     (r"\.hada_", "a LoHa (LyCORIS) adapter"),
     (r"\.lokr_", "a LoKr (LyCORIS) adapter"),
     (r"\.(oft_blocks|oft_diag|oft_R)\b", "an OFT adapter"),
@@ -21,22 +21,22 @@ _EMBEDDING = re.compile(r"^bundle_emb\.|string_to_(param|token)|^(emb_params|cli
 _CHECKPOINT = re.compile(r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.")
 _BIAS = re.compile(r"\.lora_B(\.[^.]+)?\.bias$|\.lora\.up\.bias$")
 _END_CHARS = 250
-"""So much of both ends of a key is looked at: a hostile one may have millions."""
+"""This much of both ends of a key is examined: a hostile one may have millions of characters."""
 
 
 def name_kind(key: str) -> str | None:
-    """Of which other kind of adapter a key is."""
+    """The other type of adapter that a key belongs to."""
     key = _shorten(key)
     return next((kind for mark, kind in _ADAPTERS if re.search(mark, key)), None)
 
 
 def explain_key(key: str) -> str:
-    """Why a tensor of another kind than LoRA's is not taken over."""
+    """Why a tensor of another type than LoRA's is ignored."""
     key = _shorten(key)
     if kind := name_kind(key):
-        return f"belongs to {kind}; LoRA, LoCon and DoRA are read"
+        return f"belongs to {kind}; only LoRA, LoCon and DoRA are supported"
     if _EMBEDDING.search(key):
-        return "belongs to an embedding (textual inversion) that is bundled with the adapter; adapters alone are read"
+        return "belongs to an embedding (textual inversion) bundled with the adapter; only adapters are supported"
     if _NORM.search(key):
         return "is a change of a norm, which no LoRA, LoCon or DoRA has"
     if _DIFFERENCE.search(key):
@@ -51,22 +51,22 @@ def _shorten(key: str) -> str:
 
 
 def refuse_other_kinds(file: AdapterFile) -> None:
-    """Raises BadInput with the name of what the file holds, where no layer of it is a LoRA's."""
+    """Raises BadInput with a description of the file, if no layer of it is a LoRA's."""
     roles = {role_of(split_key(key)[1]) for key in file.shapes}
     if {"down", "up"} <= roles:
         return
     for key in file.shapes:
         if kind := name_kind(key):
-            raise BadInput(f"this file is {kind}; LoRA, LoCon and DoRA are read ({key})")
+            raise BadInput(f"this file is {kind}; only LoRA, LoCon and DoRA are supported ({key})")
     raise BadInput(_describe_rest([_shorten(key) for key in file.shapes]))
 
 
 def _describe_rest(keys: list[str]) -> str:
     shown = f" ({keys[0]})" if keys else ""
     if any(_CHECKPOINT.search(key) for key in keys):
-        return f"this file is a whole checkpoint, not an adapter: register it as a base{shown}"
+        return f"this file is a whole checkpoint, not an adapter: register it as a base model{shown}"
     if any(_EMBEDDING.search(key) for key in keys):
         return f"this file is an embedding (textual inversion), not an adapter{shown}"
     if keys and all(_NORM.search(key) or _DIFFERENCE.search(key) for key in keys):
-        return f"this file has changes of whole weights or norms alone; LoRA, LoCon and DoRA are read{shown}"
-    return "the file holds no LoRA: no pair of lora_down and lora_up, lora_A and lora_B, or lora.down and lora.up"
+        return f"this file changes only whole weights or norms; only LoRA, LoCon and DoRA are supported{shown}"
+    return "the file has no LoRA: no pair of lora_down and lora_up, lora_A and lora_B, or lora.down and lora.up"

@@ -1,6 +1,6 @@
-"""The layers of a base that an adapter can change, and the names that its original code gave them.
+"""The layers of a base that an adapter can change, and their names in the original code.
 
-Nothing here is shared with the exporter: a proof by the exporter's own table would prove nothing.
+Nothing here is shared with the exporter: a check against the exporter's own table would prove nothing.
 """
 
 import re
@@ -34,7 +34,7 @@ class BaseLayers:
 
 
 def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLayers:
-    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the module, on any device (meta will do)."""
+    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the module, on any device (also meta)."""
     shapes = {
         Layer(part, path if part == UNET else full_text_path(path)): tuple(module.weight.shape)
         for part, network in networks.items()
@@ -52,8 +52,8 @@ def full_text_path(path: str) -> str:
 def spell_original(base: BaseLayers) -> dict[str, str]:
     """diffusers' path -> the path in the original code (ldm for SD 1.x and 2.x, sgm for SDXL).
 
-    That code has one flat list going down and one going up. Going down, each level has its residual blocks and then
-    its downsampler; going up, one residual block more, and the upsampler hangs on the last.
+    That code has one flat list on the way down and one on the way up. Going down, each level has its residual blocks
+    and then its downsampler; going up, one residual block more, and the upsampler belongs to the last one.
     """
     paths = base.paths(UNET)
     per_level = 1 + max((int(found[1]) for found in _find(r"down_blocks\.0\.resnets\.(\d+)\.", paths)), default=0)

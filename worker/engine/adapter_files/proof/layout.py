@@ -1,4 +1,4 @@
-"""How a base's U-Net is built, and which tools open such a base at all."""
+"""The layout of a base's U-Net, and which tools open such a base at all."""
 
 import re
 from collections import defaultdict
@@ -10,7 +10,7 @@ from worker.engine.adapter_files.proof.layers import UNET, BaseLayers, Layer
 
 @dataclass(frozen=True)
 class Level:
-    """One level on the way down: its width, and for each of its layers how many transformer blocks follow it."""
+    """One level on the way down: its width, and the number of transformer blocks after each of its layers."""
 
     width: int
     depths: tuple[int, ...]
@@ -18,8 +18,8 @@ class Level:
 
 @dataclass(frozen=True)
 class Layout:
-    """``text_width``: of what cross-attention reads, None without any. ``added_width``: of SDXL's added embedding.
-    ``linear``: whether the transformers' projections are matrices, not 1x1 convolutions."""
+    """``text_width``: the input width of cross-attention, None without any. ``added_width``: that of SDXL's added
+    embedding. ``linear``: whether the transformers' projections are matrices, not 1x1 convolutions."""
 
     levels: tuple[Level, ...]
     text_width: int | None
@@ -70,11 +70,11 @@ PUBLISHED = {
     "sd2": Layout(_levels(((1, 1), (1, 1), (1, 1), (0, 0))), 1024, None, linear=True),
     "sdxl": Layout(_levels(((0, 0), (2, 2), (10, 10))), 2048, 2816, linear=True),
 }
-"""The published bases' own, which sd-scripts and A1111 build (library/original_unet.py, sdxl_original_unet.py;
-configs/v1-inference.yaml and its like)."""
+"""The published bases' layouts, which sd-scripts and A1111 build (library/original_unet.py, sdxl_original_unet.py;
+configs/v1-inference.yaml and the like)."""
 
 _COMFYUI_SDXL_DEPTHS = ([0, 0, 2, 2, 10, 10], [0, 0, 2, 2, 4, 4], [0, 0, 1, 1, 2, 2], [0, 2, 5], [0, 2, 6])
-"""Of SDXL, SSD-1B, Segmind Vega, KOALA 700M and 1B (comfy/supported_models.py)."""
+"""The depths of SDXL, SSD-1B, Segmind Vega, KOALA 700M and 1B (comfy/supported_models.py)."""
 
 
 def is_published(base: BaseLayers) -> bool:
@@ -82,11 +82,11 @@ def is_published(base: BaseLayers) -> bool:
 
 
 def why_not_opened(tool: Tool, base: BaseLayers) -> str:
-    """Why the tool opens no such base, so that no adapter of it can load there; empty where it does.
+    """Why the tool opens no such base, so that no adapter of it can load there; empty if it does.
 
-    ComfyUI tells bases by the first layer's width, the text's, the projections, the added embedding and, for SDXL,
+    ComfyUI identifies bases by the first layer's width, the text's, the projections, the added embedding and, for SDXL,
     the transformers' depths (``detect_unet_config`` and ``BASE.matches``), not by the number of layers a block.
-    sd-scripts has U-Nets of its own, with two layers a block. A1111 takes any, with a configuration beside the file.
+    sd-scripts has U-Nets of its own, with two layers a block. A1111 accepts any, with a configuration beside the file.
     """
     found, published = describe_layout(base), PUBLISHED.get(base.family)
     if published is None or tool in ("diffusers", "a1111"):

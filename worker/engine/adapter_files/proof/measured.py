@@ -1,7 +1,7 @@
-"""What diffusers' own loader makes of a file: the update that it adds to each layer, held against the trained one.
+"""The update that diffusers' own loader adds to each layer for a file, compared with the trained one.
 
-The loader is run as a pipeline runs it, on networks that have the base's layers and shapes and no weights: an update
-does not depend on them, nor does it matter to which of them DoRA's magnitudes belong.
+The loader runs as in a pipeline, on networks that have the base's layers and shapes but no weights: an update does not
+depend on them, nor does the assignment of DoRA's magnitudes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,15 +18,15 @@ from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.layers import UNET, Layer, full_text_path
 
 TOLERANCE = 1e-4
-"""Of a layer's update, as a share of it: both come of the same numbers, scaled in another order."""
+"""Relative to a layer's update: both come from the same numbers, scaled in another order."""
 MAX_FAILURE_CHARS = 300
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """``differences``: of each trained layer's update from what was loaded, as a share of it; None where nothing was
-    loaded. ``lost_magnitudes``: layers that were trained as DoRA and have other magnitudes, or none. ``failure``: what
-    the loader said when it gave the file up."""
+    """``differences``: the relative difference of each trained layer's update from the loaded one; None if nothing was
+    loaded. ``lost_magnitudes``: layers that were trained as DoRA and have other magnitudes, or none. ``failure``: the
+    loader's message when it gave up the file."""
 
     differences: Mapping[Layer, float | None]
     lost_magnitudes: frozenset[Layer] = frozenset()
@@ -50,7 +50,7 @@ class Loaded:
 def load_in_diffusers(
     path: Path, family: str, networks: Mapping[str, torch.nn.Module], trained: Iterable[AdapterModule]
 ) -> Loaded:
-    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the base's, whose configuration alone is used."""
+    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the base's, of which only the configuration is used."""
     hollow = {part: hollow_out(network) for part, network in networks.items()}
     loader = _XLLoader(hollow) if family == "sdxl" else _Loader(hollow)
     modules = {module.layer: module for module in trained}
@@ -65,7 +65,7 @@ def load_in_diffusers(
 
 
 def hollow_out(network: Any) -> Any:
-    """A network of the same make whose weights are one zero each, repeated: it takes no memory."""
+    """A network of the same type whose weights are a single repeated zero: it takes no memory."""
     kind = type(network)
     with torch.device("meta"):
         copy = kind.from_config(network.config) if hasattr(kind, "from_config") else kind(network.config)
@@ -80,7 +80,7 @@ def hollow_out(network: Any) -> Any:
 
 @dataclass
 class _Loader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
-    """As much of a pipeline as its loader asks for."""
+    """The parts of a pipeline that its loader needs."""
 
     networks: Mapping[str, Any]
     components: ClassVar[dict[str, Any]] = {}
@@ -139,7 +139,7 @@ def _rows(half: torch.Tensor) -> torch.Tensor:
 
 
 def _measure(up: torch.Tensor, down: torch.Tensor) -> float:
-    """The Frobenius norm of up @ down, by their Gram matrices: the product itself may have millions of numbers."""
+    """The Frobenius norm of up @ down, from their Gram matrices: the product itself may have millions of numbers."""
     return float(((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt())
 
 

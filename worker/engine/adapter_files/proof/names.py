@@ -1,5 +1,5 @@
-"""Which names each tool finds a layer by, for a base: written from what those tools do, and checked against lists
-made by running them (tests/worker/engine/golden)."""
+"""The names by which each tool finds a base's layers: written from the tools' code, and checked against lists made by
+running them (tests/worker/engine/golden)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -38,8 +38,8 @@ def _flat_texts(base: BaseLayers, prefixes: Mapping[str, str]) -> dict[str, Laye
 
 
 def _spell_sd_scripts(base: BaseLayers) -> dict[str, Layer]:
-    """It has its own U-Nets: with diffusers' names for SD 1.x and 2.x, with sgm's for SDXL, where it renames
-    diffusers' names as it reads. It adapts what lies in blocks, and no layer before or after them."""
+    """It has its own U-Nets: with diffusers' names for SD 1.x and 2.x, with sgm's for SDXL, for which it renames
+    diffusers' names on reading. It adapts only layers in blocks, none before or after them."""
     found = {_flat("lora_unet", path): layer for path, layer in _unet(base, str).items() if _IN_BLOCKS.match(path)}
     if base.family != "sdxl":
         return found | _flat_texts(base, {"lora_te": TEXT_1})
@@ -49,9 +49,9 @@ def _spell_sd_scripts(base: BaseLayers) -> dict[str, Layer]:
 
 
 def _spell_a1111(base: BaseLayers) -> dict[str, Layer]:
-    """It runs the original code, so the original's names always hold. diffusers' names it renames by fixed sums, made
-    for two layers a block (extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis): on other bases
-    they lead to other layers, or to none."""
+    """It runs the original code, so the original's names always work. It renames diffusers' names by fixed arithmetic
+    for two layers a block (extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis): on other bases they
+    lead to other layers, or to none."""
     original = spell_original(base)
     by_original = {original[path]: Layer(UNET, path) for path in base.paths(UNET)}
     found = {_flat("lora_unet", name): layer for name, layer in by_original.items()}
@@ -82,7 +82,7 @@ _IN_MIDDLE = re.compile(r"mid_block\.(attentions|resnets)\.(\d+)\.(.+)")
 
 
 def rename_as_a1111(path: str) -> str:
-    """Where A1111 looks in the original code for a layer that diffusers calls ``path``; empty where nowhere."""
+    """The name under which A1111 looks for a layer that diffusers calls ``path``; empty if there is none."""
     if middle := _IN_MIDDLE.fullmatch(path):
         place = 1 if middle[1] == "attentions" else 2 * int(middle[2])
         return f"middle_block.{place}.{_within_as_a1111(middle[1], middle[3])}"
@@ -103,8 +103,8 @@ def _within_as_a1111(kind: str, path: str) -> str:
 
 
 def _spell_comfyui(base: BaseLayers) -> dict[str, Layer]:
-    """It runs the original code too, and lists every spelling it knows: flat in both languages, and dotted ones, of
-    which attention's must be those of diffusers before PEFT (``attn1.processor.to_q``)."""
+    """It also runs the original code, and lists all spellings it knows: flat in both naming schemes, and dotted ones,
+    of which attention's must be those of diffusers before PEFT (``attn1.processor.to_q``)."""
     original = spell_original(base)
     found = _unet(base, lambda path: _flat("lora_unet", original[path]))
     found |= _unet(base, lambda path: f"diffusion_model.{original[path]}")
@@ -122,7 +122,7 @@ def _spell_comfyui(base: BaseLayers) -> dict[str, Layer]:
 
 
 def _spell_diffusers(base: BaseLayers) -> dict[str, Layer]:
-    """Its own dotted paths, and kohya's flat ones; of the original's names it knows SDXL's alone."""
+    """Its own dotted paths, and kohya's flat ones; of the original's names only SDXL's."""
     found = _unet(base, lambda path: f"unet.{path}") | _unet(base, lambda path: _flat("lora_unet", path))
     if base.family == "sdxl":
         original = spell_original(base)

@@ -1,4 +1,4 @@
-"""The alphas that the metadata of diffusers' files state, read as peft reads them."""
+"""The alphas in the metadata of diffusers' files, as peft reads them."""
 
 from collections.abc import Mapping
 
@@ -19,8 +19,8 @@ MAX_ALPHA = 1_000_000
 
 
 def find_alpha(config: Mapping[str, object], layer: Layer, rank: int) -> object:
-    """What is stated for the layer, whatever it is; without a word, the rank. With rsLoRA (arXiv 2312.03732) peft
-    scales by alpha / sqrt(rank)."""
+    """The layer's stated alpha; without one, the rank. With rsLoRA (arXiv 2312.03732) peft scales by
+    alpha / sqrt(rank)."""
     own = config_of(config, layer.part)
     stated, pattern = own.get("lora_alpha", rank), own.get("alpha_pattern")
     if isinstance(pattern, dict):
@@ -33,10 +33,10 @@ def find_alpha(config: Mapping[str, object], layer: Layer, rank: int) -> object:
 
 
 def _names(key: object, layer: Layer) -> bool:
-    """peft's ``get_pattern_key``: the path or its end, or after ^ the path alone; with transformers 5 CLIP's paths
-    have no ``text_model``. It takes regular expressions too, which a stranger's file must not have run."""
+    """peft's ``get_pattern_key``: the path or its end, or after ^ the path alone; with transformers 5 CLIP's paths have
+    no ``text_model``. It also accepts regular expressions, which must not run for an untrusted file."""
     if not isinstance(key, str) or any(char in key for char in "*+?[](){}|$"):
-        raise BadInput("the file's alpha_pattern has patterns; write the layers' own names")
+        raise BadInput("the file's alpha_pattern contains patterns; write the layers' own names")
     path, plain = layer.path, key.replace("\\.", ".")
     if plain.startswith("^"):
         return plain[1:] in (path, path.removeprefix("text_model."))

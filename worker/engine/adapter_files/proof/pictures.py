@@ -1,4 +1,4 @@
-"""The load proof of a training's files: what diffusers' loader makes of each, and the same picture from both."""
+"""The load proof of a training's files: diffusers' loader on each, and the same image from both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -23,12 +23,12 @@ from worker.engine.generation.sampling import sampling_params
 
 NUM_STEPS, SEED = 8, 0
 TOLERANCE, HALF_TOLERANCE = 2, 6
-"""In steps of 0..255: both files hold the same numbers, but one is scaled before it is rounded to the base's type, and
-the other after. bfloat16 has 8 bits."""
+"""From 0 to 255: both files have the same numbers, but one is scaled before rounding to the base's type, and the other
+after. bfloat16 has 8 bits."""
 
 
 def layers_of(base: Base, family: str) -> BaseLayers:
-    """Of the denoiser without an adapter, and of the text encoders."""
+    """For the denoiser without an adapter, and for the text encoders."""
     return list_layers(family, _list_hollow(base))
 
 
@@ -44,7 +44,7 @@ def _list_hollow(base: Base) -> dict[str, Any]:
 def prove_files(
     base: Base, plan: TrainPlan, files: Mapping[AdapterFormat, Path], trained: Sequence[LoraModule]
 ) -> dict[AdapterFormat, LoadProof]:
-    """``trained``: what the files were written from. The base must have no adapter on it."""
+    """``trained``: the contents of the files. The base must not have an adapter on it."""
     networks = _list_hollow(base)
     layers = list_layers(plan.family, networks)
     wanted = [_name(module) for module in trained]
@@ -72,7 +72,7 @@ def _name(module: LoraModule) -> AdapterModule:
 def _compare(
     base: Base, plan: TrainPlan, files: Mapping[AdapterFormat, Path], read: Mapping[AdapterFormat, AdapterFile]
 ) -> int | None:
-    """The largest difference of a pixel; None where diffusers does not read one of them."""
+    """The largest difference of a pixel; None if diffusers does not read one of them."""
     if not all("diffusers" in promised_tools(file) for file in read.values()):
         return None
     prompt = next(iter(plan.sample_prompts), plan.images[0].caption)

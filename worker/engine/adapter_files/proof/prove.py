@@ -1,4 +1,4 @@
-"""The load proof of one adapter file on one base: every key accounted for in every tool."""
+"""The load proof of one adapter file on one base: the result for every key in every tool."""
 
 from collections.abc import Mapping
 from typing import get_args
@@ -17,8 +17,8 @@ TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 
 def prove(file: AdapterFile, base: BaseLayers, loaded: Loaded | None = None) -> LoadProof:
-    """By names, shapes and metadata; of diffusers by what its loader did, where that is known. Whether the pictures
-    match is for whoever draws them."""
+    """By names, shapes and metadata; for diffusers by its loader's result, if that is known. The caller draws the
+    images and compares them."""
     rows = tuple(_prove_tool(tool, file, base, loaded if tool == "diffusers" else None) for tool in TOOLS)
     return LoadProof(format=file.format, family=base.family, tools=rows)
 
@@ -48,7 +48,7 @@ def _prove_tool(tool: Tool, file: AdapterFile, base: BaseLayers, loaded: Loaded 
 
 
 def _correct(landings: Mapping[str, Resolution], base: BaseLayers, loaded: Loaded) -> dict[str, Resolution]:
-    """What the loader did goes before what the rules say of it."""
+    """The loader's result takes precedence over the rules."""
     spellings = Spellings(base)
     found: dict[str, Resolution] = {}
     for key, said in landings.items():
@@ -64,11 +64,11 @@ def _correct(landings: Mapping[str, Resolution], base: BaseLayers, loaded: Loade
 
 def _explain_loss(layer: Layer | None, loaded: Loaded, by_rule: str) -> str:
     if loaded.failure:
-        return f"diffusers gives the file up: {loaded.failure}"
+        return f"diffusers gives up the file: {loaded.failure}"
     if by_rule:
         return by_rule
     if layer in loaded.lost_magnitudes:
-        return "diffusers' loader leaves the magnitude out"
+        return "diffusers' loader ignores the magnitude"
     adds = layer is not None and loaded.differences.get(layer) is not None
     return f"diffusers' loader adds {'another' if adds else 'no'} update to the layer"
 
@@ -89,8 +89,8 @@ def _judge(
 
 
 def promised_tools(file: AdapterFile) -> tuple[Tool, ...]:
-    """Where such a file can load at all: diffusers' format is for diffusers. Of DoRA in kohya's format, sd-scripts
-    and diffusers leave out the magnitudes, and A1111 applies them along the other axis: ComfyUI alone is left."""
+    """Whether such a file can load at all: diffusers' format is for diffusers. For DoRA in kohya's format, sd-scripts
+    and diffusers ignore the magnitudes, and A1111 applies them along the other axis: only ComfyUI is left."""
     if file.format == "diffusers":
         return ("diffusers",)
     return ("comfyui",) if has_dora(file) else TOOLS
@@ -101,7 +101,7 @@ def has_dora(file: AdapterFile) -> bool:
 
 
 def count_without_alpha(file: AdapterFile) -> int:
-    """Layers whose alpha no tool can know: neither a tensor of their own nor diffusers' metadata says it."""
+    """Layers whose alpha no tool can know: neither a tensor of their own nor diffusers' metadata states it."""
     if file.format == "diffusers" and _states_alpha(file):
         return 0
     names = {split_key(key)[0] for key in file.shapes if role_of(split_key(key)[1]) == "down"}
@@ -115,14 +115,14 @@ def _states_alpha(file: AdapterFile) -> bool:
 
 
 def _keeps_scale(tool: Tool, file: AdapterFile) -> bool:
-    """Without alpha every tool takes it for the rank: whatever was trained with another comes out wrong. A1111
-    applies DoRA's magnitudes per output along the inputs."""
+    """Without alpha every tool uses the rank: an adapter trained with another alpha comes out wrong. A1111 applies
+    DoRA's magnitudes per output along the inputs."""
     return count_without_alpha(file) == 0 and not (tool == "a1111" and has_dora(file))
 
 
 def a1111_family(metadata: Mapping[str, str]) -> str | None:
-    """The family A1111 files an adapter under, by its metadata alone; None where it has none. It hides what is of
-    another family than the loaded base's."""
+    """The family under which A1111 lists an adapter, by its metadata alone; None if it has none. A1111 hides adapters
+    of another family than the loaded base's."""
     if metadata.get("ss_base_model_version", "").startswith("sdxl_"):
         return "sdxl"
     if metadata.get("ss_v2") == "True":
@@ -133,7 +133,7 @@ def a1111_family(metadata: Mapping[str, str]) -> str | None:
 def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> list[str]:
     notes = []
     if missing := count_without_alpha(file):
-        notes.append(f"alpha is missing for {counted(missing, 'layer')}: {tool} takes a scale of 1.0")
+        notes.append(f"alpha is missing for {counted(missing, 'layer')}: {tool} uses a scale of 1.0")
     if not offered:
         taken = a1111_family(file.metadata)
         wanted = {"sdxl": "ss_base_model_version beginning with sdxl_", "sd2": "ss_v2 = True"}
@@ -142,7 +142,7 @@ def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> lis
     if reason := why_not_opened(tool, base):
         notes.append(reason)
     if tool == "a1111" and not is_published(base):
-        notes.append("a1111 opens this base with a configuration (.yaml) beside it alone, and names two layers a block")
+        notes.append("a1111 opens this base only with a configuration (.yaml) beside it, and names two layers a block")
     if has_dora(file) and file.format == "kohya":
         notes.append(_DORA[tool])
     if tool == "sd-scripts" and base.family == "sd2":
@@ -151,8 +151,8 @@ def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> lis
 
 
 _DORA: dict[Tool, str] = {
-    "a1111": "a1111 applies DoRA's magnitudes along the inputs: its update is wrong by far, do not use it there",
-    "comfyui": "comfyui divides by the base's norms, not the adapted layer's: pictures differ slightly",
-    "sd-scripts": "sd-scripts leaves out DoRA's magnitudes: what remains is a plain LoRA",
-    "diffusers": "diffusers leaves out kohya's dora_scale: take the diffusers file there",
+    "a1111": "a1111 applies DoRA's magnitudes along the inputs: its update is wrong, do not use it there",
+    "comfyui": "comfyui divides by the base's norms, not the adapted layer's: images differ slightly",
+    "sd-scripts": "sd-scripts ignores DoRA's magnitudes: what remains is a plain LoRA",
+    "diffusers": "diffusers ignores kohya's dora_scale: use the diffusers file there",
 }

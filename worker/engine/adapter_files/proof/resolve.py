@@ -1,4 +1,4 @@
-"""What becomes of every key of a file in each tool: the layer it lands on, or why it is dropped."""
+"""The result for every key of a file in each tool: the layer it reaches, or why it is dropped."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ Group = dict[Role, str]
 
 @dataclass(frozen=True)
 class Resolution:
-    """``layer`` is None where the key is dropped, and then ``reason`` says why. ``misplaced``: the layer is another one
-    than the key's own, and ``reason`` names both."""
+    """``layer`` is None if the key is dropped, and then ``reason`` says why. ``misplaced``: the layer is not the key's
+    own, and ``reason`` names both."""
 
     layer: Layer | None
     reason: str = ""
@@ -43,7 +43,7 @@ _READ: dict[Tool, set[str]] = {
 
 
 def resolve_names(tool: Tool, shapes: Mapping[str, Shape], base: BaseLayers) -> dict[str, Resolution]:
-    """One landing for every key, in the file's order. ``shapes``: key -> the tensor's shape."""
+    """One result for every key, in the file's order. ``shapes``: key -> the tensor's shape."""
     names = list_names(tool, base)
     mixed = tool == "diffusers" and any(_is_renamed(key) for key in shapes)
     landings = {key: _land(tool, key, names, mixed=mixed) for key in shapes}
@@ -95,7 +95,7 @@ def _group(landings: Mapping[str, Resolution]) -> dict[str, Group]:
 
 
 def _find_fault(tool: Tool, group: Group, shapes: Mapping[str, Shape], layer: Shape) -> str:
-    """Why this layer's tensors do nothing or break the file; empty where all is well."""
+    """Why this layer's tensors do nothing or break the file; empty if all is well."""
     halves: tuple[Role, ...] = ("down", "up")
     missing = [half for half in halves if half not in group]
     if missing:
@@ -112,14 +112,14 @@ _REFUSES = "the whole file is refused: "
 
 
 def _breaks(tool: Tool, group: Group) -> bool:
-    """Half a layer: A1111 and diffusers raise, ComfyUI only where it sees an up and looks for its down."""
+    """Half a layer: A1111 and diffusers raise; ComfyUI only if it finds an up and looks for its down."""
     return tool in ("a1111", "diffusers") or (tool == "comfyui" and "up" in group)
 
 
 def fits(shape: Mapping[Role, Shape], layer: Shape, *, strict: bool) -> bool:
-    """Whether up @ down has the layer's shape. A1111 and ComfyUI reshape, so a Linear may stand for a 1x1
-    convolution; sd-scripts and diffusers want the same number of dimensions. Magnitudes: one per output (or, in
-    LyCORIS' older files, one per input)."""
+    """Whether up @ down has the layer's shape. A1111 and ComfyUI reshape, so a Linear may stand for a 1x1 convolution;
+    sd-scripts and diffusers require the same number of dimensions. Magnitudes: one per output (or, in LyCORIS' older
+    files, one per input)."""
     down, up = shape["down"], shape["up"]
     if not down or not up or min(*down, *up) < 1 or len(up) < 2 or len(down) < 2:
         return False
@@ -146,7 +146,7 @@ def _find_doubles(landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
 
 
 def _find_partial_qkv(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
-    """In A1111, OpenCLIP's query, key and value are one matrix, which it changes only where all four layers of the
+    """In A1111, OpenCLIP's query, key and value are one matrix, which it changes only if all four layers of the
     attention are in the file."""
     openclip = {"sd2": "text_encoder", "sdxl": "text_encoder_2"}.get(base.family)
     if tool != "a1111" or openclip is None:
@@ -167,7 +167,7 @@ def _find_partial_qkv(tool: Tool, base: BaseLayers, landings: Mapping[str, Resol
 
 
 def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
-    """Keys whose tensors fit the layer that the tool puts them on, which is not the one that they were made for."""
+    """Keys whose tensors fit the layer that the tool applies them to, although it is not their own."""
     spellings = Spellings(base)
     moved: dict[str, Resolution] = {}
     for key, landing in landings.items():
@@ -179,7 +179,7 @@ def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolut
 
 
 def _find_refusal(tool: Tool, landings: Mapping[str, Resolution]) -> str:
-    """Why nothing at all of the file is loaded, where that is so."""
+    """Why nothing at all of the file is loaded, if that is so."""
     for key, landing in landings.items():
         if landing.reason.startswith(_REFUSES):
             return f"{landing.reason} ({key})"
@@ -190,5 +190,5 @@ def _find_refusal(tool: Tool, landings: Mapping[str, Resolution]) -> str:
     if flat and strange:
         return f"{_REFUSES}diffusers cannot rename {strange[0]}"
     if not flat and any(key.startswith("lora_") for key in landings):
-        return f"{_REFUSES}diffusers reads kohya's keys only where no others stand beside them"
+        return f"{_REFUSES}diffusers reads kohya's keys only if there are no others"
     return ""

@@ -1,7 +1,7 @@
-"""Every spelling of a layer's name that files of this field have: what an import reads.
+"""All spellings of a layer's name in existing files: an import reads them.
 
-A name is a prefix for the network and a path in it; both come with dots or underscores, the path in diffusers' words
-or in the original code's. Sources: diffusers 0.11 to 0.42 (``loaders/lora_base.py``, ``utils/state_dict_utils.py``),
+A name is a prefix for the network and a path in it; both come with dots or underscores, the path in diffusers' names or
+in the original code's. Sources: diffusers 0.11 to 0.42 (``loaders/lora_base.py``, ``utils/state_dict_utils.py``),
 peft's ``save_pretrained``, sd-scripts and LyCORIS, ComfyUI (``comfy/lora.py``), and OneTrainer's OMI names.
 """
 
@@ -11,7 +11,7 @@ from functools import lru_cache
 from worker.engine.adapter_files.proof.layers import TEXT_1, TEXT_2, UNET, BaseLayers, Layer, spell_original
 
 _WRAPPER = "base_model.model."
-"""What peft puts before the paths of a model that it wraps."""
+"""peft's prefix for the paths of a model that it wraps."""
 
 _PREFIXES: tuple[tuple[str, str], ...] = (  # the longer ones first
     ("model.diffusion_model.", UNET),
@@ -44,7 +44,7 @@ _OLD_ATTENTION = re.compile(r"self_attn_to_(q|k|v|out)$")
 
 @lru_cache(maxsize=10_000)
 def split_prefix(name: str) -> tuple[str | None, str]:
-    """The network that a name says, or None, and the path in it, as the file spells it."""
+    """The network that a name states, or None, and the path in it, in the file's spelling."""
     name = name.removeprefix(_WRAPPER)
     for prefix, part in _PREFIXES:
         if name.startswith(prefix):
@@ -56,7 +56,7 @@ def split_prefix(name: str) -> tuple[str | None, str]:
 
 
 def is_original(name: str) -> bool:
-    """Whether the path is in the words of the original code: ``input_blocks`` and so on."""
+    """Whether the path has the original code's names: ``input_blocks`` and so on."""
     return bool(_ORIGINAL.search(name))
 
 
@@ -81,7 +81,7 @@ class Spellings:
 
 
 def _flatten(part: str, path: str) -> str:
-    """One form for all: with underscores, without the words that come and go between versions."""
+    """One form for all: with underscores, without the parts that differ between versions."""
     flat = path.replace(".", "_").replace("_processor_to_", "_to_")
     if part == UNET:
         return f"{flat}_0" if flat.endswith("_to_out") else flat

@@ -120,7 +120,7 @@ def test_magnitudes_without_weight_are_found_missing(base: Base, tmp_path: Path)
     row = in_diffusers(base, path, made)
     num_text = sum(module.network.diffusers_prefix != "unet" for module in made)
     assert (row.verdict, row.num_keys - row.num_resolved, row.loads) == ("partial", num_text, False)
-    assert row.dropped[0].key.startswith("text_encoder") and "leaves the magnitude out" in row.dropped[0].reason
+    assert row.dropped[0].key.startswith("text_encoder") and "ignores the magnitude" in row.dropped[0].reason
 
 
 def test_a_file_with_other_numbers_is_wrong_though_its_names_are_right(base: Base, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_file_that_the_loader_gives_up_is_reported(base: Base, tmp_path: Path)
     save_file({**to_diffusers(made), "unet.conv_in.alpha": torch.tensor(1.0)}, path)
     row = in_diffusers(base, path, made)
     assert (row.verdict, row.num_resolved) == ("nothing", 0)
-    assert "gives the file up" in row.dropped[0].reason
+    assert "gives up the file" in row.dropped[0].reason
 
 
 def test_a_hollow_network_takes_no_memory_and_has_every_shape(base: Base) -> None:

@@ -44,7 +44,7 @@ def test_a_file_of_another_family_is_refused_by_name(file_of: str, base_of: str)
         ("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "LoHa"),
         ("lora_unet_mid_block_attentions_0_proj_in.lokr_w1", "LoKr"),
         ("lora_unet_mid_block_attentions_0_proj_in.oft_blocks", "OFT"),
-        ("lora_unet_mid_block_attentions_0_proj_in.diff", "changes of whole weights"),
+        ("lora_unet_mid_block_attentions_0_proj_in.diff", "changes only whole weights"),
     ],
 )
 def test_other_kinds_are_refused_with_their_name(key: str, kind: str) -> None:
@@ -68,7 +68,7 @@ def test_the_other_families_are_named(name: str, family: str) -> None:
 def test_what_is_no_adapter_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     path.write_bytes(b"PK\x03\x04 a pickle")
-    with pytest.raises(BadInput, match="not a whole safetensors"):
+    with pytest.raises(BadInput, match="not a complete safetensors"):
         identify(read_file(path))
     save_file({"model.weight": torch.zeros(2)}, path)
     with pytest.raises(BadInput, match="no LoRA"):
