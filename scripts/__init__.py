@@ -1,1 +1,1 @@
-"""Programs that make what the repository ships: the bundled base model and the example pictures."""
+"""Programs that create the files that the repository ships: the bundled base model and the example images."""

@@ -1,11 +1,11 @@
-"""Writes the bundled base's card: what its presets start from, what it is asked, and what it costs.
+"""Writes the bundled base's card: the starting values of its presets, its prompts, and its cost.
 
     python -m scripts.card_tiny [--folder models/tiny] [--calibration JSON]
 
-Without ``--calibration`` the card keeps the one that it has.
+Without ``--calibration`` the card keeps its own.
 
-The retention score asks for sixteen of the glyphs that the base knows, and prior preservation for the others; neither
-by a prompt that the base is measured by.
+The retention score uses sixteen of the glyphs that the base knows, and prior preservation the others; neither uses a
+prompt that the base is measured by.
 """
 
 import argparse
@@ -55,8 +55,8 @@ EXAMPLES = (
 
 
 def list_prompts() -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Class prompts and neutral prompts, no glyph in both. The first class prompts, of which pictures are drawn, have
-    each of their glyphs once; then come others of the same glyphs."""
+    """Class prompts and neutral prompts, no glyph in both. The first class prompts, for which images are drawn, have
+    each of their glyphs once; others of the same glyphs follow."""
     rng, asked = random.Random(5), {caption(*row) for row in list_asked()}
     names = rng.sample(list(BASE), NUM_CLASS + NUM_NEUTRAL)
     free = {name: [caption(name, *look) for look in product(SCALES, BACKGROUNDS)] for name in names}

@@ -1,4 +1,4 @@
-"""The colours that the bundled base knows by name: of backgrounds, and of the parts of a drawing."""
+"""The colours that the bundled base knows by name: for backgrounds, and for the parts of a drawing."""
 
 import random
 
@@ -14,7 +14,7 @@ BACKGROUNDS: dict[str, Color] = {
     "purple": (150, 100, 200),
     "pink": (248, 170, 204),
 }
-"""Those that the measures ask for; each exactly so."""
+"""The measures' colours, each exactly so."""
 
 MORE_BACKGROUNDS: dict[str, Color] = {
     "black": (24, 24, 28),

@@ -11,7 +11,7 @@ from scripts.sheet import Drawing, Point, Sheet, ellipse_of, mark, new_sheet, pa
 
 
 def draw_face(rng: random.Random, sheet: Sheet, center: Point, size: float) -> list[str]:
-    """Eyes and a mouth around a point; gives their words."""
+    """Eyes and a mouth around a point; returns their words."""
     x, y = center
     kind = rng.choice(("big", "big", "dot", "happy", "one", "sleepy"))
     gap, reach = rng.uniform(36, 50) * size, rng.uniform(24, 32) * size

@@ -1,11 +1,11 @@
-"""Draws the example set: Blip, a character of this project's own, in 12 pictures with captions.
+"""Draws the example set: Blip, a character of this project's own, in 12 images with captions.
 
     python -m scripts.draw_blip [--out examples/blip]
 
-Blip is a round teal creature with one bent antenna, big eyes, stubby orange feet and a striped scarf. The
-sizes and background colours are those that the bundled base knows (``scripts.glyphs``); blue, purple and
-pink are left out, so that a trained adapter can be seen on backgrounds it was never shown. There is no
-randomness: the same Pillow gives the same bytes.
+Blip is a round teal creature with one bent antenna, big eyes, stubby orange feet and a striped scarf. The sizes and
+background colours are those that the bundled base knows (``scripts.glyphs``); blue, purple and pink are left out, so
+that a trained adapter can be tested on backgrounds outside of its training set. There is no randomness: the same Pillow
+gives the same bytes.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageDraw
 from scripts.glyphs import BACKGROUNDS, SCALES, Pose, caption, compose
 
 SIZE = 256
-"""Side of a picture in pixels."""
+"""Side of an image in pixels."""
 
 CANVAS = 1024
 """Side of the sheet that the creature is drawn on, before it is shrunk: the drawing's unit is its pixel."""
@@ -48,7 +48,7 @@ Feet = Literal["stand", "walk", "jump"]
 
 @dataclass(frozen=True)
 class Look:
-    """What Blip is doing. ``gaze`` is where the pupils point, each axis from -1 to 1."""
+    """Blip's pose. ``gaze`` is the direction of the pupils, each axis from -1 to 1."""
 
     eyes: Eyes = "open"
     mouth: Mouth = "smile"
@@ -256,7 +256,7 @@ def compose_picture(picture: Picture) -> Image.Image:
 
 
 def write_set(folder: Path) -> Iterator[Path]:
-    """Writes ``blip-01.png`` with ``blip-01.txt`` and so on; yields the pictures' paths."""
+    """Writes ``blip-01.png`` with ``blip-01.txt`` and so on; yields the images' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, picture in enumerate(PICTURES, start=1):
         path = folder / f"blip-{number:02}.png"

@@ -1,8 +1,8 @@
-"""Drawings that no font has: shapes, creatures and things put together at random, and described part by part.
+"""Drawings that no font has: random shapes, creatures and things, described part by part.
 
-They teach the bundled base that words are parts and colours ("a teal round creature with a striped scarf"), where
-glyphs teach whole names. Each is a pure function of its generator. None shows a robot, a fox, an octopus, a cactus or a
-rocket, which the base must not know.
+From them the bundled base learns that words are parts and colours ("a teal round creature with a striped scarf"), while
+glyphs stand for whole names. Each is a pure function of its generator. None shows a robot, a fox, an octopus, a cactus
+or a rocket, which the base must not know.
 """
 
 import random

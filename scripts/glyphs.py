@@ -1,8 +1,8 @@
 """The drawings that the bundled base model learns: colour glyphs on flat backgrounds, with captions.
 
 The glyphs come from Noto Color Emoji (Debian's ``fonts-noto-color-emoji``, SIL Open Font License) and
-are drawn at run time; no picture of the font is stored in the repository. Everything here is a pure
-function of its arguments, so a seed gives the same pictures on every machine with the same font.
+are drawn at run time; no image of the font is stored in the repository. Everything here is a pure function of its
+arguments, so a seed gives the same images on every machine with the same font.
 """
 
 import functools
@@ -24,10 +24,10 @@ FONT_SIZE = 109
 """The only size at which the font's bitmaps can be drawn."""
 
 SIZE = 64
-"""Side of a picture in pixels: the resolution of ``tiny``."""
+"""Side of an image in pixels: the resolution of ``tiny``."""
 
 SCALES: dict[str, float] = {"large": 0.86, "small": 0.52}
-"""Width of the glyph as a part of the picture, by the caption's size word."""
+"""Width of the glyph as a fraction of the image, by the caption's size word."""
 
 HELD_OUT: dict[str, str] = {
     "robot": "\U0001f916",
@@ -81,7 +81,7 @@ def _parse(table: str) -> dict[str, str]:
 BASE: dict[str, str] = {
     name: char for table in (_ANIMALS, _FOODS, _PLANTS, _VEHICLES, _THINGS) for name, char in _parse(table).items()
 }
-"""Name in the caption -> character: what the base is shown."""
+"""Name in the caption -> character: the base's training glyphs."""
 
 
 class FontMissing(RuntimeError):
@@ -158,7 +158,7 @@ def _edges(plane: Image.Image) -> Image.Image:
 
 @dataclass(frozen=True)
 class Pose:
-    """How a glyph lies in its picture. Angles in degrees, shifts in pixels of the finished picture."""
+    """A glyph's pose in its image. Angles in degrees, shifts in pixels of the finished image."""
 
     scale: float
     angle: float = 0.0
@@ -216,7 +216,7 @@ def vary_caption(rng: random.Random, name: str, size_word: str, background: str)
 
 
 def make_up_word(rng: random.Random) -> str:
-    """Such as "blip" or "zorka": one or two syllables that name nothing."""
+    """A word without a meaning, such as "blip" or "zorka": one or two syllables."""
     return "".join(
         rng.choice("bcdfghjklmnpqrstvwxyz")
         + rng.choice(("", "l", "r"))
@@ -227,7 +227,7 @@ def make_up_word(rng: random.Random) -> str:
 
 
 def draw_set(char: str, backgrounds: list[str], count: int, seed: int) -> list[tuple[Image.Image, str, str]]:
-    """``count`` pictures of one glyph over the given backgrounds in turn: (picture, size word, background)."""
+    """``count`` images of one glyph over the given backgrounds in turn: (image, size word, background)."""
     rng = random.Random(f"{seed}:{char}")
     pictures = []
     for index in range(count):

@@ -29,13 +29,13 @@ def open_pipeline(folder: Path) -> StableDiffusionPipeline:
 
 
 def draw(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
-    """One picture per prompt, each from its own generator, as the bundled base's card says."""
+    """One image per prompt, each from its own generator, as the bundled base's card says."""
     pictures: list[Image.Image] = []
     how = DEFAULTS
     first, end = (int(part * how.sample_num_steps) for part in (how.sample_guidance_start, how.sample_guidance_stop))
 
     def guidance_at(step: int) -> float:
-        """The pipeline asks both prompts in all steps or in none: a scale of hardly more than 1 leaves guidance out."""
+        """The pipeline evaluates both prompts in all steps or in none: a scale of hardly more than 1 omits guidance."""
         return how.sample_guidance_scale if first <= step < end else UNGUIDED
 
     def set_guidance(pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def measure_retrieval(pipeline: StableDiffusionPipeline, seed: int = 1) -> dict[
 
 
 def draw_sheet(pipeline: StableDiffusionPipeline, path: Path) -> None:
-    """Eight columns, four rows, each picture under its prompt's words."""
+    """Eight columns, four rows, each image under its prompt's words."""
     rows = list_asked()[::3][:32]
     pictures = draw(pipeline, [caption(*row) for row in rows], seed=500)
     tile, label = 2 * SIZE, 16

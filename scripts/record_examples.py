@@ -1,9 +1,9 @@
-"""Records the OpenAPI document's examples of jobs and models from a running service: real answers of a real training.
+"""Records the OpenAPI document's examples of jobs and models from a running service and a real training.
 
     python -m scripts.record_examples [--url http://127.0.0.1:8000] [--key-file .atelier/admin.key] [--job job_…]
 
-Trains on examples/blip by the example of a request (some minutes), or takes a job that was made so before, and writes
-app/jobs/recorded.json. To be run again when what a job shows has changed.
+Trains on examples/blip with the example request (some minutes), or uses an earlier job of that kind, and writes
+app/jobs/recorded.json. Run it again when the API's view of a job has changed.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Which glyph is in a picture, and on which background: the measure of the base and of what adapters learn.
+"""Finds an image's glyph and background: the measure of the base and of its adapters.
 
-A picture's background is the named colour nearest to the median of its border. Its glyph is that of the
-nearest render (mean squared error over pixels, at half size, blurred a little) among all glyphs in several
-poses on that background, the picture being shifted by a few pixels either way. On fresh renders it finds the
-right glyph in at least 98 % of cases; ``python -m scripts.retrieval`` measures that.
+An image's background is the named colour nearest to the median of its border. Its glyph is that of the nearest render
+(mean squared error over pixels, at half size, blurred a little) among all glyphs in several poses on that background,
+with the image shifted by a few pixels either way. On fresh renders it finds the right glyph in at least 98 % of cases;
+``python -m scripts.retrieval`` measures that.
 """
 
 import functools
@@ -37,8 +37,8 @@ Restyle = Callable[[Image.Image], Image.Image]
 
 @dataclass(frozen=True)
 class Sought:
-    """What a picture may show beside the glyphs: drawings by name, and the glyphs in a style. Two of one ``key`` are
-    the same."""
+    """Other possible contents of an image beside the glyphs: drawings by name, and the glyphs in a style. Two of one
+    ``key`` count as the same."""
 
     key: str = ""
     drawings: Mapping[str, Sequence[Image.Image]] = field(default_factory=dict, compare=False)
@@ -49,7 +49,7 @@ GLYPHS_ALONE = Sought()
 
 
 def find(picture: Image.Image, sought: Sought = GLYPHS_ALONE) -> Found:
-    """The nearest drawing and the background's colour name. ``style`` is the sought one's key where it is in it."""
+    """The nearest drawing and the background's colour name. ``style`` is the sought one's key if it is in it."""
     background = name_background(picture)
     names, bank, norms = _bank(background, sought)
     query = _features(picture, background).reshape(SIDE, SIDE, 3)
@@ -96,7 +96,7 @@ def _list_drawings(sought: Sought) -> Iterator[tuple[str, str | None, Image.Imag
 
 
 def list_asked() -> list[tuple[str, str, str]]:
-    """What the base, and adapters on it, are asked without the word: (glyph, size word, background), every glyph once,
+    """The prompts without the word for the base and its adapters: (glyph, size word, background), every glyph once,
     sizes and backgrounds in a seeded order."""
     rng = random.Random(7)
     return [(name, rng.choice(("large", "small")), rng.choice(list(BACKGROUNDS))) for name in BASE]

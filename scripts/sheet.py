@@ -1,4 +1,4 @@
-"""A sheet to draw on, outlines and patterns: what the drawings of the bundled base are made of."""
+"""A sheet to draw on, outlines and patterns: the parts of the bundled base's drawings."""
 
 import math
 import random
@@ -18,7 +18,7 @@ Box = tuple[float, float, float, float]
 
 @dataclass
 class Sheet:
-    """An RGBA canvas with one line width. ``line`` is 0 where the drawing has no outlines; ``shaded`` bodies have a
+    """An RGBA canvas with one line width. ``line`` is 0 if the drawing has no outlines; ``shaded`` bodies have a
     lighter and a darker side."""
 
     rng: random.Random
@@ -52,7 +52,7 @@ class Sheet:
         self.pen.polygon(points, fill=fill)
 
     def solid(self, points: list[Point], fill: Color) -> Image.Image:
-        """A polygon with light and shade within its edge; gives its mask."""
+        """A polygon with light and shade within its edge; returns its mask."""
         self.polygon(points, fill)
         mask = Image.new("L", self.image.size, 0)
         ImageDraw.Draw(mask).polygon(points, fill=255)
@@ -66,7 +66,7 @@ class Sheet:
         return mask
 
     def within(self, mask: Image.Image, fill: Color, draw: Callable[[ImageDraw.ImageDraw], object]) -> None:
-        """Paints what ``draw`` draws on an L plane, as far as the mask reaches."""
+        """Paints the output of ``draw`` on an L plane, within the mask."""
         plane = Image.new("L", self.image.size, 0)
         draw(ImageDraw.Draw(plane))
         self.image.paste(Image.new("RGBA", self.image.size, (*fill, 255)), mask=ImageChops.darker(plane, mask))
@@ -147,7 +147,7 @@ def heart_of(center: Point, reach: float) -> list[Point]:
 
 
 def paint_pattern(rng: random.Random, sheet: Sheet, mask: Image.Image, body: Color) -> str | None:
-    """Stripes, spots, a checkered cloth or a colour gradient within the mask; gives its words, or None for plain."""
+    """Stripes, spots, a checkered cloth or a colour gradient within the mask; returns its words, or None for plain."""
     kind = rng.choice(("plain", "plain", "stripes", "bands", "spots", "checks", "gradient"))
     if kind == "plain":
         return None

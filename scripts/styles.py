@@ -24,7 +24,7 @@ LOOKS = (
 
 
 def restyle(rng: random.Random, art: Image.Image, look: str) -> tuple[Image.Image, str]:
-    """RGBA in, RGBA out, and the caption's pattern with ``{}`` in the place of the name."""
+    """RGBA in, RGBA out, and the caption's pattern with ``{}`` in place of the name."""
     name, color = rng.choice(list(PARTS.items()))
     color = vary(rng, color)
     if look == "recolored":
@@ -61,7 +61,7 @@ def _fill(color: Color, alpha: Image.Image) -> Image.Image:
 
 
 def _tint(art: Image.Image, color: Color, strength: float) -> Image.Image:
-    """Dark stays dark and white stays white; what lies between takes the colour."""
+    """Dark stays dark and white stays white; the levels between take the colour."""
     grey = ImageOps.autocontrast(art.convert("L"), mask=art.getchannel("A"))
     toned = ImageOps.colorize(grey, shade(color, 0.2), (255, 255, 255), mid=color, midpoint=140)
     return _with_alpha(Image.blend(art.convert("RGB"), toned, strength), art)

@@ -1,11 +1,11 @@
-"""``make bench-quality``: every case as ``preset: auto`` trains it, beside diffusers' own script where one is given.
+"""``make bench-quality``: every case with ``preset: auto``, beside diffusers' own script if one is given.
 
     python -m bench.quality [--cases robot outline ...] [--out out/quality.md] [--threads 2]
                             [--script PATH --python PATH]
 
-Two cores take about four minutes a case. ``--script`` is the path of ``train_text_to_image_lora.py`` in a checkout
-of diffusers, its ``check_min_version`` commented out, and ``--python`` that of a virtual environment with what it
-needs: the same pictures are then trained by it for as many steps.
+Two cores take about four minutes a case. ``--script`` is the path of ``train_text_to_image_lora.py`` in a checkout of
+diffusers, its ``check_min_version`` commented out, and ``--python`` that of a virtual environment with its
+requirements: the script then trains on the same images for as many steps.
 """
 
 import argparse
@@ -27,20 +27,20 @@ TUNED, UNSEEN = "Cases that the defaults were chosen by", "Cases that no default
 
 HEAD = """# What adapters learn on the bundled base
 
-`make bench-quality` on {cores} cores: `preset: auto`, 12 pictures for a subject and 16 for a style, seed 0.
+`make bench-quality` on {cores} cores: `preset: auto`, 12 images for a subject and 16 for a style, seed 0.
 
-- **Hits**: of 40 pictures, two for each of 20 prompts with a background that no training picture had, how many show the
-  subject on that background, by the nearest drawing. For a style: the right thing in the right style.
-- **Plain**: of a style's 20 prompts without its word, how many are answered in the base's own style.
-- **Kept**: of 200 pictures, two for each of 100 prompts for what the base knows, without the word, how many are still
-  answered right; the base itself answers {base:.1%}. No class prompt is among them. **Unasked**: of those pictures, the
-  ones of glyphs that no class prompt asks for; of them the base answers {base_unasked}.
-- **PSNR**, **color error** (Delta E) and **border** of the 40 pictures against the nearest render of what was asked;
-  in brackets what the autoencoder leaves of true renders (`bench/quality/fidelity.py`).
-- **Held-out loss**: the base's and the adapter's on ten pictures that nobody trained on, by the same noise.
+- **Hits**: of 40 images, two for each of 20 prompts with a background that no training image had, the share that shows
+  the subject on that background, by the nearest drawing. For a style: the right subject in the right style.
+- **Plain**: of a style's 20 prompts without its word, the share that is drawn in the base's own style.
+- **Kept**: of 200 images, two for each of 100 prompts for known glyphs, without the word, the share that is still
+  right; the base itself reaches {base:.1%}. No class prompt is among them. **Unasked**: the same for glyphs that no
+  class prompt names; the base reaches {base_unasked}.
+- **PSNR**, **color error** (Delta E) and **border** of the 40 images against the nearest render of the prompt; in
+  brackets the autoencoder's own values on true renders (`bench/quality/fidelity.py`).
+- **Held-out loss**: the base's and the adapter's on ten images that neither was trained on, with the same noise.
 - Retention is the job's own score.
 
-All pictures are drawn as the base's card says: {how.sample_num_steps} steps of DDIM, guidance of
+All images are drawn as the base's card says: {how.sample_num_steps} steps of DDIM, guidance of
 {how.sample_guidance_scale:g} from {how.sample_guidance_start:.0%} to {how.sample_guidance_stop:.0%} of the steps,
 rescaled by {how.sample_guidance_rescale:g}.
 
@@ -112,7 +112,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--script", type=Path)
     parser.add_argument("--python", type=Path)
-    parser.add_argument("--rates", nargs="*", type=float, default=[1e-4], help="the script's; 1e-4 is its own")
+    parser.add_argument("--rates", nargs="*", type=float, default=[1e-4], help="the script's; its default is 1e-4")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""What an adapter learns, and what counts as having learned it.
+"""The cases: what an adapter trains on, and what counts as success.
 
-Five glyphs that the base was never shown, Blip, and two styles over glyphs that it knows. A subject's pictures stand on
-five backgrounds and are asked for on the other three; a style's sixteen glyphs are asked for on others.
+Five glyphs that the base has never seen, Blip, and two styles over known glyphs. A subject's images are on four
+backgrounds and the prompts name the other three; the prompts of a style name other glyphs than its sixteen images.
 """
 
 import random
@@ -26,14 +26,14 @@ NUM_ASKED, NUM_STYLED, NUM_FRESH = 20, 16, 10
 
 Judge = Callable[[Image.Image], bool]
 Drawn = tuple[Image.Image, str]
-"""A picture and its caption."""
+"""An image and its caption."""
 Place = Literal["before", "behind"]
-"""Where the word of a style stands: "a large zog cat face", or "…, in zog style"."""
+"""The place of a style's word: "a large zog cat face", or "…, in zog style"."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """``plain``: the same without the word, and whether the base's own drawing answers it; styles have it."""
+    """``plain``: the same without the word, and whether the base's own drawing results; only for styles."""
 
     prompt: str
     judge: Judge
@@ -43,7 +43,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Case:
-    """``fresh``: other pictures of the same, for the held-out loss."""
+    """``fresh``: other images of the same subject, for the held-out loss."""
 
     name: str
     pictures: Sequence[Drawn]
@@ -52,7 +52,7 @@ class Case:
 
 
 def list_cases() -> list[Case]:
-    """Those that the defaults were chosen by."""
+    """The cases that the defaults were chosen by."""
     return [
         *(glyph_case(name) for name in HELD_OUT),
         blip_case(),
@@ -75,7 +75,7 @@ def blip_case() -> Case:
 
 
 def draw_fresh(looks: Sequence[Image.Image], seed: str, count: int = NUM_FRESH) -> list[Drawn]:
-    """Pictures of a subject in random poses, on the shown backgrounds in turn."""
+    """Images of a subject in random poses, on the training backgrounds in turn."""
     rng, drawn = random.Random(f"fresh:{seed}"), []
     for index in range(count):
         size, color = SIZES[index // len(SHOWN) % 2], SHOWN[index % len(SHOWN)]
@@ -85,7 +85,7 @@ def draw_fresh(looks: Sequence[Image.Image], seed: str, count: int = NUM_FRESH) 
 
 
 def ask_subject(name: str, looks: Sequence[Image.Image], sought: Sought) -> list[Asked]:
-    """Twenty prompts, either size on each background that no picture had."""
+    """Twenty prompts, either size on each background that no image had."""
     settings = [(SIZES[i % 2], UNSEEN[i % len(UNSEEN)]) for i in range(NUM_ASKED)]
     return [
         Asked(caption(WORD, size, color), shows(name, color, sought), Subject(tuple(looks), size, BACKGROUNDS[color]))
@@ -94,7 +94,7 @@ def ask_subject(name: str, looks: Sequence[Image.Image], sought: Sought) -> list
 
 
 def shows(name: str, background: str, sought: Sought, style: str | None = None) -> Judge:
-    """Hit: the nearest drawing is the one asked for, in the style asked for, on the background asked for."""
+    """Hit: the nearest drawing is the requested one, in the requested style, on the requested background."""
 
     def judge(picture: Image.Image) -> bool:
         found = find(picture, sought)

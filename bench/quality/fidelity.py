@@ -1,13 +1,13 @@
-"""How a picture looks beside what it should show: what hits, which ask for the nearest drawing alone, do not see.
+"""How closely an image matches its prompt: hits, which only ask for the nearest drawing, do not measure this.
 
-For a prompt whose background and size are known, a picture is held against renders of its subject over poses:
+If a prompt's background and size are known, an image is compared with renders of its subject over poses:
 
 - **PSNR** of the best of them, in dB;
 - **color error**: the mean CIE 1976 color difference (Delta E*ab) to that render, over the pixels of the subject;
-- **border**: the deviation of the colour within four pixels of the edge, where the subject is not: the root mean
-  square distance from the median colour, in levels of 255, each channel apart.
+- **border**: the deviation of the colour within four pixels of the edge, outside of the subject: the root mean square
+  distance from the median colour, in levels of 255, each channel apart.
 
-The autoencoder's own bound on each is what true renders have after encoding and decoding.
+The autoencoder's own bound on each is the value for true renders after encoding and decoding.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +32,7 @@ Color = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Subject:
-    """What a prompt asks for: RGBA drawings of it, any of which may be met, at a size on a colour."""
+    """The content of a prompt: RGBA drawings, any of which may match, at a size on a colour."""
 
     drawings: tuple[Image.Image, ...]
     size_word: str
@@ -66,8 +66,8 @@ class Subject:
             yield art, replace(pose, shift_x=float(x) - SHIFTS, shift_y=float(y) - SHIFTS)
 
     def _refine(self, pixels: np.ndarray, art: Image.Image, pose: Pose) -> tuple[Image.Image, Pose, float]:
-        """One measure of the pose after the other, by ever smaller steps, while the error falls. Never to another size
-        or out of sight: of a picture without the subject the nearest render would be none at all."""
+        """One parameter of the pose after the other, by ever smaller steps, while the error falls. Never to another
+        size or out of sight: for an image without the subject, the nearest render would be an empty one."""
         smallest, largest = (part * SCALES[self.size_word] for part in SIZES)
         error = _error(pixels, np.asarray(compose(art, self.color, pose), np.float32))
         for part in (1.0, 0.5, 0.25):
@@ -119,7 +119,7 @@ def _error(pixels: np.ndarray, other: np.ndarray) -> float:
 
 
 def _measure_border(pixels: np.ndarray, cover: np.ndarray) -> float:
-    """``cover``: 0 to 255, how far the subject covers each pixel; what it nearly touches does not count."""
+    """``cover``: 0 to 255, how far the subject covers each pixel; pixels near it do not count either."""
     free = np.asarray(Image.fromarray(cover).filter(ImageFilter.MaxFilter(5))) < 8
     free[BORDER:-BORDER, BORDER:-BORDER] = False
     border = pixels[free]

@@ -1,4 +1,4 @@
-"""Trains a case as a job would, and measures what came of it: hits, forgetting, held-out loss, time."""
+"""Trains a case as a job would, and measures the result: hits, forgetting, held-out loss, time."""
 
 import functools
 import hashlib
@@ -40,7 +40,7 @@ SEEDS_ASKED, SEEDS_KEPT = (7, 107), (1, 1001)
 
 @dataclass(frozen=True)
 class Trained:
-    """``adapter`` is loaded by diffusers. Losses are the base's and the adapter's on pictures that neither saw."""
+    """diffusers loads ``adapter``. Losses are the base's and the adapter's on images that neither was trained on."""
 
     adapter: Path
     num_steps: int
@@ -50,10 +50,9 @@ class Trained:
 
 @dataclass(frozen=True)
 class Row:
-    """Hits and retention as shares of what was asked; ``base_retained`` without an adapter. ``retained_unasked``: of
-    the prompts for what prior preservation never asked the base to draw. ``plain``: of a style's prompts without its
-    word, those that are answered in the base's own style; None for a subject. ``bound``: what the autoencoder leaves
-    of true renders."""
+    """Hits and retention as shares of the prompts; ``base_retained`` without an adapter. ``retained_unasked``: for
+    glyphs that prior preservation never asked the base to draw. ``plain``: of a style's prompts without its word, the
+    share in the base's own style; None for a subject. ``bound``: the autoencoder's values on true renders."""
 
     case: str
     by: str
@@ -109,7 +108,7 @@ def train_case(case: Case, spec: Mapping[str, Any], folder: Path, base_folder: P
 
 
 def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder: Path = TINY, asked: int = 100) -> Row:
-    """``asked``: of how many base prompts retention is measured."""
+    """``asked``: the number of base prompts for retention."""
     losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
     pipeline = pipeline_with(trained.adapter, base_folder)
     drawn = draw_asked(pipeline, case)
@@ -158,7 +157,7 @@ def measure_fidelity(case: Case, drawn: list[list[Image.Image]]) -> Fidelity:
 
 @torch.no_grad()
 def measure_bound(pipeline: StableDiffusionPipeline, case: Case) -> Fidelity:
-    """Of renders in random poses, after the autoencoder."""
+    """For renders in random poses, after the autoencoder."""
     rng, vae, rows = random.Random(f"bound:{case.name}"), pipeline.vae, []
     for asked in case.asked:
         subject = asked.subject
@@ -181,12 +180,12 @@ def pipeline_with(adapter: Path | None, base_folder: Path = TINY) -> StableDiffu
 @dataclass(frozen=True)
 class Retained:
     share: float
-    share_unasked: float | None  # None where everything was asked for
+    share_unasked: float | None  # None if all prompts were asked
 
 
 def measure_retained(pipeline: StableDiffusionPipeline, asked: int, base_folder: Path) -> Retained:
-    """The share of base prompts, none of which has the word, whose glyph and background are found in the answer; each
-    asked once from each seed."""
+    """The share of base prompts, none of which has the word, whose glyph and background are found in the image; each
+    drawn once from each seed."""
     rows = list_asked()[:: max(1, 100 // asked)]
     prompts = [caption(*row) for row in rows]
     found = [find(picture) for seed in SEEDS_KEPT for picture in draw(pipeline, prompts, seed)]
@@ -225,7 +224,7 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
 
 
 def fused(pipeline: StableDiffusionPipeline) -> dict[str, torch.Tensor]:
-    """The U-Net's weights with the adapter in them: what any loader makes of the file."""
+    """The U-Net's weights with the adapter merged, as any loader would do it."""
     pipeline.fuse_lora(components=["unet"])
     pipeline.unload_lora_weights()
     weights: dict[str, torch.Tensor] = pipeline.unet.state_dict()

@@ -1,4 +1,4 @@
-"""diffusers' ``train_text_to_image_lora.py`` on the same pictures, for as many steps."""
+"""diffusers' ``train_text_to_image_lora.py`` on the same images, for as many steps."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ class Peer:
     learning_rate: float
 
     def train(self, case: Case, num_steps: int, folder: Path) -> Trained:
-        """The batch and the rank that the base's card gives; the rate falls by a cosine."""
+        """The batch and the rank from the base's card; the rate falls by a cosine."""
         pictures = folder / "peer-pictures"
         pictures.mkdir(parents=True)
         with (pictures / "metadata.jsonl").open("w") as lines:

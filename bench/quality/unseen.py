@@ -1,6 +1,6 @@
-"""Six cases that no default was chosen by: they are drawn and run once, after everything else is settled.
+"""Six cases that no default was chosen by: they are run once, after everything else is settled.
 
-Four subjects, flat and shaded, with outlines and without, and two styles, whose word stands before the name and behind.
+Four subjects, flat and shaded, with outlines and without, and two styles, whose word is before the name and after it.
 Their drawings share no code with those that the base was pretrained on.
 """
 

@@ -2,16 +2,16 @@
 
     python -m scripts.pretrain_tiny [--out build/tiny/pipeline] [--build build/tiny] [--steps N] [--device cuda]
 
-Two stages, each seeded and resumable (a killed run goes on from its last checkpoint):
+Two stages, each seeded and resumable (a killed run continues from its last checkpoint):
 
 1. an autoencoder, 4 times down, over glyphs and drawings (``autoencoder.py``);
 2. the U-Net and the CLIP text encoder together (below), v-prediction on a schedule with zero terminal SNR (arXiv
-   2305.08891, sections 3.1 and 3.2): with SD's own schedule a 64x64 picture keeps so much signal at the last timestep
-   that flat backgrounds come out in the wrong hue. Made-up words stand in place of some names and before others, so
-   that a word which means nothing yet leaves the rest of the picture as the caption says.
+   2305.08891, sections 3.1 and 3.2): with SD's own schedule a 64x64 image keeps so much signal at the last timestep
+   that flat backgrounds come out in the wrong hue. Invented words replace some names and precede others, so that an
+   unknown word leaves the rest of the image as the caption says.
 
 The held-out glyphs of ``scripts.glyphs`` are in neither stage. Random draws come from generators seeded by (seed,
-stage, step), so a resumed run sees what an undisturbed one would have seen.
+stage, step), so a resumed run gets the same as an undisturbed one.
 """
 
 import argparse
@@ -40,7 +40,7 @@ STEPS, RATE, BATCH, EMA_DECAY, PICTURES = 40_000, 1e-3, 32, 0.999, 48_000
 
 
 def open_latents(build: Path, vae: AutoencoderKL) -> tuple[torch.Tensor, list[Item]]:
-    """Drawn and encoded once: that takes minutes."""
+    """Drawn and encoded once, which takes minutes."""
     cache, words = build / "latents.safetensors", build / "items.json"
     if not cache.exists():
         latents, items = encode_pictures(vae, PICTURES, f"{SEED}:pictures")
@@ -104,7 +104,7 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int, grow_from
         target = scheduler.get_velocity(clean, noise, timesteps).to(device)
         noisy = scheduler.add_noise(clean, noise, timesteps).to(device, memory_format=torch.channels_last)
         tokens = captions.draw(picks.tolist(), random.Random(f"{SEED}:captions:{run.step}")).to(device)
-        # at these lengths PyTorch's flash attention for the CPU is slower than plain products of matrices
+        # at these lengths PyTorch's flash attention for the CPU is slower than plain matrix products
         with sdpa_kernel(SDPBackend.MATH):
             with torch.autocast(device.type, torch.bfloat16):
                 predicted = unet(noisy, timesteps.to(device), text_encoder(tokens).last_hidden_state).sample
@@ -122,7 +122,7 @@ def train_unet(build: Path, out: Path, vae: AutoencoderKL, steps: int, grow_from
 def grow(
     unet: UNet2DConditionModel, text_encoder: CLIPTextModel, tokenizer: CLIPTokenizer, vae: AutoencoderKL, folder: Path
 ) -> None:
-    """A run that was saved goes on from there instead, since it is loaded afterwards."""
+    """A saved run continues from its own state instead, since that is loaded afterwards."""
     old = AutoencoderKL.from_pretrained(folder / "vae", torch_dtype=torch.float32).to(vae.device)
     pictures = [pixels for pixels, _ in draw_pictures(384, f"{SEED}:rotation")]
     pixels = to_unit(torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)).to(vae.device)

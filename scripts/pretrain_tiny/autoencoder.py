@@ -53,7 +53,7 @@ def image_gradient_loss(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def train_autoencoder(build: Path, device: torch.device) -> AutoencoderKL:
-    """Three steps of four see crops, which are cheap; the fourth sees whole pictures."""
+    """Three steps of four use crops, which are cheap; the fourth uses whole images."""
     torch.manual_seed(SEED)
     vae = build_vae().to(device, memory_format=torch.channels_last)
     run = Run(build / "vae.safetensors", {"vae": vae}, ema_decay=0.998)

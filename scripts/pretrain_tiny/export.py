@@ -1,4 +1,4 @@
-"""Writes what a run has learned as the pipeline folder that ``models/tiny`` is."""
+"""Writes the result of a run as the pipeline folder ``models/tiny``."""
 
 import json
 from pathlib import Path

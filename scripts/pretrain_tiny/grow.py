@@ -1,9 +1,9 @@
 """Starts the second stage from a smaller base: one layer a block becomes two (Net2Net, arXiv 1511.05641), and the new
 layers change nothing at first.
 
-The two bases have autoencoders of their own. Their latents are related, being pictures of the same pixels: the new
-ones are rotated onto the old ones (orthogonal Procrustes), which leaves noise what it is, and the rotation is folded
-into the first and the last convolution.
+The two bases have different autoencoders. Their latents are related, since they encode the same pixels: the new ones
+are rotated onto the old ones (orthogonal Procrustes), which leaves noise unchanged, and the rotation is folded into the
+first and the last convolution.
 """
 
 import json
@@ -37,7 +37,7 @@ def grow_unet(unet: UNet2DConditionModel, folder: Path, rotation: torch.Tensor) 
 
 
 def _copy(new: Any, old: Any, places: dict[int, int]) -> None:
-    """``places``: new index -> old index. The others pass on what they get."""
+    """``places``: new index -> old index. The others pass on their input."""
     for index, resnet in enumerate(new.resnets):
         if index in places:
             resnet.load_state_dict(old.resnets[places[index]].state_dict())
@@ -54,7 +54,7 @@ def _pass_on(resnet: Any) -> None:
     _zero(resnet.conv2)
     if resnet.conv_shortcut is not None:
         _zero(resnet.conv_shortcut)
-        width = resnet.conv_shortcut.out_channels  # what comes first is the hidden state, then the skip
+        width = resnet.conv_shortcut.out_channels  # the hidden state comes first, then the skip
         resnet.conv_shortcut.weight[:, :width, 0, 0] = torch.eye(width)
 
 
@@ -70,7 +70,7 @@ def _copy_samplers(new: Any, old: Any, name: str) -> None:
 
 @torch.no_grad()
 def grow_text_encoder(encoder: CLIPTextModel, tokenizer: CLIPTokenizer, folder: Path) -> None:
-    """A token that the old vocabulary lacks begins as the mean of the old tokens that its text is made of."""
+    """A token that the old vocabulary lacks starts as the mean of the old tokens that its text consists of."""
     old = CLIPTextModel.from_pretrained(folder / "text_encoder", torch_dtype=torch.float32)
     words = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     known: dict[str, int] = json.loads((folder / "tokenizer" / "vocab.json").read_text())

@@ -1,4 +1,4 @@
-"""What the networks of ``tiny`` look like: a Stable Diffusion 1.x, small."""
+"""The networks of ``tiny``: a Stable Diffusion 1.x, small."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def build_vae() -> AutoencoderKL:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """12.7 M parameters. Two layers a block, as in Stable Diffusion: the naming rules of other tools count on them."""
+    """12.7 M parameters. Two layers a block, as in Stable Diffusion: the naming rules of other tools rely on them."""
     return UNet2DConditionModel(
         sample_size=SIZE // 4,
         block_out_channels=(64, 128, 160),
@@ -68,8 +68,8 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_tokenizer(folder: Path, lines: list[str]) -> CLIPTokenizer:
-    """A byte-level BPE in CLIP's layout, its merges learned from captions. Made once: the trainer breaks ties between
-    merges in another order each time, and the embeddings go by its numbers."""
+    """A byte-level BPE in CLIP's layout, its merges learned from captions. Created once: the trainer breaks ties
+    between merges in another order each time, and the embeddings depend on its numbers."""
     if not (folder / "merges.txt").exists():
         _learn_merges(folder, lines)
     return CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77)

@@ -1,4 +1,4 @@
-"""What the second stage sees: latents of glyphs and drawings, each with the words that its captions are made of."""
+"""The second stage's data: latents of glyphs and drawings, each with the words for its captions."""
 
 import random
 import unicodedata
@@ -18,7 +18,7 @@ from scripts.pretrain_tiny.autoencoder import to_unit
 from scripts.styles import LOOKS, restyle
 
 SHARES = {"base": 0.45, "named": 0.13, "restyled": 0.13, "drawing": 0.29}
-"""Of all pictures: the hundred glyphs, some hundred others, either in another look, and drawings."""
+"""Of all images: the hundred glyphs, some hundred others, either in another look, and drawings."""
 
 EMPTY, MADE_UP_NAMES, MADE_UP_STYLES = 0.10, 0.2, 0.12
 _UNNAMED = ("symbol", "sign", "emoji", "modifier", "arrow", "clock", "with", "button", "type", "letter", "hand", "face")
@@ -37,7 +37,7 @@ def name_glyphs() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Item:
-    """``look`` has ``{}`` where the subject's name stands. ``drawing`` is described anew for each caption."""
+    """``look`` has ``{}`` in place of the subject's name. ``drawing`` is described again for each caption."""
 
     name: str
     size_word: str
@@ -47,11 +47,11 @@ class Item:
 
     @classmethod
     def load(cls, row: dict[str, Any]) -> "Item":
-        """From what ``dataclasses.asdict`` made of it, by way of JSON."""
+        """From the output of ``dataclasses.asdict``, by way of JSON."""
         return cls(**{**row, "parts": tuple(row["parts"])})
 
     def write(self, rng: random.Random) -> str:
-        """One of the item's captions; some are empty, some have a word that means nothing."""
+        """One of the item's captions; some are empty, some have an invented word."""
         if rng.random() < EMPTY:
             return ""
         subject = self.look.format(self._name(rng))
@@ -71,7 +71,7 @@ class Item:
 
 
 def draw_pictures(count: int, seed: str) -> Iterator[tuple[np.ndarray, Item]]:
-    """(64, 64, 3) uint8 and what is in it."""
+    """(64, 64, 3) uint8, and its content."""
     rng, named = random.Random(seed), name_glyphs()
     drawers: dict[str, Callable[[], tuple[Image.Image, Item]]] = {
         "base": lambda: _draw_glyph(rng, BASE),
@@ -87,7 +87,7 @@ def draw_pictures(count: int, seed: str) -> Iterator[tuple[np.ndarray, Item]]:
 
 
 def _setting(rng: random.Random) -> tuple[str, str]:
-    """Size and background: mostly one of the eight that the measures ask for."""
+    """Size and background: mostly one of the measures' eight."""
     names = BACKGROUNDS if rng.random() < 0.7 else MORE_BACKGROUNDS
     return rng.choice(("large", "small")), rng.choice(list(names))
 

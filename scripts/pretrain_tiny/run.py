@@ -1,4 +1,4 @@
-"""A stage's moving parts, saved together and found again after a kill."""
+"""A stage's state, saved together and restored after a kill."""
 
 import math
 import time
@@ -11,8 +11,8 @@ WARMUP_STEPS = 200
 
 
 def constant_then_down(step: int, steps: int, rate: float, cool: float = 0.2) -> float:
-    """Constant, and along 1 - sqrt down to nothing in the last part of the steps (arXiv 2405.18392): a run can be made
-    longer without having lost what its schedule spent."""
+    """Constant, and falling by 1 - sqrt to zero in the last part of the steps (arXiv 2405.18392): a run can be extended
+    without losing the schedule's progress."""
     warm, start = min(1.0, (step + 1) / WARMUP_STEPS), steps * (1 - cool)
     return rate * warm * (1.0 if step < start else 1 - math.sqrt((step - start) / (steps - start)))
 

@@ -67,9 +67,7 @@ def refuse_pickle(folder: Path) -> None:
         name = str(path.relative_to(folder))
         shards = read_config(folder, name).get("weight_map")
         if not isinstance(shards, dict) or not all(map(_is_shard, shards.values())):
-            raise BadInput(
-                f"{folder.name}/{name} names files other than .safetensors: download the base again."
-            )
+            raise BadInput(f"{folder.name}/{name} names files other than .safetensors: download the base again.")
 
 
 def _is_shard(name: object) -> bool:

@@ -46,9 +46,7 @@ def refuse_other_unets(name: str, in_channels: int, *, is_distilled: bool) -> No
         kind = _OTHER_CHANNELS.get(in_channels, "another type of model")
         raise BadInput(f"{name} is {kind} (its U-Net takes {in_channels} channels, not 4): give a text-to-image base.")
     if is_distilled:
-        raise BadInput(
-            f"{name} is distilled with the guidance scale as input (LCM): give the base it was made from."
-        )
+        raise BadInput(f"{name} is distilled with the guidance scale as input (LCM): give the base it was made from.")
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
