@@ -51,7 +51,7 @@ class CeleryDoorbell:
         task, queue_name = TASK_OF[bell]
         try:
             self._celery.send_task(task, queue=queue_name, retry=False, ignore_result=True)
-        except Exception as error:  # whatever the broker's library raises: the steward rings again
+        except Exception as error:  # any exception of the broker's library: the steward rings again
             logger.warning("the bell %s was not rung: %s", bell, error)
 
 

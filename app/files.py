@@ -23,7 +23,7 @@ PNG = "image/png"
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file on record. ``size`` in bytes; ``filename`` is what a browser saves it as (core.storage.disposition)."""
+    """A file on record. ``size`` in bytes; ``filename`` is the name for saving it (core.storage.disposition)."""
 
     key: str
     sha256: str

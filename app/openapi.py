@@ -17,7 +17,7 @@ DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
 Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to read, `jobs` to change datasets,
 jobs and adapters, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
-`application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to what is wrong there, and `detail`
+`application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to their faults, and `detail`
 says what to do. Unknown fields and parameters are rejected.
 """
 
@@ -48,7 +48,7 @@ _DETAILS = {
     "model-rejected": "mine has no atelier.json.",
     "adapter-rejected": "The file is a LoHa, which is not supported.",
     "weights-rejected": "The file is empty. Send it again.",
-    "unsupported-weights": "The file is a pickle, whatever its name says. Weights are taken as .safetensors alone: "
+    "unsupported-weights": "The file is a pickle, whatever its name says. Only .safetensors files are supported: "
     "formats that can run code when they are opened are not read.",
     "quota-exceeded": "Queue limit reached: 5 of 5 jobs are waiting. Wait for one to start, or cancel one.",
     "unavailable": "The database does not respond. Try again in a few seconds.",

@@ -89,7 +89,7 @@ class ProgressHub:
         self._keep(self._publish(progress_channel(job_id)))
 
     async def ping(self) -> None:
-        """Raises redis.exceptions.RedisError or OSError when the broker does not answer."""
+        """Raises redis.exceptions.RedisError or OSError if the broker does not respond."""
         await self._redis.ping()
 
     def _keep(self, work: Coroutine[None, None, None]) -> None:

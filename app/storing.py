@@ -68,7 +68,7 @@ class Writer:
         self.stored: StoredObject
 
     async def write(self, chunk: bytes) -> None:
-        """Waits while the store is behind. Raises what the store raised."""
+        """Waits while the store is behind. Raises the store's exception."""
         if not chunk:
             return
         try:

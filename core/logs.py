@@ -103,4 +103,4 @@ def configure_logging(role: str) -> None:
 def _log_uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
     if error is None or issubclass(kind, SystemExit | KeyboardInterrupt):
         return
-    logging.getLogger("atelier").critical("nobody caught a %s", kind.__name__, exc_info=(kind, error, trace))
+    logging.getLogger("atelier").critical("uncaught %s", kind.__name__, exc_info=(kind, error, trace))

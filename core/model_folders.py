@@ -44,7 +44,7 @@ def is_made_here(folder: Path) -> bool:
 
 
 def read_card(folder: Path) -> ModelInfo:
-    """Raises ModelRejected with what is missing or wrong."""
+    """Raises ModelRejected with the fault."""
     try:
         return ModelInfo.model_validate_json((folder / CARD).read_text())
     except FileNotFoundError as error:

@@ -1,4 +1,4 @@
-"""The doorbells: Celery tasks without arguments. The database says what there is to do.
+"""The doorbells: Celery tasks without arguments. The database has the work.
 
 A ring may be lost, late or doubled without harm: the worker that hears it claims a row or finds none. ``Doorbell`` is
 the seam; ``worker.celery_app`` has the workers' side.

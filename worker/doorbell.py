@@ -47,7 +47,7 @@ class CeleryDoorbell:
             with app.connection_for_write(transport_options=_OPTIONS, connect_timeout=BROKER_TIMEOUT_SECONDS) as line:
                 if line.channel().client.llen(queue_name) < MAX_WAITING:
                     app.send_task(task, queue=queue_name, connection=line, retry=False)
-        except Exception as error:  # whatever the broker's library raises: the next round rings again
+        except Exception as error:  # any exception of the broker's library: the next round rings again
             log.warning("the bell %s was not rung: %s", bell, error)
             self._forget_unsent()
 

@@ -1,1 +1,1 @@
-"""Adapters: what jobs made and what was imported, found, changed and downloaded."""
+"""Adapters: trained or imported, found, changed and downloaded."""

@@ -1,4 +1,4 @@
-"""What pages and their scripts show of jobs and datasets."""
+"""Jobs and datasets, as pages and their scripts show them."""
 
 from collections.abc import Sequence
 from datetime import datetime

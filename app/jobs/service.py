@@ -234,7 +234,7 @@ async def resume(services: Services, tenant_id: str, job_id: str) -> Job:
 
 
 async def _change(services: Services, change: Callable[[Session, str, str], Job], tenant_id: str, job_id: str) -> Job:
-    """With its event in one transaction; then those who follow the job, and its receiver, hear of it."""
+    """With its event in one transaction; then listeners and the receiver are notified."""
     job = await services.database.run(change, tenant_id, job_id)
     services.progress.announce(job_id)
     services.doorbell.ring("deliver")

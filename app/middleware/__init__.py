@@ -1,1 +1,1 @@
-"""What every request goes through before and after its route."""
+"""The layers around every route."""

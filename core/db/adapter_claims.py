@@ -28,7 +28,7 @@ _GIVEN_UP = (
 
 @dataclass(frozen=True)
 class ImportClaim:
-    """What a worker holds: the adapter under one attempt."""
+    """A worker's claim: the adapter under one attempt."""
 
     adapter_id: str
     attempt: int

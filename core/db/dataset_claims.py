@@ -40,7 +40,7 @@ class ReceivedFile:
 
 @dataclass(frozen=True)
 class ValidationClaim:
-    """What a worker holds: the dataset under one attempt."""
+    """A worker's claim: the dataset under one attempt."""
 
     dataset_id: str
     attempt: int

@@ -26,7 +26,7 @@ _DUE = (
 
 @dataclass(frozen=True)
 class DeliveryClaim:
-    """What a worker holds: one event for one receiver, under one attempt. ``secrets``: newest first."""
+    """A worker's claim: one event for one receiver, under one attempt. ``secrets``: newest first."""
 
     event_id: str
     job_id: str

@@ -62,7 +62,7 @@ class LostLease(Exception):
 
 @dataclass(frozen=True)
 class Claim:
-    """What a worker holds: the job under one attempt."""
+    """A worker's claim: the job under one attempt."""
 
     job_id: str
     attempt: int

@@ -30,7 +30,7 @@ _LOCKS = 0x6D64  # the first of the two numbers of our advisory locks; the secon
 
 @dataclass(frozen=True)
 class CheckClaim:
-    """What a worker holds: the requested model."""
+    """A worker's claim: the requested model."""
 
     model_id: str
     source: ModelSource

@@ -122,7 +122,7 @@ def is_archive_name(name: str) -> bool:
 
 
 def stem_of(name: str) -> str:
-    """The path without its suffix: what pairs ``x.txt`` with ``x.png``."""
+    """The path without its suffix: pairs ``x.txt`` with ``x.png``."""
     return str(PurePosixPath(name).with_suffix(""))
 
 

@@ -69,7 +69,7 @@ def open_storage(
         from core.storage.s3 import S3Storage, split_location
 
         bucket, prefix = split_location(location)
-        # An empty variable, as compose files make them, is no address.
+        # An empty variable, as in compose files, is not an address.
         endpoint, public_endpoint = s3_endpoint_url or None, s3_public_endpoint_url or None
         return S3Storage(bucket, prefix, endpoint_url=endpoint, public_endpoint_url=public_endpoint)
     raise ValueError(f"a storage location is a directory, s3://bucket/prefix or memory://, not {location!r}")

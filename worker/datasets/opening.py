@@ -173,7 +173,7 @@ def _is_white_zero(image: Any) -> bool:
 
 
 def _find_orientation(image: Image.Image) -> int:
-    """Broken EXIF is no reason to lose an image that decodes."""
+    """Broken EXIF does not exclude an image that decodes."""
     try:
         found: int = image.getexif().get(ORIENTATION, 1)
     except Exception:

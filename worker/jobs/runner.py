@@ -59,7 +59,7 @@ def run_next(settings: Settings) -> bool:
 
 
 def _register(slot: DeviceSlot, job: Job | None) -> None:
-    """Bookkeeping: a database outage right now is no reason to give up a job that was just claimed."""
+    """Bookkeeping: a database outage here does not end a job that was just claimed."""
     slot.job_id = job.id if job else None
     with suppress(DBAPIError, PoolTimeoutError):
         slot.register()
