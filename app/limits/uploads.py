@@ -26,7 +26,7 @@ class UploadLimiter:
         """Raises QuotaExceeded."""
         if self._taken[tenant_id] >= self._num_places:
             raise QuotaExceeded(
-                f"Upload limit reached: {counted(self._num_places, 'upload')} "
+                f"Upload limit reached: {self._num_places} of {counted(self._num_places, 'upload')} "
                 f"{'is' if self._num_places == 1 else 'are'} under way. Wait until one has ended.",
                 retry_after_seconds=RETRY_SECONDS,
             )

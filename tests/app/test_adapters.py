@@ -122,7 +122,7 @@ def test_what_is_no_import_is_refused_and_leaves_nothing(api: LiveApi) -> None:
     assert "/file" in refuse(send(api, file=None), 422, "invalid-request")["errors"]
     assert "/model" in refuse(send(api, model="none"), 404, "not-found")["errors"]
     assert "/colour" in refuse(send(api, colour="red"), 422, "invalid-request")["errors"]
-    assert "/colour" in refuse(send(api, file=None, colour="red"), 422, "invalid-request")["errors"], "as it comes"
+    assert "/colour" in refuse(send(api, file=None, colour="red"), 422, "invalid-request")["errors"], "as it arrives"
     assert "/tags" in refuse(send_tags(api, ["ab"] * 41), 422, "invalid-request")["errors"]
     assert "/name" in refuse(send(api, name="x" * 101), 422, "invalid-request")["errors"]
     refuse(api.client.post("/adapters", json={}), 415, "unsupported-media")

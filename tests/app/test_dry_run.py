@@ -14,7 +14,7 @@ def test_a_dry_run_tells_of_pictures_that_are_cropped_or_enlarged(api: LiveApi) 
     answer = api.client.post("/jobs?dry_run=true", json={**body, "resolution": 128})
     [warning] = answer.json()["warnings"]
     assert (warning["code"], warning["field"]) == ("enlarged", "/resolution")
-    assert "3 of 3 pictures" in warning["message"] and "2.0 times" in warning["message"]
+    assert "3 of 3 images" in warning["message"] and "2.0 times" in warning["message"]
 
 
 def test_a_blank_trigger_is_refused(api: LiveApi) -> None:

@@ -72,7 +72,7 @@ def test_a_flood_of_one_key_is_refused_before_anything_is_asked(start_api: Start
             answers = list(pool.map(lambda client, flood=flood: flood(client, job_id), [limited.client] * 20))
         for answer in answers:
             problem = refuse(answer, 429, "quota-exceeded")
-            assert "1 request a minute" in problem["detail"]
+            assert "limit: 1 per minute" in problem["detail"]
             assert 1 <= int(answer.headers["retry-after"]) <= 60
             assert fields(answer)[2] == 0
     with as_tenant(limited) as neighbour:

@@ -147,6 +147,6 @@ def test_an_index_of_shards_leads_to_no_pickle(base: Path, shard: str | None) ->
     index = {"metadata": {}, "weight_map": {"conv_in.weight": shard}}
     weights.with_name("for-show.safetensors").write_bytes(b"")
     weights.with_name(f"{weights.name}.index.json").write_text(json.dumps(index))
-    with pytest.raises(BadInput, match="names other files than"):
+    with pytest.raises(BadInput, match="names files other than"):
         inspect(base, model_id="x")
     assert not Path(CANARY).exists()

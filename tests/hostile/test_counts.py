@@ -22,7 +22,7 @@ from tests.worker.datasets import hostile
 from tests.worker.webhooks.test_courier import forge
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
-TITLE = "## What is tried"
+TITLE = "## Hostile inputs"
 
 
 def count_forged() -> int:

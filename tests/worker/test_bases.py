@@ -120,7 +120,7 @@ def test_a_registration_that_was_overtaken_is_not_said_to_be_ready(
         assert service.register_next(settings)
     row = read(sessions, "some")
     assert (row.status, row.location) == ("checking", "another/base")
-    assert "the model some was registered anew while it was prepared" in caplog.text
+    assert "the model some was registered again while it was prepared" in caplog.text
     assert "the model some is" not in caplog.text.replace("the model some is prepared from", "")
 
 

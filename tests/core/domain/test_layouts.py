@@ -51,11 +51,11 @@ def test_a_folder_with_no_repeats_is_left_out_as_kohya_does() -> None:
 def test_the_layout_is_reported() -> None:
     notes = read_layout(["img/10_blip toy/a.png", "img/10_blip toy/b.png", "reg/1_toy/c.png", "2024_x/d.png"]).notes
     assert notes == [
-        '"img/10_blip toy" is read by kohya\'s layout: 2 images (10 repeats each; "blip toy" as the caption of those '
-        "that have none).",
-        '"reg/1_toy" has 1 image for regularisation (1 repeat each; "toy" as the caption of those that have none): not '
-        "trained as the subject, but used as the class pictures of prior preservation.",
-        '"2024_x" is not read by kohya\'s layout: nobody repeats images more than 1,000 times.',
+        '"img/10_blip toy" is read in kohya\'s layout: 2 images (10 repeats each; "blip toy" as the caption of those '
+        "without one).",
+        '"reg/1_toy" has 1 image for regularisation (1 repeat each; "toy" as the caption of those without one): not '
+        "trained as the subject, but used as the class images of prior preservation.",
+        '"2024_x" is not read in kohya\'s layout: more than 1,000 repeats are implausible.',
     ]
     assert read_layout(["a.png", "blip/b.png"]).notes == []
 
@@ -73,7 +73,7 @@ def test_a_mask_is_named_after_its_image(mask: str) -> None:
 def test_a_mask_without_its_image_and_a_conditioning_image_are_left_out() -> None:
     layout = read_layout(["b.png", "a-masklabel.png", "b-condlabel.png"])
     assert layout.images == ["b.png"]
-    assert "there is no image" in layout.left_out["a-masklabel.png"]
+    assert "no image matches it" in layout.left_out["a-masklabel.png"]
     assert "conditioning image of OneTrainer" in layout.left_out["b-condlabel.png"]
 
 

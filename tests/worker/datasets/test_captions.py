@@ -111,9 +111,9 @@ def test_rows_that_caption_nothing_are_listed_up_to_a_bound() -> None:
 
     unmatched, guessed = found.doubts
     assert (unmatched.code, len(unmatched.files)) == ("unmatched-rows", 100)
-    assert unmatched.message.startswith("250 rows of metadata files caption no image.")
+    assert unmatched.message.startswith("250 rows of metadata files match no image.")
     assert unmatched.files[0] == "metadata.jsonl, line 1: 0.png (no image of the set has this path)"
-    assert guessed.message.startswith("1 row of metadata files names no image by path, and the only one")
+    assert guessed.message.startswith("1 row of metadata files matches no image by path; the only similar one")
     assert (guessed.code, guessed.files) == ("guessed-rows", ("metadata.jsonl, line 251: A.PNG -> a.png",))
 
 

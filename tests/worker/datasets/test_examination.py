@@ -152,8 +152,8 @@ def test_duplicates_are_left_out_whatever_they_came_in(examine: Examine) -> None
 
     assert names(findings) == ["a.png", "d.png"]
     assert {item.file: item.reason for item in findings.left_out} == {
-        "b.webp": "It has the very pixels of a.png.",
-        "c.png": "It has the very pixels of a.png.",
+        "b.webp": "It has exactly the same pixels as a.png.",
+        "c.png": "It has exactly the same pixels as a.png.",
     }
 
 
@@ -179,7 +179,7 @@ def test_litter_is_not_mentioned(examine: Examine) -> None:
 
 
 def test_an_empty_archive(examine: Examine) -> None:
-    assert refusal(examine, {"set.zip": zip_of()}).startswith("There is no file in it. Upload PNG,")
+    assert refusal(examine, {"set.zip": zip_of()}).startswith("The set contains no file. Upload PNG,")
 
 
 def test_no_image_in_it(examine: Examine) -> None:
@@ -213,13 +213,13 @@ def test_too_many_images(examine: Examine) -> None:
 def test_a_hostile_archive_is_named(examine: Examine) -> None:
     files = {"good.png": png(1), "bad.zip": zip_of(("../x.png", b"x"))}
 
-    assert refusal(examine, files, ArchiveRejected).startswith("bad.zip: It holds a path that leads out")
+    assert refusal(examine, files, ArchiveRejected).startswith("bad.zip: It contains a path that leads out")
 
 
 def test_a_text_file_named_zip(examine: Examine) -> None:
     detail = refusal(examine, {"set.zip": b"hello"}, ArchiveRejected)
 
-    assert detail == "set.zip: It is not a ZIP archive, whatever its name says. Make it anew, or rename it."
+    assert detail == "set.zip: It is not a ZIP archive, despite its name. Create it again, or rename it."
 
 
 def test_a_lost_upload(storage: MemoryStorage, sandbox: Sandbox, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_an_archive_that_kills_the_decoder_is_rejected(
 ) -> None:
     work = Examination("ds_1", storage, MortalSandbox(sandbox, 0), tmp_path, max_images=9, check=lambda: None)
 
-    with pytest.raises(ArchiveRejected, match=r"set\.zip: It takes too long or too much memory"):
+    with pytest.raises(ArchiveRejected, match=r"set\.zip: Unpacking it takes too long or too much memory"):
         work.run(receive(storage, {"set.zip": zip_of()}))
 
 

@@ -105,7 +105,7 @@ def test_samples_of_a_tiff(what: str, tmp_path: Path) -> None:
 def test_of_a_kind_that_cannot_be_read_it_is_not_said_that_it_is_broken_for_sure(tmp_path: Path) -> None:
     data = halves((0, 0, 0), (1, 1, 1), "<f4")
     tags = plain(counts=(len(data),), bits=(32,) * 3, samples=(3,), photometric=(2,), format=(3,) * 3)
-    assert "or a kind of TIFF that is not supported" in reason_against(tiff(tags, data), tmp_path)
+    assert "or a variant of TIFF that is not supported" in reason_against(tiff(tags, data), tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["BMP", "TIFF", "GIF", "HEIF", "AVIF"])
@@ -264,7 +264,7 @@ def test_what_the_other_formats_say_is_not_kept(kind: str, tmp_path: Path) -> No
         (b"", "It is empty"),
         (b"\xff\x0a" + bytes(60), "a JPEG XL image"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
-        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 picture"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000 image"),
         (b"%PDF-1.7", "a PDF document"),
         (b"\0\0\0\x20ftypmp42\0\0\0\0mp42isom", "a video"),
         (b"\x1aE\xdf\xa3", "a video"),

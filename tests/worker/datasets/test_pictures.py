@@ -215,7 +215,7 @@ WRONG = {
     "html": (b"<html><script>alert(1)</script>", "It is a web page"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "It is an SVG drawing"),
     "zip": (b"PK\3\4" + bytes(100), "It is a ZIP archive"),
-    "jpeg xl": (b"\xff\x0a" + bytes(100), "It is a JPEG XL picture, which is not accepted. Export it as PNG or JPEG;"),
+    "jpeg xl": (b"\xff\x0a" + bytes(100), "It is a JPEG XL image, which is not supported. Export it as PNG or JPEG;"),
     "photoshop": (b"8BPS\0\1" + bytes(100), "It is a Photoshop document"),
     "video": (b"\0\0\0\x18ftypisom\0\0\0\0isommp41" + bytes(100), "It is a video"),
     "lfs pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "It is a Git LFS pointer"),

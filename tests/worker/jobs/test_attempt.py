@@ -312,7 +312,7 @@ def test_a_base_that_this_worker_lacks_gives_the_job_back(house: House) -> None:
     assert house.job(job_id).status == JobStatus.SUCCEEDED, house.history(job_id)
 
 
-@pytest.mark.parametrize(("error", "reason"), [(StorageUnavailable, "does not answer"), (StorageFull, "is full")])
+@pytest.mark.parametrize(("error", "reason"), [(StorageUnavailable, "does not respond"), (StorageFull, "is full")])
 def test_a_job_outlives_any_outage_of_the_storage(
     house: House, monkeypatch: pytest.MonkeyPatch, error: type[StorageError], reason: str
 ) -> None:

@@ -97,7 +97,7 @@ def test_a_job_says_what_of_its_captions_is_not_trained(bench: Bench, tmp_path: 
     cut = bench.run(tmp_path / "cut", plan, warned)
     fine = bench.run(tmp_path / "fine", whole, silent)
     assert warned.notices == [
-        "6 of 6 captions are longer than 75 tokens: what is beyond is not trained; the trigger is kept. "
+        "6 of 6 captions are longer than 75 tokens; the rest is not trained; the trigger is kept. "
         "captions.max_token_length may be 225."
     ]
     assert warned.notices[0] in explain(cut.outcome, plan)
