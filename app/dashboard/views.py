@@ -204,7 +204,7 @@ PLAN_ROWS = (
     ("text_encoder_rank", "Text encoder rank"),
     ("adapter_dropout", "Adapter dropout"),
     ("ema", "EMA decay"),
-    ("prior_num_images", "Class pictures"),
+    ("prior_num_images", "Class images"),
     ("alpha", "Alpha"),
     ("targets", "Targets"),
     ("resolution", "Resolution"),

@@ -130,7 +130,7 @@ class Output:
         name = clean_name(raw_name)
         if not name:
             raise ArchiveRejected("It contains a file without a name. Create it again.")
-        if is_litter(name) and not (is_hidden_twin(name) and _begins_as_picture(open_entry)):
+        if is_litter(name) and not (is_hidden_twin(name) and _begins_as_image(open_entry)):
             self.num_litter += 1
             return
         self._names.add(name)
@@ -146,7 +146,7 @@ class Output:
     def _judge(self, name: str, declared_bytes: int, open_entry: Callable[[], IO[bytes]]) -> str | None:
         if is_nested_archive(name):
             raise ArchiveRejected(f'It contains another archive: "{name}". Unpack that one first.')
-        if not is_usable_name(name) and not _begins_as_picture(open_entry):
+        if not is_usable_name(name) and not _begins_as_image(open_entry):
             return NOT_USABLE
         if declared_bytes > self._max_file_bytes:
             return f"It is larger than {self._max_file_bytes:,} bytes: make it smaller."
@@ -158,7 +158,7 @@ class Output:
             target.write(chunk)
 
 
-def _begins_as_picture(open_entry: Callable[[], IO[bytes]]) -> bool:
+def _begins_as_image(open_entry: Callable[[], IO[bytes]]) -> bool:
     with open_entry() as source:
         return recognise_format(source.read(HEAD_BYTES)) is not None
 

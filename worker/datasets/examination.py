@@ -57,12 +57,12 @@ class Examination:
         self._num_paths = 0
         self._num_deaths = 0
         self._num_unpacked_bytes = 0
-        self._pictures_of_other_names: set[str] = set()
+        self._images_of_other_names: set[str] = set()
 
     def run(self, received: Iterable[ReceivedFile]) -> None:
         """Raises UserError for an unusable set; ScratchFailed and StorageError for failures outside of the set."""
         files = self._collect(list(received))
-        pictures = sorted(name for name in files if self._is_picture(name))
+        pictures = sorted(name for name in files if self._is_image_file(name))
         layout = self._read_layout(pictures)
         captions = self._read_captions(files, pictures, layout.images)
         for name, place in layout.places.items():
@@ -117,8 +117,8 @@ class Examination:
             self.findings.ledger.pass_over()
             return {}
         path = self._fetch(file)
-        is_picture = _begins_as_picture(path)
-        if is_picture or (is_usable_name(name) and not is_litter(name)):
+        is_image = _begins_as_image(path)
+        if is_image or (is_usable_name(name) and not is_litter(name)):
             return self._enter(name, path, None)
         path.unlink()
         if is_litter(name):
@@ -137,12 +137,12 @@ class Examination:
             self.findings.leave_out(name, problem or NOT_USABLE)
             return {}
         if not is_usable_name(name):
-            self._pictures_of_other_names.add(name)
+            self._images_of_other_names.add(name)
         return {name: path}
 
-    def _is_picture(self, name: str) -> bool:
+    def _is_image_file(self, name: str) -> bool:
         """By its name or, if that says nothing, by its content."""
-        return is_image_name(name) or name in self._pictures_of_other_names
+        return is_image_name(name) or name in self._images_of_other_names
 
     def _find_free_name(self, name: str) -> str:
         names = (f"{name} ({number})" for number in count(2))
@@ -215,7 +215,7 @@ class Examination:
             if size > max_bytes:
                 self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, too large for a caption.")
                 continue
-            if _begins_as_picture(files[name]):
+            if _begins_as_image(files[name]):
                 self.findings.leave_out(name, "It is an image, but named as a caption: give it an image's suffix.")
                 continue
             room -= size
@@ -301,7 +301,7 @@ class Examination:
     def _reject_without_images(self) -> NoReturn:
         if self.findings.num_files == 0:
             raise DatasetRejected(f"The set contains no file. {_WHAT_TO_DO}")
-        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_picture(item.file)]
+        reasons = [f"{item.file}: {item.reason}" for item in self.findings.left_out if self._is_image_file(item.file)]
         if not reasons:
             summary = _say_none(self.findings.num_files, "file", "is not an image", "is an image")
             raise DatasetRejected(f"{summary} {_WHAT_TO_DO}")
@@ -313,6 +313,6 @@ def _say_none(number: int, noun: str, not_one: str, one: str) -> str:
     return f"Its only {noun} {not_one}." if number == 1 else f"None of its {number:,} {noun}s {one}."
 
 
-def _begins_as_picture(path: Path) -> bool:
+def _begins_as_image(path: Path) -> bool:
     with path.open("rb") as file:
         return recognise_format(file.read(HEAD_BYTES)) is not None

@@ -160,9 +160,9 @@ class ReportSink:
 
     def _store_samples(self, report: SamplesDrawn) -> None:
         images = []
-        for picture in report.pictures:
-            artifact = self.upload(f"samples/{picture.path.name}", picture.path, "image/png")
-            images.append({"prompt": picture.prompt, "seed": picture.seed, **artifact.model_dump()})
+        for sample in report.pictures:
+            artifact = self.upload(f"samples/{sample.path.name}", sample.path, "image/png")
+            images.append({"prompt": sample.prompt, "seed": sample.seed, **artifact.model_dump()})
         grid = self.upload(f"samples/{report.grid.name}", report.grid, "image/png")
         self._outbox.add(job_claims.add_sample, step=report.step, images=images, grid=grid)
 

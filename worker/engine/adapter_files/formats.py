@@ -210,9 +210,9 @@ def _name_architecture(plan: TrainPlan) -> str:
     return name.replace("512", "768-v") if plan.prediction_type == "v_prediction" else name
 
 
-def _to_data_url(picture: Image.Image) -> str:
+def _to_data_url(image: Image.Image) -> str:
     """modelspec wants a JPEG of 256 pixels at most."""
-    small, body = picture.convert("RGB"), io.BytesIO()
+    small, body = image.convert("RGB"), io.BytesIO()
     small.thumbnail((MAX_THUMBNAIL, MAX_THUMBNAIL))
     small.save(body, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(body.getvalue()).decode()

@@ -70,10 +70,10 @@ class LatentDiffusion:
         """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
         vae = self._open_vae()
         scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor
-        pictures = [_to_picture(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
+        images = [_to_image(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
         del vae
         self.free()
-        return pictures
+        return images
 
     def predict(
         self, noisy_BCHW: torch.Tensor, timesteps_B: torch.Tensor, conditioning: Sequence[Conditioning]
@@ -153,7 +153,7 @@ class LatentDiffusion:
         pipeline.set_progress_bar_config(disable=True)
         pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, use_safetensors=True)
         try:
-            picture: Image.Image = pipeline(
+            image: Image.Image = pipeline(
                 prompt,
                 generator=torch.Generator().manual_seed(seed),
                 num_inference_steps=params.num_steps,
@@ -167,7 +167,7 @@ class LatentDiffusion:
             self.denoiser.module.requires_grad_(False).eval()
         del pipeline
         self.free()
-        return picture
+        return image
 
     def free(self) -> None:
         gc.collect()
@@ -200,5 +200,5 @@ def _guide(predicted: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     return guided
 
 
-def _to_picture(pixels_CHW: torch.Tensor) -> Image.Image:
+def _to_image(pixels_CHW: torch.Tensor) -> Image.Image:
     return Image.fromarray((pixels_CHW / 2 + 0.5).clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy())

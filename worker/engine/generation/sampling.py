@@ -32,14 +32,14 @@ class Gallery:
 
     def draw(self, step: int, conditioning: Sequence[Conditioning]) -> None:
         """Step 0 is the base's. A unit is a few images; may raise Stopped between two."""
-        pictures = self._draw_pictures(step, conditioning)
+        images = self._draw_images(step, conditioning)
         if step == 0:
-            self._before, columns = pictures, [("base", pictures)]
+            self._before, columns = images, [("base", images)]
         else:
-            columns = [("base", self._before), (f"step {step}", pictures)]
+            columns = [("base", self._before), (f"step {step}", images)]
         grid = self._folder / f"grid-{step:06d}.png"
         draw_grid(columns, grid)
-        self._observer.samples(step, pictures, grid)
+        self._observer.samples(step, images, grid)
 
     @torch.no_grad()
     def draw_cover(self, encode: Callable[[list[str]], list[Conditioning]]) -> Image.Image | None:
@@ -50,8 +50,8 @@ class Gallery:
         latents_BCHW = self._sample(conditioning, [self._plan.sample_seed])
         return self._base.decode(latents_BCHW)[0]
 
-    def _draw_pictures(self, step: int, conditioning: Sequence[Conditioning]) -> list[Picture]:
-        pictures: list[Picture] = []
+    def _draw_images(self, step: int, conditioning: Sequence[Conditioning]) -> list[Picture]:
+        images: list[Picture] = []
         started = time.perf_counter()
         prompts = list(enumerate(self._plan.sample_prompts))
         for start in range(0, len(prompts), PICTURES_AT_ONCE):
@@ -62,11 +62,11 @@ class Gallery:
             for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
                 path = self._folder / f"step-{step:06d}-{index:02d}.png"
                 image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
-                pictures.append(Picture(prompt, seed, path))
-            self._observer.unit(len(pictures), len(prompts))
+                images.append(Picture(prompt, seed, path))
+            self._observer.unit(len(images), len(prompts))
             raise_if_stopped(self._observer)
-        self.seconds_per_picture = (time.perf_counter() - started) / len(pictures)
-        return pictures
+        self.seconds_per_picture = (time.perf_counter() - started) / len(images)
+        return images
 
     def _sample(self, conditioning: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
         after_step = partial(heartbeat_or_stop, self._observer)
@@ -107,23 +107,23 @@ def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
 
 def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> None:
     """A row per prompt, with the prompt above it; a column per (label, images)."""
-    prompts = [picture.prompt for picture in columns[0][1]]
+    prompts = [sample.prompt for sample in columns[0][1]]
     with Image.open(columns[0][1][0].path, formats=["PNG"]) as first:
         tile = max(MIN_TILE, first.width)
     row_height = LABEL + tile + MARGIN
     size = (MARGIN + len(columns) * (tile + MARGIN), MARGIN + LABEL + len(prompts) * row_height)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    for column, (label, pictures) in enumerate(columns):
+    for column, (label, images) in enumerate(columns):
         left = MARGIN + column * (tile + MARGIN)
         pen.text((left, MARGIN), label, font=_font(15), fill=INK)
-        for row, picture in enumerate(pictures):
+        for row, sample in enumerate(images):
             top = MARGIN + LABEL + row * row_height
             if column == 0:
                 pen.text(
-                    (left, top + 3), _shorten(pen, picture.prompt, size[0] - 2 * MARGIN), font=_font(12), fill=FAINT
+                    (left, top + 3), _shorten(pen, sample.prompt, size[0] - 2 * MARGIN), font=_font(12), fill=FAINT
                 )
-            with Image.open(picture.path, formats=["PNG"]) as image:
+            with Image.open(sample.path, formats=["PNG"]) as image:
                 sheet.paste(image.resize((tile, tile), Image.Resampling.BICUBIC), (left, top + LABEL))
     sheet.save(path)
 

@@ -72,7 +72,7 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
     ]
     progress = Progress(observer, len(texts) + len(variants))
     conditioning, cut = _encode_texts(base, plan, texts, progress)
-    examples = _cache_pictures(base, plan, files, variants, folder, progress)
+    examples = _cache_images(base, plan, files, variants, folder, progress)
     num_cut = sum(any(text in cut for text in row) for row in captions)
     return Cache(examples, conditioning, captions, num_cut)
 
@@ -107,7 +107,7 @@ def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
     return [", ".join([*fixed, *(loose[i] for i in order)]) for order in orders]
 
 
-def _cache_pictures(
+def _cache_images(
     base: Base,
     plan: TrainPlan,
     files: Mapping[str, Path],

@@ -81,5 +81,5 @@ def _compare(
     return int(max(np.abs(drawn[0] - other).max() for other in drawn))
 
 
-def _pixels(picture: Image.Image) -> np.ndarray:
-    return np.asarray(picture, np.int16)
+def _pixels(image: Image.Image) -> np.ndarray:
+    return np.asarray(image, np.int16)
