@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.errors import CommandError
-from cli.home import DEFAULT_HOME, Home
+from cli.local.home import DEFAULT_HOME, Home
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

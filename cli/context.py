@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from atelier_client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError
 from cli.app import FLAG
 from cli.connection import Connection, find_connection
 from cli.errors import CommandError
 from cli.invocation import hint
 from cli.reporting import Reporter, choose_reporter, print_json
 from cli.training import JobStopped
-from client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 

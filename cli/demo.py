@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atelier_client import AtelierClient, ClientError
+from cli.durations import format_duration
 from cli.errors import CommandError, StartError
-from cli.home import Home, open_home
-from cli.ports import probe_port
-from cli.programs import ROOT
-from cli.progress import describe_end, format_duration
+from cli.local.home import Home, open_home
+from cli.local.ports import probe_port
+from cli.local.programs import ROOT
+from cli.local.supervisor.process import tail
+from cli.local.supervisor.service import launcher_command
+from cli.local.tree import is_ready
+from cli.progress import describe_end
 from cli.reporting import HumanReporter, Reporter
-from cli.supervisor.process import tail
-from cli.supervisor.service import launcher_command
 from cli.training import JobStopped, TrainRequest, train
-from cli.tree import is_ready
-from client import AtelierClient, ClientError
 
 HOST = "127.0.0.1"
 HOME = Path(".atelier-demo")

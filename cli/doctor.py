@@ -17,17 +17,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from atelier_client import AtelierClient, ClientError
 from cli.connection import find_connection, read_running_url
-from cli.devices import count_cores
-from cli.embedded.binaries import find_postgres, find_valkey
-from cli.embedded.server_dirs import ServerDirs
 from cli.errors import CommandError
-from cli.home import DEFAULT_HOME
 from cli.invocation import hint
-from cli.programs import ROOT
+from cli.local.devices import count_cores
+from cli.local.embedded.binaries import find_postgres, find_valkey
+from cli.local.embedded.server_dirs import ServerDirs
+from cli.local.home import DEFAULT_HOME
+from cli.local.programs import ROOT
+from cli.local.tree import open_local_client
 from cli.reporting import HumanReporter, printable
-from cli.tree import open_local_client
-from client import AtelierClient, ClientError
 from core.domain.counts import counted
 from core.model_folders import BUNDLED, CARD
 

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
+from atelier_client import Update
+from atelier_client.models import Job, JobEvent
 from cli.progress import LineProgress, LiveProgress
 from cli.pulse import Pulse
-from client import Update
-from client.models import Job, JobEvent
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 

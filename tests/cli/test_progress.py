@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from atelier_client import Update
+from atelier_client.models import Job, JobEvent, Progress
 from cli.progress import LineProgress, LiveProgress, describe_event, describe_progress, describe_state, open_job_bar
-from client import Update
-from client.models import Job, JobEvent, Progress
 
 NO_BASE = "This worker has no base model x."
 

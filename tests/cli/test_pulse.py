@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from atelier_client.models import Job, Progress
 from cli import pulse
 from cli.progress import LineProgress
 from cli.pulse import Pulse
 from cli.reporting import JsonReporter
-from client.models import Job, Progress
 
 
 @pytest.fixture(autouse=True)

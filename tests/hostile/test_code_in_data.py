@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.programs import ROOT
+from cli.local.programs import ROOT
 from tests.fixtures.bases import write_random_base
 from tests.hostile.code_in_data import find_faults, list_sources
 from tests.hostile.weights import CANARY, Hostile
