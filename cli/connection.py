@@ -1,4 +1,4 @@
-"""Which service a client command talks to, and with which key."""
+"""Finds the service and the key that a client command uses."""
 
 import ipaddress
 import json

@@ -1,6 +1,6 @@
-"""`make demo`: the whole service on this machine, one training over HTTP, and where to find what came of it.
+"""`make demo`: starts the whole service on this machine, trains once over HTTP, and says where the results are.
 
-It has a home of its own, so it meddles with no service that is in use, and can be opened again afterwards.
+The demo has a home of its own, so it does not touch a service that is in use, and can be opened again afterwards.
 """
 
 import os
@@ -34,7 +34,7 @@ SPEC = {"model": "tiny", "trigger": "blip"}
 START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 90
 
-# What would make the demo use somebody's database, storage or key instead of its own.
+# These would make the demo use another database, storage or key instead of its own.
 FOREIGN = frozenset(
     {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL"}
     | {"ATELIER_API_KEY", "ATELIER_HOME", "ATELIER_STORAGE", "ATELIER_URL"}
@@ -42,7 +42,7 @@ FOREIGN = frozenset(
 
 
 def main() -> int:
-    """Exit code 0 when the adapter lies in ``out``; 130 after Ctrl-C."""
+    """Returns 0 once the adapter is in ``out``, 130 after Ctrl-C."""
     reporter = HumanReporter()
     started = time.monotonic()
     try:
@@ -112,7 +112,7 @@ def print_next_steps(reporter: Reporter, seconds: float) -> None:
     atelier = Path(sys.executable).with_name("atelier")
     shown = atelier.relative_to(Path.cwd()) if atelier.is_relative_to(Path.cwd()) else atelier
     reporter.say(
-        "farewell",
+        "done",
         f"\nDone in {format_duration(seconds)}. To see the job, its samples and its losses in the dashboard:\n\n"
         f"    {shown} up --home {HOME}\n\nand open the link that it prints.",
     )

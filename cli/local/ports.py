@@ -1,10 +1,10 @@
-"""Which TCP port can be had."""
+"""Finds a free TCP port."""
 
 import socket
 
 
 def probe_port(host: str, port: int = 0) -> int:
-    """``port``, or a free one for 0, after binding it for a moment. Raises OSError when it cannot be had."""
+    """Returns ``port``, or a free one for 0, after binding it for a moment. Raises OSError if it cannot be bound."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: a closed one may linger

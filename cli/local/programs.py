@@ -10,11 +10,11 @@ ROOT = Path(cli.__file__).resolve().parent.parent
 """The folder that holds the packages. Processes start in it, so that no other `app` or `worker` is found."""
 
 ALEMBIC_CONFIG = ROOT / "migrations" / "alembic.ini"
-GRACEFUL_SHUTDOWN_SECONDS = 10  # an open event stream would hold the API's stop for ever
+GRACEFUL_SHUTDOWN_SECONDS = 10  # an open event stream would delay the API's stop for ever
 
 
 def service_environment(environ: Mapping[str, str], home: Path) -> dict[str, str]:
-    """What a process finds its folders by: absolute, because it starts in another folder than the caller's."""
+    """The environment of a process. Paths are absolute, because processes do not start in the caller's folder."""
     storage = environ.get("ATELIER_STORAGE") or str(home / "storage")
     paths = {"ATELIER_HOME": str(home), "ATELIER_STORAGE": storage if "://" in storage else _absolute(storage)}
     if models := environ.get("ATELIER_MODELS"):

@@ -18,7 +18,7 @@ MIGRATION_TIMEOUT_SECONDS = 600.0
 # Long enough to write a checkpoint and put it into storage.
 DRAIN_TIMEOUT_SECONDS = 60.0
 
-# Kept from the children that have no use for them: these open everything.
+# Secrets that open everything. Children that do not need them do not get them.
 _SECRETS = ("DATABASE_OWNER_URL", "DATABASE_API_URL", "ATELIER_API_KEY")
 
 

@@ -41,10 +41,10 @@ def up(
 ) -> None:
     """Start the whole service on this machine and keep it up until Ctrl-C."""
     refuse_plain_http(host)
-    os.umask(0o077)  # whatever any process makes in the home is its owner's alone
+    os.umask(0o077)  # only the owner may read what the processes write in the home
     devices = tuple(choose_devices(train_workers, os.environ))
     if not home.expanduser().exists():
-        choose_port(host, port)  # a start that cannot be leaves no new home behind
+        choose_port(host, port)  # a start that must fail leaves no new home behind
     opened = open_home(home)
     with lock_home(opened):
         _log_to(opened)
@@ -80,7 +80,7 @@ def is_loopback(host: str) -> bool:
 
 
 def choose_port(host: str, port: int) -> int:
-    """Raises UsageError when the port cannot be had."""
+    """Raises UsageError if the port cannot be bound."""
     try:
         return probe_port(host, port)
     except OSError as error:

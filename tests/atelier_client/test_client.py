@@ -1,4 +1,4 @@
-"""Jobs over HTTP, and how each kind of trouble is told."""
+"""Jobs over HTTP, and the error of each kind of trouble."""
 
 import http.server
 import threading
@@ -42,7 +42,7 @@ def test_lists_go_on_over_pages(client: AtelierClient, running_api: RunningApi) 
     assert [job.id for job in client.list_jobs()] == [*reversed(made), source.id]
 
 
-def test_a_plan_is_told_without_a_job(client: AtelierClient, running_api: RunningApi) -> None:
+def test_a_plan_makes_no_job(client: AtelierClient, running_api: RunningApi) -> None:
     source = ScriptedJob(running_api)
     plan = client.plan_job(body_of(source, steps=7))
     assert plan.estimate.steps == 7
@@ -109,16 +109,16 @@ def test_deliveries_are_listed_and_repeated(client: AtelierClient, running_api: 
     source = ScriptedJob(running_api)
     made = client.create_job(body_of(source, webhook={"url": "https://hooks.example.com/"}))
     client.cancel_job(made.id)
-    told = list(client.list_deliveries(made.id))
-    assert [(delivery.type, delivery.seq, delivery.status) for delivery in told] == [
+    deliveries = list(client.list_deliveries(made.id))
+    assert [(delivery.type, delivery.seq, delivery.status) for delivery in deliveries] == [
         ("job.queued", 1, "pending"),
         ("job.canceled", 2, "pending"),
     ]
-    again = client.redeliver(made.id, told[0].id)
-    assert again.id == told[0].id
+    again = client.redeliver(made.id, deliveries[0].id)
+    assert again.id == deliveries[0].id
     assert again.next_attempt_at is not None
-    assert told[0].next_attempt_at is not None
-    assert again.next_attempt_at > told[0].next_attempt_at
+    assert deliveries[0].next_attempt_at is not None
+    assert again.next_attempt_at > deliveries[0].next_attempt_at
     with pytest.raises(ApiError):
         client.redeliver(made.id, "evt_none")
 
@@ -149,7 +149,7 @@ def test_a_key_that_was_copied_with_something_else_is_said() -> None:
         AtelierClient("http://127.0.0.1:1", "atl_…")
 
 
-def test_nobody_there_is_told_with_what_to_do() -> None:
+def test_an_error_without_a_service_says_what_to_do() -> None:
     with AtelierClient("http://127.0.0.1:1", "atl_x") as client, pytest.raises(ConnectionFailed, match="atelier up"):
         client.get_job("job_1")
 
@@ -244,8 +244,8 @@ def test_a_rate_limit_is_waited_for(own_api: RunningApi) -> None:
     own_api.start()
     with AtelierClient(own_api.url, own_api.api_key) as client:
         assert [list(client.list_jobs()) for _ in range(5)] == [[]] * 5
-        told = httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"})
-        assert told.status_code == 429, "there was something to wait for"
+        limited = httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"})
+        assert limited.status_code == 429, "there was something to wait for"
         job = ScriptedJob(own_api)
         job.run_to_the_end()
         while httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"}).is_success:

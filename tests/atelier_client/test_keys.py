@@ -20,8 +20,8 @@ def test_a_key_by_the_client(client: AtelierClient, running_api: RunningApi) -> 
     client.revoke_key(new.id)
     assert status_with(running_api, new.secret) == 401
     assert [key.id for key in client.list_keys()][:2] == [new.id, made.id]
-    told = [(entry.action, entry.target) for entry in client.list_audit_entries()][:3]
-    assert told == [("key.revoked", new.id), ("key.rotated", made.id), ("key.created", made.id)]
+    audited = [(entry.action, entry.target) for entry in client.list_audit_entries()][:3]
+    assert audited == [("key.revoked", new.id), ("key.rotated", made.id), ("key.created", made.id)]
 
 
 def test_another_tenants_keys_by_the_operator(client: AtelierClient, running_api: RunningApi) -> None:

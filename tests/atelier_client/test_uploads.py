@@ -50,11 +50,11 @@ def test_a_circle_of_links_does_not_hang(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("nowhere", "There is no folder"), ("empty", "holds no image"), ("a.pdf", "neither a folder")]
+    ("name", "message"), [("nowhere", "There is no folder"), ("empty", "holds no image"), ("a.pdf", "neither a folder")]
 )
-def test_what_cannot_be_sent_is_said_before_anything_is(tmp_path: Path, name: str, told: str) -> None:
+def test_what_cannot_be_sent_is_said_before_anything_is(tmp_path: Path, name: str, message: str) -> None:
     write(tmp_path, {"a.pdf": b"x", "empty/caption.txt": b"x"})
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         select_files(tmp_path / name)
 
 

@@ -53,7 +53,7 @@ def test_a_running_job_is_followed_live(client: AtelierClient, running_api: Runn
     assert client.get_job(job.id).is_terminal
 
 
-def test_an_ended_job_is_told_whole_and_comes_last_itself(client: AtelierClient, running_api: RunningApi) -> None:
+def test_an_ended_job_yields_all_its_events_and_last_itself(client: AtelierClient, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     updates = list(client.watch(job.id))

@@ -106,7 +106,7 @@ def test_options_win_over_the_spec(atelier: Atelier, images: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("file", "content", "told"),
+    ("file", "content", "message"),
     [
         ("s.json", "{", "not valid JSON or YAML"),
         ("s.yaml", "a: [", "not valid JSON or YAML"),
@@ -118,12 +118,12 @@ def test_options_win_over_the_spec(atelier: Atelier, images: Path, tmp_path: Pat
     ],
 )
 def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
-    atelier: Atelier, images: Path, file: str, content: str, told: str
+    atelier: Atelier, images: Path, file: str, content: str, message: str
 ) -> None:
     Path(file).write_text(content)
     result = atelier("train", images, "--spec", file)
     assert result.exit_code == 2
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Uploading" not in result.stdout
     assert atelier("jobs", "--json").stdout == ""
 
@@ -137,7 +137,7 @@ def test_where_the_adapter_is_to_go_is_looked_at_before_anything_is_sent(atelier
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("train", "nowhere"), "There is no folder or file nowhere"),
         (("train", "."), "holds no image"),
@@ -147,12 +147,12 @@ def test_where_the_adapter_is_to_go_is_looked_at_before_anything_is_sent(atelier
     ],
 )
 def test_a_users_mistake_is_one_sentence_and_exit_code_2(
-    atelier: Atelier, arguments: tuple[str, ...], told: str
+    atelier: Atelier, arguments: tuple[str, ...], message: str
 ) -> None:
     result = atelier(*arguments)
     assert result.exit_code == 2, result.output
     assert result.stderr.startswith("Error: ")
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -234,7 +234,7 @@ def test_watching_a_finished_job_says_how_to_get_its_file(atelier: Atelier, runn
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("train", "images", "--trigger", "z", "--steps", -5), "--steps: "),
         (("train", "images", "--trigger", "z", "--seed", -1), "--seed: "),
@@ -247,12 +247,12 @@ def test_watching_a_finished_job_says_how_to_get_its_file(atelier: Atelier, runn
     ],
 )
 def test_fields_are_named_as_they_were_typed(
-    atelier: Atelier, images: Path, arguments: tuple[Any, ...], told: str
+    atelier: Atelier, images: Path, arguments: tuple[Any, ...], message: str
 ) -> None:
     images.rename("images")
     result = atelier(*arguments)
     assert result.exit_code == 2, result.output
-    assert told in result.stderr
+    assert message in result.stderr
     assert not re.search(r"(^|\s)/\w", result.stderr), "no JSON pointers"
 
 
@@ -261,9 +261,9 @@ def test_a_field_of_the_spec_file_is_named_as_it_stands_there(
 ) -> None:
     register_scripted_model(running_api)
     Path("s.yaml").write_text("steps: -5\nsamples: {prompts: [a, '']}\nadapter: {rank: 0}")
-    told = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml").stderr
-    assert "steps: " in told and "--steps" not in told
-    assert "adapter.rank: " in told
+    error = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml").stderr
+    assert "steps: " in error and "--steps" not in error
+    assert "adapter.rank: " in error
 
 
 def test_the_beginning_of_an_id_is_enough_everywhere(
@@ -383,12 +383,12 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_go_on(
     while "10/100" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    told, errors = process.communicate()
+    output, errors = process.communicate()
     assert process.returncode == 130
-    assert f"job {job.id} goes on" in told
-    assert f"atelier watch {job.id}" in told
-    assert f"atelier download {job.id}" in told
-    assert f"atelier cancel {job.id}" in told
+    assert f"job {job.id} goes on" in output
+    assert f"atelier watch {job.id}" in output
+    assert f"atelier download {job.id}" in output
+    assert f"atelier cancel {job.id}" in output
     assert errors == ""
     assert lines_of(atelier("show", job.id, "--json"))[0]["status"] == "running"
 

@@ -55,10 +55,10 @@ def processes_of(folder: Path) -> list[str]:
 
 
 def test_it_trains_downloads_and_says_how_to_look_again(demo: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    told, _ = demo.communicate(timeout=3600)
-    assert demo.returncode == 0, told
-    assert re.search(r"\b(\d+)/\1  loss", told), f"the last step was not told: {told}"
-    assert f"up --home {HOME}" in told
+    output, _ = demo.communicate(timeout=3600)
+    assert demo.returncode == 0, output
+    assert re.search(r"\b(\d+)/\1  loss", output), f"the last step is missing: {output}"
+    assert f"up --home {HOME}" in output
     assert (tmp_path / "out" / "blip.safetensors").stat().st_size > 100_000
     with Image.open(tmp_path / "out" / "blip-grid.png") as grid:
         assert min(grid.size) > 200
@@ -67,15 +67,15 @@ def test_it_trains_downloads_and_says_how_to_look_again(demo: "subprocess.Popen[
 
 def test_ctrl_c_stops_the_service_too(demo: "subprocess.Popen[str]", tmp_path: Path) -> None:
     assert demo.stdout
-    told = ""
-    while "Job job_" not in told:
+    output = ""
+    while "Job job_" not in output:
         line = demo.stdout.readline()
-        assert line, f"it ended before there was a job: {told}"
-        told += line
+        assert line, f"it ended before there was a job: {output}"
+        output += line
     demo.send_signal(signal.SIGINT)
-    told, _ = demo.communicate(timeout=600)
-    assert demo.returncode == 130, told
-    assert "the service was stopped" in told
+    output, _ = demo.communicate(timeout=600)
+    assert demo.returncode == 130, output
+    assert "the service was stopped" in output
     assert processes_of(tmp_path) == []
 
 

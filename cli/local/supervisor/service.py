@@ -1,4 +1,4 @@
-"""What the supervisor needs to know of a process in order to keep it."""
+"""Describes a process that the supervisor runs."""
 
 import os
 import signal
@@ -17,9 +17,9 @@ class Service:
     """One process of the tree.
 
     ``prepare`` runs before each start and may raise CommandError; ``clear_up`` runs once when the whole tree is
-    down. ``ready`` is asked after each start until
-    it says yes; it answers within a few seconds, and may do what is left to do when the process first
-    listens. ``once`` marks a process that is done when it exits with 0, and is not started again.
+    down. ``ready`` is called after each start until it returns True; it returns within a few seconds, and may
+    complete the setup once the process listens. ``once`` marks a process that is done when it exits with 0, and is
+    not started again.
     """
 
     name: str

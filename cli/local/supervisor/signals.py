@@ -9,7 +9,8 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class SignalInbox:
-    """While entered, the stop signals are counted instead of obeyed, and end a ``wait``; so does a child's end."""
+    """While entered, it counts the stop signals, which then do not end the process. They end a ``wait``, as does a
+    child's end."""
 
     def __init__(self) -> None:
         self._counts = dict.fromkeys(STOP_SIGNALS, 0)

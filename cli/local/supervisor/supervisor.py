@@ -16,20 +16,20 @@ Stage = Sequence[Service]
 
 FIRST_DELAY_SECONDS = 0.5
 LONGEST_DELAY_SECONDS = 30.0
-STEADY_AFTER_SECONDS = 15.0  # a run of this length is no crash loop: the next delay is the first again
-TOLD_AFTER_SECONDS = 2.0  # of a stop that takes longer, the reason is said
+STEADY_AFTER_SECONDS = 15.0  # a run of this length is not a crash loop: the next delay is the first again
+EXPLAINED_AFTER_SECONDS = 2.0  # if a stop takes longer, the log says why
 EXIT_OK, EXIT_KILLED = 0, 130
 
 log = logging.getLogger("atelier.supervisor")
 
 
 class StopRequested(Exception):
-    """Told to stop before everything was up."""
+    """A stop was requested before everything was up."""
 
 
 @dataclass
 class ServiceState:
-    """A service's place in the tree, filled or waiting to be filled again. Times are of the monotonic clock."""
+    """A service of the tree and its process, if it runs. Times are of the monotonic clock."""
 
     service: Service
     process: RunningProcess | None = None
@@ -46,14 +46,14 @@ class Supervisor:
     home: Home
     stages: Sequence[Stage]
     signals: SignalInbox
-    seats: list[list[ServiceState]] = field(init=False)
+    states: list[list[ServiceState]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.seats = [[ServiceState(service) for service in stage] for stage in self.stages]
+        self.states = [[ServiceState(service) for service in stage] for stage in self.stages]
 
     def start(self) -> None:
-        """Raises StartError with the log's end when one does not come up, StopRequested when told to stop."""
-        for stage in self.seats:
+        """Raises StartError with the end of the log if a service does not start, StopRequested if it should stop."""
+        for stage in self.states:
             for state in stage:
                 self._start(state)
             while not all(self._is_up(state) for state in stage):
@@ -64,21 +64,21 @@ class Supervisor:
             log.info("up: %s", ", ".join(state.service.name for state in stage))
 
     def watch(self) -> None:
-        """Restarts what dies, until told to stop."""
+        """Restarts services that die, until a stop is requested."""
         while not self.signals.stop_requested:
             for state in self._all_states():
                 self._tend(state)
             self.signals.wait(0.5)
 
     def stop(self) -> bool:
-        """Ends the stages last to first. False when the caller was told to kill instead of waiting."""
-        for stage in reversed(self.seats):
+        """Stops the stages in the reverse order. False if a kill was requested instead of a wait."""
+        for stage in reversed(self.states):
             running = [state.process for state in stage if state.process and state.process.poll() is None]
             self._stop_together(running)
         return not self.signals.kill_requested
 
     def _all_states(self) -> list[ServiceState]:
-        return [state for stage in self.seats for state in stage]
+        return [state for stage in self.states for state in stage]
 
     def _start(self, state: ServiceState) -> None:
         state.process, state.is_ready, state.started_at = (
@@ -138,11 +138,11 @@ class Supervisor:
         for process in processes if not self.signals.kill_requested else ():
             log.info("stopping %s (pid %d)", process.service.name, process.pid)
             process.signal(process.service.stop_signal)
-        asked_at, is_told = time.monotonic(), False
+        asked_at, is_explained = time.monotonic(), False
         while running := [process for process in processes if process.poll() is None]:
             waited = time.monotonic() - asked_at
-            if not is_told and waited > TOLD_AFTER_SECONDS:
-                is_told = True
+            if not is_explained and waited > EXPLAINED_AFTER_SECONDS:
+                is_explained = True
                 log.info(_describe_wait([process.service for process in running]))
             late = [process for process in running if waited > process.service.stop_timeout_seconds]
             for process in running if self.signals.kill_requested else late:
@@ -165,7 +165,7 @@ def _reason(code: int) -> str:
 
 
 def run_tree(home: Home, stages: Sequence[Stage], on_up: Callable[[], object] = lambda: None) -> int:
-    """Starts the stages one after the other, calls ``on_up``, and keeps them until told to stop.
+    """Starts the stages one after the other, calls ``on_up``, and keeps them running until a stop is requested.
 
     The caller holds the home's lock. Returns the exit code: 0 after an orderly stop, 130 after a second
     Ctrl-C. Raises StartError when something did not come up; by then everything is down again.
@@ -180,7 +180,7 @@ def run_tree(home: Home, stages: Sequence[Stage], on_up: Callable[[], object] = 
             on_up()
             supervisor.watch()
         except StopRequested:
-            log.info("told to stop before everything was up")
+            log.info("a stop was requested before everything was up")
         finally:
             stopped_in_order = supervisor.stop()
             end_tree(home, home_id)  # what hid in sessions of its own

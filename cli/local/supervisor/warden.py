@@ -1,7 +1,7 @@
-"""Outlives the supervisor by a moment, to end what the supervisor can no longer end.
+"""Outlives the supervisor by a moment, to end the processes that the supervisor can no longer end.
 
-Direct children are told by the kernel when the supervisor dies. Their children are not, unless they asked
-for it, and on macOS nobody is. The warden waits to be told to stop, or for its parent to be gone, and then
+On Linux the kernel signals the supervisor's direct children when it dies. It signals their children only if they
+asked for it, and macOS signals none. The warden waits for a signal to stop, or until its parent is gone, and then
 ends every process of the tree that is left, itself last.
 """
 
@@ -40,7 +40,7 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
 
 
 def wait_for_the_end() -> None:
-    """Returns when told to stop, or (where no signal tells) when the parent is gone."""
+    """Returns after SIGTERM, or (where no signal comes) when the parent is gone."""
     parent = os.getppid()
     signal.signal(signal.SIGTERM, _stop)
     try:

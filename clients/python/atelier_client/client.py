@@ -1,4 +1,4 @@
-"""The client of Atelier's HTTP contract. Synchronous; one object per thread.
+"""The client of Atelier's HTTP contract. It is synchronous; use one object per thread.
 
 from pathlib import Path
 
@@ -56,12 +56,12 @@ from atelier_client.watching import Update, watch_job
 
 LARGEST_PAGE = 100
 UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
-"""The answer to an upload comes after the service has stored the whole body."""
+"""The service answers an upload only after it has stored the whole body."""
 
 
 class AtelierClient:
     def __init__(self, url: str, api_key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Raises InputError for an address that is none. Nothing is sent before the first call."""
+        """Raises InputError for an invalid address. Sends nothing before the first call."""
         self._transport = Transport(url, api_key, transport)
 
     def __enter__(self) -> Self:
@@ -80,8 +80,8 @@ class AtelierClient:
     def upload_dataset(
         self, source: Path | Selection, *, name: str | None = None, on_bytes: Callable[[int], None] | None = None
     ) -> Dataset:
-        """Streams the files in one multipart request. ``source`` is a folder, an archive or an image, or what
-        ``select_files`` made of one; ``on_bytes`` is called with the number of bytes just read. Raises InputError."""
+        """Streams the files in one multipart request. ``source`` is a folder, an archive, an image or a
+        ``Selection``; ``on_bytes`` is called with the length of each block that was read. Raises InputError."""
         selection = source if isinstance(source, Selection) else select_files(source)
         files = [
             ("files", (upload.name, LazyFile(upload.path, on_bytes), "application/octet-stream"))
@@ -94,12 +94,12 @@ class AtelierClient:
         return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
 
     def list_datasets(self, *, after: str | None = None) -> Iterator[Dataset]:
-        """Newest first, from after an id on; pages are fetched as they are needed."""
+        """Newest first, starting after an id. Pages are fetched on demand."""
         return self._list("/datasets", Page[Dataset], {"after": after})
 
     def find_dataset(self, selection: Selection) -> Dataset | None:
-        """The newest dataset made of the very same files, by name and content, if it is ready or about to be. One that
-        left files out is passed over: the service may read them by now. Reads every file. Raises InputError."""
+        """The newest dataset of the same files, by name and content, that is ready or being validated. A dataset that
+        left files out does not count: an updated service may accept them. Reads every file. Raises InputError."""
         wanted = selection.content_hash()
         for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
             left_out = dataset.report.left_out if dataset.report else ()
@@ -108,7 +108,7 @@ class AtelierClient:
         return None
 
     def delete_dataset(self, dataset_id: str) -> None:
-        """Not while there is a job that was made from it."""
+        """Fails while a job uses the dataset: ApiError with status 409."""
         self._transport.send("DELETE", f"/datasets/{quote(dataset_id)}")
 
     def wait_for_dataset(
@@ -118,8 +118,8 @@ class AtelierClient:
         timeout_seconds: float = 3600,
         on_waiting: Callable[[str], None] = lambda _: None,
     ) -> Dataset:
-        """Returns it ``ready``. Raises DatasetUnusable with its report, or WaitTimeout. ``on_waiting`` is called
-        with the reason why the service cannot go on for now."""
+        """Returns the dataset once it is ``ready``. Raises DatasetUnusable with its report, or WaitTimeout.
+        ``on_waiting`` is called with the reason if the service has to postpone the check."""
         dataset = poll(
             lambda: self.get_dataset(dataset_id),
             lambda dataset: dataset.status == "validating",
@@ -140,8 +140,8 @@ class AtelierClient:
         return self._transport.get(f"/models/{quote(model_id)}", Model)
 
     def register_model(self, source: Mapping[str, Any]) -> Model:
-        """For admins. ``source`` has a ``path`` below the service's models directory or a ``hub_id``, and as needed
-        ``id``, ``prediction_type``, ``resolution`` and ``description``. A base that has no card yet is ``checking``."""
+        """For admins. ``source`` has a ``path`` below the service's models directory or a ``hub_id``, and optionally
+        ``id``, ``prediction_type``, ``resolution`` and ``description``. A base without a card is ``checking`` first."""
         return self._transport.ask("POST", "/models", Model, json=dict(source))
 
     def wait_for_model(
@@ -151,8 +151,8 @@ class AtelierClient:
         timeout_seconds: float | None = None,
         on_waiting: Callable[[], None] = lambda: None,
     ) -> Model:
-        """Returns it ``ready``. Raises ModelUnusable with the reason, or WaitTimeout. A base may take many minutes to
-        come from the Hub, so by default there is no timeout; ``on_waiting`` is called twice a second meanwhile."""
+        """Returns the base once it is ``ready``. Raises ModelUnusable with the reason, or WaitTimeout. A download from
+        the Hub may take many minutes, so the default is no timeout. ``on_waiting`` is called twice a second."""
         model = poll(
             lambda: self.get_model(model_id),
             lambda model: model.status == "checking",
@@ -165,18 +165,18 @@ class AtelierClient:
         return model
 
     def delete_model(self, model_id: str) -> None:
-        """For admins. Not while a job needs it: ApiError with status 409."""
+        """For admins. Fails while a job needs the base: ApiError with status 409."""
         self._transport.send("DELETE", f"/models/{quote(model_id)}")
 
     # --- jobs -------------------------------------------------------------------------------------------
 
     def create_job(self, body: Mapping[str, Any]) -> Job:
-        """``body`` is ``{model, dataset, …TrainingSpec}``. Safe to repeat: a key makes one job of several tries."""
+        """``body`` is ``{model, dataset, …TrainingSpec}``. Retries carry a key, so that they make one job."""
         headers = {"Idempotency-Key": uuid.uuid4().hex}
         return retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
 
     def check_spec(self, body: Mapping[str, Any]) -> None:
-        """Whether the service takes such a body, so far as can be said before there is a dataset. Raises ApiError."""
+        """Checks a body of ``create_job`` that has no dataset yet. Raises ApiError for any other fault."""
         try:
             self.plan_job({**body, "dataset": "ds_to_be_sent"})
         except ApiError as error:
@@ -184,13 +184,13 @@ class AtelierClient:
                 raise
 
     def plan_job(self, body: Mapping[str, Any]) -> Plan:
-        """What the job would be and take; nothing is queued."""
+        """The job's plan and an estimate, without queueing a job."""
         return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
 
     def list_jobs(
         self, *, status: str | None = None, model: str | None = None, after: str | None = None
     ) -> Iterator[Job]:
-        """Newest first, from after an id on; pages are fetched as they are needed."""
+        """Newest first, starting after an id. Pages are fetched on demand."""
         return self._list("/jobs", Page[Job], {"status": status, "model": model, "after": after})
 
     def get_job(self, job_id: str) -> Job:
@@ -200,7 +200,7 @@ class AtelierClient:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/cancel", Job)
 
     def delete_job(self, job_id: str) -> None:
-        """With its files and its adapter. Not before it has ended."""
+        """Deletes a job that has ended, with its files and its adapter."""
         self._transport.send("DELETE", f"/jobs/{quote(job_id)}")
 
     def pause_job(self, job_id: str) -> Job:
@@ -210,12 +210,12 @@ class AtelierClient:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/resume", Job)
 
     def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
-        """Every event once and in order, the job's progress between them, and last the job as it ended."""
+        """Yields every event once and in order, the job whenever its progress changes, and at last the ended job."""
         return watch_job(self._transport, job_id, after)
 
     def wait_for_job(self, job_id: str, *, on_update: Callable[[Update], object] = lambda _: None) -> Job:
-        """Returns the job when it has succeeded. Raises JobEnded when it failed or was canceled. ``on_update`` is
-        called with each event and each progress of the job, as ``watch`` gives them."""
+        """Returns the job once it has succeeded. Raises JobEnded if it failed or was canceled. ``on_update`` is called
+        with everything that ``watch`` yields."""
         job = self.get_job(job_id)
         for update in self.watch(job_id):
             on_update(update)
@@ -234,11 +234,11 @@ class AtelierClient:
         return self._list(f"/jobs/{quote(job_id)}/samples", Page[SampleSet])
 
     def list_deliveries(self, job_id: str) -> Iterator[Delivery]:
-        """What the job's receiver was told, in the order of the events."""
+        """The webhooks of a job, in the order of its events."""
         return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
 
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
-        """Sends it once more, now, whatever became of it."""
+        """Sends a webhook again now, whether or not it was delivered before."""
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
 
     # --- adapters ---------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class AtelierClient:
         text: str | None = None,
         after: str | None = None,
     ) -> Iterator[Adapter]:
-        """Newest first, of jobs and imported, from after an id on; pages are fetched as they are needed."""
+        """Newest first, of jobs and imports, starting after an id. Pages are fetched on demand."""
         filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
         return self._list("/adapters", Page[Adapter], filters)
 
@@ -269,7 +269,7 @@ class AtelierClient:
         tags: Sequence[str] = (),
         on_bytes: Callable[[int], None] | None = None,
     ) -> Adapter:
-        """Sends a .safetensors that was made elsewhere; it is ``checking`` then. ``on_bytes`` as for datasets."""
+        """Uploads a .safetensors file of another tool; the adapter is ``checking`` first. For ``on_bytes`` see datasets."""
         given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
         fields = {key: value for key, value in given.items() if value}
         files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
@@ -282,8 +282,8 @@ class AtelierClient:
         timeout_seconds: float = 3600,
         on_waiting: Callable[[str], None] = lambda _: None,
     ) -> Adapter:
-        """Returns it ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout. ``on_waiting`` is called
-        with the reason why the service cannot go on for now."""
+        """Returns the adapter once it is ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout.
+        ``on_waiting`` is called with the reason if the service has to postpone the check."""
         adapter = poll(
             lambda: self.get_adapter(adapter_id),
             lambda adapter: adapter.status == "checking",
@@ -296,14 +296,14 @@ class AtelierClient:
         return adapter
 
     def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-        """``changes``: of name, description and tags."""
+        """``changes`` may contain ``name``, ``description`` and ``tags``."""
         return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
 
     def delete_adapter(self, adapter_id: str) -> None:
         self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}")
 
     def download_adapter_file(self, adapter_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
-        """As ``download_adapter``, by the adapter's id."""
+        """Like ``download_adapter``, by the adapter's id."""
         return self._download(f"/adapters/{quote(adapter_id)}/download?format={adapter_format}", target)
 
     # --- keys and tenants: for admins, and the operator ---------------------------------------------------
@@ -316,17 +316,17 @@ class AtelierClient:
         expires_at: datetime | None = None,
         tenant: str | None = None,
     ) -> NewKey:
-        """Its secret is told in this answer alone. ``tenant``: another than one's own, for the operator."""
+        """Only this answer contains the secret. ``tenant``: another than your own, for the operator."""
         end = None if expires_at is None else expires_at.isoformat()
         body = {"name": name, "scopes": list(scopes), "expires_at": end, "tenant": tenant}
         return self._transport.ask("POST", "/keys", NewKey, json=body)
 
     def list_keys(self, *, tenant: str | None = None) -> Iterator[Key]:
-        """Newest first, the revoked ones too."""
+        """Newest first, including revoked keys."""
         return self._list("/keys", Page[Key], {"tenant": tenant})
 
     def rotate_key(self, key_id: str, *, overlap_seconds: int = 3600, tenant: str | None = None) -> NewKey:
-        """A new key in the place of an old one, which stays valid for the overlap."""
+        """Replaces a key by a new one. The old key stays valid for the overlap."""
         body, params = {"overlap_seconds": overlap_seconds}, {"tenant": tenant} if tenant else {}
         return self._transport.ask("POST", f"/keys/{quote(key_id)}/rotate", NewKey, json=body, params=params)
 
@@ -346,17 +346,17 @@ class AtelierClient:
     # --- the service itself -------------------------------------------------------------------------------
 
     def create_login_link(self) -> LoginLink:
-        """An address that opens the dashboard once, in the name of this client's key."""
+        """A link that opens the dashboard once, with the rights of this client's key."""
         return self._transport.ask("POST", "/ui/tokens", LoginLink)
 
     def list_workers(self) -> Iterator[Worker]:
-        """The workers that train and were heard of within the last minute."""
+        """The training workers that have sent a heartbeat within the last minute."""
         return self._list("/workers", Page[Worker])
 
     # --- files ------------------------------------------------------------------------------------------
 
     def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
-        """Writes the .safetensors whole or not at all; returns its sha256."""
+        """Writes the .safetensors file completely or not at all. Returns its sha256."""
         return self._download(f"/jobs/{quote(job_id)}/adapter?format={adapter_format}", target)
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:

@@ -1,4 +1,4 @@
-"""A file from the service appears at its target whole and checked, or not at all."""
+"""Downloads. A file is written to its target complete and verified, or not at all."""
 
 import contextlib
 import hashlib
@@ -19,7 +19,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 def save(response: httpx.Response, target: Path) -> str:
     """Streams an open response into ``target``; returns the bytes' sha256.
 
-    Raises DownloadDamaged when the sha256 is not that of the ETag, InputError when the target cannot be written.
+    Raises DownloadDamaged if the sha256 differs from the ETag's, InputError if the target cannot be written.
     """
     digest = hashlib.sha256()
     with replace_whole(target) as file:
@@ -33,7 +33,7 @@ def save(response: httpx.Response, target: Path) -> str:
 
 
 def announced_sha256(response: httpx.Response) -> str | None:
-    """The ETag that is a sha256, of the answer or of a redirect on the way (storage has ETags of its own kind)."""
+    """The first ETag that is a sha256, of a redirect or of the final answer. Object stores use other ETags."""
     for answer in (*response.history, response):
         tag = answer.headers.get("etag", "").removeprefix("W/").strip('"').lower()
         if _SHA256.fullmatch(tag):
@@ -43,7 +43,7 @@ def announced_sha256(response: httpx.Response) -> str | None:
 
 @contextlib.contextmanager
 def replace_whole(target: Path) -> Iterator[BinaryIO]:
-    """A temporary neighbour that takes the target's name at the end, and is gone if there is an error."""
+    """A temporary file beside the target. It replaces the target at the end, and is deleted after an error."""
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -55,5 +55,5 @@ def replace_whole(target: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         raise InputError(f"{target} cannot be written: {error.strerror or error}. Name another place.") from error
     finally:
-        with contextlib.suppress(OSError):  # gone already, or its folder is none
+        with contextlib.suppress(OSError):  # it is gone already, or its folder is not a folder
             temporary.unlink()

@@ -1,16 +1,16 @@
 """What can go wrong between a program and the service.
 
 ClientError                       base; ``str(error)`` is one sentence or two for a person, and says what to do
-├── InputError                    the folder, file or value given here cannot be sent; nothing was
+├── InputError                    the folder, file or value cannot be sent; nothing was sent
 ├── ConnectionFailed              the service does not answer, or a proxy says so in its place
-├── UnexpectedAnswer              something answered that does not speak Atelier's contract
+├── UnexpectedAnswer              the answer does not follow Atelier's HTTP contract
 ├── ApiError                      the service refused; ``problem`` is its RFC 9457 document
 ├── DatasetUnusable               the dataset was rejected, or is still open; ``dataset`` has the report
 ├── AdapterUnusable               the imported adapter was rejected
-├── ModelUnusable                 the base was rejected; ``model`` is as the service knows it
+├── ModelUnusable                 the base was rejected; ``model`` is its latest state
 ├── JobEnded                      the job failed or was canceled; ``job`` has the reason
-├── WaitTimeout                   what was waited for did not come in time
-└── DownloadDamaged               the bytes received are not those that the service announced
+├── WaitTimeout                   the wait took longer than its timeout
+└── DownloadDamaged               the bytes received differ from those that the service announced
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
 
 PASSING_STATUSES = frozenset({502, 503, 504})
-"""The service, or a proxy before it, cannot answer for now."""
+"""The service, or a proxy in front of it, cannot answer at the moment."""
 
 
 class ClientError(Exception):
-    """Base of the tree."""
+    """Base class of all errors of the client."""
 
 
 class InputError(ClientError):
@@ -34,23 +34,23 @@ class InputError(ClientError):
 
 
 class ConnectionFailed(ClientError):
-    """No connection, or it broke and did not come back."""
+    """The connection could not be made, or it broke."""
 
 
 class UnexpectedAnswer(ClientError):
-    """An answer out of contract: a proxy's page, another service, or another version."""
+    """The answer of a proxy, of another service or of an incompatible version."""
 
 
 class WaitTimeout(ClientError):
-    """The thing goes on; only the waiting ended."""
+    """Only the wait ended; the service continues its work."""
 
 
 class DownloadDamaged(ClientError):
-    """Nothing was left at the target."""
+    """The target was not written."""
 
 
 class AdapterUnusable(ClientError):
-    """The check of an import found that it cannot be used, and why."""
+    """The message says why the imported file cannot be used."""
 
 
 class ModelUnusable(ClientError):
@@ -94,7 +94,7 @@ class ApiError(ClientError):
 
 
 def parse_problem(status: int, body: Any) -> Problem | None:
-    """None when ``body`` is no problem document."""
+    """None if ``body`` is not a problem document."""
     if not isinstance(body, dict) or not isinstance(body.get("title"), str):
         return None
     errors = body.get("errors")

@@ -1,4 +1,4 @@
-"""What the service answers, as frozen objects. Unknown fields are kept, so an older client reads a newer service."""
+"""The service's answers as frozen objects. They keep unknown fields, so an older client can read a newer service."""
 
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
@@ -79,7 +79,7 @@ class Dataset(Answer):
 
 
 class Model(Answer):
-    """What is null was not found out yet."""
+    """A field that is null is not known yet."""
 
     id: str
     family: str | None = None
@@ -94,14 +94,14 @@ class Model(Answer):
 
 
 class IgnoredKey(Answer):
-    """A tensor of an imported file that was not taken over."""
+    """A tensor of an imported file that the adapter leaves out."""
 
     key: str
     reason: str
 
 
 class Adapter(Answer):
-    """``type`` and ``rank`` are null before an import was checked; ``job`` for imports."""
+    """``type`` and ``rank`` are null until an import has been checked; ``job`` is null for imports."""
 
     id: str
     status: str
@@ -125,8 +125,8 @@ class Adapter(Answer):
 
 
 class Progress(Answer):
-    """``loss`` is the latest step's; times are in seconds. Units are those of a phase that makes no steps, such as
-    the images that are cached."""
+    """``loss`` is the latest step's; times are in seconds. Units count the work of a phase without steps, such as the
+    images to be cached."""
 
     step: int = 0
     num_steps: int = 0
@@ -146,7 +146,7 @@ class Estimate(Answer):
 
 
 class Advice(Answer):
-    """Something to look at before a job is queued. ``files``: the pictures concerned, the worst first."""
+    """A warning about a job before it is queued. ``files``: the pictures that it is about, the worst first."""
 
     code: str
     message: str
@@ -181,7 +181,7 @@ class Job(Answer):
     error: Trouble | None = None
 
     def __str__(self) -> str:
-        """One line of where it stands."""
+        """One line with the job's phase and step."""
         steps = f", step {self.progress.step} of {self.progress.num_steps}" if self.progress else ""
         return f"{self.id} {self.phase or self.status}{steps}"
 
@@ -195,7 +195,7 @@ class Job(Answer):
 
 
 class JobEvent(Answer):
-    """``id`` is what a stream resumes after."""
+    """A stream can be resumed after an event's ``id``."""
 
     id: str
     type: str
@@ -205,8 +205,8 @@ class JobEvent(Answer):
     data: dict[str, Any] = Field(default_factory=dict)
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {value}" for name, value in self.data.items() if isinstance(value, str | int | float))
-        return f"{self.type} {told}".rstrip()
+        simple = {name: value for name, value in self.data.items() if isinstance(value, str | int | float)}
+        return f"{self.type} {', '.join(f'{name} {value}' for name, value in simple.items())}".rstrip()
 
     @property
     def is_final(self) -> bool:
@@ -214,7 +214,7 @@ class JobEvent(Answer):
 
 
 class Attempt(Answer):
-    """One try to tell a receiver. ``error`` says why there was no answer."""
+    """One attempt to deliver a webhook. ``error`` says why the receiver did not answer."""
 
     at: datetime
     duration_seconds: float = 0.0
@@ -224,7 +224,7 @@ class Attempt(Answer):
 
 
 class Delivery(Answer):
-    """One event for the job's receiver; ``id`` is the ``webhook-id`` that it is told under."""
+    """The webhook for one event of a job; ``id`` is its ``webhook-id`` header."""
 
     id: str
     type: str
@@ -236,7 +236,7 @@ class Delivery(Answer):
 
 
 class Key(Answer):
-    """An API key without its secret; ``prefix`` is how that begins."""
+    """An API key without its secret; ``prefix`` is the start of the secret."""
 
     id: str
     name: str
@@ -250,7 +250,7 @@ class Key(Answer):
 
 
 class NewKey(Key):
-    """Its ``secret`` is told this once."""
+    """A new API key. The service does not show its ``secret`` again."""
 
     secret: str = Field(repr=False)
 
@@ -281,7 +281,7 @@ class LoginLink(Answer):
 
 
 class Worker(Answer):
-    """A worker that trains. ``memory_bytes`` is all that its device has."""
+    """A worker that trains. ``memory_bytes`` is the total memory of its device."""
 
     id: str
     device: str

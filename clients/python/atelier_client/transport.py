@@ -1,4 +1,4 @@
-"""One request to the service: every failure becomes a ``ClientError``."""
+"""Sends single requests to the service. Every failure becomes a ``ClientError``."""
 
 import contextlib
 import importlib.metadata
@@ -25,13 +25,13 @@ from atelier_client.models import Answer
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 MAX_PAUSE_SECONDS = 30.0
-"""How long one request waits for the rate limit. A quota that opens at midnight is told at once."""
+"""How long one request waits for the rate limit. When a quota resets only at midnight, the error is raised at once."""
 
 Parsed = TypeVar("Parsed", bound=Answer)
 
 
 class Transport:
-    """Keeps one pool of connections. ``url`` may have a path, as behind a proxy."""
+    """Keeps one pool of connections. ``url`` may contain a path, for a service behind a proxy."""
 
     def __init__(self, url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
@@ -45,15 +45,15 @@ class Transport:
             timeout=TIMEOUT,
             follow_redirects=True,
             transport=transport,
-            trust_env=not is_loopback(url),  # no proxy of the environment's stands before this machine itself
+            trust_env=not is_loopback(url),  # requests to this machine bypass the environment's proxy
         )
 
     def get(self, path: str, model: type[Parsed], **options: Any) -> Parsed:
         return self.ask("GET", path, model, **options)
 
     def send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Waits while the service asks for some seconds of patience; uploads are not begun again. Raises ApiError,
-        ConnectionFailed or UnexpectedAnswer."""
+        """Waits for the rate limit and repeats the request, except an upload. Raises ApiError, ConnectionFailed or
+        UnexpectedAnswer."""
         deadline = time.monotonic() + MAX_PAUSE_SECONDS
         while True:
             with self.connecting():
@@ -63,12 +63,12 @@ class Transport:
                 break
             time.sleep(pause)
         check(response)
-        if response.request.method != method:  # 302 and 303 make a GET of it, which changes nothing and succeeds
+        if response.request.method != method:  # 302 and 303 turn it into a GET, which succeeds and changes nothing
             raise UnexpectedAnswer(f"{self.url} redirects to {response.url.join('/')}: set ATELIER_URL to that.")
         return response
 
     def ask(self, method: str, path: str, model: type[Parsed], **options: Any) -> Parsed:
-        """As ``send``, with the answer parsed."""
+        """Like ``send``, but parses the answer."""
         response = self.send(method, path, **options)
         try:
             return model.model_validate_json(response.content)
@@ -77,7 +77,7 @@ class Transport:
 
     @contextlib.contextmanager
     def stream(self, path: str, **options: Any) -> Iterator[httpx.Response]:
-        """An open answer whose body is not yet read. Waits as ``send`` does."""
+        """An open response whose body has not been read. Waits as ``send`` does."""
         deadline = time.monotonic() + MAX_PAUSE_SECONDS
         while True:
             with self.connecting(), self.http.stream("GET", path, **options) as response:
@@ -107,28 +107,28 @@ class Transport:
 
 
 def quote(some_id: str) -> str:
-    """As one part of a path, whatever somebody typed."""
+    """Escapes an id, so that it stays one segment of a path."""
     return urllib.parse.quote(some_id, safe="")
 
 
 def read_pause(response: httpx.Response, deadline: float) -> float | None:
-    """The seconds after which a request that came too early (429) may be repeated; None where that is after
-    ``deadline`` (monotonic). It has done nothing yet."""
-    told = response.headers.get("Retry-After", "")
-    if response.status_code != httpx.codes.TOO_MANY_REQUESTS or not told.isdecimal():
+    """How many seconds to wait before repeating a request that was rate-limited (429) and so had no effect. None if it
+    was not, or if the pause would end after ``deadline`` (monotonic)."""
+    retry_after = response.headers.get("Retry-After", "")
+    if response.status_code != httpx.codes.TOO_MANY_REQUESTS or not retry_after.isdecimal():
         return None
-    pause = max(0.1, float(told))
+    pause = max(0.1, float(retry_after))
     return pause if time.monotonic() + pause <= deadline else None
 
 
 def check_key(api_key: str) -> None:
-    """Raises InputError, which does not repeat the key."""
+    """Raises InputError for a malformed key; the message does not contain the key."""
     if not re.fullmatch(r"[!-~]+", api_key):
         raise InputError("The API key has characters that no key has; copy it again.")
 
 
 def check_url(url: str) -> httpx.URL:
-    """Raises InputError for what is no http or https address."""
+    """Raises InputError unless ``url`` is an http or https address."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -147,8 +147,8 @@ def is_loopback(url: str) -> bool:
 
 
 def check(response: httpx.Response) -> None:
-    """Raises ApiError with the problem document. Where an error has none: ConnectionFailed for a proxy's word that
-    nothing answers behind it, else UnexpectedAnswer."""
+    """Raises ApiError for an error with a problem document; ConnectionFailed for a proxy's error that says that the
+    service does not answer; UnexpectedAnswer for any other error."""
     if not response.is_error:
         return
     try:

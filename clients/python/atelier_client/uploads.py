@@ -1,4 +1,4 @@
-"""What of a folder is sent, and how: one multipart request whose files are opened one at a time."""
+"""Selects the files of a folder to upload, and reads them one at a time while they are sent."""
 
 import contextlib
 import hashlib
@@ -22,23 +22,23 @@ IMAGE_SUFFIXES = frozenset(
         ".avif", ".bmp", ".dib", ".tif", ".tiff", ".gif",
     }
 )  # fmt: skip
-"""Every format that the service reads; what it cannot use of them, its report says."""
+"""Every format that the service reads. The dataset's report lists the files that it cannot use."""
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 CAPTION_SUFFIXES = frozenset({".txt", ".caption"})
 METADATA_NAMES = frozenset({"metadata.jsonl", "metadata.csv"})
 _WORKING_FOLDERS = frozenset({".git", ".svn", ".hg", ".thumbnails", ".cache", ".venv", ".ipynb_checkpoints"})
-"""Of programs: nobody means the images in them."""
+"""Folders of programs: users do not mean the images in them."""
 _DECOMPRESSION = (lzma.LZMAError, zlib.error)
 _KOHYA_FOLDER = re.compile(r"(?![1-9]\d\d[A-Z0-9_]{5}$)(\d{1,9})_.*\S.*")
 _MAX_REPEATS = 1000
-"""As the service reads names (core.domain.layouts): ``10_blip robot`` repeats and captions its pictures, as in
+"""The service reads names in the same way: ``10_blip robot`` repeats and captions its pictures, as in
 sd-scripts' DreamBooth layout; ``100_PANA`` is a camera's folder, and ``2024_summer`` is only a name."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """``name`` is the path within the folder, with forward slashes; it begins with the folder's own name where that
-    says something of the images (``10_blip robot``)."""
+    """``name`` is the path within the folder, with forward slashes. It begins with the folder's own name if that
+    describes the images (``10_blip robot``)."""
 
     name: str
     path: Path
@@ -46,8 +46,8 @@ class Upload:
 
 @dataclass(frozen=True)
 class Selection:
-    """What will be sent, and what lies in the folder but will not. ``name`` is the folder's, or the file's without its
-    suffix."""
+    """The files to send, and those in the folder that will not be sent. ``name`` is the folder's name, or the file's
+    without its suffix."""
 
     uploads: tuple[Upload, ...]
     skipped: tuple[str, ...] = ()
@@ -63,13 +63,13 @@ class Selection:
         return sum(upload.path.stat().st_size for upload in self.uploads)
 
     def may_have_captions(self) -> bool:
-        """Whether any file looks as if it brought captions: text beside an image, a table of them, or kohya's folder
-        names. An archive that cannot be listed here counts as if it did: the service will say what is wrong with it."""
+        """Whether any file looks as if it contained captions: a text file, a metadata table or a folder with kohya's
+        naming. True for an archive that cannot be listed here: the service will report what is wrong with it."""
         return any(map(_may_bring_captions, self.uploads))
 
     def content_hash(self) -> str:
-        """SHA-256 in hexadecimal, over every file's name and its own SHA-256, in the order of the names as UTF-8: the
-        ``files_sha256`` of the dataset that comes of them. Reads every file. Raises InputError."""
+        """The hexadecimal SHA-256 of every file's name and SHA-256, sorted by the names as UTF-8. It equals the
+        ``files_sha256`` of a dataset of these files. Reads every file. Raises InputError."""
         digest = hashlib.sha256()
         for upload in sorted(self.uploads, key=lambda upload: upload.name.encode()):
             with _readable(upload.path), upload.path.open("rb") as file:
@@ -91,13 +91,13 @@ def _names_captions(name: str) -> bool:
 
 
 def _is_kohya_folder(name: str) -> bool:
-    """Of images that are trained: one that says 0 repeats has none."""
+    """Whether the name has kohya's form and says at least one repeat."""
     match = _KOHYA_FOLDER.fullmatch(name)
     return match is not None and 1 <= int(match[1]) <= _MAX_REPEATS
 
 
 def _list_archive(path: Path) -> list[str]:
-    """The names in it; none if it cannot be read as what its name says."""
+    """The names in an archive; empty if its content does not match its suffix."""
     try:
         if path.name.lower().endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
@@ -117,10 +117,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 class LazyFile(io.RawIOBase):
-    """A file that is open only while it is read, so that a set may have more files than a process may open."""
+    """A file that is open only while it is read: a dataset may have more files than a process may open."""
 
     def __init__(self, path: Path, on_bytes: Callable[[int], None] | None = None) -> None:
-        """``on_bytes`` hears the length of each block that was read."""
+        """``on_bytes`` is called with the length of each block that was read."""
         self._path = path
         self._on_bytes = on_bytes
         self._file: BinaryIO | None = None
@@ -167,9 +167,9 @@ class LazyFile(io.RawIOBase):
 
 
 def select_files(path: Path) -> Selection:
-    """The images and captions of a folder and its subfolders; or one archive or image.
+    """Selects the images and captions of a folder and its subfolders, or a single archive or image.
 
-    Raises InputError when there is nothing to send, or something that cannot be.
+    Raises InputError if there is nothing to send, or if a file cannot be sent.
     """
     if path.is_dir():
         return _select_folder(path)
@@ -195,7 +195,7 @@ def _select_folder(folder: Path) -> Selection:
 
 
 def _name_of(path: Path) -> str:
-    """As it was typed, so that a link keeps its own; ``.`` and ``..`` are looked up."""
+    """The name as it was typed, so that a link keeps its own. ``.`` and ``..`` are resolved."""
     return path.resolve().name if path.name in {"", ".."} else path.name
 
 
@@ -214,9 +214,9 @@ def _refuse_closed(error: OSError) -> None:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files by name; of hidden ones images and captions alone, but for macOS's own beside each (``._a.png``).
+    """Yields files by name. Of hidden files it yields images and captions, except those of macOS (``._a.png``).
 
-    Hidden folders are not entered, nor links to folders, so there are no circles.
+    It does not enter hidden folders or links to folders, so it cannot run in a circle.
     """
     for root, folders, names in os.walk(folder, onerror=_refuse_closed):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -228,7 +228,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _find_hidden_folders(folder: Path) -> list[str]:
-    """Directly in it, with images: so that nobody misses them later."""
+    """Hidden folders with images directly in ``folder``, so that the user learns that they are not sent."""
     hidden = sorted(path for path in folder.iterdir() if path.name.startswith(".") and path.is_dir())
     return [f"{path.name}/" for path in hidden if path.name not in _WORKING_FOLDERS and _has_image(path)]
 
@@ -248,7 +248,7 @@ def is_archive(path: Path) -> bool:
 
 
 def is_wanted(path: Path) -> bool:
-    """In a folder, archives stay behind: they mostly hold the same images once more."""
+    """Archives in a folder are not sent: they usually contain the same images again."""
     return is_image(path) or _is_caption_name(path)
 
 

@@ -1,4 +1,4 @@
-"""Waits for what the service does in the background, and over the seconds in which it does not answer."""
+"""Waits for the service's background work, and repeats calls while the service does not answer."""
 
 import time
 from collections.abc import Callable
@@ -10,18 +10,18 @@ Result = TypeVar("Result")
 
 POLL_SECONDS = 0.5
 RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Together what a service takes to start again."""
+"""Their sum is about the time in which a service restarts."""
 
 
 class Deferrable(Protocol):
-    """A dataset or an adapter, whose check can be put off."""
+    """A dataset or an adapter: the service can postpone its check."""
 
     @property
     def waiting_reason(self) -> str | None: ...
 
 
 def retry(call: Callable[[], Result]) -> Result:
-    """Repeats what can be repeated without harm, when the connection or a part of the service failed."""
+    """Repeats an idempotent call after a temporary failure."""
     for pause_seconds in RETRY_PAUSES_SECONDS:
         try:
             return call()
@@ -40,8 +40,8 @@ def poll(
     what: str,
     on_pending: Callable[[Result], object] = lambda _: None,
 ) -> Result:
-    """The first answer that is not pending. ``on_pending`` is called with each of the others. Raises WaitTimeout, in
-    which ``what`` is said not to have come."""
+    """Returns the first answer that is not pending, and calls ``on_pending`` with each of the others. Raises
+    WaitTimeout with a message that begins with ``what``."""
     started = time.monotonic()
     while is_pending(result := retry(fetch)):
         on_pending(result)
@@ -52,7 +52,7 @@ def poll(
 
 
 def report_waiting(on_waiting: Callable[[str], object]) -> Callable[[Deferrable], None]:
-    """For ``on_pending``: calls ``on_waiting`` once with each reason why the service cannot go on for now."""
+    """For ``on_pending``: calls ``on_waiting`` once with each reason why the service has postponed the check."""
     last: str | None = None
 
     def report(checked: Deferrable) -> None:

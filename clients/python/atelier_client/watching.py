@@ -1,6 +1,6 @@
-"""Follows one job to its end: over the event stream, or by asking again where streams do not get through.
+"""Follows one job to its end over the event stream, or by polling where something blocks streams.
 
-The stream is resumed after the last event that was handed out, so none is lost or doubled, whatever breaks.
+The stream is resumed after the last event that the caller received, so that no event is lost or repeated.
 """
 
 import time
@@ -17,7 +17,7 @@ from atelier_client.models import Job, JobEvent, Page
 from atelier_client.transport import Transport, describe, quote
 
 Update = JobEvent | Job
-"""An event of the job; or the job itself, when only its progress has moved."""
+"""An event of the job; or the job itself if only its progress has changed."""
 
 SILENCE_SECONDS = 45.0
 """The service sends a comment at least every 15 s; a stream that is silent for longer is dead."""
@@ -28,11 +28,11 @@ BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 class NoStream(Exception):
-    """Something between here and the service answers streams with a page of its own."""
+    """Something between the client and the service answers the request for a stream with a page of its own."""
 
 
 class Watch:
-    """The place in a job's history: what was handed out last, and since when nothing answers."""
+    """The position in a job's history, and since when the service has not answered."""
 
     def __init__(self, transport: Transport, job_id: str, after: str | None) -> None:
         self.transport = transport
@@ -53,7 +53,7 @@ class Watch:
                 self.wait_after(error)
 
     def stream(self) -> Iterator[Update]:
-        """Until the job's last event or the connection's end; then the job is asked for once."""
+        """Reads until the job's last event or the end of the connection, then fetches the job once."""
         with self.open_stream() as response:
             if "text/event-stream" not in response.headers.get("content-type", ""):
                 raise NoStream
@@ -74,7 +74,7 @@ class Watch:
         return self.transport.stream(f"{self.path}/events", headers=headers, timeout=timeout)
 
     def read(self, message: httpx_sse.ServerSentEvent) -> Update | None:
-        """None for a message of a kind that this client does not know."""
+        """None for a kind of message that this client does not know."""
         try:
             if message.event == "progress":
                 return Job.model_validate_json(message.data)
@@ -83,8 +83,8 @@ class Watch:
             raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
 
     def poll(self) -> Iterator[Update]:
-        """What is new now, by plain requests; then a pause, unless the job has ended."""
-        # The job first: once it has ended, its last event is there to be fetched.
+        """Fetches what is new by plain requests; then pauses, unless the job has ended."""
+        # The job first: once it has ended, its last event can be fetched.
         job = self.transport.get(self.path, Job)
         for event in self.fetch_events():
             yield self.note(event)
@@ -95,7 +95,7 @@ class Watch:
             time.sleep(POLL_SECONDS)
 
     def fetch_events(self) -> Iterator[JobEvent]:
-        """Pages forward from the last event that was handed out."""
+        """Fetches the events after the last one that the caller received."""
         while True:
             params: dict[str, Any] = {} if self.last_id is None else {"after": self.last_id}
             page = self.transport.get(f"{self.path}/events", Page[JobEvent], params=params)
@@ -112,7 +112,7 @@ class Watch:
         self.failures, self.silent_since = 0, None
 
     def wait_after(self, error: ConnectionFailed | ApiError) -> None:
-        """Raises ``error`` when it is none that passes, or has lasted for PATIENCE_SECONDS."""
+        """Raises ``error`` if it is permanent, or if the service has not answered for PATIENCE_SECONDS."""
         now = time.monotonic()
         self.silent_since = self.silent_since or now
         if not is_passing(error) or now - self.silent_since > PATIENCE_SECONDS:

@@ -199,7 +199,7 @@ def test_gpus_take_no_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.warn_of_busy_cores(["cuda:0", "cuda:1"], {}) is None
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     code, output = run("--version")
     assert code == 0
     assert output == f"atelier {version('atelier')}\n"
