@@ -269,7 +269,7 @@ class AtelierClient:
         tags: Sequence[str] = (),
         on_bytes: Callable[[int], None] | None = None,
     ) -> Adapter:
-        """Uploads a .safetensors file of another tool; the adapter is ``checking`` first. For ``on_bytes`` see datasets."""
+        """Uploads another tool's .safetensors file; the adapter is ``checking`` first. ``on_bytes`` as for datasets."""
         given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
         fields = {key: value for key, value in given.items() if value}
         files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
