@@ -39,7 +39,7 @@ def test_a_check_is_waited_for_while_the_service_starts_again(running_api: Runni
     assert service.left == []
 
 
-def test_who_waits_hears_what_holds_the_check_up(running_api: RunningApi, client: AtelierClient, files: Path) -> None:
+def test_a_wait_reports_why_the_check_is_postponed(running_api: RunningApi, client: AtelierClient, files: Path) -> None:
     register_scripted_model(running_api)
     sent, heard = client.import_adapter(files / "ink.safetensors", MODEL.id, name="ink"), list[str]()
     with running_api.sessions() as session, session.begin():

@@ -139,12 +139,12 @@ def test_a_missing_or_wrong_key_is_a_refusal(running_api: RunningApi, key: str |
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "", "http://[::1"])
-def test_what_is_no_address_is_said_at_once(url: str) -> None:
+def test_an_invalid_address_is_refused_at_once(url: str) -> None:
     with pytest.raises(InputError, match="is not an address"):
         AtelierClient(url, "atl_x")
 
 
-def test_a_key_that_was_copied_with_something_else_is_said() -> None:
+def test_a_malformed_key_is_refused() -> None:
     with pytest.raises(InputError, match="copy it again"):
         AtelierClient("http://127.0.0.1:1", "atl_…")
 
@@ -188,7 +188,7 @@ def test_another_service_is_recognised(job_id: str) -> None:
     ("status", "error"),
     [(502, ConnectionFailed), (503, ConnectionFailed), (504, ConnectionFailed), (500, UnexpectedAnswer)],
 )
-def test_a_proxys_page_that_nothing_answers_is_no_connection(status: int, error: type[ClientError]) -> None:
+def test_a_proxys_error_page_is_a_failed_connection(status: int, error: type[ClientError]) -> None:
     proxy = httpx.MockTransport(lambda _: httpx.Response(status, html="<h1>nginx</h1>"))
     with (
         AtelierClient("http://x", "atl_x", transport=proxy) as client,
@@ -198,7 +198,7 @@ def test_a_proxys_page_that_nothing_answers_is_no_connection(status: int, error:
 
 
 @pytest.mark.parametrize("status", [302, 303, 307, 308])
-def test_a_redirect_that_changes_the_call_is_no_success(status: int) -> None:
+def test_a_redirect_that_changes_the_method_is_an_error(status: int) -> None:
     """Such as a proxy's to https: what was a DELETE comes there as a GET, and finds the job."""
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -214,7 +214,7 @@ def test_a_redirect_that_changes_the_call_is_no_success(status: int) -> None:
             client.delete_job("job_1")
 
 
-def test_an_id_that_is_none_stays_one_part_of_the_path() -> None:
+def test_a_malformed_id_stays_one_segment_of_the_path() -> None:
     asked: list[str] = []
 
     def answer(request: httpx.Request) -> httpx.Response:

@@ -77,7 +77,9 @@ def test_a_passing_fault_is_tried_again(finished: ScriptedJob, tmp_path: Path) -
     assert (tmp_path / "a.safetensors").read_bytes() == ADAPTER
 
 
-def test_a_place_that_cannot_be_written_is_said(client: AtelierClient, finished: ScriptedJob, tmp_path: Path) -> None:
+def test_a_target_that_cannot_be_written_is_an_error(
+    client: AtelierClient, finished: ScriptedJob, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot be written"):
         client.download_adapter(finished.id, tmp_path / "file" / "a.safetensors")

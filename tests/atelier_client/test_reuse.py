@@ -91,7 +91,7 @@ def test_the_folders_name_is_found_however_it_is_typed(
 
 def test_an_archive_that_cannot_be_listed_is_left_to_the_service(tmp_path: Path) -> None:
     for name in ("set.zip", "set.tar", "set.tar.xz"):
-        (tmp_path / name).write_bytes(b"this is no archive")
+        (tmp_path / name).write_bytes(b"this is not an archive")
         assert select_files(tmp_path / name).may_have_captions()
 
 

@@ -52,19 +52,19 @@ def test_a_circle_of_links_does_not_hang(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"), [("nowhere", "There is no folder"), ("empty", "holds no image"), ("a.pdf", "neither a folder")]
 )
-def test_what_cannot_be_sent_is_said_before_anything_is(tmp_path: Path, name: str, message: str) -> None:
+def test_unusable_paths_are_refused_before_anything_is_sent(tmp_path: Path, name: str, message: str) -> None:
     write(tmp_path, {"a.pdf": b"x", "empty/caption.txt": b"x"})
     with pytest.raises(InputError, match=message):
         select_files(tmp_path / name)
 
 
-def test_a_name_that_is_no_utf_8_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
     write(tmp_path, {"a.png": b"x", os.fsdecode(b"caf\xe9.png"): b"x"})
     with pytest.raises(InputError, match=r"caf\\udce9\.png' is not UTF-8: rename"):
         select_files(tmp_path)
 
 
-def test_what_may_not_be_read_is_not_left_out_in_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_file_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Root may read everything, so it is kept from it here."""
     write(tmp_path, {"a.png": b"x", "closed/b.png": b"x"})
     monkeypatch.setattr(os, "access", lambda path, _: path != tmp_path / "a.png")
@@ -82,7 +82,7 @@ def test_what_may_not_be_read_is_not_left_out_in_silence(tmp_path: Path, monkeyp
         select_files(tmp_path)
 
 
-def test_a_file_that_went_away_is_said(client: AtelierClient, tmp_path: Path) -> None:
+def test_a_file_that_was_deleted_is_an_error(client: AtelierClient, tmp_path: Path) -> None:
     selection = select_files(write(tmp_path, {"a.png": png(), "b.png": png()}))
     (tmp_path / "b.png").unlink()
     with pytest.raises(InputError, match=r"b\.png cannot be read \(No such file"):

@@ -53,7 +53,7 @@ def test_a_running_job_is_followed_live(client: AtelierClient, running_api: Runn
     assert client.get_job(job.id).is_terminal
 
 
-def test_an_ended_job_yields_all_its_events_and_last_itself(client: AtelierClient, running_api: RunningApi) -> None:
+def test_an_ended_job_yields_all_its_events_and_then_itself(client: AtelierClient, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     updates = list(client.watch(job.id))
@@ -69,7 +69,7 @@ def test_watching_goes_on_after_an_event(client: AtelierClient, running_api: Run
     assert types_of(list(client.watch(job.id, after=events[-1].id))) == []
 
 
-def test_a_killed_service_costs_no_event(own_api: RunningApi) -> None:
+def test_a_killed_service_loses_no_event(own_api: RunningApi) -> None:
     job = ScriptedJob(own_api)
     with AtelierClient(own_api.url, own_api.api_key) as client:
         updates = client.watch(job.id)
@@ -92,7 +92,7 @@ def break_after_each_block(blocks: Iterator[bytes]) -> Iterator[bytes]:
     raise httpx.ReadError("the line broke")
 
 
-def test_a_line_that_breaks_after_every_message_costs_none(running_api: RunningApi) -> None:
+def test_a_connection_that_breaks_after_every_message_loses_none(running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     job.run_to_the_end()
 
@@ -131,7 +131,7 @@ def test_patience_with_a_proxys_pages_ends(monkeypatch: pytest.MonkeyPatch) -> N
         list(client.watch("job_1"))
 
 
-def test_where_no_stream_gets_through_it_asks_again(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_polls_where_streams_are_blocked(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proxy that answers every stream with a page of its own."""
     monkeypatch.setattr(watching, "POLL_SECONDS", 0.05)
     job = ScriptedJob(running_api)

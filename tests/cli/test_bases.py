@@ -27,7 +27,7 @@ def place(typed: object, models: Path | None, model_id: str | None = None, **ext
 
 
 def write_base(folder: Path) -> Path:
-    """As a repository of the Hub has it, with weights in every format, and things that are no part of the base."""
+    """As a repository of the Hub has it, with weights in every format, and things that do not belong to the base."""
     names = [
         "model_index.json", "README.md", "v1-5-pruned.ckpt", "unet/config.json", "unet/diffusion_pytorch_model.bin",
         "unet/diffusion_pytorch_model.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",

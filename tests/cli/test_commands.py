@@ -335,7 +335,7 @@ def test_what_comes_from_elsewhere_does_not_steer_the_terminal(atelier: Atelier,
     assert "[bold]fox[/bold]" in atelier("show", job.id).stdout
 
 
-def test_a_wrong_key_tells_where_the_right_one_is(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_is_answered_with_where_the_right_one_is(atelier: Atelier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATELIER_API_KEY", "atl_wrong")
     result = atelier("jobs")
     assert result.exit_code == 2

@@ -21,14 +21,14 @@ def test_the_environment_wins(home: Path) -> None:
     assert (connection.url, connection.api_key) == ("https://gpu.example/atelier", "atl_mine")
 
 
-def test_on_the_same_machine_the_home_tells_address_and_key(home: Path) -> None:
+def test_on_the_same_machine_the_home_gives_address_and_key(home: Path) -> None:
     (home / "run" / "api.json").write_text(json.dumps({"url": "http://127.0.0.1:4321"}))
     connection = find_connection({"ATELIER_HOME": str(home)})
     assert (connection.url, connection.api_key) == ("http://127.0.0.1:4321", "atl_of_the_home")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"url": 7}'])
-def test_without_a_word_of_it_the_default_address_is_taken(home: Path, content: str) -> None:
+def test_the_default_address_is_used_if_the_home_has_none(home: Path, content: str) -> None:
     (home / "run" / "api.json").write_text(content)
     assert find_connection({"ATELIER_HOME": str(home)}).url == DEFAULT_URL
 

@@ -47,7 +47,7 @@ def test_tenants_by_commands(atelier: Atelier) -> None:
     assert key["id"] in atelier("keys", "list", "--tenant", made["id"]).stdout
 
 
-def test_what_is_refused_is_said(atelier: Atelier) -> None:
+def test_refusals_are_printed(atelier: Atelier) -> None:
     unknown = atelier("keys", "revoke", "key_none")
     assert unknown.exit_code == 2
     assert "There is no key key_none." in unknown.stderr

@@ -119,7 +119,7 @@ def test_a_folder_of_the_operators_own_stays_when_its_base_is_removed(atelier: A
     assert "There is no model own" in atelier("models", "show", "own").stderr
 
 
-def test_what_may_not_be_removed_is_said(atelier: Atelier) -> None:
+def test_a_bundled_base_cannot_be_removed(atelier: Atelier) -> None:
     refused = atelier("models", "rm", "tiny")
     assert refused.exit_code == 1
     assert "comes with the service" in refused.stderr
