@@ -63,7 +63,8 @@ test-packages:
 	@scripts/install_generators.sh $(VENV)/generators $(BIN)/python
 
 clean:
-	rm -rf $(VENV) out .atelier-demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) out .atelier-demo *.egg-info clients/python/build clients/python/*.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -71,12 +72,13 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || { echo "No virtual environment could be made. On Debian: apt-get install python3-venv"; exit 1; }
 
 # Every package by its hash, but torch: which build is right depends on the machine. It comes by its version, with
-# the libraries that this build names. Atelier itself is built by the setuptools of the lock, not by today's.
-$(VENV)/.installed: pyproject.toml requirements/local.txt | $(BIN)/python
+# the libraries that this build names. Atelier and its Python client are built by the setuptools of the lock, not by
+# today's.
+$(VENV)/.installed: pyproject.toml clients/python/pyproject.toml requirements/local.txt | $(BIN)/python
 	@echo "Installing into $(VENV); the first time this takes some minutes"
 	@$(PIP_INSTALL) --require-hashes --no-deps -r requirements/local.txt || { $(explain-failure); exit 1; }
 	@$(PIP_INSTALL) $(TORCH) || { $(explain-failure); exit 1; }
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e clients/python -e .
 	@$(COMPILE)
 	@touch $@
 

@@ -1,1 +1,1 @@
-"""The `atelier` command: the client, the single processes, and the tree that `atelier up` keeps alive."""
+"""The `atelier` command: the commands of the client, and (in local/) what runs servers on this machine."""

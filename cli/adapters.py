@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from atelier_client import InputError
 from cli.app import App
 from cli.context import JsonOption, LimitOption, list_unless_asked, open_context, show_all
 from cli.ids import find_adapter, find_model
 from cli.invocation import hint
 from cli.tables import print_adapter, print_adapters
-from client import InputError
 from core.domain.counts import counted
 
 adapters = App(invoke_without_command=True, help="List, show, import and delete adapters.")

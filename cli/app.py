@@ -1,4 +1,4 @@
-"""How commands describe themselves: one way of naming arguments and options, whichever module they come from."""
+"""How the help shows commands: arguments and options look the same, whichever module they come from."""
 
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -15,11 +15,11 @@ FLAG = ""
 
 class Command(TyperCommand):
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """``PATH`` for what is required, as the manual pages of other tools have it, where typer has ``{PATH}``."""
+        """Shows ``PATH`` for a required argument, as manual pages do; typer would show ``{PATH}``."""
         return [piece.replace("{", "").replace("}", "") for piece in super().collect_usage_pieces(ctx)]
 
     def get_params(self, ctx: Any) -> Any:
-        """An argument's name says what it is: typer would add ``<str>`` or ``<path>``."""
+        """Shows arguments without a type; typer would add ``<str>`` or ``<path>``."""
         params = super().get_params(ctx)
         for param in params:
             if isinstance(param, TyperArgument):
@@ -53,7 +53,7 @@ class App(typer.Typer):
 
 
 def _show_no_type(ctx: Any) -> None:
-    """In place of ``TyperArgument.display_type_rich``."""
+    """Replaces ``TyperArgument.display_type_rich``."""
 
 
 def _without_type(option: Any) -> Any:

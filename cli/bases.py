@@ -1,4 +1,4 @@
-"""How a base of the operator's reaches the service: by its Hub id, or into the models directory by links or a copy."""
+"""Brings an operator's base to the service: by its Hub id, or by links or a copy in the models directory."""
 
 import os
 import re
@@ -24,7 +24,7 @@ INDEX = "model_index.json"
 ADDING = ".adding-"
 STALE_SECONDS = 24 * 3600
 ROOM_BYTES = 1_000_000_000
-"""Left free on the disk beyond the copy of a base."""
+"""How much disk space must remain free after the copy of a base."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Placement:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def place(self) -> Placed:
-        """Links or copies what lies outside. Raises UsageError, with nothing left behind."""
+        """Links or copies a base from elsewhere. Raises UsageError, and then leaves nothing behind."""
         path = Path(self.typed).expanduser()
         if path.exists():
             return self._place_local(path.absolute())
@@ -56,7 +56,7 @@ class Placement:
             return self._place_local(self.models_path / self.typed)
         if self._is_hub_id():
             return Placed(self._source(hub_id=self.typed))
-        if self.models_path is None:  # the service knows what lies in its models directory
+        if self.models_path is None:  # the service knows the bases in its models directory
             return Placed(self._source(path=self.typed))
         raise UsageError(
             f"There is no file or folder {self.typed}, nor one of that name in the models directory "
@@ -117,13 +117,13 @@ class Placement:
 
 
 def remove(paths: Sequence[Path]) -> None:
-    """Links and copies that were made here; the originals stay."""
+    """Removes links and copies that this command made; the originals stay."""
     for path in paths:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_stale(models_path: Path) -> None:
-    """Single files that were brought in by commands which did not live to take them away."""
+    """Removes single files that earlier commands placed and could not remove before they died."""
     for folder in models_path.glob(f"{ADDING}*"):
         if time.time() - folder.stat().st_mtime > STALE_SECONDS:
             remove([folder])
@@ -152,7 +152,7 @@ def _refuse_other_files(path: Path) -> None:
 
 
 def _relative_to(path: Path, models_path: Path) -> str | None:
-    """As the service is told of it; None for what lies elsewhere, links followed."""
+    """The path that the service gets, with links resolved; None if it is outside the models directory."""
     resolved = path.resolve()
     return str(resolved.relative_to(models_path)) if resolved.is_relative_to(models_path) else None
 
@@ -176,7 +176,7 @@ def _list_base_files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     """Of a repository's folder what makes the base, and where it goes: weights of other formats stay behind where the
     part has .safetensors, as do files that no part is made of."""
     for file in sorted(path.glob("*.json")):
-        if file.name != CARD:  # another home's: the worker writes one for this
+        if file.name != CARD:  # it belongs to another home; the worker writes one for this home
             yield file, target / file.name
     for part in PARTS:
         has_safetensors = any((path / part).glob(f"*{SINGLE_FILE}"))
@@ -187,7 +187,7 @@ def _list_base_files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def _fill(folder: Path, files: Sequence[tuple[Path, Path]]) -> None:
-    """A hard link takes no room, and outlives the original's name; where there can be none, a copy."""
+    """Makes a hard link, which takes no space and survives the deletion of the original; else a copy."""
     try:
         folder.mkdir(parents=True)
         for source, target in files:
@@ -204,5 +204,5 @@ def _fill(folder: Path, files: Sequence[tuple[Path, Path]]) -> None:
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another disk, or another user's file
+    except OSError:  # on another disk, or another user's file
         shutil.copyfile(source, target)

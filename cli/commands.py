@@ -10,6 +10,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from atelier_client import AtelierClient
+from atelier_client.models import AdapterFormat, Job
 from cli.app import FLAG, App
 from cli.context import FAILED, JsonOption, LimitOption, open_context, show_all
 from cli.ids import find_job, find_model
@@ -18,8 +20,6 @@ from cli.progress import describe_end
 from cli.reporting import Reporter
 from cli.tables import describe_measures, print_job, print_jobs
 from cli.training import TrainRequest, choose_stem, follow, read_spec, save_adapter, train
-from client import AtelierClient
-from client.models import AdapterFormat, Job
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
 

@@ -1,4 +1,4 @@
-"""Which service a client command talks to, and with which key."""
+"""Finds the service and the key that a client command uses."""
 
 import ipaddress
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from cli.errors import CommandError
-from cli.home import DEFAULT_HOME, Home
+from cli.local.home import DEFAULT_HOME, Home
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 

@@ -1,4 +1,4 @@
-"""What every client command shares: the connection, and how what goes wrong is said."""
+"""What all client commands share: the connection, and the messages for errors."""
 
 import os
 import re
@@ -9,13 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from atelier_client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError
 from cli.app import FLAG
 from cli.connection import Connection, find_connection
 from cli.errors import CommandError
 from cli.invocation import hint
 from cli.reporting import Reporter, choose_reporter, print_json
 from cli.training import JobStopped
-from client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -117,7 +117,7 @@ def spell_field(pointer: str, options: Options) -> str:
 
 
 def exit_code_of(status: int) -> int:
-    """A state that does not allow it (409), too many requests and the server's own errors are no usage errors."""
+    """A conflict with a state (409), too many requests and the server's own errors are not usage errors."""
     return USAGE if 400 <= status < 500 and status not in {409, 429} else FAILED
 
 
@@ -130,7 +130,7 @@ def show_all(rows: list[Any], as_json: bool, print_table: Callable[[list[Any]], 
 
 
 def list_unless_asked(context: typer.Context, list_all: Callable[..., None], as_json: bool) -> None:
-    """For a group of commands: on its own it lists."""
+    """Lists if a group of commands is called without a subcommand."""
     if context.invoked_subcommand is None:
         list_all(as_json=as_json)
     elif as_json:

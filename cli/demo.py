@@ -1,6 +1,6 @@
-"""`make demo`: the whole service on this machine, one training over HTTP, and where to find what came of it.
+"""`make demo`: starts the whole service on this machine, trains once over HTTP, and says where the results are.
 
-It has a home of its own, so it meddles with no service that is in use, and can be opened again afterwards.
+The demo has a home of its own, so it does not touch a service that is in use, and can be opened again afterwards.
 """
 
 import os
@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from atelier_client import AtelierClient, ClientError
+from cli.durations import format_duration
 from cli.errors import CommandError, StartError
-from cli.home import Home, open_home
-from cli.ports import probe_port
-from cli.programs import ROOT
-from cli.progress import describe_end, format_duration
+from cli.local.home import Home, open_home
+from cli.local.ports import probe_port
+from cli.local.programs import ROOT
+from cli.local.supervisor.process import tail
+from cli.local.supervisor.service import launcher_command
+from cli.local.tree import is_ready
+from cli.progress import describe_end
 from cli.reporting import HumanReporter, Reporter
-from cli.supervisor.process import tail
-from cli.supervisor.service import launcher_command
 from cli.training import JobStopped, TrainRequest, train
-from cli.tree import is_ready
-from client import AtelierClient, ClientError
 
 HOST = "127.0.0.1"
 HOME = Path(".atelier-demo")
@@ -33,7 +34,7 @@ SPEC = {"model": "tiny", "trigger": "blip"}
 START_TIMEOUT_SECONDS = 180
 STOP_TIMEOUT_SECONDS = 90
 
-# What would make the demo use somebody's database, storage or key instead of its own.
+# These would make the demo use another database, storage or key instead of its own.
 FOREIGN = frozenset(
     {"DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL", "S3_ENDPOINT_URL", "S3_PUBLIC_ENDPOINT_URL"}
     | {"ATELIER_API_KEY", "ATELIER_HOME", "ATELIER_STORAGE", "ATELIER_URL"}
@@ -41,7 +42,7 @@ FOREIGN = frozenset(
 
 
 def main() -> int:
-    """Exit code 0 when the adapter lies in ``out``; 130 after Ctrl-C."""
+    """Returns 0 once the adapter is in ``out``, 130 after Ctrl-C."""
     reporter = HumanReporter()
     started = time.monotonic()
     try:
@@ -111,7 +112,7 @@ def print_next_steps(reporter: Reporter, seconds: float) -> None:
     atelier = Path(sys.executable).with_name("atelier")
     shown = atelier.relative_to(Path.cwd()) if atelier.is_relative_to(Path.cwd()) else atelier
     reporter.say(
-        "farewell",
+        "done",
         f"\nDone in {format_duration(seconds)}. To see the job, its samples and its losses in the dashboard:\n\n"
         f"    {shown} up --home {HOME}\n\nand open the link that it prints.",
     )

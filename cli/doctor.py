@@ -17,17 +17,17 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from atelier_client import AtelierClient, ClientError
 from cli.connection import find_connection, read_running_url
-from cli.devices import count_cores
-from cli.embedded.binaries import find_postgres, find_valkey
-from cli.embedded.server_dirs import ServerDirs
 from cli.errors import CommandError
-from cli.home import DEFAULT_HOME
 from cli.invocation import hint
-from cli.programs import ROOT
+from cli.local.devices import count_cores
+from cli.local.embedded.binaries import find_postgres, find_valkey
+from cli.local.embedded.server_dirs import ServerDirs
+from cli.local.home import DEFAULT_HOME
+from cli.local.programs import ROOT
+from cli.local.tree import open_local_client
 from cli.reporting import HumanReporter, printable
-from cli.tree import open_local_client
-from client import AtelierClient, ClientError
 from core.domain.counts import counted
 from core.model_folders import BUNDLED, CARD
 
@@ -94,7 +94,10 @@ def _examine_part(part: str, check: Callable[[], str]) -> Finding:
 
 def _check_devices() -> str:
     """Torch, what it trains on, in which precision, and how fast."""
-    env = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}  # a training that runs meanwhile is not to suffer
+    env = {
+        **os.environ,
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }  # so as not to slow down a training
     result = subprocess.run(
         EXAMINE_MACHINE, cwd=ROOT, env=env, capture_output=True, text=True, timeout=TORCH_TIMEOUT_SECONDS, check=False
     )
@@ -176,7 +179,7 @@ def _check_database() -> str:
     url = os.environ.get("DATABASE_URL")
     if not url:
         return f"embedded: {find_postgres(_any_place()).postgres}"
-    # libpq knows nothing of SQLAlchemy's driver names
+    # libpq does not know SQLAlchemy's driver names
     with psycopg.connect(url.replace("+psycopg", "", 1), connect_timeout=TIMEOUT_SECONDS) as connection:
         return f"PostgreSQL {connection.info.server_version // 10000} answers"
 
@@ -189,7 +192,7 @@ def _check_broker() -> str:
         client.ping()
         try:
             policy = client.config_get("maxmemory-policy").get("maxmemory-policy")
-        except redis.ResponseError:  # hosted ones do not say
+        except redis.ResponseError:  # hosted servers do not say
             return "answers; make sure yourself that its maxmemory-policy is noeviction"
     if policy != "noeviction":
         raise CommandError(f"maxmemory-policy is {policy}: queues can be dropped; set it to noeviction")

@@ -1,8 +1,8 @@
-"""What can keep a command from doing its work.
+"""The errors of the commands.
 
 CommandError          shown as one message, without a traceback; ``exit_code`` ends the process
-├── UsageError        2: the caller asked for something that cannot be, and can mend it
-└── StartError        1: a part of the service did not come up
+├── UsageError        2: the caller asked for something impossible, and can correct it
+└── StartError        1: a part of the service did not start
 """
 
 
@@ -21,4 +21,4 @@ class UsageError(CommandError):
 
 
 class StartError(CommandError):
-    """Raised with the last lines of the failed part's log where there are any."""
+    """The message contains the last lines of the failed part's log, if there are any."""

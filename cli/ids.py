@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from atelier_client import AtelierClient
 from cli.errors import UsageError
 from cli.invocation import hint
-from client import AtelierClient
 
 KINDS = {"job": "job", "ds": "dataset", "ad": "adapter", "key": "key", "ten": "tenant"}
 ID_CHARS = 26

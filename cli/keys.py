@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
+from atelier_client.models import NewKey
 from cli.app import App
 from cli.context import JsonOption, list_unless_asked, open_context, show_all
 from cli.ids import find_key, find_tenant
 from cli.reporting import Reporter
 from cli.tables import print_keys, print_tenants
-from client.models import NewKey
 
 keys = App(invoke_without_command=True, help="Make, list, rotate and revoke API keys.")
 tenants = App(invoke_without_command=True, help="Make and list tenants, with the operator's key.")

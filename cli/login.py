@@ -10,7 +10,7 @@ import typer
 
 from cli.app import FLAG
 from cli.context import JsonOption, open_context
-from cli.progress import format_age
+from cli.durations import format_age
 
 
 def login(

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
-from cli import adapters, commands, datasets, keys, login, models, processes
+from cli import adapters, commands, datasets, keys, login, models
 from cli.app import FLAG, App, print_version
 from cli.doctor import doctor
-from cli.up import up
+from cli.local import processes
+from cli.local.up import up
 
 TRAIN, MANAGE, SERVE = "Train", "Look after what is there", "Run the service"
 

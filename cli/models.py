@@ -6,6 +6,8 @@ from typing import Annotated, get_args
 
 import typer
 
+from atelier_client import ApiError, ModelUnusable
+from atelier_client.models import Model
 from cli.app import App
 from cli.bases import Placed, Placement, remove, remove_stale
 from cli.connection import find_models_path
@@ -13,8 +15,6 @@ from cli.context import INTERRUPTED, Context, JsonOption, list_unless_asked, ope
 from cli.ids import find_model
 from cli.invocation import hint
 from cli.tables import print_model, print_models
-from client import ApiError, ModelUnusable
-from client.models import Model
 from core.domain.model import PredictionType
 from core.model_folders import CARD
 

@@ -19,9 +19,10 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from atelier_client import Update
+from atelier_client.models import Job, JobEvent
+from cli.durations import format_duration
 from cli.pulse import Pulse
-from client import Update
-from client.models import Job, JobEvent
 
 LINES_PER_JOB = 10
 BAR_COLUMNS = 40
@@ -102,21 +103,6 @@ def describe_end(job: Job) -> str:
     if job.status == "canceled" or job.error is None:
         return f"Job {job.id} was {job.status}."
     return f"Job {job.id} {job.status}. {job.error.title}: {job.error.detail}"
-
-
-def format_duration(seconds: float) -> str:
-    """``0:32``, ``12:05`` or ``3:07:00``."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def format_age(seconds: float) -> str:
-    """In the largest unit that fits, rounded down: ``5 min``, ``3 h``."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds // length:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 def describe_event(event: JobEvent) -> str | None:

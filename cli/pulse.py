@@ -1,4 +1,4 @@
-"""A sign of life: whoever reads a log or a pipe hears that the command goes on, whatever it waits for."""
+"""A sign of life: a reader of a log or a pipe sees that the command is still running, whatever it waits for."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""How a client command speaks: to a person, or in JSON lines to another program."""
+"""The output of client commands: text for a person, or JSON lines for a program."""
 
 import contextlib
 import json
@@ -11,10 +11,10 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.text import Text
 
+from atelier_client import Update
+from atelier_client.models import Job, JobEvent
 from cli.progress import LineProgress, LiveProgress
 from cli.pulse import Pulse
-from client import Update
-from client.models import Job, JobEvent
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -89,8 +89,8 @@ def print_update(update: Update) -> None:
     if isinstance(update, JobEvent):
         print_json({"event": update.type, "job": update.job, "created_at": whole["created_at"], **update.data})
     elif update.progress is not None:
-        told = {key: whole[key] for key in ("status", "phase")}
-        print_json({"event": "progress", "job": update.id, **told, **whole["progress"]})
+        state = {key: whole[key] for key in ("status", "phase")}
+        print_json({"event": "progress", "job": update.id, **state, **whole["progress"]})
 
 
 def print_json(document: Mapping[str, Any]) -> None:

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atelier_client.models import Adapter, Dataset, Job, Key, Model, Tenant
+from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
 from cli.invocation import hint
-from cli.progress import describe_progress, describe_state, format_age, format_duration
+from cli.progress import describe_progress, describe_state
 from cli.reporting import printable
-from client.models import Adapter, Dataset, Job, Key, Model, Tenant
 
 PIPED_WIDTH = 100_000
 STYLES = {

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
+from atelier_client import AtelierClient, Selection, select_files
+from atelier_client.models import AdapterFormat, Dataset, Job
+from cli.durations import format_duration
 from cli.errors import UsageError
-from cli.progress import format_duration
 from cli.reporting import Reporter
-from client import AtelierClient, Selection, select_files
-from client.models import AdapterFormat, Dataset, Job
 from core.domain.counts import counted
 
 MAX_NAMES = 5

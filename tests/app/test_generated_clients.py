@@ -26,10 +26,10 @@ needs_node = pytest.mark.skipif(not (NODE / "openapi-typescript").exists(), reas
 
 USE_PYTHON = """
 import json, sys
-from atelier_client import AuthenticatedClient
-from atelier_client.api.jobs import create_job, download_adapter, download_sample, get_job, list_jobs
-from atelier_client.api.models import list_models
-from atelier_client.models import AdapterSpec, DryRun, JobOut, JobRequest, LossSpec, OptimizerSpec, Plan, Problem
+from generated_client import AuthenticatedClient
+from generated_client.api.jobs import create_job, download_adapter, download_sample, get_job, list_jobs
+from generated_client.api.models import list_models
+from generated_client.models import AdapterSpec, DryRun, JobOut, JobRequest, LossSpec, OptimizerSpec, Plan, Problem
 
 url, key, model, dataset, done = sys.argv[1:]
 client = AuthenticatedClient(base_url=url, token=key, timeout=60)
@@ -99,11 +99,11 @@ def generate_python(document: Path, folder: Path) -> str:
 
 @needs_python
 def test_openapi_python_client_makes_all_of_it_and_it_works(api: LiveApi, document: Path, tmp_path: Path) -> None:
-    said = generate_python(document, tmp_path / "atelier_client")
+    said = generate_python(document, tmp_path / "generated_client")
     assert "warning" not in said.lower() and "unable" not in said.lower(), said
     described = json.loads(document.read_text())
     operations = {one["operationId"] for methods in described["paths"].values() for one in methods.values()}
-    made = {path.stem for path in (tmp_path / "atelier_client" / "api").rglob("*.py")} - {"__init__"}
+    made = {path.stem for path in (tmp_path / "generated_client" / "api").rglob("*.py")} - {"__init__"}
     assert made == operations
 
     job = submit(api)

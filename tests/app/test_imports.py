@@ -15,7 +15,9 @@ def test_importing_the_api_brings_in_no_torch_and_no_worker() -> None:
     )
     modules = {name.partition(".")[0] for name in json.loads(result.stdout)}
     assert "app" in modules
-    assert modules.isdisjoint({"torch", "diffusers", "peft", "accelerate", "transformers", "worker", "cli", "client"})
+    assert modules.isdisjoint(
+        {"torch", "diffusers", "peft", "accelerate", "transformers", "worker", "cli", "atelier_client"}
+    )
 
 
 def test_starting_without_settings_names_what_is_missing() -> None:

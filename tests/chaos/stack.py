@@ -17,13 +17,13 @@ import psutil
 import redis
 
 import migrations
-from cli import programs
-from cli.embedded.postgres import API, APP
-from cli.home import Home, open_home
-from cli.ports import probe_port
-from cli.supervisor.process import RunningProcess, start_process, tail
-from cli.supervisor.service import Service
-from cli.tree import is_ready
+from cli.local import programs
+from cli.local.embedded.postgres import API, APP
+from cli.local.home import Home, open_home
+from cli.local.ports import probe_port
+from cli.local.supervisor.process import RunningProcess, start_process, tail
+from cli.local.supervisor.service import Service
+from cli.local.tree import is_ready
 from core.db.session import make_sessions, open_engine
 from core.domain.keys import make_api_key
 from core.storage.s3 import open_client

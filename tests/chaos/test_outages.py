@@ -6,7 +6,7 @@ import httpx
 import pytest
 from sqlalchemy import select
 
-from cli.tree import is_ready
+from cli.local.tree import is_ready
 from core.db.tables import Job, JobEvent, JobMetric
 from core.domain.artifacts import job_prefix
 from tests.chaos.clients import PostedJob

@@ -1,42 +1,27 @@
-"""Homes and servers for the tests of the command line."""
+"""Commands against a real API."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
-from cli.embedded.server_dirs import STATE_DIR_VARIABLE
-from cli.home import Home, open_home
-from tests.fixtures.servers import PostgresHandle, ValkeyHandle, start_postgres, start_valkey
+from cli.main import app
+from tests.fixtures.client import client, trainer, validator
+from tests.fixtures.imports import checker, files
+from tests.fixtures.running_api import RunningApi, own_api, running_api, shared_api
+
+__all__ = ["checker", "client", "files", "own_api", "running_api", "shared_api", "trainer", "validator"]
+
+Atelier = Callable[..., Result]
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
-    return open_home(tmp_path / "home")
-
-
-@pytest.fixture
-def state_dir(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where the servers keep sockets, and root's what their account must reach: pytest's folders are closed."""
-    path = Path(tempfile.mkdtemp(prefix="atelier-state-"))
-    path.chmod(0o711)
-    monkeypatch.setenv(STATE_DIR_VARIABLE, str(path))
-    monkeypatch.setenv("TMPDIR", str(path))  # for the sockets
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresHandle]:
-    handle = start_postgres(tmp_path_factory.mktemp("postgres"))
-    yield handle
-    handle.stop()
-
-
-@pytest.fixture(scope="module")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyHandle]:
-    handle = start_valkey(tmp_path_factory.mktemp("valkey"))
-    yield handle
-    handle.stop()
+def atelier(running_api: RunningApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Atelier:
+    """Runs a command in an empty folder against the API."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ATELIER_URL", running_api.url)
+    monkeypatch.setenv("ATELIER_API_KEY", running_api.api_key)
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

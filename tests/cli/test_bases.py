@@ -27,7 +27,7 @@ def place(typed: object, models: Path | None, model_id: str | None = None, **ext
 
 
 def write_base(folder: Path) -> Path:
-    """As a repository of the Hub has it, with weights in every format, and things that are no part of the base."""
+    """As a repository of the Hub has it, with weights in every format, and things that do not belong to the base."""
     names = [
         "model_index.json", "README.md", "v1-5-pruned.ckpt", "unet/config.json", "unet/diffusion_pytorch_model.bin",
         "unet/diffusion_pytorch_model.safetensors", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
@@ -150,11 +150,12 @@ def test_a_service_elsewhere_takes_its_own_files_and_repositories_alone(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("x.ckpt", "can run code"), ("x.bin", "can run code"), ("x.gguf", "neither"), ("x", "neither")]
+    ("name", "why"),
+    [("x.ckpt", "can run code"), ("x.bin", "can run code"), ("x.gguf", "neither"), ("x", "neither")],
 )
-def test_other_files_are_refused_before_anything_is_copied(models: Path, tmp_path: Path, name: str, told: str) -> None:
+def test_other_files_are_refused_before_anything_is_copied(models: Path, tmp_path: Path, name: str, why: str) -> None:
     (tmp_path / name).write_text("weights")
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=why):
         place(tmp_path / name, models)
     assert list(models.iterdir()) == []
 

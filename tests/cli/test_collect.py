@@ -4,8 +4,8 @@ import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
+from atelier_client.models import Job
 from cli.training import choose_stem
-from client.models import Job
 
 BYTES = b"an adapter"
 

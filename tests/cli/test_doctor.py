@@ -102,9 +102,9 @@ def test_what_does_not_answer_is_a_problem(tmp_path: Path, monkeypatch: pytest.M
     }
     assert "torch_that_is_not_there" in found["devices"].detail
     monkeypatch.setenv("COLUMNS", "200")
-    told = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path)])
-    assert told.exit_code == 1
-    assert "install `atelier[train]`" in told.output, "brackets are no markup"
+    result = CliRunner().invoke(app, ["doctor", "--home", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "install `atelier[train]`" in result.output, "brackets are not markup"
 
 
 def test_an_evicting_broker_is_a_problem(tmp_path: Path, valkey: ValkeyHandle, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,13 +29,13 @@ def test_the_beginning_of_an_id_is_enough(typed: str) -> None:
     assert find_id(typed, "job", list_after) == A
 
 
-def test_several_that_begin_so_are_named() -> None:
+def test_an_ambiguous_prefix_names_all_matches() -> None:
     with pytest.raises(UsageError, match="Several jobs begin with 01m8mvkz") as caught:
         find_id("01m8mvkz", "job", list_after)
     assert B in caught.value.message and C in caught.value.message and A not in caught.value.message
 
 
-def test_none_that_begins_so_is_said() -> None:
+def test_an_unknown_prefix_is_an_error() -> None:
     with pytest.raises(UsageError, match="There is no job 01m8mvkz9"):
         find_id("01m8mvkz9", "job", list_after)
 
@@ -58,7 +58,7 @@ def test_nothing_is_read_behind_the_ids_that_begin_so() -> None:
     assert len(read) == 2, "the first older one ends it"
 
 
-def test_short_ids_are_found_again_and_are_as_short_as_tells_them_apart() -> None:
+def test_short_ids_are_found_again_and_as_short_as_possible() -> None:
     short = shorten_ids([A, B, C])
     assert short == {A: "job_01m8mvss77", B: "job_01m8mvkz27", C: "job_01m8mvkz17"}
     assert [find_id(one, "job", list_after) for one in short.values()] == [A, B, C]

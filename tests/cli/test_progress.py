@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from atelier_client import Update
+from atelier_client.models import Job, JobEvent, Progress
 from cli.progress import LineProgress, LiveProgress, describe_event, describe_progress, describe_state, open_job_bar
-from client import Update
-from client.models import Job, JobEvent, Progress
 
 NO_BASE = "This worker has no base model x."
 
 
 @pytest.mark.parametrize(
-    ("attempt", "data", "told"),
+    ("attempt", "data", "line"),
     [
         (0, {"reason": "accepted"}, None),
         (1, {"reason": NO_BASE}, f"  put back into the queue: {NO_BASE}"),
         (1, {}, "  put back into the queue"),
     ],
 )
-def test_a_job_that_waits_again_says_why(attempt: int, data: dict[str, Any], told: str | None) -> None:
+def test_a_job_that_waits_again_says_why(attempt: int, data: dict[str, Any], line: str | None) -> None:
     event = JobEvent(id="evt_1", type="job.queued", created_at=datetime.now(UTC), attempt=attempt, data=data)
-    assert describe_event(event) == told
+    assert describe_event(event) == line
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ BEGUN = [make_event("running"), *phases("caching", "training")]
 
 
 @pytest.mark.parametrize(
-    ("updates", "told"),
+    ("updates", "lines"),
     [
         pytest.param(
             [*BEGUN, *SAMPLED, make_event("succeeded"), make_job("succeeded", step=40)],
@@ -125,12 +125,12 @@ BEGUN = [make_event("running"), *phases("caching", "training")]
         ),
     ],
 )  # fmt: skip
-def test_lines_come_in_the_order_in_which_things_happened(updates: list[Update], told: list[str]) -> None:
+def test_lines_come_in_the_order_in_which_things_happened(updates: list[Update], lines: list[str]) -> None:
     buffer = io.StringIO()
     with LineProgress(Console(file=buffer, width=100)).following(make_job("queued", place=1)) as on_update:
         for update in updates:
             on_update(update)
-    assert buffer.getvalue().splitlines() == told
+    assert buffer.getvalue().splitlines() == lines
 
 
 def test_a_terminal_says_what_is_counted_too() -> None:

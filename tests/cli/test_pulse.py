@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 import pytest
 from rich.console import Console
 
+from atelier_client.models import Job, Progress
 from cli import pulse
 from cli.progress import LineProgress
 from cli.pulse import Pulse
 from cli.reporting import JsonReporter
-from client.models import Job, Progress
 
 
 @pytest.fixture(autouse=True)
@@ -47,17 +47,17 @@ def test_an_upload_says_how_much_has_left() -> None:
     assert "  uploading, 0.0 of 3.0 MB" in lines_during(lambda progress: progress.uploading(3_000_000))
 
 
-def test_a_phase_without_steps_tells_its_units() -> None:
+def test_a_phase_without_steps_shows_its_units() -> None:
     lines = lines_during(lambda progress: progress.following(make_job("caching", units_done=3, units_total=12)))
     assert lines[0] == "  caching 3/12 images, class images and captions, 0:00 so far"
 
 
-def test_training_tells_its_steps() -> None:
+def test_training_shows_its_steps() -> None:
     lines = lines_during(lambda progress: progress.following(make_job("training", step=7)))
     assert "  training, 7/100, 0:00 so far" in lines
 
 
-def test_a_place_in_the_queue_is_told() -> None:
+def test_a_place_in_the_queue_is_printed() -> None:
     job = make_job("training").model_copy(update={"status": "queued", "phase": None, "queue_position": 2})
     lines = lines_during(lambda progress: progress.following(job))
     assert lines[0] == "queued, place 2"

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from atelier_client.models import Adapter, Dataset, Job, Key, Model, Progress, Tenant
 from cli import tables
-from client.models import Adapter, Dataset, Job, Key, Model, Progress, Tenant
 from core.domain.ids import new_id
 
 NOW = datetime.now(UTC)

@@ -13,9 +13,9 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from cli.home import open_home
+from cli.local.home import open_home
+from cli.local.tree import DRAIN_TIMEOUT_SECONDS, TreePlan, build_tree
 from cli.main import app
-from cli.tree import DRAIN_TIMEOUT_SECONDS, TreePlan, build_tree
 from deploy.make_env import fill
 
 ROOT = Path(__file__).parents[2]

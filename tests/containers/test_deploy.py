@@ -16,7 +16,7 @@ import pytest
 import redis
 
 import migrations
-from cli.embedded.postgres import DATABASE, SUPERUSER
+from cli.local.embedded.postgres import DATABASE, SUPERUSER
 from core.domain.keys import check_api_key_format
 from deploy.make_env import fill
 from tests.fixtures.servers import PostgresHandle, start_postgres, start_valkey, wait_for

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cli.programs import ROOT
+from cli.local.programs import ROOT
 from tests.fixtures.bases import write_random_base
 from tests.hostile.code_in_data import find_faults, list_sources
 from tests.hostile.weights import CANARY, Hostile
@@ -17,8 +17,9 @@ from worker.engine.bases.inspection import inspect
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
 
-PACKAGES = ("app", "cli", "client", "core", "worker", "migrations")
-SOURCES = list_sources(ROOT, PACKAGES)
+PACKAGES = ("app", "atelier_client", "cli", "core", "worker", "migrations")
+FOLDERS = ("app", "cli", "clients/python", "core", "worker", "migrations")
+SOURCES = list_sources(ROOT, FOLDERS)
 GRAPH = """
 import json, pkgutil, sys, importlib
 for package in sys.argv[1:]:

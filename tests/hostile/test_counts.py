@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from cli.programs import ROOT
+from cli.local.programs import ROOT
 from core.domain.keys import make_api_key
 from tests.app import test_bodies, test_isolation, test_keys, test_monstrous_specs, test_races, test_rates
 from tests.fixtures.receiver import Message

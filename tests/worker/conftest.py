@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.programs import ROOT
+from cli.local.programs import ROOT
 from core.storage import Storage, open_storage
 
 Start = Callable[..., "Running"]

@@ -9,7 +9,7 @@ import redis
 from sqlalchemy.orm import Session, sessionmaker
 
 from app.doorbell import CeleryDoorbell as ApiDoorbell
-from cli.programs import cpu_worker_command
+from cli.local.programs import cpu_worker_command
 from core.domain.states import DatasetStatus
 from core.settings import load_settings
 from core.storage import Storage

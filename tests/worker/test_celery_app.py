@@ -6,7 +6,7 @@ import sys
 import pytest
 from celery import Celery
 
-from cli.programs import ROOT
+from cli.local.programs import ROOT
 from core.queue import CPU_QUEUE, TRAIN_QUEUE, TRAIN_TASK, VALIDATE_TASK
 from core.settings import Settings
 from worker.celery_app import configure

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import redis
 
-from cli.programs import ROOT, cpu_worker_command
+from cli.local.programs import ROOT, cpu_worker_command
 from tests.worker.conftest import Running, Start, wait_until
 from tests.worker.probe import app
 from worker.lifetime import DrainPipe

@@ -9,7 +9,7 @@ import redis
 from sqlalchemy import func, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from cli.programs import cpu_worker_command, steward_command
+from cli.local.programs import cpu_worker_command, steward_command
 from core.db.steward import count_due_jobs
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
 from core.domain.ids import new_id

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cli.programs import train_worker_command
+from cli.local.programs import train_worker_command
 from core.db.jobs import cancel_job
 from core.domain.states import JobStatus
 from core.queue import TRAIN_QUEUE, TRAIN_TASK

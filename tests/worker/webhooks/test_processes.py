@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
 
-from cli.programs import cpu_worker_command, steward_command
+from cli.local.programs import cpu_worker_command, steward_command
 from tests.fixtures.receiver import Message, Receiver, Reply, serve_receiver
 from tests.fixtures.webhook_jobs import insert_webhook_job, list_rows, run_job
 from tests.worker.conftest import Running, Start, wait_until

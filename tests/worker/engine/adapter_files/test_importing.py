@@ -64,12 +64,12 @@ def run(
 
 GREEDY = """
 import torch
-from core.domain.adapter_import import Adoption
+from core.domain.adapter_import import ImportRequest
 from worker.engine.adapter_files import importing
-order = Adoption(family="sd1", model_folder=".", file="a", folder=".", memory_bytes=2**30)
+order = ImportRequest(family="sd1", model_folder=".", file="a", folder=".", memory_bytes=2**30)
 importing.limit_memory(order.memory_bytes)
-importing._adopt = lambda order: torch.zeros(2**30)
-print(importing.adopt(order).refusal)
+importing._import_adapter = lambda order: torch.zeros(2**30)
+print(importing.import_adapter(order).refusal)
 """
 
 

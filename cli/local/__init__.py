@@ -1,0 +1,1 @@
+"""What runs servers on this machine: `atelier up` and the single processes of a fleet."""

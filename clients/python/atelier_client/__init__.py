@@ -1,0 +1,38 @@
+"""The Python client of Atelier, the self-hosted LoRA training service."""
+
+from atelier_client.client import AtelierClient
+from atelier_client.errors import (
+    AdapterUnusable,
+    ApiError,
+    ClientError,
+    ConnectionFailed,
+    DatasetUnusable,
+    DownloadDamaged,
+    InputError,
+    JobEnded,
+    ModelUnusable,
+    Problem,
+    UnexpectedAnswer,
+    WaitTimeout,
+)
+from atelier_client.uploads import Selection, select_files
+from atelier_client.watching import Update
+
+__all__ = [
+    "AdapterUnusable",
+    "ApiError",
+    "AtelierClient",
+    "ClientError",
+    "ConnectionFailed",
+    "DatasetUnusable",
+    "DownloadDamaged",
+    "InputError",
+    "JobEnded",
+    "ModelUnusable",
+    "Problem",
+    "Selection",
+    "UnexpectedAnswer",
+    "Update",
+    "WaitTimeout",
+    "select_files",
+]

@@ -1,0 +1,393 @@
+"""The client of Atelier's HTTP contract. It is synchronous; use one object per thread.
+
+from pathlib import Path
+
+from atelier_client import AtelierClient
+
+api_key = Path(".atelier/admin.key").read_text().strip()
+with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
+    dataset = atelier.wait_for_dataset(atelier.upload_dataset(Path("images")).id)
+    job = atelier.create_job({"model": "tiny", "dataset": dataset.id, "trigger": "blip"})
+    job = atelier.wait_for_job(job.id, on_update=print)
+    atelier.download_adapter(job.id, Path("blip.safetensors"))
+"""
+
+import uuid
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from atelier_client.downloads import save
+from atelier_client.errors import (
+    AdapterUnusable,
+    ApiError,
+    DatasetUnusable,
+    JobEnded,
+    ModelUnusable,
+)
+from atelier_client.models import (
+    Adapter,
+    AdapterFormat,
+    AuditEntry,
+    Dataset,
+    Delivery,
+    Item,
+    Job,
+    JobEvent,
+    Key,
+    LoginLink,
+    Metric,
+    Model,
+    NewKey,
+    Page,
+    Plan,
+    SampleSet,
+    Tenant,
+    Worker,
+)
+from atelier_client.transport import Transport, quote
+from atelier_client.uploads import LazyFile, Selection, select_files
+from atelier_client.waiting import poll, report_waiting, retry
+from atelier_client.watching import Update, watch_job
+
+LARGEST_PAGE = 100
+UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
+"""The service answers an upload only after it has stored the whole body."""
+
+
+class AtelierClient:
+    def __init__(self, url: str, api_key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
+        """Raises InputError for an invalid address. Sends nothing before the first call."""
+        self._transport = Transport(url, api_key, transport)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._transport.http.close()
+
+    # --- datasets ---------------------------------------------------------------------------------------
+
+    def upload_dataset(
+        self, source: Path | Selection, *, name: str | None = None, on_bytes: Callable[[int], None] | None = None
+    ) -> Dataset:
+        """Streams the files in one multipart request. ``source`` is a folder, an archive, an image or a
+        ``Selection``; ``on_bytes`` is called with the length of each block that was read. Raises InputError."""
+        selection = source if isinstance(source, Selection) else select_files(source)
+        files = [
+            ("files", (upload.name, LazyFile(upload.path, on_bytes), "application/octet-stream"))
+            for upload in selection.uploads
+        ]
+        fields = {"name": name} if name else {}
+        return self._transport.ask("POST", "/datasets", Dataset, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
+
+    def get_dataset(self, dataset_id: str) -> Dataset:
+        return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
+
+    def list_datasets(self, *, after: str | None = None) -> Iterator[Dataset]:
+        """Newest first, starting after an id. Pages are fetched on demand."""
+        return self._list("/datasets", Page[Dataset], {"after": after})
+
+    def find_dataset(self, selection: Selection) -> Dataset | None:
+        """The newest dataset of the same files, by name and content, that is ready or being validated. A dataset that
+        left files out does not count: an updated service may accept them. Reads every file. Raises InputError."""
+        wanted = selection.content_hash()
+        for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
+            left_out = dataset.report.left_out if dataset.report else ()
+            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"} and not left_out:
+                return dataset
+        return None
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Fails while a job uses the dataset: ApiError with status 409."""
+        self._transport.send("DELETE", f"/datasets/{quote(dataset_id)}")
+
+    def wait_for_dataset(
+        self,
+        dataset_id: str,
+        *,
+        timeout_seconds: float = 3600,
+        on_waiting: Callable[[str], None] = lambda _: None,
+    ) -> Dataset:
+        """Returns the dataset once it is ``ready``. Raises DatasetUnusable with its report, or WaitTimeout.
+        ``on_waiting`` is called with the reason if the service has to postpone the check."""
+        dataset = poll(
+            lambda: self.get_dataset(dataset_id),
+            lambda dataset: dataset.status == "validating",
+            timeout_seconds=timeout_seconds,
+            what=f"Dataset {dataset_id} is still being checked",
+            on_pending=report_waiting(on_waiting),
+        )
+        if dataset.status != "ready":
+            raise DatasetUnusable(_explain_dataset(dataset), dataset)
+        return dataset
+
+    # --- models -----------------------------------------------------------------------------------------
+
+    def list_models(self) -> Iterator[Model]:
+        return self._list("/models", Page[Model])
+
+    def get_model(self, model_id: str) -> Model:
+        return self._transport.get(f"/models/{quote(model_id)}", Model)
+
+    def register_model(self, source: Mapping[str, Any]) -> Model:
+        """For admins. ``source`` has a ``path`` below the service's models directory or a ``hub_id``, and optionally
+        ``id``, ``prediction_type``, ``resolution`` and ``description``. A base without a card is ``checking`` first."""
+        return self._transport.ask("POST", "/models", Model, json=dict(source))
+
+    def wait_for_model(
+        self,
+        model_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_waiting: Callable[[], None] = lambda: None,
+    ) -> Model:
+        """Returns the base once it is ``ready``. Raises ModelUnusable with the reason, or WaitTimeout. A download from
+        the Hub may take many minutes, so the default is no timeout. ``on_waiting`` is called twice a second."""
+        model = poll(
+            lambda: self.get_model(model_id),
+            lambda model: model.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"Model {model_id} is still being prepared",
+            on_pending=lambda _: on_waiting(),
+        )
+        if model.status != "ready":
+            raise ModelUnusable(model.error.detail if model.error else f"Model {model_id} was rejected.", model)
+        return model
+
+    def delete_model(self, model_id: str) -> None:
+        """For admins. Fails while a job needs the base: ApiError with status 409."""
+        self._transport.send("DELETE", f"/models/{quote(model_id)}")
+
+    # --- jobs -------------------------------------------------------------------------------------------
+
+    def create_job(self, body: Mapping[str, Any]) -> Job:
+        """``body`` is ``{model, dataset, …TrainingSpec}``. Retries carry a key, so that they make one job."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
+
+    def check_spec(self, body: Mapping[str, Any]) -> None:
+        """Checks a body of ``create_job`` that has no dataset yet. Raises ApiError for any other fault."""
+        try:
+            self.plan_job({**body, "dataset": "ds_to_be_sent"})
+        except ApiError as error:
+            if set(error.problem.errors) != {"/dataset"}:
+                raise
+
+    def plan_job(self, body: Mapping[str, Any]) -> Plan:
+        """The job's plan and an estimate, without queueing a job."""
+        return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
+
+    def list_jobs(
+        self, *, status: str | None = None, model: str | None = None, after: str | None = None
+    ) -> Iterator[Job]:
+        """Newest first, starting after an id. Pages are fetched on demand."""
+        return self._list("/jobs", Page[Job], {"status": status, "model": model, "after": after})
+
+    def get_job(self, job_id: str) -> Job:
+        return self._transport.get(f"/jobs/{quote(job_id)}", Job)
+
+    def cancel_job(self, job_id: str) -> Job:
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/cancel", Job)
+
+    def delete_job(self, job_id: str) -> None:
+        """Deletes a job that has ended, with its files and its adapter."""
+        self._transport.send("DELETE", f"/jobs/{quote(job_id)}")
+
+    def pause_job(self, job_id: str) -> Job:
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/pause", Job)
+
+    def resume_job(self, job_id: str) -> Job:
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/resume", Job)
+
+    def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
+        """Yields every event once and in order, the job whenever its progress changes, and at last the ended job."""
+        return watch_job(self._transport, job_id, after)
+
+    def wait_for_job(self, job_id: str, *, on_update: Callable[[Update], object] = lambda _: None) -> Job:
+        """Returns the job once it has succeeded. Raises JobEnded if it failed or was canceled. ``on_update`` is called
+        with everything that ``watch`` yields."""
+        job = self.get_job(job_id)
+        for update in self.watch(job_id):
+            on_update(update)
+            job = update if isinstance(update, Job) else job
+        if job.status != "succeeded":
+            raise JobEnded(_explain_job(job), job)
+        return job
+
+    def list_events(self, job_id: str) -> Iterator[JobEvent]:
+        return self._list(f"/jobs/{quote(job_id)}/events", Page[JobEvent])
+
+    def list_metrics(self, job_id: str) -> Iterator[Metric]:
+        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric])
+
+    def list_samples(self, job_id: str) -> Iterator[SampleSet]:
+        return self._list(f"/jobs/{quote(job_id)}/samples", Page[SampleSet])
+
+    def list_deliveries(self, job_id: str) -> Iterator[Delivery]:
+        """The webhooks of a job, in the order of its events."""
+        return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
+
+    def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
+        """Sends a webhook again now, whether or not it was delivered before."""
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
+
+    # --- adapters ---------------------------------------------------------------------------------------
+
+    def list_adapters(
+        self,
+        *,
+        model: str | None = None,
+        trigger: str | None = None,
+        tag: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
+    ) -> Iterator[Adapter]:
+        """Newest first, of jobs and imports, starting after an id. Pages are fetched on demand."""
+        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
+        return self._list("/adapters", Page[Adapter], filters)
+
+    def get_adapter(self, adapter_id: str) -> Adapter:
+        return self._transport.get(f"/adapters/{quote(adapter_id)}", Adapter)
+
+    def import_adapter(
+        self,
+        path: Path,
+        model: str,
+        *,
+        name: str | None = None,
+        trigger: str | None = None,
+        tags: Sequence[str] = (),
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Adapter:
+        """Uploads another tool's .safetensors file; the adapter is ``checking`` first. ``on_bytes`` as for datasets."""
+        given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
+        fields = {key: value for key, value in given.items() if value}
+        files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
+        return self._transport.ask("POST", "/adapters", Adapter, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
+
+    def wait_for_adapter(
+        self,
+        adapter_id: str,
+        *,
+        timeout_seconds: float = 3600,
+        on_waiting: Callable[[str], None] = lambda _: None,
+    ) -> Adapter:
+        """Returns the adapter once it is ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout.
+        ``on_waiting`` is called with the reason if the service has to postpone the check."""
+        adapter = poll(
+            lambda: self.get_adapter(adapter_id),
+            lambda adapter: adapter.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"Adapter {adapter_id} is still being checked",
+            on_pending=report_waiting(on_waiting),
+        )
+        if adapter.status != "ready":
+            raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")
+        return adapter
+
+    def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
+        """``changes`` may contain ``name``, ``description`` and ``tags``."""
+        return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
+
+    def delete_adapter(self, adapter_id: str) -> None:
+        self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}")
+
+    def download_adapter_file(self, adapter_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
+        """Like ``download_adapter``, by the adapter's id."""
+        return self._download(f"/adapters/{quote(adapter_id)}/download?format={adapter_format}", target)
+
+    # --- keys and tenants: for admins, and the operator ---------------------------------------------------
+
+    def create_key(
+        self,
+        name: str,
+        *,
+        scopes: Sequence[str] = ("read", "jobs"),
+        expires_at: datetime | None = None,
+        tenant: str | None = None,
+    ) -> NewKey:
+        """Only this answer contains the secret. ``tenant``: another than your own, for the operator."""
+        end = None if expires_at is None else expires_at.isoformat()
+        body = {"name": name, "scopes": list(scopes), "expires_at": end, "tenant": tenant}
+        return self._transport.ask("POST", "/keys", NewKey, json=body)
+
+    def list_keys(self, *, tenant: str | None = None) -> Iterator[Key]:
+        """Newest first, including revoked keys."""
+        return self._list("/keys", Page[Key], {"tenant": tenant})
+
+    def rotate_key(self, key_id: str, *, overlap_seconds: int = 3600, tenant: str | None = None) -> NewKey:
+        """Replaces a key by a new one. The old key stays valid for the overlap."""
+        body, params = {"overlap_seconds": overlap_seconds}, {"tenant": tenant} if tenant else {}
+        return self._transport.ask("POST", f"/keys/{quote(key_id)}/rotate", NewKey, json=body, params=params)
+
+    def revoke_key(self, key_id: str, *, tenant: str | None = None) -> None:
+        self._transport.send("DELETE", f"/keys/{quote(key_id)}", params={"tenant": tenant} if tenant else {})
+
+    def create_tenant(self, name: str) -> Tenant:
+        return self._transport.ask("POST", "/tenants", Tenant, json={"name": name})
+
+    def list_tenants(self) -> Iterator[Tenant]:
+        return self._list("/tenants", Page[Tenant])
+
+    def list_audit_entries(self, *, action: str | None = None, tenant: str | None = None) -> Iterator[AuditEntry]:
+        """Who did what, newest first."""
+        return self._list("/audit", Page[AuditEntry], {"action": action, "tenant": tenant})
+
+    # --- the service itself -------------------------------------------------------------------------------
+
+    def create_login_link(self) -> LoginLink:
+        """A link that opens the dashboard once, with the rights of this client's key."""
+        return self._transport.ask("POST", "/ui/tokens", LoginLink)
+
+    def list_workers(self) -> Iterator[Worker]:
+        """The training workers that have sent a heartbeat within the last minute."""
+        return self._list("/workers", Page[Worker])
+
+    # --- files ------------------------------------------------------------------------------------------
+
+    def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
+        """Writes the .safetensors file completely or not at all. Returns its sha256."""
+        return self._download(f"/jobs/{quote(job_id)}/adapter?format={adapter_format}", target)
+
+    def download_grid(self, job_id: str, step: int, target: Path) -> str:
+        return self._download(f"/jobs/{quote(job_id)}/samples/{step}/grid.png", target)
+
+    def _download(self, path: str, target: Path) -> str:
+        def fetch() -> str:
+            with self._transport.stream(path) as response:
+                return save(response, target)
+
+        return retry(fetch)
+
+    def _list(
+        self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
+    ) -> Iterator[Item]:
+        params = {key: value for key, value in (filters or {}).items() if value is not None}
+        while True:
+            page = self._transport.get(path, kind, params=params)
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            params["after"] = page.last_id
+
+
+def _explain_job(job: Job) -> str:
+    if job.error is not None:
+        return f"Job {job.id} failed. {job.error.title}: {job.error.detail}"
+    return f"Job {job.id} was {job.status}."
+
+
+def _explain_dataset(dataset: Dataset) -> str:
+    if dataset.status == "open":
+        return f"Dataset {dataset.id} is still open: finalize it first."
+    return dataset.error.detail if dataset.error else f"Dataset {dataset.id} is {dataset.status}."

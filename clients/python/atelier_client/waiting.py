@@ -1,0 +1,63 @@
+"""Waits for the service's background work, and repeats calls while the service does not answer."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from atelier_client.errors import ClientError, WaitTimeout, is_passing
+
+Result = TypeVar("Result")
+
+POLL_SECONDS = 0.5
+RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Their sum is about the time in which a service restarts."""
+
+
+class Deferrable(Protocol):
+    """A dataset or an adapter: the service can postpone its check."""
+
+    @property
+    def waiting_reason(self) -> str | None: ...
+
+
+def retry(call: Callable[[], Result]) -> Result:
+    """Repeats an idempotent call after a temporary failure."""
+    for pause_seconds in RETRY_PAUSES_SECONDS:
+        try:
+            return call()
+        except ClientError as error:
+            if not is_passing(error):
+                raise
+            time.sleep(pause_seconds)
+    return call()
+
+
+def poll(
+    fetch: Callable[[], Result],
+    is_pending: Callable[[Result], bool],
+    *,
+    timeout_seconds: float | None,
+    what: str,
+    on_pending: Callable[[Result], object] = lambda _: None,
+) -> Result:
+    """Returns the first answer that is not pending, and calls ``on_pending`` with each of the others. Raises
+    WaitTimeout with a message that begins with ``what``."""
+    started = time.monotonic()
+    while is_pending(result := retry(fetch)):
+        on_pending(result)
+        if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+            raise WaitTimeout(f"{what} after {timeout_seconds:.0f} s.")
+        time.sleep(POLL_SECONDS)
+    return result
+
+
+def report_waiting(on_waiting: Callable[[str], object]) -> Callable[[Deferrable], None]:
+    """For ``on_pending``: calls ``on_waiting`` once with each reason why the service has postponed the check."""
+    last: str | None = None
+
+    def report(checked: Deferrable) -> None:
+        nonlocal last
+        if checked.waiting_reason and checked.waiting_reason != last:
+            on_waiting(last := checked.waiting_reason)
+
+    return report

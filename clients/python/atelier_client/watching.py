@@ -1,0 +1,125 @@
+"""Follows one job to its end over the event stream, or by polling where something blocks streams.
+
+The stream is resumed after the last event that the caller received, so that no event is lost or repeated.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+
+import httpx
+import httpx_sse
+from pydantic import ValidationError
+
+from atelier_client.errors import ApiError, ConnectionFailed, UnexpectedAnswer, is_passing
+from atelier_client.models import Job, JobEvent, Page
+from atelier_client.transport import Transport, describe, quote
+
+Update = JobEvent | Job
+"""An event of the job; or the job itself if only its progress has changed."""
+
+SILENCE_SECONDS = 45.0
+"""The service sends a comment at least every 15 s; a stream that is silent for longer is dead."""
+
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 120.0
+BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class NoStream(Exception):
+    """Something between the client and the service answers the request for a stream with a page of its own."""
+
+
+class Watch:
+    """The position in a job's history, and since when the service has not answered."""
+
+    def __init__(self, transport: Transport, job_id: str, after: str | None) -> None:
+        self.transport = transport
+        self.path = f"/jobs/{quote(job_id)}"
+        self.last_id = after
+        self.ended = False
+        self.failures = 0
+        self.silent_since: float | None = None
+
+    def run(self) -> Generator[Update]:
+        source: Callable[[], Iterator[Update]] = self.stream
+        while not self.ended:
+            try:
+                yield from source()
+            except NoStream:
+                source = self.poll
+            except (ConnectionFailed, ApiError) as error:
+                self.wait_after(error)
+
+    def stream(self) -> Iterator[Update]:
+        """Reads until the job's last event or the end of the connection, then fetches the job once."""
+        with self.open_stream() as response:
+            if "text/event-stream" not in response.headers.get("content-type", ""):
+                raise NoStream
+            for message in httpx_sse.EventSource(response).iter_sse():
+                self.heard()
+                update = self.read(message)
+                if update is not None:
+                    yield self.note(update)
+                if isinstance(update, JobEvent) and update.is_final:
+                    break
+        yield from self.poll()
+
+    def open_stream(self) -> AbstractContextManager[httpx.Response]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if self.last_id is not None:
+            headers["Last-Event-ID"] = self.last_id
+        timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
+        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=timeout)
+
+    def read(self, message: httpx_sse.ServerSentEvent) -> Update | None:
+        """None for a kind of message that this client does not know."""
+        try:
+            if message.event == "progress":
+                return Job.model_validate_json(message.data)
+            return JobEvent.model_validate_json(message.data) if message.event.startswith("job.") else None
+        except ValidationError as error:
+            raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
+
+    def poll(self) -> Iterator[Update]:
+        """Fetches what is new by plain requests; then pauses, unless the job has ended."""
+        # The job first: once it has ended, its last event can be fetched.
+        job = self.transport.get(self.path, Job)
+        for event in self.fetch_events():
+            yield self.note(event)
+        self.heard()
+        self.ended = job.is_terminal
+        yield job
+        if not self.ended:
+            time.sleep(POLL_SECONDS)
+
+    def fetch_events(self) -> Iterator[JobEvent]:
+        """Fetches the events after the last one that the caller received."""
+        while True:
+            params: dict[str, Any] = {} if self.last_id is None else {"after": self.last_id}
+            page = self.transport.get(f"{self.path}/events", Page[JobEvent], params=params)
+            yield from page.data
+            if not page.has_more:
+                return
+
+    def note(self, update: Update) -> Update:
+        if isinstance(update, JobEvent):
+            self.last_id = update.id
+        return update
+
+    def heard(self) -> None:
+        self.failures, self.silent_since = 0, None
+
+    def wait_after(self, error: ConnectionFailed | ApiError) -> None:
+        """Raises ``error`` if it is permanent, or if the service has not answered for PATIENCE_SECONDS."""
+        now = time.monotonic()
+        self.silent_since = self.silent_since or now
+        if not is_passing(error) or now - self.silent_since > PATIENCE_SECONDS:
+            raise error
+        time.sleep(BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)])
+        self.failures += 1
+
+
+def watch_job(transport: Transport, job_id: str, after: str | None) -> Generator[Update]:
+    return Watch(transport, job_id, after).run()
