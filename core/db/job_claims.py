@@ -211,8 +211,7 @@ def add_sample(
 def succeed(
     session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
 ) -> JobStatus:
-    """The commit: artifacts, adapter, state and event in the caller's one transaction. Canceled, if that was requested
-    before."""
+    """The commit: artifacts, adapter, state and event in one transaction. Canceled, if that was requested before."""
     job = _hold(session, claim)
     if job.status == JobStatus.CANCELING:
         return _release(session, job, reason="asked")
@@ -242,8 +241,7 @@ def acknowledge_stop(session: Session, claim: Claim) -> JobStatus:
 
 
 def retry(session: Session, claim: Claim, detail: str) -> JobStatus:
-    """An attempt that failed without a known fault of the job: retried, up to MAX_FAILURES, and at most
-    MAX_DEATHS_WITHOUT_PROGRESS times without a checkpoint."""
+    """Retries up to MAX_FAILURES, and at most MAX_DEATHS_WITHOUT_PROGRESS times without a checkpoint."""
     job = _hold(session, claim)
     return _retry(session, job, detail)
 
@@ -314,9 +312,8 @@ def list_unfinished(session: Session, job_ids: Sequence[str]) -> set[str]:
 
 
 def _wait_to_choose(session: Session) -> None:
-    """Only one worker chooses at a time, until it commits: two at once would count the same running jobs and exceed one
-    tenant's quota. The server cuts off a worker that freezes meanwhile, and the next one chooses.
-    """
+    """Only one worker chooses at a time, until it commits: two at once would exceed a tenant's quota of running jobs.
+    The server cuts off a worker that freezes meanwhile, and the next one chooses."""
     session.execute(text(f"SET LOCAL idle_in_transaction_session_timeout = '{CHOICE_SECONDS}s'"))
     session.execute(select(func.pg_advisory_xact_lock(CHOICE_LOCK)))
 
