@@ -57,6 +57,7 @@ check: $(VENV)/.installed-tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.check_lengths
 
 test-packages:
 	@scripts/install_test_packages.sh

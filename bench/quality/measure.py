@@ -30,8 +30,8 @@ from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.data import BatchOrder, fill_cache, pick_batch
-from worker.engine.training.loop import train
 from worker.engine.training.objective import NoisedBatch, compute_loss
+from worker.engine.training.train import train
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")

@@ -214,7 +214,7 @@ def succeed(
     """The commit: artifacts, adapter, state and event in one transaction. Canceled, if that was requested before."""
     job = _hold(session, claim)
     if job.status == JobStatus.CANCELING:
-        return _release(session, job, reason="asked")
+        return _release(session, job, reason="requested")
     result = {**result, "adapter_id": insert_of_job(session, job, result, artifacts)}
     _end(session, job, JobStatus.SUCCEEDED, result=result)
     for kind, artifact in artifacts.items():
@@ -228,7 +228,7 @@ def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str)
     """A failure that no further attempt can fix. Canceled, if that was requested before."""
     job = _hold(session, claim)
     if job.status == JobStatus.CANCELING:
-        return _release(session, job, reason="asked")
+        return _release(session, job, reason="requested")
     _end(session, job, JobStatus.FAILED, error=_error_of(reason, detail))
     append_event(session, claim.job_id, EventType.FAILED, claim.attempt, {"reason": reason})
     return JobStatus.FAILED
@@ -237,7 +237,7 @@ def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str)
 def acknowledge_stop(session: Session, claim: Claim) -> JobStatus:
     """The worker stopped as requested: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
     job = _hold(session, claim)
-    return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "asked")
+    return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "requested")
 
 
 def retry(session: Session, claim: Claim, detail: str) -> JobStatus:
@@ -265,7 +265,7 @@ def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any
     if job.status == JobStatus.RUNNING:
         session.execute(update(Job).where(Job.id == job.id).values(runtime=dict(runtime)))
         append_event(session, job.id, EventType.NOTICE, job.attempt, {"message": message})
-    return _release(session, job, reason="out of memory" if job.status == JobStatus.RUNNING else "asked")
+    return _release(session, job, reason="out of memory" if job.status == JobStatus.RUNNING else "requested")
 
 
 def expire_leases(session: Session) -> list[Job]:

@@ -148,7 +148,7 @@ def _move(
         job.finished_at = read_clock(session)
     if following is JobStatus.CANCELED and job.started_at is None:
         usage.give_back_steps(session, job)
-    append_event(session, job_id, event, job.attempt, {"reason": "asked"})
+    append_event(session, job_id, event, job.attempt, {"reason": "requested"})
     audit.record(session, action, job_id)
     return job
 

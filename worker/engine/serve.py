@@ -64,7 +64,7 @@ from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import Picture, StepReport, Stop, Stopped
-from worker.engine.training.loop import train
+from worker.engine.training.train import train
 
 log = logging.getLogger("atelier.trainer")
 

@@ -51,7 +51,7 @@ def test_a_job_that_was_canceled_before_its_end_is_canceled_at_once(
         assert jobs.get_artifact(session, claim.job_id, "adapter-kohya") is None
     assert (job.status, job.result, job.error) == (JobStatus.CANCELED, None, None)
     assert job.finished_at is not None
-    assert (last.type, last.data) == (EventType.CANCELED, {"reason": "asked"})
+    assert (last.type, last.data) == (EventType.CANCELED, {"reason": "requested"})
 
 
 @pytest.mark.parametrize("end", END.values(), ids=END)

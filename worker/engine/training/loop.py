@@ -16,25 +16,23 @@ import torch
 from accelerate import Accelerator
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.outcome import Outcome, describe_cut
+from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from worker.engine.adapter_files.formats import LoraModule, describe_for_kohya, export, to_kohya
-from worker.engine.adapter_files.proof.pictures import layers_of
-from worker.engine.adapters import adapters_disabled, attach_all, count_parameters, detach, read_modules
-from worker.engine.device import Runtime, open_accelerator, peak_memory_bytes, set_checkpointing
+from worker.engine.adapters import adapters_disabled, attach_all, count_parameters, read_modules
+from worker.engine.device import Runtime, peak_memory_bytes, set_checkpointing
 from worker.engine.draws import seed_torch
 from worker.engine.errors import NanLoss
 from worker.engine.families.protocol import Base, Conditioning
 from worker.engine.generation.sampling import Gallery
 from worker.engine.observer import Observer, StepReport, Stop, Stopped
-from worker.engine.training.checkpoint import load_checkpoint, save_checkpoint
-from worker.engine.training.data import EMPTY, BatchOrder, Cache, fill_cache, pick_batch, with_size_conditioning
+from worker.engine.training.checkpoint import save_checkpoint
+from worker.engine.training.data import EMPTY, BatchOrder, Cache, pick_batch, with_size_conditioning
 from worker.engine.training.held_out import HeldOut
-from worker.engine.training.init_adapter import load_init_adapter
 from worker.engine.training.objective import NoisedBatch, compute_loss, compute_prior_loss
-from worker.engine.training.optim import effective_rate, open_optimizer, open_schedule, refuse_unavailable
-from worker.engine.training.prior import Prior, open_prior
+from worker.engine.training.optim import effective_rate, open_optimizer, open_schedule
+from worker.engine.training.prior import Prior
 from worker.engine.training.scores import measure_scores
 from worker.engine.training.state import State
 
@@ -49,47 +47,6 @@ class TrainResult:
     files: Mapping[AdapterFormat, Path]
     outcome: Outcome
     modules: Sequence[LoraModule]
-
-
-def train(
-    plan: TrainPlan,
-    runtime: Runtime,
-    base: Base,
-    files: Mapping[str, Path],
-    observer: Observer,
-    workdir: Path,
-    resume_from: Path | None = None,
-    cache_folder: Path | None = None,
-    shared_cache: Path | None = None,
-) -> TrainResult:
-    """Trains one adapter. ``files`` maps the sha256 of an image, and of the init adapter, to its local file;
-    ``cache_folder`` keeps data for later attempts (default: in ``workdir``), ``shared_cache`` for other jobs.
-
-    Raises Stopped when the observer asks for it, and TrainingError if the run cannot end well. The adapter is removed
-    from the base at the end.
-    """
-    accelerator = open_accelerator(runtime)
-    refuse_unavailable(plan, accelerator.device)
-    observer.phase(Phase.CACHING)
-    own_cache = cache_folder or workdir / "cache"
-    cache = fill_cache(base, plan, files, own_cache, observer)
-    if cache.num_cut and resume_from is None:
-        observer.notice(describe_cut(cache.num_cut, plan))
-    try:
-        with runtime.autocast():
-            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
-        init_adapter = plan.init_adapter if resume_from is None else None
-        layers = layers_of(base, plan.family) if init_adapter else None
-        run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
-        if resume_from is not None:
-            load_checkpoint(run.state, plan, resume_from)
-        elif init_adapter and layers:
-            load_init_adapter(files[init_adapter.sha256], layers, run.networks, run.state.params, plan)
-        run.draw_base_samples()
-        run.run_steps()
-        return run.finish()
-    finally:
-        detach(base.denoiser)
 
 
 @dataclass

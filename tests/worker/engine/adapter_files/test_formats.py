@@ -23,7 +23,7 @@ from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.families.unet import list_unet_targets
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.loop import train
+from worker.engine.training.train import train
 
 SD15 = {
     "sample_size": 64,

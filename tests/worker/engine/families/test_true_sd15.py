@@ -20,7 +20,7 @@ from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.families.recognition import read_config
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.loop import train
+from worker.engine.training.train import train
 
 LAYOUT = CONFIGS / "sd1"
 NUM_TOKENS = 49_408

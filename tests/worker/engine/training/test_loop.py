@@ -24,8 +24,8 @@ from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver, StepReport, Stop, Stopped
-from worker.engine.training.loop import train
 from worker.engine.training.state import State
+from worker.engine.training.train import train
 
 CPU = torch.device("cpu")
 
