@@ -56,7 +56,7 @@ def test_a_kohya_folder_says_repeats_and_captions_as_path_too(atelier: Atelier, 
     images.rename(tmp_path / "3_robot")
     result = atelier("train", "3_robot", "--model", MODEL.id, "--steps", 20, "--name", "r")
     assert result.exit_code == 0, result.output
-    assert '"3_robot" is read by kohya\'s layout: 5 images (3 repeats each; "robot" as the caption' in result.stdout
+    assert '"3_robot" is read in kohya\'s layout: 5 images (3 repeats each; "robot" as the caption' in result.stdout
 
 
 @pytest.mark.usefixtures("validator", "trainer")

@@ -203,7 +203,7 @@ def drip(connection: socket.socket, start: bytes) -> None:
 def test_a_head_that_drips_is_cut_off() -> None:
     with (
         serve_raw(lambda connection: drip(connection, b"HTTP/1.1 200 OK\r\nX: ")) as port,
-        pytest.raises(NotSent, match=r"no answer within 0\.7 s"),
+        pytest.raises(NotSent, match=r"no response within 0\.7 s"),
     ):
         post(f"http://127.0.0.1:{port}/", timeout_seconds=0.7)
 

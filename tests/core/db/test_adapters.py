@@ -165,5 +165,5 @@ def test_an_import_outlives_its_workers_but_not_without_end(sessions: sessionmak
             assert not adapter_claims.commit_import(session, claim, FOUND, {})
     with sessions.begin() as session:
         row = adapters.get_adapter(session, DEFAULT_TENANT, adapter_id)
-        assert row.status == "rejected" and row.error is not None and "the worker died" in row.error["detail"]
+        assert row.status == "rejected" and row.error is not None and "its worker died" in row.error["detail"]
         assert claim_next(session) is None

@@ -16,7 +16,7 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import events, job_claims, jobs
+from core.db import events, job_claims, jobs, slots
 from core.db.job_claims import Claim, LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobCheckpoint, JobMetric, JobSample, Model
 from core.domain.artifacts import Artifact
@@ -175,7 +175,10 @@ class JobMachine(RuleBasedStateMachine):
     def the_row_says_what_happened(self) -> None:
         row = self.row()
         assert (JobStatus(row["status"]), row["attempt"]) == (self.status, self.attempt)
-        assert (row["lease_until"] is not None) == (row["slot"] is not None) == (self.status in HELD)
+        assert (row["lease_until"] is not None) == (self.status in HELD)
+        with self.sessions() as session:
+            holds = [(hold.lane, hold.attempt) for hold in slots.list_held(session, self.job_id)]
+        assert holds == ([(0, self.attempt)] if self.status in HELD else [])
         assert (row["finished_at"] is not None) == (self.status in TERMINAL)
         assert (row["result"] is not None) == (self.status is JobStatus.SUCCEEDED)
         assert (row["error"] is not None) == (self.status is JobStatus.FAILED)

@@ -222,7 +222,7 @@ WRONG = {
     **{kind: (encode(draw(1), kind), "an unsupported format") for kind in ("TGA", "PPM", "PCX")},
     "ico": (encode(draw(1), "ICO"), "It is an icon"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "It is a PostScript document"),
-    "floating-point tiff": (encode(draw(1).convert("F"), "TIFF"), "32 bits"),
+    "floating-point tiff": (encode(draw(1).convert("F"), "TIFF"), "32-bit"),
     "bomb": (header_only(60_000, 60_000), "more than 1,048,576"),
     "bomb in height": (header_only(16, 2**31 - 1), "more than 1,048,576"),
     "just over": (header_only(1 << 10, (1 << 10) + 1), "more than 1,048,576"),

@@ -379,7 +379,10 @@ def test_a_job_is_not_trained_on_a_base_that_took_the_place_of_its_own(house: Ho
     job = house.job(job_id)
     assert job.status == JobStatus.FAILED and job.error is not None, house.history(job_id)
     assert job.error["type"] == "/problems/bad-input"
-    assert f"The base {house.info.id} was replaced after this job was planned: submit it again." in job.error["detail"]
+    assert (
+        f"The base model {house.info.id} was replaced after this job was planned: submit it again."
+        in job.error["detail"]
+    )
 
 
 def test_a_worker_whose_copy_of_the_base_is_another_gives_the_job_back(house: House) -> None:

@@ -369,7 +369,7 @@ def test_the_log_of_the_worker_has_no_secret_and_no_address(
 
 
 def test_an_allow_list_that_is_none_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nonsense:port is no host"):
+    with pytest.raises(ValueError, match="nonsense:port is not a host"):
         Settings.model_validate({"database_url": "x", "redis_url": "x", "webhook_allow": "10.0.0.0/8, nonsense:port"})
     parsed = Settings.model_validate({"database_url": "x", "redis_url": "x", "webhook_allow": "10.0.0.0/8"})
     assert parsed.webhook_allow == AllowList.parse("10.0.0.0/8")

@@ -317,7 +317,7 @@ def test_eight_bits_are_refused(bench: Bench) -> None:
         ("first_stage_model.quant_conv.bias", "lacks tensors of its vae"),
         (
             "cond_stage_model.transformer.text_model.final_layer_norm.bias",
-            "lacks 1 tensors of its text_encoder, such as final_layer_norm.bias",
+            "lacks 1 tensor of its text_encoder, such as final_layer_norm.bias",
         ),
     ],
 )
