@@ -273,7 +273,7 @@ def test_a_job_that_runs_out_of_memory_is_tried_once_more_with_less(house: House
     assert house.run()
     job = house.job(job_id)
     assert (job.status, job.failures) == (JobStatus.QUEUED, 0), house.history(job_id)
-    assert job.runtime is not None and job.runtime["lightened"] and job.runtime["gradient_checkpointing"]
+    assert job.runtime is not None and job.runtime["memory_reduced"] and job.runtime["gradient_checkpointing"]
     notices = [data for kind, data in house.history(job_id) if kind == "job.notice"]
     assert notices == [{"message": "The device ran out of memory: retrying with gradient checkpointing."}]
     starve(house)
