@@ -54,7 +54,9 @@ FINAL_REPORTS: dict[str, Write] = {
     "fail": lambda session, claim: job_claims.fail(session, claim, TerminationReason.NAN_LOSS, ""),
     "stop": job_claims.acknowledge_stop,
     "give back": lambda session, claim: job_claims.retry(session, claim, "the disk is full"),
-    "lighter": lambda session, claim: job_claims.retry_with_runtime(session, claim, {"lightened": True}, "less"),
+    "less memory": lambda session, claim: job_claims.retry_with_runtime(
+        session, claim, {"memory_reduced": True}, "less"
+    ),
 }
 REQUESTS = {"cancel": jobs.cancel_job, "pause": jobs.pause_job, "resume": jobs.resume_job}
 

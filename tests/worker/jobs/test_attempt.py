@@ -291,7 +291,7 @@ def test_a_cancel_goes_before_a_lighter_try(house: House) -> None:
     assert job is not None and job.id == job_id
     house.ask(jobs.cancel_job, job_id)
     with house.sessions.begin() as session:
-        job_claims.retry_with_runtime(session, job_claims.Claim(job_id, job.attempt), {"lightened": True}, "less")
+        job_claims.retry_with_runtime(session, job_claims.Claim(job_id, job.attempt), {"memory_reduced": True}, "less")
     assert house.job(job_id).status == JobStatus.CANCELED and house.job(job_id).runtime is None
 
 
