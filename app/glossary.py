@@ -134,7 +134,7 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "DroppedKey": {"": "A key that a tool ignores.", "key": "Its name in the file.", "reason": "The reason."},
     "EventOut": {"data": "The event's data, by its type.", "type": "The type of event."},
     "EventType": {"": "The type of event."},
-    "Failure": {"type": "The type of failure, as a stable path."},
+    "ErrorOut": {"type": "The type of failure, as a stable path."},
     "FileOut": {"created_at": "Time of the upload (UTC)."},
     "Health": {"": "Whether the service is alive.", "status": "`ok`: it responds."},
     "ImageOut": {

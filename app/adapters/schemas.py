@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.deps import PLAIN
+from app.errors import ErrorOut
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
 from core.domain.adapter_import import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
@@ -75,14 +76,6 @@ class AdapterChange(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
-class Refusal(BaseModel):
-    """Why an import was rejected, and what to do."""
-
-    type: str
-    title: str
-    detail: str
-
-
 class AdapterMetrics(BaseModel):
     """The training's measurements. Scores go from 0 to 1."""
 
@@ -128,7 +121,7 @@ class AdapterOut(BaseModel):
     num_ignored: int = Field(0, description="How many tensors of an imported file were ignored.")
     metrics: AdapterMetrics | None = Field(description="Null for imports.")
     proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools load each file completely.")
-    error: Refusal | None
+    error: ErrorOut | None
     waiting_reason: str | None = Field(description="Why an import's check is deferred, through no fault of the file.")
     created_at: datetime
     urls: AdapterUrls

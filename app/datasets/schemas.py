@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.errors import ErrorOut
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetReport, ManifestImage, Role
@@ -29,14 +30,6 @@ class DatasetRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "my cat"}]})
 
     name: DatasetName | None = None
-
-
-class Trouble(BaseModel):
-    """Why a dataset was rejected, and what to do."""
-
-    type: str
-    title: str
-    detail: str
 
 
 class DatasetUrls(BaseModel):
@@ -101,7 +94,7 @@ class DatasetOut(BaseModel):
     num_images: int | None = Field(description="Usable images; null before validation.")
     manifest_sha256: str | None
     report: DatasetReport | None
-    error: Trouble | None
+    error: ErrorOut | None
     waiting_reason: str | None = Field(description="Why validation is deferred, through no fault of the dataset.")
     urls: DatasetUrls
 
@@ -121,7 +114,7 @@ class DatasetOut(BaseModel):
             num_images=report.num_images if report else None,
             manifest_sha256=dataset.manifest_sha256,
             report=report,
-            error=Trouble.model_validate(dataset.error) if dataset.error else None,
+            error=ErrorOut.model_validate(dataset.error) if dataset.error else None,
             waiting_reason=dataset.waiting_reason,
             urls=DatasetUrls(self=url, images=f"{url}/images", finalize=f"{url}/finalize"),
         )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
+from app.errors import ErrorOut
 from app.jobs import examples
 from app.jobs.outline import Plan
 from app.validation import escape
@@ -86,14 +87,6 @@ class Progress(BaseModel):
     loss: float | None = None
     units_done: int | None = None
     units_total: int | None = None
-
-
-class Failure(BaseModel):
-    """Why a job ended without success, and what to do."""
-
-    type: str
-    title: str
-    detail: str
 
 
 class File(BaseModel):
@@ -204,7 +197,7 @@ class JobOut(BaseModel):
     estimate: Estimate
     attempt: int
     result: Result | None
-    error: Failure | None
+    error: ErrorOut | None
     metadata: dict[str, str]
     urls: Urls
 
@@ -227,7 +220,7 @@ class JobOut(BaseModel):
             estimate=Estimate.model_validate(job.estimate),
             attempt=job.attempt,
             result=Result.of(job),
-            error=Failure.model_validate(job.error) if job.error else None,
+            error=ErrorOut.model_validate(job.error) if job.error else None,
             metadata=job.spec.get("metadata", {}),
             urls=_urls_of(job.id),
         )

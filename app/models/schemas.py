@@ -6,19 +6,12 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
+from app.errors import ErrorOut
 from app.jobs import examples
 from core.db.tables import Model
 from core.domain.model import Defaults, Family, ModelInfo, ModelStatus, PredictionType
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
-
-
-class Rejection(BaseModel):
-    """Why a model was rejected, and what to do."""
-
-    type: str
-    title: str
-    detail: str
 
 
 class ModelOut(BaseModel):
@@ -41,7 +34,7 @@ class ModelOut(BaseModel):
     description: str = ""
     example_prompts: tuple[str, ...] = ()
     defaults: Defaults | None = Field(None, description="The starting values of the preset `auto`.")
-    error: Rejection | None = None
+    error: ErrorOut | None = None
     created_at: datetime
 
     @classmethod

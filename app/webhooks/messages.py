@@ -7,8 +7,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Header
 from pydantic import BaseModel, Field
 
+from app.errors import ErrorOut
 from app.jobs import examples
-from app.jobs.schemas import Failure, File, LastSamples, ResultMetrics, Urls, example
+from app.jobs.schemas import File, LastSamples, ResultMetrics, Urls, example
 from core.domain.artifacts import AdapterFormat
 from core.domain.events import STATUS_EVENTS, EventType
 from core.domain.states import JobStatus
@@ -64,7 +65,7 @@ class EndedJob(BaseModel):
     finished_at: datetime | None
     attempt: int
     result: EndedResult | None = Field(description="The result; null if the job did not succeed.")
-    error: Failure | None
+    error: ErrorOut | None
     metadata: dict[str, str]
     urls: Urls
 

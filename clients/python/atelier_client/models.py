@@ -58,7 +58,7 @@ class Report(Answer):
     files: FileCounts | None = None
 
 
-class Trouble(Answer):
+class ErrorInfo(Answer):
     """Why a job failed, or a dataset or an adapter was rejected."""
 
     type: str = "about:blank"
@@ -74,7 +74,7 @@ class Dataset(Answer):
     num_images: int | None = None
     files_sha256: str | None = None
     report: Report | None = None
-    error: Trouble | None = None
+    error: ErrorInfo | None = None
     waiting_reason: str | None = None
 
 
@@ -89,7 +89,7 @@ class Model(Answer):
     sha256: str | None = None
     file_sha256: str | None = None
     description: str = ""
-    error: Trouble | None = None
+    error: ErrorInfo | None = None
     created_at: datetime | None = None
 
 
@@ -119,7 +119,7 @@ class Adapter(Answer):
     ignored: tuple[IgnoredKey, ...] = ()
     num_ignored: int = 0
     metrics: dict[str, Any] | None = None
-    error: Trouble | None = None
+    error: ErrorInfo | None = None
     waiting_reason: str | None = None
     created_at: datetime
 
@@ -178,7 +178,7 @@ class Job(Answer):
     progress: Progress | None = None
     estimate: Estimate | None = None
     result: dict[str, Any] | None = None
-    error: Trouble | None = None
+    error: ErrorInfo | None = None
 
     def __str__(self) -> str:
         """One line with the job's phase and step."""
