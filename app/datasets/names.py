@@ -14,7 +14,7 @@ from core.domain.dataset import (
     is_image_name,
 )
 from core.domain.errors import InvalidRequest, UnsupportedMedia
-from core.domain.litter import FINDER_ICON
+from core.domain.filenames import FINDER_ICON, fold
 from core.domain.metadata import METADATA_NAMES, is_metadata_name
 
 Kind = Literal["image", "archive", "caption", "other"]
@@ -80,7 +80,7 @@ def find_collision(names: Iterable[str]) -> tuple[str, str] | None:
     """Two names that differ only in case or Unicode form, and so would be one file on many systems."""
     seen: dict[str, str] = {}
     for name in names:
-        folded = _fold(name)
+        folded = fold(name)
         if folded in seen:
             return seen[folded], name
         seen[folded] = name
@@ -92,15 +92,11 @@ def check_apart(names: Iterable[str], others: Iterable[str]) -> None:
 
     Raises InvalidRequest.
     """
-    added = {_fold(name): name for name in names}
+    added = {fold(name): name for name in names}
     for other in others:
-        name = added.get(_fold(other), other)
+        name = added.get(fold(other), other)
         if name != other:
             raise InvalidRequest(
                 f"{name} and {other}, which is already in the dataset, are the same name on many systems. Rename one.",
                 {"/files": [f"{name} collides with {other}"]},
             )
-
-
-def _fold(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

@@ -17,7 +17,7 @@ from typing import Any
 from app.datasets.names import kind_of, may_be_image, refuse_kind
 from core.domain.dataset import IMAGE_SUFFIXES, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, UserError
-from core.domain.litter import is_litter
+from core.domain.filenames import is_os_metadata
 from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 
 PRECHECK_BYTES = 1 << 20
@@ -128,7 +128,7 @@ def _precheck_contents(name: str, contents: Iterable[str]) -> UserError | None:
     empty = True
     for entry in contents:
         empty = False
-        if is_archive_name(entry) or (may_be_image(entry) and not is_litter(entry.replace("\\", "/"))):
+        if is_archive_name(entry) or (may_be_image(entry) and not is_os_metadata(entry.replace("\\", "/"))):
             return None  # the worker reports the faults of an archive within it
     if empty:
         return ArchiveRejected(f"{name} is an empty archive. Pack it with the images inside.")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain.errors import ArchiveRejected
-from core.domain.litter import is_hidden_twin, is_litter
+from core.domain.filenames import is_hidden_twin, is_os_metadata
 from tests.fixtures.pictures import png
 from tests.hostile.fuzzing import fuzz
 from tests.hostile.test_images import PEAK_BYTES, measure_peak
@@ -95,7 +95,7 @@ def check(entries: Sequence[Entry], folder: Path) -> None:
     for entry in entries:
         names.add(entry.name)
         assert entry.name == clean_name(entry.name) and not is_nested_archive(entry.name)
-        assert not is_litter(entry.name) or is_hidden_twin(entry.name)
+        assert not is_os_metadata(entry.name) or is_hidden_twin(entry.name)
         assert (entry.written_as is None) == (entry.problem is not None)
         if entry.written_as is not None:
             assert entry.written_as.isdigit()

@@ -21,7 +21,7 @@ from typing import IO, Any, BinaryIO, cast
 
 from core.domain.dataset import is_caption_name, is_image_name
 from core.domain.errors import ArchiveRejected
-from core.domain.litter import is_hidden_twin, is_litter
+from core.domain.filenames import is_hidden_twin, is_os_metadata
 from core.domain.metadata import is_metadata_name
 from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from worker.datasets.name_encodings import Guess, decode_names
@@ -130,7 +130,7 @@ class Output:
         name = clean_name(raw_name)
         if not name:
             raise ArchiveRejected("It contains a file without a name. Create it again.")
-        if is_litter(name) and not (is_hidden_twin(name) and _begins_as_image(open_entry)):
+        if is_os_metadata(name) and not (is_hidden_twin(name) and _begins_as_image(open_entry)):
             self.num_litter += 1
             return
         self._names.add(name)

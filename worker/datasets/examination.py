@@ -10,8 +10,8 @@ from core.db.dataset_claims import ReceivedFile
 from core.domain.artifacts import image_key
 from core.domain.dataset import ManifestImage, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
+from core.domain.filenames import is_hidden_twin, is_os_metadata
 from core.domain.layouts import Layout, Place, read_layout
-from core.domain.litter import is_hidden_twin, is_litter
 from core.domain.metadata import is_metadata_name
 from core.domain.pairing import spell
 from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
@@ -105,7 +105,7 @@ class Examination:
         """For a rejected set; an archive counts as one."""
         for file in received:
             name = spell(file.filename)
-            if is_litter(name):
+            if is_os_metadata(name):
                 self.findings.ledger.pass_over()
             elif not self.findings.ledger.knows(name):
                 self.findings.ledger.enter(name)
@@ -113,15 +113,15 @@ class Examination:
     def _take_loose(self, file: ReceivedFile) -> dict[str, Path]:
         """By its name with composed accents, as the names in archives, captions and metadata.jsonl have them."""
         name = spell(file.filename)
-        if is_litter(name) and not is_hidden_twin(name):
+        if is_os_metadata(name) and not is_hidden_twin(name):
             self.findings.ledger.pass_over()
             return {}
         path = self._fetch(file)
         is_image = _begins_as_image(path)
-        if is_image or (is_usable_name(name) and not is_litter(name)):
+        if is_image or (is_usable_name(name) and not is_os_metadata(name)):
             return self._enter(name, path, None)
         path.unlink()
-        if is_litter(name):
+        if is_os_metadata(name):
             self.findings.ledger.pass_over()
             return {}
         return self._enter(name, None, NOT_USABLE)

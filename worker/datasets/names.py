@@ -9,7 +9,7 @@ import unicodedata
 
 from core.domain.dataset import is_archive_name
 from core.domain.errors import ArchiveRejected
-from core.domain.litter import FINDER_ICON
+from core.domain.filenames import FINDER_ICON, fold
 
 MAX_NAME_CHARS = 500
 _OTHER_ARCHIVES = (".7z", ".bz2", ".gz", ".lz4", ".rar", ".xz", ".z", ".zst")
@@ -49,7 +49,7 @@ class NameRegister:
 
     def add(self, name: str) -> None:
         """Raises ArchiveRejected."""
-        key = unicodedata.normalize("NFC", name.casefold())
+        key = fold(name)
         if key in self._seen:
             raise ArchiveRejected(
                 f"Two of its names are the same, or differ only in case or Unicode form: {self._seen[key]!a} and "

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from core.domain.errors import ArchiveRejected
-from core.domain.litter import is_litter
+from core.domain.filenames import is_os_metadata
 from tests.fixtures.pictures import png
 from tests.worker.datasets.hostile import tar_of, zip_of
 from worker.datasets.archives import NOT_USABLE, ExpandLimits, expand_archive, is_usable_name
@@ -129,7 +129,7 @@ def test_any_names_and_contents(files: dict[str, bytes], kind: str, tmp_path_fac
         return
     cleaned = {clean_name(name): data for name, data in files.items()}
     expected = {name: data if is_usable_name(name) else NOT_USABLE for name, data in cleaned.items()}
-    assert found == {name: data for name, data in expected.items() if not is_litter(name)}
+    assert found == {name: data for name, data in expected.items() if not is_os_metadata(name)}
     for name in found:
         assert ".." not in name.split("/")
         assert not name.startswith("/")

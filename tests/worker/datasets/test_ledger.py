@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from core.domain.dataset import is_archive_name
 from core.domain.errors import DatasetRejected, UserError
 from core.domain.file_counts import FileCounts
-from core.domain.litter import is_litter
+from core.domain.filenames import is_os_metadata
 from core.storage import MemoryStorage
 from tests.fixtures.pictures import draw, encode, png
 from tests.worker.datasets.hostile import tar_of, zip_of
@@ -204,5 +204,5 @@ def test_files_in_are_files_accounted_for(
         assert report.files.received == sum(not is_archive_name(name) for name in files) + in_archives
     else:
         assert report.files.received >= len(loose), "an archive that was refused counts as one"
-    litter = [name for group in (loose, zipped or {}, tarred or {}) for name in group if is_litter(name)]
+    litter = [name for group in (loose, zipped or {}, tarred or {}) for name in group if is_os_metadata(name)]
     assert report.files.litter <= len(litter)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain.errors import ArchiveRejected
-from core.domain.litter import is_litter
+from core.domain.filenames import is_os_metadata
 from worker.datasets.names import NameRegister, clean_name, is_nested_archive
 
 
@@ -37,7 +37,7 @@ def test_a_cleaned_name_stays_inside_and_stays_clean(raw: str) -> None:
     assert name == clean_name(name) if name else True
     assert ".." not in parts
     assert not name.startswith("/")
-    assert is_litter(name) or not any(unicodedata.category(char) == "Cc" for char in name)
+    assert is_os_metadata(name) or not any(unicodedata.category(char) == "Cc" for char in name)
     name.encode("utf-8")
 
 

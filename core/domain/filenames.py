@@ -1,8 +1,9 @@
-"""Files that operating systems and programs leave in folders, and that are never meant to be sent.
+"""Which file names count as the same, and which files operating systems and programs leave in folders.
 
-Recognized by the full name alone: an image is an image, even if its name or its folder's begins with a dot.
+The latter are recognized by the full name alone: an image is an image, even if its name begins with a dot.
 """
 
+import unicodedata
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
@@ -30,18 +31,24 @@ _APPLE_DOUBLE = "._"
 _TRASH_OF_USER = ".trash-"
 
 
-def is_litter(name: str) -> bool:
+def fold(name: str) -> str:
+    """The same for names that differ only in case or Unicode form, and so would be one file on many systems (Unicode,
+    section 3.13, D145, in the composed form)."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def is_os_metadata(name: str) -> bool:
     """``name`` is a relative path with forward slashes."""
     *folders, file = PurePosixPath(name).parts or ("",)
-    return file.lower() in _FILES or file.startswith(_APPLE_DOUBLE) or _is_in_litter(folders)
+    return file.lower() in _FILES or file.startswith(_APPLE_DOUBLE) or _is_in_os_folder(folders)
 
 
 def is_hidden_twin(name: str) -> bool:
     """Whether only its first two characters speak against a file: macOS stores metadata of ``a.png`` as ``._a.png``
     (AppleDouble), but an image may have such a name too."""
     *folders, file = PurePosixPath(name).parts or ("",)
-    return file.startswith(_APPLE_DOUBLE) and not _is_in_litter(folders)
+    return file.startswith(_APPLE_DOUBLE) and not _is_in_os_folder(folders)
 
 
-def _is_in_litter(folders: Iterable[str]) -> bool:
+def _is_in_os_folder(folders: Iterable[str]) -> bool:
     return any(part.lower() in _FOLDERS or part.lower().startswith(_TRASH_OF_USER) for part in folders)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.domain.litter import is_hidden_twin, is_litter
+from core.domain.filenames import fold, is_hidden_twin, is_os_metadata
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from core.domain.litter import is_hidden_twin, is_litter
     ],
 )  # fmt: skip
 def test_litter(name: str) -> None:
-    assert is_litter(name)
+    assert is_os_metadata(name)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_litter(name: str) -> None:
     ],
 )  # fmt: skip
 def test_no_litter(name: str) -> None:
-    assert not is_litter(name)
+    assert not is_os_metadata(name)
 
 
 def test_a_hidden_twin_is_one_by_its_own_name_alone() -> None:
@@ -36,3 +36,20 @@ def test_a_hidden_twin_is_one_by_its_own_name_alone() -> None:
     assert is_hidden_twin("set/._a.png")
     assert not is_hidden_twin("__MACOSX/._a.png")
     assert not is_hidden_twin("a.png")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("A.png", "a.PNG"),
+        ("\u00e9.png", "e\u0301.png"),
+        ("\u00c9.png", "e\u0301.png"),
+        ("stra\u00dfe.png", "STRASSE.png"),
+    ],
+)
+def test_names_that_are_one_file_on_many_systems_fold_to_the_same(one: str, other: str) -> None:
+    assert fold(one) == fold(other)
+
+
+def test_other_names_stay_apart() -> None:
+    assert fold("a.png") != fold("\u00e4.png")
