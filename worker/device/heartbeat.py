@@ -88,6 +88,6 @@ class Heartbeats:
             with self._sessions.begin() as session:
                 statuses = job_claims.renew_leases(session, claims, lease_seconds=self._lease_seconds)
             for claim in claims:
-                held = self._held[claim]
-                held.lease_lost = claim not in statuses
-                held.requested_status = statuses.get(claim, held.requested_status)
+                if (held := self._held.get(claim)) is not None:  # untracked meanwhile, after a long wait
+                    held.lease_lost = claim not in statuses
+                    held.requested_status = statuses.get(claim, held.requested_status)
