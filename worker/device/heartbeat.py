@@ -14,10 +14,12 @@ from core.db import job_claims
 from core.db.job_claims import Claim, LostLease
 from core.domain.states import JobStatus
 
+GRACE_SECONDS = 5.0
+
 log = logging.getLogger("atelier.heartbeat")
 
 
-@dataclass
+@dataclass(eq=False)
 class HeldClaim:
     """``requested_status``: the clients' request for the job, as of the last renewal."""
 
@@ -48,29 +50,31 @@ class Heartbeats:
     ) -> None:
         self._sessions, self._on_beat = sessions, on_beat
         self._beat_seconds, self._lease_seconds = beat_seconds, lease_seconds
-        self._held: dict[Claim, HeldClaim] = {}
-        self._renewing = threading.Lock()
+        self._held: list[HeldClaim] = []
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
     @contextmanager
     def track(self, held: HeldClaim) -> Iterator[None]:
-        """No renewal of the claim follows the block: another worker may hold it by then."""
-        with self._renewing:
-            self._held[held.claim] = held
+        """A renewal that hangs holds up the end of this claim for a few seconds, and the next claim not at all. What it
+        writes after the end touches no row: the attempt holds none any more."""
+        with self._lock:
+            self._held.append(held)
             if len(self._held) == 1:
                 self._stopped = threading.Event()
-                threading.Thread(target=self._run, args=(self._stopped,), daemon=True, name="heartbeat").start()
+                self._thread = threading.Thread(target=self._run, args=(self._stopped,), daemon=True, name="heartbeat")
+                self._thread.start()
         try:
             yield
         finally:
-            is_locked = self._renewing.acquire(timeout=self._beat_seconds + 5)
-            try:
-                del self._held[held.claim]
-                if not self._held:
+            with self._lock:
+                self._held.remove(held)
+                thread, is_last = self._thread, not self._held
+                if is_last:
                     self._stopped.set()
-            finally:
-                if is_locked:
-                    self._renewing.release()
+            if is_last and thread is not None:
+                thread.join(self._beat_seconds + GRACE_SECONDS)
 
     def _run(self, stopped: threading.Event) -> None:
         while not stopped.wait(self._beat_seconds):
@@ -81,13 +85,13 @@ class Heartbeats:
                 log.warning("no heartbeat: the database does not respond")
 
     def _renew(self) -> None:
-        with self._renewing:
-            claims = [claim for claim, held in self._held.items() if not held.lease_lost]
-            if not claims:
-                return
-            with self._sessions.begin() as session:
-                statuses = job_claims.renew_leases(session, claims, lease_seconds=self._lease_seconds)
-            for claim in claims:
-                if (held := self._held.get(claim)) is not None:  # untracked meanwhile, after a long wait
-                    held.lease_lost = claim not in statuses
-                    held.requested_status = statuses.get(claim, held.requested_status)
+        with self._lock:
+            tracked = [held for held in self._held if not held.lease_lost]
+        if not tracked:
+            return
+        with self._sessions.begin() as session:
+            claims = [held.claim for held in tracked]
+            statuses = job_claims.renew_leases(session, claims, lease_seconds=self._lease_seconds)
+        for held in tracked:
+            held.lease_lost = held.claim not in statuses
+            held.requested_status = statuses.get(held.claim, held.requested_status)
