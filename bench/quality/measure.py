@@ -151,7 +151,7 @@ def measure_plain(pipeline: StableDiffusionPipeline, case: Case) -> float | None
 
 def measure_fidelity(case: Case, drawn: list[list[Image.Image]]) -> Fidelity:
     return Fidelity.mean(
-        asked.subject.per_sample_loss(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True)
+        asked.subject.compare(picture) for row in drawn for picture, asked in zip(row, case.asked, strict=True)
     )
 
 
@@ -166,7 +166,7 @@ def measure_bound(pipeline: StableDiffusionPipeline, case: Case) -> Fidelity:
         given = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
         decoded = vae.decode(vae.encode(given).latent_dist.mode()).sample
         picture = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
-        rows.append(subject.per_sample_loss(picture))
+        rows.append(subject.compare(picture))
     return Fidelity.mean(rows)
 
 
