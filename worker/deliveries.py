@@ -171,19 +171,19 @@ class DeliveryThread:
             self._rung.wait(self._settings.sweep_seconds)
 
 
-_rounds: list[DeliveryThread] = []
+_threads: list[DeliveryThread] = []
 """None before the first bell, then the only one."""
 
 
 def wake(settings: Settings) -> None:
     """Returns at once; the deliveries run beside it. For the thread that runs the tasks, never before a fork."""
-    if not _rounds:
-        _rounds.append(DeliveryThread(settings))
-    _rounds[0].wake()
+    if not _threads:
+        _threads.append(DeliveryThread(settings))
+    _threads[0].wake()
 
 
 def finish() -> None:
     """Ends the rounds, and waits for running deliveries, as long as one attempt may take."""
     drain.request_drain()
-    for rounds in _rounds:
-        rounds.finish()
+    for thread in _threads:
+        thread.finish()

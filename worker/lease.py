@@ -50,7 +50,7 @@ class Lease:
         self._thread.join()
 
     def check(self) -> None:
-        """Raises LeaseLost or Draining."""
+        """Raises LostLease or Draining."""
         if self._lost.is_set():
             raise LostLease(self._name)
         if self._drain.is_set():

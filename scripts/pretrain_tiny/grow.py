@@ -15,8 +15,6 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel, CLIPTokenizer
 
-TOKENS = "text_model.embeddings.token_embedding.weight"
-
 
 @torch.no_grad()
 def grow_unet(unet: UNet2DConditionModel, folder: Path, rotation: torch.Tensor) -> None:

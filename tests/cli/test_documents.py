@@ -41,7 +41,6 @@ def workplace(running_api: RunningApi, tmp_path: Path, monkeypatch: pytest.Monke
     """A folder as README's reader has it: the key in the home, pictures beside it."""
     register_scripted_model(running_api)
     write(tmp_path, {".atelier/admin.key": f"{running_api.api_key}\n".encode()})
-    write(tmp_path / "images", {f"{number}.png": png(number, 96, 96) for number in range(3)})
     write(tmp_path / "examples/blip", {f"{number}.png": png(number, 96, 96) for number in range(3)})
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -118,8 +118,8 @@ BEGUN = [make_event("running"), *phases("caching", "training")]
         ),
         pytest.param(
             [make_job("queued", place=1), make_job("queued", place=1), *BEGUN[:1], make_job("running", "loading"),
-             make_event("queued", reason="the worker fell silent"), make_job("queued", place=2), *phases("loading")],
-            ["queued, place 1", "loading", "  put back into the queue: the worker fell silent", "queued, place 2",
+             make_event("queued", reason="the worker was lost"), make_job("queued", place=2), *phases("loading")],
+            ["queued, place 1", "loading", "  put back into the queue: the worker was lost", "queued, place 2",
              "loading"],
             id="put back",
         ),

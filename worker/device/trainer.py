@@ -14,7 +14,7 @@ from typing import IO
 
 from worker.device.wire import REPORTS, Message, Ready, RunReport, StopTraining, Train
 
-log = logging.getLogger("atelier.trainer.handle")
+log = logging.getLogger("atelier.trainer_handle")
 
 Reports = queue.Queue[RunReport | None]
 """None: the process has ended."""

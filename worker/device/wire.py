@@ -23,7 +23,7 @@ class Message(BaseModel):
 
 
 class RunMessage(Message):
-    """``run_id``: the run that it is about. A trainer may have several at a time."""
+    """A message about the run ``run_id``. A trainer may have several runs at a time."""
 
     run_id: str
 
@@ -34,7 +34,6 @@ class Train(RunMessage):
     runtime: dict[str, Any] | None
     model_folder: Path
     model_parameters: int
-    device: str
     cpu_threads: int
     files: dict[str, Path]
     workdir: Path
@@ -138,7 +137,7 @@ class Finished(RunMessage):
 class TrainingStopped(RunMessage):
     """Stopped as asked."""
 
-    type: Literal["halted"] = "halted"
+    type: Literal["stopped"] = "stopped"
 
 
 class Failed(RunMessage):

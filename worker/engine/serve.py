@@ -85,7 +85,7 @@ class CommandReader:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._trainings: queue.Queue[Train | None] = queue.Queue()
-        self._stops: dict[str, Stop] = {}
+        self._stops: dict[str, Stop | None] = {}  # by run: those received and not yet ended
         self._is_closed = False
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
 
@@ -93,8 +93,9 @@ class CommandReader:
         for line in pipe:
             command = COMMANDS.validate_json(line)
             if isinstance(command, Train):
+                self._stops[command.run_id] = None
                 self._trainings.put(command)
-            else:
+            elif command.run_id in self._stops:  # else the run has ended
                 self._stops[command.run_id] = Stop.SAVE if command.save else Stop.DROP
         self._is_closed = True
         self._trainings.put(None)

@@ -143,7 +143,6 @@ class Attempt:
             runtime=self.job.runtime,
             model_folder=self._find_base(),
             model_parameters=self.model.num_parameters,
-            device=self.slot.settings.device,
             cpu_threads=self.slot.settings.cpu_threads,
             files=files,
             # Per attempt: on one machine an attempt that lost its lease may still be writing beside this one.

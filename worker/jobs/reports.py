@@ -46,7 +46,7 @@ class ReportSink:
 
     @property
     def median_step_seconds(self) -> float | None:
-        """The mean over the last RECENT_STEPS."""
+        """Over the last RECENT_STEPS."""
         return statistics.median(self._step_seconds) if self._step_seconds else None
 
     def resume_at(self, step: int) -> None:

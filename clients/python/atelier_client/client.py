@@ -6,7 +6,7 @@ from atelier_client import AtelierClient
 
 api_key = Path(".atelier/admin.key").read_text().strip()
 with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
-    dataset = atelier.wait_for_dataset(atelier.upload_dataset(Path("images")).id)
+    dataset = atelier.wait_for_dataset(atelier.upload_dataset(Path("examples/blip")).id)
     job = atelier.create_job({"model": "tiny", "dataset": dataset.id, "trigger": "blip"})
     job = atelier.wait_for_job(job.id, on_update=print)
     atelier.download_adapter(job.id, Path("blip.safetensors"))

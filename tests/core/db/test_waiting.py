@@ -35,7 +35,7 @@ def add_jobs(sessions: Sessions, *jobs: tuple[str, int, float]) -> None:
         session.execute(sa.insert(Job), rows)
 
 
-def test_a_job_that_was_put_off_is_behind_those_that_can_run_now(sessions: Sessions) -> None:
+def test_a_deferred_job_is_behind_those_that_can_run_now(sessions: Sessions) -> None:
     add_jobs(sessions, ("late", 9, 300), ("sooner", 0, 100), ("plain", 0, -60), ("first", 1, -5), ("after", 0, 0))
     with sessions() as session:
         places = find_places(session, "ten")

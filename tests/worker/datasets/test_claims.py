@@ -83,7 +83,7 @@ def test_others_are_not_claimed(sessions: Sessions, dataset_id: str, status: Dat
     assert claim(sessions) is None
 
 
-def test_each_setback_doubles_the_pause_up_to_five_minutes(sessions: Sessions, dataset_id: str) -> None:
+def test_each_deferral_doubles_the_wait_up_to_five_minutes(sessions: Sessions, dataset_id: str) -> None:
     pauses = []
     for _ in range(9):
         with sessions.begin() as session:

@@ -17,7 +17,6 @@ def make_command(folder: Path, run_id: str = "job_1/1") -> Train:
         runtime=None,
         model_folder=folder,
         model_parameters=1,
-        device="cpu",
         cpu_threads=1,
         files={},
         workdir=folder,

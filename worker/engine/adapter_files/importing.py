@@ -1,8 +1,8 @@
 """Checks an imported adapter against a base, and rewrites it in both formats.
 
-    python -m worker.engine.adapter_files.importing PARENT_PID < order.json > answer.json
+    python -m worker.engine.adapter_files.importing PARENT_PID < request.json > result.json
 
-The order is an Adoption, the answer an Adopted. It ends with its parent. The base's networks are built from their
+The input is an ImportRequest, the output an ImportResult. It ends with its parent. The base's networks are built from their
 configs on the meta device: no weight of it is read.
 """
 
