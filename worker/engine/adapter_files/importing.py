@@ -2,8 +2,8 @@
 
     python -m worker.engine.adapter_files.importing PARENT_PID < request.json > result.json
 
-The input is an ImportRequest, the output an ImportResult. It ends with its parent. The base's networks are built from their
-configs on the meta device: no weight of it is read.
+The input is an ImportRequest, the output an ImportResult. It ends with its parent. The base's networks are built on the
+meta device from their configs: no weight of the base is read.
 """
 
 import os
