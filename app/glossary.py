@@ -278,7 +278,7 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "ResultMetrics": {
         "num_parameters": "The number of trained parameters.",
         "peak_memory_bytes": "The peak memory use.",
-        "seconds_per_picture": "Time to draw one sample.",
+        "seconds_per_image": "Time to draw one sample.",
         "seconds_per_sample": "Training time per image of a step.",
         "stopped_early": "Whether training ended before the last step.",
     },

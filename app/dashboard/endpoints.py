@@ -22,7 +22,7 @@ from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs import service
-from app.jobs.downloads import Step, find_adapter, find_grid, find_picture
+from app.jobs.downloads import Step, find_adapter, find_grid, find_sample
 from app.jobs.service import list_page
 from app.middleware.gate import address_of, find_caller
 from app.services import Services
@@ -184,18 +184,18 @@ async def show_grid(
     request: Request, job_id: Id, step: Step, services: ServicesDep, browser_session: VisitDep
 ) -> Response:
     file = await services.database.run(find_grid, browser_session.caller.tenant_id, job_id, step)
-    return await send_picture(request, services, file.key, file.sha256)
+    return await send_image(request, services, file.key, file.sha256)
 
 
 @router.get("/jobs/{job_id}/samples/{step}/{index}.png")
 async def show_sample(
     request: Request, job_id: Id, step: Step, index: Index, services: ServicesDep, browser_session: VisitDep
 ) -> Response:
-    file = await services.database.run(find_picture, browser_session.caller.tenant_id, job_id, step, index)
-    return await send_picture(request, services, file.key, file.sha256)
+    file = await services.database.run(find_sample, browser_session.caller.tenant_id, job_id, step, index)
+    return await send_image(request, services, file.key, file.sha256)
 
 
-async def send_picture(request: Request, services: Services, key: str, sha256: str) -> Response:
+async def send_image(request: Request, services: Services, key: str, sha256: str) -> Response:
     """Always through this service: the page's policy allows images from nowhere else."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
     if is_known(request.headers, headers["ETag"]):
@@ -247,7 +247,7 @@ async def show_dataset_image(
     request: Request, dataset_id: Id, sha256: str, services: ServicesDep, browser_session: VisitDep
 ) -> Response:
     image = await services.database.run(find_image, browser_session.caller.tenant_id, dataset_id, sha256)
-    return await send_picture(request, services, image.key, image.sha256)
+    return await send_image(request, services, image.key, image.sha256)
 
 
 # --- files of the pages -----------------------------------------------------------------------------------

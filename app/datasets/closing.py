@@ -18,7 +18,7 @@ from core.db.tables import DatasetFile
 from core.domain.artifacts import dataset_prefix, upload_key
 from core.domain.audit import Action
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, WrongState
-from core.domain.picture_formats import ACCEPTED
+from core.domain.image_formats import ACCEPTED
 from core.domain.states import DatasetStatus
 from core.settings import Settings
 from core.storage import DEFAULT_CONTENT_TYPE, MAX_UPLOAD_URL_SECONDS, PresignedUpload, Storage

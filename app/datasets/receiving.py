@@ -17,7 +17,7 @@ from core.db.datasets import NewFile
 from core.domain.artifacts import upload_key
 from core.domain.counts import counted
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, UserError
-from core.domain.picture_formats import ACCEPTED
+from core.domain.image_formats import ACCEPTED
 from core.settings import Settings
 
 MAX_FIELD_BYTES = 1000

@@ -18,7 +18,7 @@ from app.datasets.names import kind_of, may_be_image, refuse_kind
 from core.domain.dataset import IMAGE_SUFFIXES, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, ImageRejected, UserError
 from core.domain.filenames import is_os_metadata
-from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
+from core.domain.image_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 
 PRECHECK_BYTES = 1 << 20
 MAX_UNPACKED_BYTES = 8 << 20

@@ -110,7 +110,7 @@ async def download_sample(
     services: ServicesDep,
 ) -> Response:
     """One image of a step, by its place among the prompts."""
-    file = await services.database.run(find_picture, caller.tenant_id, job_id, step, index)
+    file = await services.database.run(find_sample, caller.tenant_id, job_id, step, index)
     return await send_file(request, services.storage, file)
 
 
@@ -145,7 +145,7 @@ def find_grid(session: Session, tenant_id: str, job_id: str, step: int) -> Store
     return StoredFile(grid["key"], grid["sha256"], grid["size"], filename, PNG)
 
 
-def find_picture(session: Session, tenant_id: str, job_id: str, step: int, index: int) -> StoredFile:
+def find_sample(session: Session, tenant_id: str, job_id: str, step: int, index: int) -> StoredFile:
     job = jobs.get_job(session, tenant_id, job_id)
     images = jobs.get_sample(session, job_id, step).images
     if index >= len(images):

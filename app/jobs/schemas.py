@@ -115,7 +115,7 @@ class ResultMetrics(BaseModel):
     retention: float | None = Field(None, description="How much of its behaviour on neutral prompts the base keeps.")
     num_parameters: int
     seconds_per_sample: float | None = None
-    seconds_per_picture: float | None = None
+    seconds_per_image: float | None = None
     start_seconds: float | None = Field(None, description="Loading, caching, exporting: all but steps and samples.")
     peak_memory_bytes: int | None = None
 

@@ -225,20 +225,20 @@ def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured |
         select(
             func.count(),
             median(read("seconds_per_sample") / pixels),
-            median(read("seconds_per_picture") / pixels),
+            median(read("seconds_per_image") / pixels),
             median(read("start_seconds")),
             func.max(read("peak_memory_bytes")),
             func.max(newest.c.resolution),
             func.max(newest.c.device),
         ).where(newest.c.device.is_not_distinct_from(latest_device))
     ).one()
-    num_jobs, sample, picture, start, memory, resolution, device = row
+    num_jobs, sample, image, start, memory, resolution, device = row
     if num_jobs == 0:
         return None
     return Measured(
         num_jobs=num_jobs,
         seconds_per_sample=sample * resolution**2,
-        seconds_per_picture=picture * resolution**2,
+        seconds_per_image=image * resolution**2,
         start_seconds=start,
         peak_memory_bytes=int(memory),
         resolution=int(resolution),

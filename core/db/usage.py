@@ -32,7 +32,7 @@ SELECT
         SELECT id FROM datasets WHERE tenant_id = :tenant_id AND status IN ('open', 'validating')))
   + (SELECT coalesce(sum(size), 0) FROM job_checkpoints WHERE job_id IN (
         SELECT id FROM jobs WHERE tenant_id = :tenant_id))
-  + (SELECT coalesce(sum(picture_bytes), 0) FROM job_samples WHERE job_id IN (
+  + (SELECT coalesce(sum(image_bytes), 0) FROM job_samples WHERE job_id IN (
         SELECT id FROM jobs WHERE tenant_id = :tenant_id))
   + (SELECT coalesce(sum(size), 0) FROM job_artifacts WHERE job_id IN (
         SELECT id FROM jobs WHERE tenant_id = :tenant_id))

@@ -15,7 +15,7 @@ from pydantic import Field
 from core.domain.base import Frozen
 from core.domain.counts import counted
 from core.domain.file_counts import FileCounts
-from core.domain.picture_formats import SUFFIXES
+from core.domain.image_formats import SUFFIXES
 from core.domain.tokens import MAX_TOKEN_LENGTH, count_least_tokens
 
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
@@ -32,7 +32,7 @@ MAX_FILES_LISTED = 100
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
     "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding", "many-tokens",
-    "first-picture", "unusable-profile", "names-guessed", "metadata-problems",
+    "first-frame", "unusable-profile", "names-guessed", "metadata-problems",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
 """``class``: a regularisation image, which shows what must not change."""

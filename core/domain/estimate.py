@@ -13,7 +13,7 @@ NUM_VALIDATION_TIMESTEPS = 8
 """The number of timesteps for each held-out image's loss."""
 FORWARD_SHARE = 1 / 3
 """A share of a training sample's time: the backward pass takes about twice as long as the forward pass."""
-NUM_PROOF_PICTURES = 2
+NUM_PROOF_IMAGES = 2
 
 
 class Estimate(Frozen):
@@ -32,7 +32,7 @@ class Measured(Frozen):
 
     num_jobs: int
     seconds_per_sample: float
-    seconds_per_picture: float
+    seconds_per_image: float
     start_seconds: float
     resolution: int
     peak_memory_bytes: int
@@ -42,7 +42,7 @@ class Measured(Frozen):
 def count_step_samples(plan: TrainPlan) -> float:
     """Images that go forward and backward through the network in a step. A class image goes forward once more, for the
     base's prediction."""
-    return plan.gradient_accumulation * (plan.batch_size + plan.class_pictures_per_batch * (1 + FORWARD_SHARE))
+    return plan.gradient_accumulation * (plan.batch_size + plan.class_images_per_batch * (1 + FORWARD_SHARE))
 
 
 def count_samples(plan: TrainPlan) -> float:
@@ -52,13 +52,13 @@ def count_samples(plan: TrainPlan) -> float:
     return trained + looks * len(plan.held_out_images) * NUM_VALIDATION_TIMESTEPS * FORWARD_SHARE
 
 
-def count_pictures(plan: TrainPlan) -> int:
+def count_images(plan: TrainPlan) -> int:
     """The images for grids, cover, scores and load proof, and for prior preservation if the base draws them (they may
     exist already)."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
     scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
     drawn = 0 if plan.class_images else plan.prior_num_images
-    return grids + scores + drawn + NUM_PROOF_PICTURES
+    return grids + scores + drawn + NUM_PROOF_IMAGES
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
@@ -70,11 +70,11 @@ def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Es
     known = measured or calibration
     if known is not None:
         scale = (plan.resolution / known.resolution) ** 2
-        work = count_samples(plan) * known.seconds_per_sample + count_pictures(plan) * known.seconds_per_picture
+        work = count_samples(plan) * known.seconds_per_sample + count_images(plan) * known.seconds_per_image
         seconds = round(known.start_seconds + work * scale, 1)
     if calibration is not None:
         scale = (plan.resolution / calibration.resolution) ** 2
-        at_once = max(plan.batch_size, plan.class_pictures_per_batch)
+        at_once = max(plan.batch_size, plan.class_images_per_batch)
         memory = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)
         basis = f"the model's calibration on {calibration.device}; no job on this base was measured here yet"
     if measured is not None:

@@ -67,7 +67,7 @@ class Calibration(Frozen):
     resolution: int
     seconds_per_sample: float
     start_seconds: float = Field(description="Loading, caching and exporting together.")
-    seconds_per_picture: float = Field(description="One sample image at the model's default number of steps.")
+    seconds_per_image: float = Field(description="One sample image at the model's default number of steps.")
     base_memory_bytes: int
     memory_bytes_per_sample: int
 

@@ -33,7 +33,7 @@ class Outcome(Frozen):
     scores: Scores
     num_parameters: int
     seconds_per_step: float
-    seconds_per_picture: float | None  # None if no samples were drawn
+    seconds_per_image: float | None  # None if no samples were drawn
     peak_memory_bytes: int
     num_cut: int = 0  # images whose caption was longer than the encoded part
 

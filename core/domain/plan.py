@@ -125,7 +125,7 @@ class TrainPlan(Frozen):
         return tuple(image for image in self.images if image.held_out)
 
     @property
-    def class_pictures_per_batch(self) -> int:
+    def class_images_per_batch(self) -> int:
         return (self.prior_batch_size or self.batch_size) if self.prior_num_images else 0
 
     @property

@@ -27,7 +27,7 @@ def check_plan(spec: TrainingSpec, plan: TrainPlan) -> None:
 
 
 def _check_work(plan: TrainPlan) -> None:
-    sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_pictures_per_batch}
+    sizes = {"/batch_size": plan.batch_size, "/loss/prior_preservation/batch_size": plan.class_images_per_batch}
     for field, size in sizes.items():
         if size * plan.resolution**2 > MAX_PIXELS_PER_STEP:
             raise InvalidSpec(

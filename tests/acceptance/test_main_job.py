@@ -36,7 +36,7 @@ def draw(adapter: Path | None) -> np.ndarray:
     return np.asarray(image, np.int16)
 
 
-def test_pictures_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tmp_path: Path) -> None:
+def test_images_become_an_adapter_that_loads_in_diffusers(atelier: Atelier, tmp_path: Path) -> None:
     dataset_id = upload_blip(atelier)
     dataset = atelier.wait_for_dataset(dataset_id)
     assert dataset["status"] == "ready", dataset

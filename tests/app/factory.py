@@ -38,7 +38,7 @@ MODEL = ModelInfo(
         resolution=64,
         seconds_per_sample=0.02,
         start_seconds=5.0,
-        seconds_per_picture=0.5,
+        seconds_per_image=0.5,
         base_memory_bytes=10**9,
         memory_bytes_per_sample=10**7,
     ),
@@ -46,7 +46,7 @@ MODEL = ModelInfo(
     example_prompts=("a {trigger} on a blue background",),
 )
 
-MEASURED = {"seconds_per_sample": 0.02, "seconds_per_picture": 0.5, "start_seconds": 4.0}
+MEASURED = {"seconds_per_sample": 0.02, "seconds_per_image": 0.5, "start_seconds": 4.0}
 
 
 def draw_png(seed: int = 0, size: int = 64) -> bytes:
@@ -162,7 +162,7 @@ class Worker:
             "metrics": {"loss": 0.05, "num_parameters": 64_000},
             "measured": {
                 "seconds_per_sample": 0.02,
-                "seconds_per_picture": 0.5,
+                "seconds_per_image": 0.5,
                 "start_seconds": 4.0,
                 "peak_memory_bytes": 10**9,
             },

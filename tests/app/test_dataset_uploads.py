@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from PIL import Image
 
 from core.db.tables import Dataset, DatasetFile
-from core.domain.picture_formats import SUFFIXES
+from core.domain.image_formats import SUFFIXES
 from tests.app.conftest import LiveApi
 from tests.app.factory import draw_png
 from tests.app.test_jobs import refuse
@@ -95,7 +95,7 @@ def test_archives_of_every_kind_are_taken(api: LiveApi) -> None:
     assert post(api, [archives[0], ("loose.png", draw_png())]).status_code == 202
 
 
-def test_pictures_of_every_kind_are_taken(api: LiveApi) -> None:
+def test_images_of_every_kind_are_taken(api: LiveApi) -> None:
     pillow_heif.register_heif_opener()
     for kind, suffixes in SUFFIXES.items():
         buffer = io.BytesIO()

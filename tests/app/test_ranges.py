@@ -98,7 +98,7 @@ def test_a_hash_within_another_tag_is_not_the_tag(api: LiveApi, adapter: tuple[s
     assert api.client.get(url, headers={"If-None-Match": f'"{etag}-gzip"'}).status_code == 200
 
 
-def test_pictures_checkpoints_and_adapters_take_ranges(api: LiveApi) -> None:
+def test_images_checkpoints_and_adapters_take_ranges(api: LiveApi) -> None:
     job = submit(api)
     worker = Worker(api, job["id"])
     checkpoint = worker.checkpoint(2)

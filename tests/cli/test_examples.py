@@ -7,7 +7,7 @@ from PIL import Image, ImageChops
 
 from scripts.draw_blip import PICTURES, SIZE, write_set
 from scripts.glyphs import BACKGROUNDS
-from worker.datasets.pictures import hash_differences, measure_sharpness
+from worker.datasets.images import hash_differences, measure_sharpness
 
 COMMITTED = Path(__file__).parents[2] / "examples" / "blip"
 FILES = sorted(COMMITTED.glob("*.png"))

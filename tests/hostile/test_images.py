@@ -12,7 +12,7 @@ from tests.fixtures.pictures import png
 from tests.hostile.images import FOREIGN, list_costly, list_images
 from tests.worker.datasets.test_examination import receive
 from worker.datasets.examination import Examination
-from worker.datasets.pictures import Unusable
+from worker.datasets.images import Unusable
 from worker.datasets.sandbox import Sandbox
 
 IMAGES, COSTLY = list_images(), list_costly()

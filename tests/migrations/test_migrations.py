@@ -187,6 +187,36 @@ def test_rows_of_each_earlier_revision_survive(empty_database_url: str, revision
     engine.dispose()
 
 
+def test_stored_words_are_renamed_and_back(empty_database_url: str) -> None:
+    """Row-level security holds for the owner too: a plain UPDATE would touch nothing, without an error."""
+    config = migrations.make_config(empty_database_url)
+    migrations.command.upgrade(config, "0103")
+    engine = open_engine(empty_database_url)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(ROWS.replace(", slot,", ",").replace(", 'host/cpu/0',", ",").replace(", NULL,", ","))
+        )
+        connection.execute(sa.text('UPDATE models SET info = \'{"profile": {"seconds_per_picture": 1}}\''))
+        connection.execute(sa.text('UPDATE jobs SET result = \'{"measured": {"seconds_per_picture": 2}}\''))
+        connection.execute(sa.text('UPDATE datasets SET report = \'{"warnings": [{"code": "first-picture"}]}\''))
+    read = sa.text(
+        "SELECT info->'profile', result->'measured', report->'warnings'->0 FROM models, jobs, datasets"
+        " WHERE jobs.id = 'job_ended'"
+    )
+
+    def look() -> tuple[object, ...]:
+        with engine.begin() as connection:
+            connection.execute(sa.text("SELECT set_config('atelier.tenant', 'ten_default', true)"))
+            return tuple(connection.execute(read).one())
+
+    before = look()
+    migrations.command.upgrade(config, "head")
+    assert look() == ({"seconds_per_image": 1}, {"seconds_per_image": 2}, {"code": "first-frame"})
+    migrations.command.downgrade(config, "0103")
+    assert look() == before
+    engine.dispose()
+
+
 def test_every_revision_before_the_table_of_slots_is_tried() -> None:
     scripts = ScriptDirectory.from_config(migrations.make_config("postgresql://"))
     revisions = [script.revision for script in scripts.walk_revisions("base", "0102")]

@@ -22,8 +22,8 @@ from typing import IO, Any, BinaryIO, cast
 from core.domain.dataset import is_caption_name, is_image_name
 from core.domain.errors import ArchiveRejected
 from core.domain.filenames import is_hidden_twin, is_os_metadata
+from core.domain.image_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.domain.metadata import is_metadata_name
-from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from worker.datasets.name_encodings import Guess, decode_names
 from worker.datasets.names import NameRegister, clean_name, is_nested_archive
 from worker.datasets.zip_names import read_zip_names

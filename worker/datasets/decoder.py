@@ -22,7 +22,7 @@ from typing import Any
 
 from core.domain.errors import ArchiveRejected
 from worker.datasets.archives import ExpandLimits, expand_archive
-from worker.datasets.pictures import Unusable, convert_picture
+from worker.datasets.images import Unusable, convert_image
 from worker.parent import die_with_parent
 
 MAX_OPEN_FILES = 64
@@ -50,7 +50,7 @@ class DecoderLimits:
     max_file_bytes: int
     max_pixels: int
     archive_cpu_seconds: int
-    picture_cpu_seconds: int
+    image_cpu_seconds: int
 
 
 def main(limits_json: str, parent_pid: str) -> None:
@@ -104,10 +104,10 @@ def _expand(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
 
 
 def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
-    allow_cpu(limits.picture_cpu_seconds)
+    allow_cpu(limits.image_cpu_seconds)
     mask = Path(request["mask"]) if "mask" in request else None
     source, target = Path(request["source"]), Path(request["target"])
-    picture = convert_picture(source, target, mask=mask, max_pixels=limits.max_pixels)
+    picture = convert_image(source, target, mask=mask, max_pixels=limits.max_pixels)
     return {"picture": asdict(picture)}
 
 

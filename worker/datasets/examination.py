@@ -11,10 +11,10 @@ from core.domain.artifacts import image_key
 from core.domain.dataset import ManifestImage, is_archive_name, is_image_name
 from core.domain.errors import ArchiveRejected, DatasetRejected, UserError
 from core.domain.filenames import is_hidden_twin, is_os_metadata
+from core.domain.image_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.domain.layouts import Layout, Place, read_layout
 from core.domain.metadata import is_metadata_name
 from core.domain.pairing import spell
-from core.domain.picture_formats import ACCEPTED, HEAD_BYTES, recognise_format
 from core.storage import ObjectNotFound, Storage
 from worker.datasets.archives import NOT_USABLE, Contents, is_usable_name
 from worker.datasets.captions import (
@@ -24,8 +24,8 @@ from worker.datasets.captions import (
     read_captions,
 )
 from worker.datasets.findings import Findings
+from worker.datasets.images import ConvertedImage, Unusable
 from worker.datasets.ledger import Fate
-from worker.datasets.pictures import Picture, Unusable
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
 log = logging.getLogger(__name__)
@@ -245,16 +245,16 @@ class Examination:
     def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None, place: Place) -> None:
         target = self._new_path()
         try:
-            picture = self._convert(source, target, mask)
-            self._refuse_duplicate(picture)
-            self.findings.take(self._store(name, picture, target, caption, place), picture.notes)
+            image = self._convert(source, target, mask)
+            self._refuse_duplicate(image)
+            self.findings.take(self._store(name, image, target, caption, place), image.notes)
         except Unusable as error:
             self.findings.leave_out(name, str(error))
         finally:
             source.unlink()
             target.unlink(missing_ok=True)
 
-    def _convert(self, source: Path, target: Path, mask: Path | None) -> Picture:
+    def _convert(self, source: Path, target: Path, mask: Path | None) -> ConvertedImage:
         """Raises Unusable, or DatasetRejected if the decoder died too often."""
         try:
             return self._sandbox.convert(source, target, mask)
@@ -267,25 +267,25 @@ class Examination:
                 ) from error
             raise Unusable("Opening it takes too long or too much memory: make it smaller.") from error
 
-    def _refuse_duplicate(self, picture: Picture) -> None:
-        for image in self.findings.images:
-            if image.sha256 == picture.sha256:
-                raise Unusable(f"It has exactly the same pixels as {image.name}.")
+    def _refuse_duplicate(self, image: ConvertedImage) -> None:
+        for other in self.findings.images:
+            if other.sha256 == image.sha256:
+                raise Unusable(f"It has exactly the same pixels as {other.name}.")
 
-    def _store(self, name: str, picture: Picture, path: Path, caption: str | None, place: Place) -> ManifestImage:
-        key = image_key(self._dataset_id, picture.sha256)
+    def _store(self, name: str, image: ConvertedImage, path: Path, caption: str | None, place: Place) -> ManifestImage:
+        key = image_key(self._dataset_id, image.sha256)
         stored = self._storage.put_file(key, path, content_type="image/png")
         return ManifestImage(
             name=name,
             key=key,
             sha256=stored.sha256,
             size=stored.size,
-            width=picture.width,
-            height=picture.height,
+            width=image.width,
+            height=image.height,
             caption=caption,
-            dhash=picture.dhash,
-            sharpness=picture.sharpness,
-            masked=picture.masked,
+            dhash=image.dhash,
+            sharpness=image.sharpness,
+            masked=image.masked,
             role=place.role,
             repeats=place.repeats,
         )

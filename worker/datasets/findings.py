@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 MAX_NAMES_SHOWN = 100
 _UNUSED = "Nothing in the set uses it."
 _NOTES: Mapping[Note, tuple[WarningCode, str]] = {
-    "first-picture": (
-        "first-picture",
+    "first-frame": (
+        "first-frame",
         "These files are animated or contain several images: the first of each was used. To use another one, "
         "export it by itself.",
     ),

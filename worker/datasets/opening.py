@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageChops
 
 from core.domain.dataset import MIN_SIDE
-from core.domain.picture_formats import HEAD_BYTES, describe_unaccepted, recognise_format
+from core.domain.image_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 from worker.datasets import coded_colours
 from worker.datasets.coded_colours import CodedColours, read_coded_colours
 from worker.datasets.colours import OPAQUE, UnusableSamples, read_16_bits, split_alpha, to_srgb
 from worker.datasets.png_chunks import OpenPng, open_png
 
-Note = Literal["first-picture", "unusable-profile"]
+Note = Literal["first-frame", "unusable-profile"]
 
 READERS: dict[str, tuple[str, ...]] = {
     # A file with these brands may be either; each reader refuses the other's.
@@ -66,7 +66,7 @@ class Opened:
     notes: tuple[Note, ...] = ()
 
 
-def open_picture(source: Path, max_pixels: int, *, with_profile: bool = True) -> Opened:
+def open_image(source: Path, max_pixels: int, *, with_profile: bool = True) -> Opened:
     """Raises Unusable. Without ``with_profile`` the numbers stay unchanged."""
     with source.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -145,7 +145,7 @@ def _finish(stored: _Stored, with_profile: bool) -> Opened:
     if turn is not None:
         flat, alpha = flat.transpose(turn), alpha and alpha.transpose(turn)
     notes: dict[Note, bool] = {
-        "first-picture": stored.has_more,
+        "first-frame": stored.has_more,
         "unusable-profile": with_profile and (stored.lost_profile or not converted.profile_used),
     }
     return Opened(flat, alpha, tuple(note for note, said in notes.items() if said))

@@ -18,7 +18,7 @@ from core.domain.errors import ArchiveRejected
 from core.settings import Settings
 from worker.datasets.archives import Contents, Entry
 from worker.datasets.decoder import DecoderLimits
-from worker.datasets.pictures import Picture, Unusable
+from worker.datasets.images import ConvertedImage, Unusable
 
 _ROOT = Path(worker.__file__).parent.parent
 _KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -44,7 +44,7 @@ class SandboxLimits:
 
     decoder: DecoderLimits
     archive_seconds: float = 900.0
-    picture_seconds: float = 90.0
+    image_seconds: float = 90.0
 
 
 def limits_from(settings: Settings) -> SandboxLimits:
@@ -55,7 +55,7 @@ def limits_from(settings: Settings) -> SandboxLimits:
             max_file_bytes=settings.max_file_bytes,
             max_pixels=settings.max_pixels,
             archive_cpu_seconds=600,
-            picture_cpu_seconds=60,
+            image_cpu_seconds=60,
         )
     )
 
@@ -96,15 +96,15 @@ class Sandbox:
         entries = tuple(Entry(**entry) for entry in answer["entries"])
         return Contents(entries, answer["num_litter"], answer["names_read_as"])
 
-    def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
+    def convert(self, source: Path, target: Path, mask: Path | None = None) -> ConvertedImage:
         """Re-encodes an image as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
         request = {"do": "convert", "source": str(source), "target": str(target)}
         if mask is not None:
             request["mask"] = str(mask)
-        answer = self._ask(request, self._limits.picture_seconds)
+        answer = self._ask(request, self._limits.image_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])
-        return Picture(**{**answer["picture"], "notes": tuple(answer["picture"]["notes"])})
+        return ConvertedImage(**{**answer["picture"], "notes": tuple(answer["picture"]["notes"])})
 
     def close(self) -> None:
         if self._process is not None:

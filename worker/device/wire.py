@@ -114,7 +114,7 @@ class CheckpointSaved(RunMessage):
     path: Path
 
 
-class SampledPicture(Message):
+class SampledImage(Message):
     prompt: str
     seed: int
     path: Path
@@ -123,7 +123,7 @@ class SampledPicture(Message):
 class SamplesDrawn(RunMessage):
     type: Literal["samples"] = "samples"
     step: int
-    pictures: list[SampledPicture]
+    images: list[SampledImage]
     grid: Path
 
 

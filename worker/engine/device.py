@@ -118,7 +118,7 @@ def reduce_memory(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | No
     if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
         changes: dict[str, object] = {"gradient_checkpointing": True}
         how = "with gradient checkpointing"
-    elif max(plan.batch_size, plan.class_pictures_per_batch) > 1:
+    elif max(plan.batch_size, plan.class_images_per_batch) > 1:
         changes, how = {"samples_per_pass": 1}, "with one sample at a time, the effective batch being the same"
     else:
         return None

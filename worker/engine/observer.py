@@ -26,7 +26,7 @@ class StepReport:
 
 
 @dataclass(frozen=True)
-class Picture:
+class SampleImage:
     prompt: str
     seed: int
     path: Path
@@ -51,7 +51,7 @@ class Observer(Protocol):
 
     def checkpoint(self, step: int, loss: float, path: Path) -> None: ...
 
-    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None: ...
+    def samples(self, step: int, images: list[SampleImage], grid: Path) -> None: ...
 
     def should_stop(self) -> Stop | None: ...
 
@@ -81,7 +81,7 @@ class RecordingObserver:
     steps: list[StepReport] = field(default_factory=list)
     validations: list[tuple[int, float]] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
-    grids: list[tuple[int, list[Picture], Path]] = field(default_factory=list)
+    grids: list[tuple[int, list[SampleImage], Path]] = field(default_factory=list)
 
     def phase(self, phase: Phase) -> None:
         self.phases.append(phase)
@@ -105,8 +105,8 @@ class RecordingObserver:
     def checkpoint(self, step: int, loss: float, path: Path) -> None:
         self.checkpoints.append((step, path))
 
-    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None:
-        self.grids.append((step, pictures, grid))
+    def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
+        self.grids.append((step, images, grid))
 
     def should_stop(self) -> Stop | None:
         reached = self.stop_at is not None and self.units + len(self.steps) >= self.stop_at

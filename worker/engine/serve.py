@@ -28,7 +28,7 @@ from worker.device.wire import (
     PhaseEntered,
     Ready,
     RuntimeChosen,
-    SampledPicture,
+    SampledImage,
     SamplesDrawn,
     StepDone,
     Train,
@@ -63,7 +63,7 @@ from worker.engine.device import (
 from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
-from worker.engine.observer import Picture, StepReport, Stop, Stopped
+from worker.engine.observer import SampleImage, StepReport, Stop, Stopped
 from worker.engine.training.train import train
 
 log = logging.getLogger("atelier.trainer")
@@ -151,9 +151,9 @@ class PipeObserver:
     def checkpoint(self, step: int, loss: float, path: Path) -> None:
         self._reports.send(CheckpointSaved(run_id=self._run_id, step=step, loss=loss, path=path))
 
-    def samples(self, step: int, pictures: list[Picture], grid: Path) -> None:
-        sampled = [SampledPicture(prompt=row.prompt, seed=row.seed, path=row.path) for row in pictures]
-        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, pictures=sampled, grid=grid))
+    def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
+        sampled = [SampledImage(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
+        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, images=sampled, grid=grid))
 
     def should_stop(self) -> Stop | None:
         return self._commands.find_stop(self._run_id)

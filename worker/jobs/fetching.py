@@ -8,7 +8,7 @@ from core.db.tables import JobCheckpoint
 from core.domain.plan import InitAdapter, PlannedImage, TrainPlan
 from core.storage import ObjectNotFound, Storage
 
-PICTURE_DAMAGED = "An image of the dataset was damaged in storage: upload the set again."
+IMAGE_DAMAGED = "An image of the dataset was damaged in storage: upload the set again."
 
 
 class InputDamaged(Exception):
@@ -44,7 +44,7 @@ def fetch_images(
         check()
         path = folder / f"{image.sha256}.png"
         if not path.exists() or _hash(path) != image.sha256:
-            _fetch_whole(storage, image, path, PICTURE_DAMAGED)
+            _fetch_whole(storage, image, path, IMAGE_DAMAGED)
         files[image.sha256] = path
     return files
 

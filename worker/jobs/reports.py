@@ -160,7 +160,7 @@ class ReportSink:
 
     def _store_samples(self, report: SamplesDrawn) -> None:
         images = []
-        for sample in report.pictures:
+        for sample in report.images:
             artifact = self.upload(f"samples/{sample.path.name}", sample.path, "image/png")
             images.append({"prompt": sample.prompt, "seed": sample.seed, **artifact.model_dump()})
         grid = self.upload(f"samples/{report.grid.name}", report.grid, "image/png")

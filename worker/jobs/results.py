@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.domain.artifacts import AdapterFormat, Artifact
-from core.domain.estimate import count_pictures, count_samples, count_step_samples
+from core.domain.estimate import count_images, count_samples, count_step_samples
 from core.domain.outcome import Outcome, explain, warn
 from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
@@ -50,8 +50,8 @@ def _measure(plan: TrainPlan, outcome: Outcome, undisturbed_seconds: float | Non
     """The basis of later estimates: only undisturbed jobs give the time outside of steps and samples."""
     per_sample = outcome.seconds_per_step / count_step_samples(plan)
     measured = {"seconds_per_sample": per_sample, "peak_memory_bytes": outcome.peak_memory_bytes}
-    per_picture = outcome.seconds_per_picture
-    if undisturbed_seconds is None or per_picture is None:
+    per_image = outcome.seconds_per_image
+    if undisturbed_seconds is None or per_image is None:
         return measured
-    work = count_samples(plan) * per_sample + count_pictures(plan) * per_picture
-    return {**measured, "seconds_per_picture": per_picture, "start_seconds": max(0.0, undisturbed_seconds - work)}
+    work = count_samples(plan) * per_sample + count_images(plan) * per_image
+    return {**measured, "seconds_per_image": per_image, "start_seconds": max(0.0, undisturbed_seconds - work)}

@@ -119,7 +119,7 @@ class JobSample(Base):
     attempt: Mapped[int]
     images: Mapped[list[Any]]
     grid: Mapped[dict[str, Any]]
-    picture_bytes: Mapped[int | None] = mapped_column(
+    image_bytes: Mapped[int | None] = mapped_column(
         Computed("total_sizes(images) + COALESCE((grid ->> 'size'::text)::bigint, 0::bigint)", persisted=True),
         deferred=True,
     )

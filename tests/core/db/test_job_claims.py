@@ -117,10 +117,10 @@ def test_a_changed_job_can_be_shown_when_its_session_is_over(sessions: sessionma
 def test_an_estimate_rests_on_undisturbed_jobs_alone(sessions: sessionmaker[Session], claim: Claim) -> None:
     measured = {"seconds_per_sample": 0.2, "peak_memory_bytes": 5000}
     assert succeed_with(sessions, claim, measured) is None
-    whole = {**measured, "seconds_per_picture": 0.5, "start_seconds": 9.0}
+    whole = {**measured, "seconds_per_image": 0.5, "start_seconds": 9.0}
     for seconds in (7.0, 11.0):
         found = succeed_with(sessions, submit_and_claim(sessions), {**whole, "start_seconds": seconds})
-    assert found is not None and (found.num_jobs, found.start_seconds, found.seconds_per_picture) == (2, 7.0, 0.5)
+    assert found is not None and (found.num_jobs, found.start_seconds, found.seconds_per_image) == (2, 7.0, 0.5)
     assert (found.resolution, found.peak_memory_bytes) == (64, 5000)
 
 
@@ -129,14 +129,14 @@ def test_an_estimate_weighs_jobs_by_their_resolution(sessions: sessionmaker[Sess
     assert succeed_with(sessions, claim, {"peak_memory_bytes": 1.0}) is None
     measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0}
     for resolution, seconds in ((64, 0.25), (64, 0.25), (128, 1.0)):
-        took = {**measured, "seconds_per_sample": seconds, "seconds_per_picture": 2 * seconds}
+        took = {**measured, "seconds_per_sample": seconds, "seconds_per_image": 2 * seconds}
         found = succeed_with(sessions, submit_and_claim(sessions, resolution), took)
     assert found is not None and (found.num_jobs, found.resolution) == (3, 128)
-    assert (found.seconds_per_sample, found.seconds_per_picture, found.start_seconds) == (1.0, 2.0, 5.0)
+    assert (found.seconds_per_sample, found.seconds_per_image, found.start_seconds) == (1.0, 2.0, 5.0)
 
 
 def test_one_slow_run_does_not_spoil_an_estimate(sessions: sessionmaker[Session], claim: Claim) -> None:
-    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_picture": 0.5}
+    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_image": 0.5}
     succeed_with(sessions, claim, {**measured, "seconds_per_sample": 0.2})
     for seconds in (20.0, 0.21, 0.19):
         found = succeed_with(sessions, submit_and_claim(sessions), {**measured, "seconds_per_sample": seconds})
@@ -144,7 +144,7 @@ def test_one_slow_run_does_not_spoil_an_estimate(sessions: sessionmaker[Session]
 
 
 def test_an_estimate_rests_on_the_device_that_ran_last(sessions: sessionmaker[Session], claim: Claim) -> None:
-    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_picture": 0.5}
+    measured = {"peak_memory_bytes": 1.0, "start_seconds": 5.0, "seconds_per_image": 0.5}
     held, found = claim, None
     for device, seconds in (("gpu", 0.01), ("cpu", 2.0), ("gpu", 0.02), ("gpu", 0.03)):
         with sessions.begin() as session:

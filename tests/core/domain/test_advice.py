@@ -15,7 +15,7 @@ def advise_on(*sizes: tuple[int, int], **spec: object) -> list[Advice]:
     return list(advise(resolve(TrainingSpec.model_validate(spec), manifest, MODEL), manifest))
 
 
-def test_pictures_that_fit_are_not_spoken_of() -> None:
+def test_images_that_fit_are_not_spoken_of() -> None:
     assert advise_on((64, 64), (128, 64), (640, 480), (66, 64), (60, 60)) == []
 
 
@@ -34,7 +34,7 @@ def test_a_picture_longer_than_any_bucket() -> None:
     assert "crop them yourself" in advice.message
 
 
-def test_pictures_that_are_enlarged() -> None:
+def test_images_that_are_enlarged() -> None:
     [advice] = advise_on((16, 16), (32, 32), (64, 64), resolution=64)
     assert (advice.code, advice.field, advice.files) == ("enlarged", "/resolution", ("0.png", "1.png"))
     assert "2 of 3 images are smaller" in advice.message and "4.0 times" in advice.message

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
-from core.domain.estimate import Measured, count_pictures, count_samples, count_step_samples, estimate
+from core.domain.estimate import Measured, count_images, count_samples, count_step_samples, estimate
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.resolve import resolve
@@ -93,7 +93,7 @@ def test_epochs_are_bounded_as_steps_are() -> None:
     ("images", "fraction", "held_out"),
     [(11, "auto", 0), (12, "auto", 2), (40, "auto", 6), (500, "auto", 16), (4, 0.5, 2), (3, 0.1, 1), (1, 0.5, 0)],
 )
-def test_pictures_are_held_out_by_number(images: int, fraction: str | float, held_out: int) -> None:
+def test_images_are_held_out_by_number(images: int, fraction: str | float, held_out: int) -> None:
     made = plan(images, validation={"fraction": fraction})
     assert len(made.held_out_images) == held_out
     assert len(made.training_images) == images - held_out
@@ -118,9 +118,9 @@ def test_regularisation_images_take_the_place_of_class_pictures() -> None:
     assert len(made.images) == 12 and {planned.key for planned in made.images}.isdisjoint({"k100", "k101", "k102"})
     assert [planned.caption for planned in made.class_images] == ["a dog", "a dog", ""], "never with the trigger"
     assert (made.prior_num_images, made.prior_prompts, made.prior_weight) == (3, ("a dog",), 1.0)
-    assert made.class_pictures_per_batch == 3
+    assert made.class_images_per_batch == 3
     assert not any(planned.held_out for planned in made.class_images)
-    assert count_pictures(made) == count_pictures(plan(trigger="zap", batch_size=3)), "none is drawn"
+    assert count_images(made) == count_images(plan(trigger="zap", batch_size=3)), "none is drawn"
 
 
 def test_a_class_prompt_captions_the_regularisation_images_that_have_no_caption() -> None:
@@ -201,7 +201,7 @@ def test_prior_preservation_needs_a_prompt_from_the_spec_or_the_model() -> None:
         plan(loss={"prior_preservation": {"num_images": 8}})
     made = plan(loss={"prior_preservation": {"num_images": 8, "class_prompt": "a toy"}}, batch_size=3)
     assert (made.prior_num_images, made.prior_prompts) == (8, ("a toy",))
-    assert (made.class_pictures_per_batch, plan(batch_size=3).class_pictures_per_batch) == (3, 0)
+    assert (made.class_images_per_batch, plan(batch_size=3).class_images_per_batch) == (3, 0)
     assert plan(loss={"prior_preservation": {"num_images": 0, "class_prompt": "a toy"}}).prior_prompts == ()
 
 
@@ -289,7 +289,7 @@ def test_prompts_carry_the_trigger_and_may_be_turned_off() -> None:
     )
 
 
-def test_pictures_keep_their_aspect_unless_bucketing_is_off() -> None:
+def test_images_keep_their_aspect_unless_bucketing_is_off() -> None:
     wide = DatasetManifest(images=(image(1, size=(200, 100)),))
     bucket = resolve(TrainingSpec(), wide, MODEL).images[0].bucket
     assert (bucket.width, bucket.height) == (88, 40)
@@ -347,7 +347,7 @@ def test_an_estimate_says_what_it_rests_on() -> None:
     calibrated = MODEL.model_copy(
         update={
             "calibration": Calibration(
-                device="cpu x2", resolution=64, seconds_per_sample=0.1, start_seconds=5, seconds_per_picture=1,
+                device="cpu x2", resolution=64, seconds_per_sample=0.1, start_seconds=5, seconds_per_image=1,
                 base_memory_bytes=1000, memory_bytes_per_sample=10,
             )
         }
@@ -359,7 +359,7 @@ def test_an_estimate_says_what_it_rests_on() -> None:
     assert first.peak_memory_bytes == 1040
     assert first.basis == "the model's calibration on cpu x2; no job on this base was measured here yet"
     measured = Measured(
-        num_jobs=3, seconds_per_sample=0.2, seconds_per_picture=0.5, start_seconds=9, resolution=64,
+        num_jobs=3, seconds_per_sample=0.2, seconds_per_image=0.5, start_seconds=9, resolution=64,
         peak_memory_bytes=5000,
     )  # fmt: skip
     later = estimate(made, calibrated, measured)
@@ -375,7 +375,7 @@ def test_an_estimate_counts_class_pictures_and_the_bases_answers_on_them() -> No
     assert count_step_samples(without) == 2 * 4
     assert count_step_samples(with_them) == pytest.approx(2 * (4 + 6 * 4 / 3))
     assert count_samples(with_them) - count_samples(without) == pytest.approx(10 * 2 * 6 * 4 / 3)
-    assert count_pictures(with_them) - count_pictures(without) == 8
+    assert count_images(with_them) - count_images(without) == 8
 
 
 def test_an_estimate_counts_text_encoders_and_takes_dora_for_lora() -> None:

@@ -14,7 +14,7 @@ LIMITS = DecoderLimits(
     max_file_bytes=1 << 20,
     max_pixels=1 << 20,
     archive_cpu_seconds=30,
-    picture_cpu_seconds=30,
+    image_cpu_seconds=30,
 )
 
 

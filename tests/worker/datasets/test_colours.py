@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from tests.fixtures.pictures import draw, encode
 from tests.fixtures.profiles import DISPLAY_P3, SRGB, grey_profile, ink_profile, rgb_profile
 from tests.hostile.images import END, chunk, header, png_of
-from tests.worker.datasets.test_pictures import convert
+from tests.worker.datasets.test_images import convert
 
 P3 = rgb_profile(DISPLAY_P3)
 ORANGE, ORANGE_IN_P3 = (255, 128, 0), (239, 135, 51)

@@ -21,7 +21,7 @@ from worker.datasets import examination
 from worker.datasets.archives import NOT_USABLE
 from worker.datasets.examination import Examination
 from worker.datasets.findings import Findings
-from worker.datasets.pictures import Picture
+from worker.datasets.images import ConvertedImage
 from worker.datasets.sandbox import DecoderDied, Sandbox
 
 Examine = Callable[..., Findings]
@@ -279,7 +279,7 @@ class MortalSandbox(Sandbox):
     def __init__(self, real: Sandbox, deadly_bytes: int) -> None:
         self._real, self._deadly_bytes = real, deadly_bytes
 
-    def convert(self, source: Path, target: Path, mask: Path | None = None) -> Picture:
+    def convert(self, source: Path, target: Path, mask: Path | None = None) -> ConvertedImage:
         if source.stat().st_size == self._deadly_bytes:
             raise DecoderDied("it took too long")
         return self._real.convert(source, target, mask)

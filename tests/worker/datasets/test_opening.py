@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.domain.picture_formats import ACCEPTED, SUFFIXES, describe_unaccepted, recognise_format
+from core.domain.image_formats import ACCEPTED, SUFFIXES, describe_unaccepted, recognise_format
 from tests.fixtures.pictures import draw, encode
 from tests.hostile.images import END, chunk
 from tests.hostile.other_formats import plain, tiff
-from tests.worker.datasets.test_pictures import CANARY, convert, reason_against
+from tests.worker.datasets.test_images import CANARY, convert, reason_against
 
 FORMATS: dict[str, dict[str, Any]] = {
     "PNG": {},
@@ -188,7 +188,7 @@ def test_the_first_of_several_is_taken_and_it_is_said(kind: str, tmp_path: Path)
     data = encode(draw(1), kind, save_all=True, append_images=[draw(2), draw(4)], **FORMATS[kind])
     picture, image, _ = convert(data, tmp_path)
 
-    assert picture.notes == ("first-picture",)
+    assert picture.notes == ("first-frame",)
     assert difference(image, draw(1)) < 3
 
 

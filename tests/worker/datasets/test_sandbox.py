@@ -19,7 +19,7 @@ from tests.fixtures.pictures import png
 from tests.worker.datasets.conftest import LIMITS
 from tests.worker.datasets.hostile import tar_of
 from worker.datasets.decoder import DecoderLimits
-from worker.datasets.pictures import Unusable
+from worker.datasets.images import Unusable
 from worker.datasets.sandbox import DecoderDied, Sandbox, SandboxLimits, ScratchFailed
 
 ROOT = Path(__file__).parents[3]
@@ -62,7 +62,7 @@ def test_a_picture_over_the_processor_limit_kills_the_decoder_and_the_next_is_co
     tmp_path: Path, picture: Path
 ) -> None:
     """The limit counts from each request: it is no matter how much was spent before."""
-    limits = replace(LIMITS, max_pixels=1 << 30, memory_bytes=8 << 30, picture_cpu_seconds=0)
+    limits = replace(LIMITS, max_pixels=1 << 30, memory_bytes=8 << 30, image_cpu_seconds=0)
     (tmp_path / "slow").write_bytes(large_png(12000, 12000))
     with started(limits) as sandbox:
         with pytest.raises(DecoderDied, match=str(-signal.SIGXCPU)):
@@ -71,7 +71,7 @@ def test_a_picture_over_the_processor_limit_kills_the_decoder_and_the_next_is_co
 
 
 def test_a_decoder_that_hangs_is_killed_and_another_started(tmp_path: Path, picture: Path) -> None:
-    with started(picture_seconds=0.2) as sandbox:
+    with started(image_seconds=0.2) as sandbox:
         sandbox._process = sandbox._start()
         hung = psutil.Process(sandbox.pid)
         hung.suspend()

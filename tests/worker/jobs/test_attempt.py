@@ -53,7 +53,7 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     assert job.result is not None
     measured = job.result["measured"]
     assert measured["peak_memory_bytes"] > 10**7
-    assert measured["start_seconds"] > 0 and measured["seconds_per_picture"] > 0
+    assert measured["start_seconds"] > 0 and measured["seconds_per_image"] > 0
     with house.sessions() as session:
         assert [row.step for row in jobs.list_metrics(session, job_id)] == [1, 2, 3, 4, 5, 6]
         checkpoints = jobs.list_checkpoints(session, job_id)

@@ -56,7 +56,7 @@ class LatentDiffusion:
         return {}
 
     @torch.no_grad()
-    def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+    def encode_images(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
         vae = self._open_vae()
         scale = vae.config.scaling_factor
         for picture in pictures:

@@ -130,7 +130,7 @@ class Base(Protocol):
     def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read again from the base's files each time, frozen, in fp32: changes to them are lost with them."""
 
-    def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+    def encode_images(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
         """(3, height, width) each, of any size that the latents' factor divides; the encoder is dropped at the end."""
 
     def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:

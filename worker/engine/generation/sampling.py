@@ -11,9 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from core.domain.plan import TrainPlan
 from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
-from worker.engine.observer import Observer, Picture, heartbeat_or_stop, raise_if_stopped
+from worker.engine.observer import Observer, SampleImage, heartbeat_or_stop, raise_if_stopped
 
-PICTURES_AT_ONCE = 4
+IMAGES_AT_ONCE = 4
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
 
 INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
@@ -26,8 +26,8 @@ class Gallery:
         """``negative``: the conditioning that guidance leads away from, the empty prompt's."""
         self._base, self._plan, self._folder, self._observer = base, plan, folder, observer
         self._negative = negative
-        self._before: list[Picture] = []
-        self.seconds_per_picture: float | None = None
+        self._before: list[SampleImage] = []
+        self.seconds_per_image: float | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
     def draw(self, step: int, conditioning: Sequence[Conditioning]) -> None:
@@ -50,22 +50,22 @@ class Gallery:
         latents_BCHW = self._sample(conditioning, [self._plan.sample_seed])
         return self._base.decode(latents_BCHW)[0]
 
-    def _draw_images(self, step: int, conditioning: Sequence[Conditioning]) -> list[Picture]:
-        images: list[Picture] = []
+    def _draw_images(self, step: int, conditioning: Sequence[Conditioning]) -> list[SampleImage]:
+        images: list[SampleImage] = []
         started = time.perf_counter()
         prompts = list(enumerate(self._plan.sample_prompts))
-        for start in range(0, len(prompts), PICTURES_AT_ONCE):
-            chunk = prompts[start : start + PICTURES_AT_ONCE]
+        for start in range(0, len(prompts), IMAGES_AT_ONCE):
+            chunk = prompts[start : start + IMAGES_AT_ONCE]
             seeds = [self._plan.sample_seed + index for index, _ in chunk]
             rows = conditioning[start : start + len(chunk)]
             latents_BCHW = self._sample(rows, seeds)
             for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
                 path = self._folder / f"step-{step:06d}-{index:02d}.png"
                 image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
-                images.append(Picture(prompt, seed, path))
+                images.append(SampleImage(prompt, seed, path))
             self._observer.unit(len(images), len(prompts))
             raise_if_stopped(self._observer)
-        self.seconds_per_picture = (time.perf_counter() - started) / len(images)
+        self.seconds_per_image = (time.perf_counter() - started) / len(images)
         return images
 
     def _sample(self, conditioning: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
@@ -105,7 +105,7 @@ def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
     return info
 
 
-def draw_grid(columns: Sequence[tuple[str, Sequence[Picture]]], path: Path) -> None:
+def draw_grid(columns: Sequence[tuple[str, Sequence[SampleImage]]], path: Path) -> None:
     """A row per prompt, with the prompt above it; a column per (label, images)."""
     prompts = [sample.prompt for sample in columns[0][1]]
     with Image.open(columns[0][1][0].path, formats=["PNG"]) as first:

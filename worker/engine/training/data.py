@@ -121,14 +121,14 @@ def _cache_images(
     missing = [variant for variant, example in found.items() if example is None]
     for _ in range(len(variants) - len(missing)):
         progress.tick()
-    framed: list[FramedPicture] = []
+    framed: list[FramedImage] = []
 
-    def open_pictures() -> Iterator[torch.Tensor]:
+    def open_images() -> Iterator[torch.Tensor]:
         for index, mirrored in missing:
-            framed.append(frame_picture(files, images[index], mirrored))
+            framed.append(frame_image(files, images[index], mirrored))
             yield framed[-1].pixels
 
-    encoded: Iterator[Posterior] = base.encode_pictures(open_pictures()) if missing else iter(())
+    encoded: Iterator[Posterior] = base.encode_images(open_images()) if missing else iter(())
     for variant, posterior in zip(missing, encoded, strict=True):
         _write_example(paths[variant], posterior, framed.pop())
         found[variant] = _read_example(base, paths[variant])
@@ -141,7 +141,7 @@ def _cache_name(plan: TrainPlan, image: PlannedImage, mirrored: bool) -> str:
     return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
 
 
-def _write_example(path: Path, posterior: Posterior, picture: "FramedPicture") -> None:
+def _write_example(path: Path, posterior: Posterior, picture: "FramedImage") -> None:
     framing = picture.framing
     tensors = {
         "mean": posterior.mean,
@@ -166,7 +166,7 @@ def _read_example(base: Base, path: Path) -> Example | None:
 
 
 @dataclass(frozen=True)
-class FramedPicture:
+class FramedImage:
     """``pixels`` (3, height, width), -1..1; ``mask`` (1, height, width), 0..1."""
 
     pixels: torch.Tensor
@@ -174,7 +174,7 @@ class FramedPicture:
     framing: SizeConditioning
 
 
-def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> FramedPicture:
+def frame_image(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) -> FramedImage:
     """Scaled to cover its bucket, and cropped at the centre."""
     try:
         with Image.open(files[image.sha256], formats=["PNG"]) as source:
@@ -187,7 +187,7 @@ def frame_picture(files: Mapping[str, Path], image: PlannedImage, mirrored: bool
     crop = (round(original[0] * scale - target[0]) // 2, round(original[1] * scale - target[1]) // 2)
     mask = _fit(picture.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
     pixels = _fit(picture.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
-    return FramedPicture(pixels, mask, SizeConditioning(original, crop, target))
+    return FramedImage(pixels, mask, SizeConditioning(original, crop, target))
 
 
 def _fit(picture: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:

@@ -277,7 +277,7 @@ class Run:
             scores=scores,
             num_parameters=count_parameters(state.params),
             seconds_per_step=sorted(self.step_seconds)[len(self.step_seconds) // 2] if self.step_seconds else 0.0,
-            seconds_per_picture=self.gallery.seconds_per_picture,
+            seconds_per_image=self.gallery.seconds_per_image,
             peak_memory_bytes=peak_memory_bytes(self.device),
             num_cut=self.cache.num_cut,
         )

@@ -29,7 +29,7 @@ from worker.engine.generation.sampling import plan_size_conditioning, sampling_p
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.data import EMPTY, Cache, Example
 
-PICTURES_AT_ONCE = 8
+IMAGES_AT_ONCE = 8
 EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 
@@ -45,7 +45,7 @@ class Prior:
         steers away from the prediction for it, so if that drifts towards the concept, every image suffers. Some get a
         random class prompt, even one without an image: at high noise the prediction depends on the text alone, so this
         preserves more of the base at no extra cost."""
-        rng, count = generator(plan.seed, number, "prior-pick"), plan.class_pictures_per_batch
+        rng, count = generator(plan.seed, number, "prior-pick"), plan.class_images_per_batch
         rows = self._choose_alike(torch.randint(len(self.examples), (count,), generator=rng).tolist())
         others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
         lots = torch.rand(count, generator=rng).tolist()
@@ -87,8 +87,8 @@ def draw_prior(
     texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
     framing = plan_size_conditioning(base, plan)
     examples: list[Example] = []
-    for start in range(0, len(texts), PICTURES_AT_ONCE):
-        chunk = texts[start : start + PICTURES_AT_ONCE]
+    for start in range(0, len(texts), IMAGES_AT_ONCE):
+        chunk = texts[start : start + IMAGES_AT_ONCE]
         latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, observer)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
         observer.unit(len(examples), len(texts))

@@ -18,7 +18,7 @@ from worker.engine.generation.sampling import sampling_params
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.data import EMPTY, Cache
 
-PICTURES_AT_ONCE = 4
+IMAGES_AT_ONCE = 4
 
 
 def score_retention(before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> float:
@@ -62,8 +62,8 @@ class ScoreSampler:
     def sample(self, conditioning: Sequence[Conditioning]) -> list[torch.Tensor]:
         """Latents (C, H, W), each from the seed of its place in the list."""
         rows: list[torch.Tensor] = []
-        for start in range(0, len(conditioning), PICTURES_AT_ONCE):
-            chunk = conditioning[start : start + PICTURES_AT_ONCE]
+        for start in range(0, len(conditioning), IMAGES_AT_ONCE):
+            chunk = conditioning[start : start + IMAGES_AT_ONCE]
             seeds = list(range(start, start + len(chunk)))
             after_step = partial(heartbeat_or_stop, self._observer)
             rows += self._base.sample(chunk, self._negative, seeds, self._params, after_step)

@@ -149,7 +149,7 @@ def test_half_precision_stays_near(family: Family, folder: Path, base: Base) -> 
     assert (answer.float() - expected).norm() < 0.1 * expected.norm()
 
 
-def test_pictures_are_decoded_as_the_pipeline_does(base: Base, pipeline: Any) -> None:
+def test_images_are_decoded_as_the_pipeline_does(base: Base, pipeline: Any) -> None:
     pictures = base.decode(draw(pipeline))
     theirs = draw(pipeline, "pil")
     assert [picture.size for picture in pictures] == [(64, 48)] * 2
@@ -157,10 +157,10 @@ def test_pictures_are_decoded_as_the_pipeline_does(base: Base, pipeline: Any) ->
         assert np.abs(np.asarray(ours, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
 
 
-def test_pictures_of_any_size_are_encoded_to_scaled_posteriors(base: Base, pipeline: Any) -> None:
+def test_images_of_any_size_are_encoded_to_scaled_posteriors(base: Base, pipeline: Any) -> None:
     rng = torch.Generator().manual_seed(1)
     pictures = [torch.rand((3, 32, 48), generator=rng) * 2 - 1, torch.rand((3, 40, 24), generator=rng) * 2 - 1]
-    found = list(base.encode_pictures(iter(pictures)))
+    found = list(base.encode_images(iter(pictures)))
     assert [tuple(posterior.mean.shape) for posterior in found] == [(4, 8, 12), (4, 10, 6)]
     for picture, posterior in zip(pictures, found, strict=True):
         with torch.no_grad():

@@ -72,7 +72,7 @@ def test_worse_is_what_the_pictures_agree_about(losses: list[float], worse: bool
     assert is_worse(losses, [1.0, 2.0, 3.0]) == worse
 
 
-def test_pictures_agree_whatever_each_ones_loss() -> None:
+def test_images_agree_whatever_each_ones_loss() -> None:
     assert is_worse([0.11, 0.33], [0.1, 0.3])
     assert not is_worse([0.0, 0.33], [0.0, 0.3]), "of one that its mask hides nothing is known"
 

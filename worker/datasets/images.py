@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from worker.datasets.colours import OPAQUE
-from worker.datasets.opening import Note, Opened, Unusable, open_picture
+from worker.datasets.opening import Note, Opened, Unusable, open_image
 
-__all__ = ["Picture", "Unusable", "convert_picture"]
+__all__ = ["ConvertedImage", "Unusable", "convert_image"]
 
 SHARPNESS_SIDE = 256
 DHASH_COLUMNS, DHASH_ROWS = 9, 8
@@ -24,7 +24,7 @@ PNG_COMPRESS_LEVEL = 3
 
 
 @dataclass(frozen=True)
-class Picture:
+class ConvertedImage:
     """The written PNG: ``sharpness`` is the variance of the Laplacian, ``dhash`` 64 bits in hexadecimal.
 
     ``notes``: remarks for its owner on how the file was read.
@@ -39,9 +39,9 @@ class Picture:
     notes: tuple[Note, ...] = ()
 
 
-def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max_pixels: int) -> Picture:
+def convert_image(source: Path, target: Path, *, mask: Path | None = None, max_pixels: int) -> ConvertedImage:
     """``mask``: an image whose light parts count. Raises Unusable."""
-    opened = open_picture(source, max_pixels)
+    opened = open_image(source, max_pixels)
     alpha = opened.alpha if mask is None else _decode_mask(mask, opened.colours.size, max_pixels)
     image = _lay_on("white", opened)
     if alpha is not None and not np.asarray(alpha).any():
@@ -55,14 +55,14 @@ def convert_picture(source: Path, target: Path, *, mask: Path | None = None, max
     with target.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     described = hash_differences(image), measure_sharpness(image)
-    return Picture(sha256, image.width, image.height, *described, masked, opened.notes)
+    return ConvertedImage(sha256, image.width, image.height, *described, masked, opened.notes)
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:
     """As light as the image counts, of the image's size; zero where the mask is transparent. Its numbers are weights,
     which no profile may change."""
     try:
-        mask = _lay_on("black", open_picture(source, max_pixels, with_profile=False))
+        mask = _lay_on("black", open_image(source, max_pixels, with_profile=False))
     except Unusable as error:
         raise Unusable(f"Its mask cannot be used: {error}") from error
     if abs(mask.width * size[1] - mask.height * size[0]) > max(*size, *mask.size):  # a scaled side is rounded

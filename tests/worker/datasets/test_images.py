@@ -15,17 +15,17 @@ from PIL import Image, ImageFilter, PngImagePlugin
 from core.domain.dataset import BLURRY_BELOW, NEAR_DUPLICATE_BITS
 from scripts import glyphs
 from tests.fixtures.pictures import draw, encode, png
-from worker.datasets.pictures import Picture, Unusable, convert_picture, hash_differences, measure_sharpness
+from worker.datasets.images import ConvertedImage, Unusable, convert_image, hash_differences, measure_sharpness
 from worker.datasets.sandbox import Sandbox
 
 MAX_PIXELS = 1 << 20
 CANARY = b"canary-7f3a"
 
 
-def convert(data: bytes, tmp_path: Path) -> tuple[Picture, Image.Image, bytes]:
+def convert(data: bytes, tmp_path: Path) -> tuple[ConvertedImage, Image.Image, bytes]:
     source, target = tmp_path / "source", tmp_path / "target.png"
     source.write_bytes(data)
-    picture = convert_picture(source, target, max_pixels=MAX_PIXELS)
+    picture = convert_image(source, target, max_pixels=MAX_PIXELS)
     image = Image.open(target)
     image.load()
     return picture, image, target.read_bytes()
