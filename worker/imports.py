@@ -11,10 +11,11 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import adapter_claims
+from core.db import adapter_claims, leases
 from core.db.adapter_claims import ImportClaim
-from core.db.job_claims import LostLease
+from core.db.leases import LostLease
 from core.db.session import make_sessions, open_engine
+from core.db.tables import Adapter
 from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
 from core.model_folders import BaseMissing, find_model_folder
@@ -70,12 +71,12 @@ class AdapterImporter:
                 result = self._check(claim, scratch, lease.check)
                 files = {name: self._upload(claim, path) for name, path in result.files.items()}
         except LostLease:
-            log.warning("the lease on %s was lost; nothing is written", claim.adapter_id)
+            log.warning("the lease on %s was lost; nothing is written", claim.id)
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
         except BaseMissing as error:  # later imports may be for another base
-            log.error("%s is deferred: %s", claim.adapter_id, error)
+            log.error("%s is deferred: %s", claim.id, error)
             self._give_back(claim, explain_waiting(error))
         except SQLAlchemyError:
             self._give_back(claim)
@@ -89,8 +90,8 @@ class AdapterImporter:
     def _hold(self, claim: ImportClaim) -> Lease:
         return Lease(
             self._sessions,
-            claim.adapter_id,
-            lambda session: adapter_claims.renew_import(session, claim, lease_seconds=self._settings.lease_seconds),
+            claim.id,
+            lambda session: leases.renew(session, Adapter, claim, lease_seconds=self._settings.lease_seconds),
             heartbeat_seconds=self._settings.heartbeat_seconds,
             drain=self._drain,
         )
@@ -116,7 +117,7 @@ class AdapterImporter:
         return _run(order, check)
 
     def _upload(self, claim: ImportClaim, path: Path) -> Artifact:
-        stored = self._storage.put_file(adapter_key(claim.adapter_id, claim.attempt, path.name), path)
+        stored = self._storage.put_file(adapter_key(claim.id, claim.attempt, path.name), path)
         return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
 
     def _commit(self, claim: ImportClaim, result: ImportResult, files: dict[AdapterFormat, Artifact]) -> None:
@@ -129,20 +130,20 @@ class AdapterImporter:
         if not held:
             self._clear_deleted(claim)
             return
-        log.info("%s is %s", claim.adapter_id, f"rejected: {result.refusal}" if result.refusal else "ready")
+        log.info("%s is %s", claim.id, f"rejected: {result.refusal}" if result.refusal else "ready")
         self._storage.delete(claim.upload.key)
 
     def _clear_deleted(self, claim: ImportClaim) -> None:
         """An import that was deleted meanwhile may have received files after its own were removed."""
         with self._sessions() as session:
-            gone = adapter_claims.is_adapter_gone(session, claim.adapter_id)
+            gone = leases.is_gone(session, Adapter, claim.id)
         if gone:
-            self._storage.delete_prefix(adapter_prefix(claim.adapter_id))
+            self._storage.delete_prefix(adapter_prefix(claim.id))
 
     def _give_back(self, claim: ImportClaim, waiting_reason: str | None = None) -> None:
         """If the database is away too, the lease runs out by itself."""
         with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
-            adapter_claims.release_import(session, claim, waiting_reason)
+            leases.release(session, Adapter, claim, waiting_reason)
 
 
 def _run(order: ImportRequest, check: Callable[[], None]) -> ImportResult:

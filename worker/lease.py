@@ -9,7 +9,7 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.job_claims import LostLease
+from core.db.leases import LostLease
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Lease:
         self._thread.join()
 
     def check(self) -> None:
-        """Raises LeaseLost or Draining."""
+        """Raises LostLease or Draining."""
         if self._lost.is_set():
             raise LostLease(self._name)
         if self._drain.is_set():

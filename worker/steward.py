@@ -19,12 +19,13 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core.db.adapter_claims import count_waiting_imports, expire_imports
+from core.db.adapter_claims import expire_imports
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.job_claims import expire_leases
+from core.db.leases import count_waiting
 from core.db.session import open_engine
-from core.db.steward import count_due_jobs, count_waiting_datasets, try_to_lead
+from core.db.steward import count_due_jobs, try_to_lead
 from core.db.tables import Adapter, Dataset, Job
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -126,11 +127,11 @@ class Steward:
     def ring_for_what_waits(self, connection: Connection) -> None:
         counts: list[tuple[Bell, Callable[[Session], int]]] = [
             ("train", count_due_jobs),
-            ("validate", count_waiting_datasets),
+            ("validate", lambda session: count_waiting(session, Dataset)),
             # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            ("train", count_waiting_imports),
-            ("validate", count_waiting_imports),
+            ("train", lambda session: count_waiting(session, Adapter)),
+            ("validate", lambda session: count_waiting(session, Adapter)),
         ]
         for bell, count in counts:
             for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):

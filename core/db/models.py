@@ -79,8 +79,7 @@ def commit_check(session: Session, claim: CheckClaim, info: ModelInfo, *, locati
 
 
 def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
-    error = {"type": f"/problems/{ModelRejected.slug}", "title": ModelRejected.title, "detail": detail}
-    return _end(session, claim, status="rejected", error=error)
+    return _end(session, claim, status="rejected", error=ModelRejected(detail).describe())
 
 
 def get_model(session: Session, model_id: str) -> Model:

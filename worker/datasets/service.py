@@ -8,17 +8,11 @@ import threading
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.dataset_claims import (
-    ValidationClaim,
-    claim_validation,
-    commit_ready,
-    commit_rejected,
-    is_dataset_gone,
-    release_validation,
-    renew_validation,
-)
-from core.db.job_claims import LostLease
+from core.db import leases
+from core.db.dataset_claims import ValidationClaim, claim_validation, commit_ready, commit_rejected
+from core.db.leases import LostLease
 from core.db.session import make_sessions, open_engine
+from core.db.tables import Dataset
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
@@ -70,7 +64,7 @@ class Validator:
         try:
             examination, error = self._examine(claim)
         except LostLease:
-            log.warning("the lease on %s was lost; nothing is written", claim.dataset_id)
+            log.warning("the lease on %s was lost; nothing is written", claim.id)
             self._clear_deleted(claim)
         except Draining:
             self._give_back(claim)
@@ -91,7 +85,7 @@ class Validator:
             Sandbox(limits_from(self._settings), lease.check) as sandbox,
         ):
             examination = Examination(
-                claim.dataset_id,
+                claim.id,
                 self._storage,
                 sandbox,
                 scratch,
@@ -107,8 +101,8 @@ class Validator:
     def _hold(self, claim: ValidationClaim) -> Lease:
         return Lease(
             self._sessions,
-            claim.dataset_id,
-            lambda session: renew_validation(session, claim, lease_seconds=self._settings.lease_seconds),
+            claim.id,
+            lambda session: leases.renew(session, Dataset, claim, lease_seconds=self._settings.lease_seconds),
             heartbeat_seconds=self._settings.heartbeat_seconds,
             drain=self._drain,
         )
@@ -124,7 +118,7 @@ class Validator:
         if not held:
             self._clear_deleted(claim)
             return
-        log.info("%s is %s", claim.dataset_id, "ready" if error is None else f"rejected: {error.detail}")
+        log.info("%s is %s", claim.id, "ready" if error is None else f"rejected: {error.detail}")
         for file in claim.files:
             self._storage.delete(file.key)
         for image in findings.images if error else ():
@@ -133,11 +127,11 @@ class Validator:
     def _clear_deleted(self, claim: ValidationClaim) -> None:
         """A set that was deleted meanwhile may have received images after its files were removed."""
         with self._sessions() as session:
-            gone = is_dataset_gone(session, claim.dataset_id)
+            gone = leases.is_gone(session, Dataset, claim.id)
         if gone:
-            self._storage.delete_prefix(dataset_prefix(claim.dataset_id))
+            self._storage.delete_prefix(dataset_prefix(claim.id))
 
     def _give_back(self, claim: ValidationClaim, waiting_reason: str | None = None) -> None:
         """If the database is away too, the lease runs out by itself."""
         with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
-            release_validation(session, claim, waiting_reason)
+            leases.release(session, Dataset, claim, waiting_reason)

@@ -8,7 +8,8 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import events, job_claims, jobs
-from core.db.job_claims import Claim, LostLease
+from core.db.job_claims import Claim
+from core.db.leases import LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobEvent, Model
 from core.domain.artifacts import Artifact
 from core.domain.estimate import Measured

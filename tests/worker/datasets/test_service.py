@@ -10,8 +10,7 @@ from sqlalchemy import delete, func, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import dataset_claims
-from core.db.steward import count_waiting_datasets
+from core.db import dataset_claims, leases
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.dataset import DatasetManifest
@@ -277,7 +276,7 @@ def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_
         and "/srv" not in waiting.waiting_reason
     )
     with sessions.begin() as session:
-        assert count_waiting_datasets(session) == 0
+        assert leases.count_waiting(session, Dataset) == 0
         session.execute(update(Dataset).values(run_after=func.clock_timestamp()))
     assert validator.validate_next()
     assert (read(sessions, late).status, read(sessions, late).waiting_reason) == (DatasetStatus.READY, None)
