@@ -27,11 +27,11 @@ from core.db.leases import count_waiting
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
 from core.db.tables import Adapter, Dataset, Job
+from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
 from core.settings import Settings, load_settings
 from worker.collector import collect_for_ever
-from worker.doorbell import CeleryDoorbell
 from worker.parent import die_with_parent
 
 MAX_RINGS = 8
@@ -125,17 +125,16 @@ class Steward:
             self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
-        counts: list[tuple[Bell, Callable[[Session], int]]] = [
-            ("train", count_due_jobs),
-            ("validate", lambda session: count_waiting(session, Dataset)),
+        waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
+            "train": (count_due_jobs, _count_imports),
             # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            ("train", lambda session: count_waiting(session, Adapter)),
-            ("validate", lambda session: count_waiting(session, Adapter)),
-        ]
-        for bell, count in counts:
-            for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):
-                self._doorbell.ring(bell)
+            "validate": (_count_datasets, _count_imports),
+        }
+        for bell, counts in waiting.items():
+            num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)
+            if num_workers:
+                self._doorbell.ring(bell, num_workers)
 
     def ring_all(self, connection: Connection) -> None:
         bells: tuple[Bell, ...] = ("train", "validate")
@@ -154,13 +153,21 @@ class Steward:
             return None
 
 
+def _count_datasets(session: Session) -> int:
+    return count_waiting(session, Dataset)
+
+
+def _count_imports(session: Session) -> int:
+    return count_waiting(session, Adapter)
+
+
 def main() -> NoReturn:
     configure_logging("steward")
     die_with_parent(os.getppid())
     # At once, wherever it is: the database rolls back what is not committed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
-    steward = Steward(settings, CeleryDoorbell())
+    steward = Steward(settings, CeleryDoorbell(settings.redis_url))
     # Beside the steward, over a connection of its own: a large or slow store must not delay urgent work.
     threading.Thread(target=collect_for_ever, args=(settings, steward.leads), name="collector", daemon=True).start()
     steward.run()
