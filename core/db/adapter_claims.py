@@ -13,6 +13,7 @@ from core.domain.adapter_import import Findings
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.errors import AdapterRejected
 from core.domain.model import Family
+from core.domain.states import AdapterStatus
 
 _GIVEN_UP = (
     f"Its check was started {MAX_DEATHS} times, and each time its worker died. Ask the operator to read the log."
@@ -43,16 +44,16 @@ def commit_import(
     found = findings.model_dump(mode="json")
     found["trigger"] = case((Adapter.trigger == "", findings.trigger), else_=Adapter.trigger)
     kept = {name: file.model_dump() for name, file in files.items()}
-    return leases.end(session, Adapter, claim, "ready", files=kept, **found, **_ENDED)
+    return leases.end(session, Adapter, claim, AdapterStatus.READY, files=kept, **found, **_ENDED)
 
 
 def reject_import(session: Session, claim: ImportClaim, detail: str) -> bool:
     error = AdapterRejected(detail).describe()
-    return leases.end(session, Adapter, claim, "rejected", error=error, **_ENDED)
+    return leases.end(session, Adapter, claim, AdapterStatus.REJECTED, error=error, **_ENDED)
 
 
 def expire_imports(session: Session) -> list[Adapter]:
     """Takes back every import whose worker lost its lease; rejects one at its last death. For the steward."""
     error = AdapterRejected(_GIVEN_UP).describe()
-    given_up = {"status": "rejected", "error": error, "checked_at": func.clock_timestamp()}
+    given_up = {"status": AdapterStatus.REJECTED, "error": error, "checked_at": func.clock_timestamp()}
     return leases.take_back(session, Adapter, given_up)

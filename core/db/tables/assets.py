@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Checked, now
 from core.domain.model import Family
-from core.domain.states import DatasetStatus
+from core.domain.states import AdapterStatus, DatasetStatus
 
 
 class Model(Base):
@@ -68,7 +68,7 @@ class Adapter(Checked, Base):
 
     __tablename__ = "adapters"
     __table_args__ = (Index("ix_adapters_tenant_id_id", "tenant_id", "id"),)
-    IN_CHECK = "checking"
+    IN_CHECK = AdapterStatus.CHECKING
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
