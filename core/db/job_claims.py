@@ -154,10 +154,11 @@ def add_notice(session: Session, claim: Claim, message: str) -> None:
 def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]]) -> None:
     """Each row has step, loss, learning_rate and seconds_per_step; a repeated step is overwritten."""
     _hold(session, claim)
-    for row in rows:
-        values = {"job_id": claim.job_id, "attempt": claim.attempt, **row}
-        statement = insert(JobMetric).values(**values)
-        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+    latest = {row["step"]: {"job_id": claim.job_id, "attempt": claim.attempt, **row} for row in rows}
+    if latest:
+        statement = insert(JobMetric).values(list(latest.values()))
+        written = {name: statement.excluded[name] for name in next(iter(latest.values()))}
+        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=written))
 
 
 def add_validation(session: Session, claim: Claim, *, step: int, loss: float) -> None:
