@@ -58,12 +58,16 @@ class DatasetStatus(StrEnum):
 
 
 class ModelStatus(StrEnum):
+    """ready: jobs may use it; checking: a worker prepares it; rejected: see error."""
+
     CHECKING = "checking"  # POST /models: a worker reads its source
     READY = "ready"  # checking -> ready by the worker; POST /models, or a folder that is found, with a card
     REJECTED = "rejected"  # checking -> rejected: the error says why, and another POST /models starts anew
 
 
 class AdapterStatus(StrEnum):
+    """ready: it can be used; checking: a worker reads the file; rejected: see error."""
+
     CHECKING = "checking"  # POST /adapters: a worker reads the file
     READY = "ready"  # checking -> ready by the worker; a job's adapter is ready from the start
     REJECTED = "rejected"  # checking -> rejected: the error says why
