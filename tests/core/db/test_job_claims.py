@@ -65,6 +65,24 @@ def test_a_late_worker_ends_nothing(
         end(session, claim)
 
 
+def test_a_repeated_step_is_overwritten_and_keeps_its_held_out_loss(
+    sessions: sessionmaker[Session], claim: Claim
+) -> None:
+    def add(*losses: tuple[int, float]) -> None:
+        rows = [{"step": step, "loss": loss, "learning_rate": 0.1, "seconds_per_step": 1.0} for step, loss in losses]
+        with sessions.begin() as session:
+            job_claims.add_metrics(session, claim, rows)
+
+    add()
+    add((1, 0.5), (2, 0.4), (2, 0.3))
+    with sessions.begin() as session:
+        job_claims.add_validation(session, claim, step=2, loss=0.7)
+    add((2, 0.2), (3, 0.1))
+    with sessions() as session:
+        rows = [(row.step, row.loss, row.validation_loss) for row in jobs.list_metrics(session, claim.job_id)]
+    assert rows == [(1, 0.5, None), (2, 0.2, 0.7), (3, 0.1, None)]
+
+
 def test_a_drained_job_says_why_it_is_back(sessions: sessionmaker[Session], claim: Claim) -> None:
     with sessions.begin() as session:
         assert job_claims.acknowledge_stop(session, claim) == JobStatus.QUEUED
