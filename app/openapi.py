@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from app.glossary import describe_all, list_operations, tell_defaults
 from app.problems import MEDIA_TYPE, STATUS_OF, Problem
-from core.domain.errors import AtelierError
+from core.domain.errors import AtelierError, describe_problem
 
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
@@ -74,13 +74,8 @@ def _start_response(status: int) -> dict[str, Any]:
 
 
 def _example_of(slug: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{slug}",
-        "title": _titles(AtelierError).get(slug, HTTPStatus(STATUS_OF[slug]).phrase),
-        "status": STATUS_OF[slug],
-        "detail": _DETAILS[slug],
-        "instance": "/jobs",
-    }
+    title = _titles(AtelierError).get(slug, HTTPStatus(STATUS_OF[slug]).phrase)
+    return {**describe_problem(slug, title, _DETAILS[slug]), "status": STATUS_OF[slug], "instance": "/jobs"}
 
 
 def _titles(kind: type[AtelierError]) -> dict[str, str]:

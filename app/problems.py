@@ -74,10 +74,8 @@ class MethodNotAllowed(UserError):
 
 def problem_of(error: AtelierError, path: str) -> Problem:
     return Problem(
-        type=f"/problems/{error.slug}",
-        title=error.title,
+        **error.describe(),
         status=STATUS_OF[error.slug],
-        detail=error.detail,
         instance=path,
         errors=error.errors or None,
     )

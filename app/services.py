@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 
 from app.database import Database
-from app.doorbell import CeleryDoorbell
 from app.limits.buckets import Buckets
 from app.limits.uploads import UploadLimiter
 from app.progress import ProgressHub
+from core.doorbell import CeleryDoorbell
 from core.queue import Doorbell
 from core.settings import Settings
 from core.storage import Storage, open_store_of

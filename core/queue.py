@@ -1,7 +1,7 @@
 """The doorbells: Celery tasks without arguments. The database has the work.
 
 A ring may be lost, late or doubled without harm: the worker that hears it claims a row or finds none. ``Doorbell`` is
-the seam; ``worker.celery_app`` has the workers' side.
+the seam; ``core.doorbell`` rings, ``worker.celery_app`` has the workers' side.
 """
 
 from typing import Literal, Protocol
@@ -30,5 +30,5 @@ def progress_channel(job_id: str) -> str:
 
 
 class Doorbell(Protocol):
-    def ring(self, bell: Bell) -> None:
-        """Best effort: never raises if the broker is away."""
+    def ring(self, bell: Bell, num_workers: int = 1) -> None:
+        """Wakes so many workers. Best effort: never raises if the broker is away."""

@@ -9,7 +9,7 @@ from typing import Self
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.job_claims import LostLease
+from core.db.leases import LostLease
 
 log = logging.getLogger(__name__)
 

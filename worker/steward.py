@@ -19,18 +19,19 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from core.db.adapter_claims import count_waiting_imports, expire_imports
+from core.db.adapter_claims import expire_imports
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.job_claims import expire_leases
+from core.db.leases import count_waiting
 from core.db.session import open_engine
-from core.db.steward import count_due_jobs, count_waiting_datasets, try_to_lead
+from core.db.steward import count_due_jobs, try_to_lead
 from core.db.tables import Adapter, Dataset, Job
+from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
 from core.settings import Settings, load_settings
 from worker.collector import collect_for_ever
-from worker.doorbell import CeleryDoorbell
 from worker.parent import die_with_parent
 
 MAX_RINGS = 8
@@ -124,17 +125,16 @@ class Steward:
             self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
-        counts: list[tuple[Bell, Callable[[Session], int]]] = [
-            ("train", count_due_jobs),
-            ("validate", count_waiting_datasets),
+        waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
+            "train": (count_due_jobs, _count_imports),
             # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            ("train", count_waiting_imports),
-            ("validate", count_waiting_imports),
-        ]
-        for bell, count in counts:
-            for _ in range(min(self._ask(connection, count) or 0, MAX_RINGS)):
-                self._doorbell.ring(bell)
+            "validate": (_count_datasets, _count_imports),
+        }
+        for bell, counts in waiting.items():
+            num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)
+            if num_workers:
+                self._doorbell.ring(bell, num_workers)
 
     def ring_all(self, connection: Connection) -> None:
         bells: tuple[Bell, ...] = ("train", "validate")
@@ -153,13 +153,21 @@ class Steward:
             return None
 
 
+def _count_datasets(session: Session) -> int:
+    return count_waiting(session, Dataset)
+
+
+def _count_imports(session: Session) -> int:
+    return count_waiting(session, Adapter)
+
+
 def main() -> NoReturn:
     configure_logging("steward")
     die_with_parent(os.getppid())
     # At once, wherever it is: the database rolls back what is not committed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     settings = load_settings()
-    steward = Steward(settings, CeleryDoorbell())
+    steward = Steward(settings, CeleryDoorbell(settings.redis_url))
     # Beside the steward, over a connection of its own: a large or slow store must not delay urgent work.
     threading.Thread(target=collect_for_ever, args=(settings, steward.leads), name="collector", daemon=True).start()
     steward.run()

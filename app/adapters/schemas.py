@@ -9,11 +9,12 @@ from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
-from core.domain.adapter_import import MAX_IGNORED, AdapterSource, AdapterStatus, IgnoredKey
+from core.domain.adapter_import import MAX_IGNORED, AdapterSource, IgnoredKey
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
+from core.domain.states import AdapterStatus
 
 MAX_TAGS = 20
 

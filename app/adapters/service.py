@@ -13,6 +13,7 @@ from core.db.tables import Adapter
 from core.domain.artifacts import AdapterFormat, adapter_prefix
 from core.domain.errors import NotFound, WrongState
 from core.domain.ids import new_id
+from core.domain.states import AdapterStatus
 from core.settings import Settings
 from core.storage.disposition import make_filename
 
@@ -62,7 +63,7 @@ def name_from(filename: str) -> str:
 def find_file(session: Session, tenant_id: str, adapter_id: str, adapter_format: AdapterFormat) -> StoredFile:
     """Raises NotFound, and WrongState before it is ready."""
     adapter = adapters.get_adapter(session, tenant_id, adapter_id)
-    if adapter.status != "ready":
+    if adapter.status != AdapterStatus.READY:
         raise WrongState(f"Adapter {adapter_id} is {adapter.status}: its file is available when it is ready.")
     file = adapter.files.get(adapter_format)
     if file is None:

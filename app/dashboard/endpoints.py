@@ -21,7 +21,7 @@ from app.database import acting
 from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
-from app.jobs import service
+from app.jobs import service, stream
 from app.jobs.downloads import Step, find_adapter, find_grid, find_sample
 from app.jobs.service import list_page
 from app.middleware.gate import address_of, find_caller
@@ -159,7 +159,7 @@ async def stream_job(
     await services.database.run(
         read_updates, browser_session.caller, job_id, cursor
     )  # NotFound before the stream begins
-    return EventSourceResponse(stream_updates(services, browser_session.caller, job_id, cursor), ping=15)
+    return stream.respond(stream_updates(services, browser_session.caller, job_id, cursor))
 
 
 @router.post("/jobs/{job_id}/{action}", dependencies=[SameSite])

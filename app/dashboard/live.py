@@ -4,20 +4,19 @@ The cursor, ``<event seq>.<metric step>.<sample step>``, is each message's id; a
 misses nothing and gets nothing twice.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Self
 
 from sqlalchemy.orm import Session
 from sse_starlette import ServerSentEvent
 
-from app.auth.service import Caller, check_still_valid
+from app.auth.service import Caller
 from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
+from app.jobs import stream
 from app.services import Services
-from core.db import events, job_outputs, jobs, waiting
-from core.domain.errors import NotFound, Unauthenticated
-from core.domain.states import JobStatus
+from core.db import job_outputs, jobs
 
 MAX_EVENTS = 500
 MAX_METRICS = 2000
@@ -54,6 +53,10 @@ class JobUpdates(View):
     samples: tuple[SampleView, ...]
     has_more: bool
 
+    @property
+    def has_ended(self) -> bool:
+        return self.job.is_terminal and not self.has_more
+
     def advance(self, cursor: Cursor) -> Cursor:
         return Cursor(
             self.events[-1].seq if self.events else cursor.event,
@@ -64,20 +67,16 @@ class JobUpdates(View):
 
 def read_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> JobUpdates:
     """The job first: everything that came with its last state can then be read. Raises NotFound, Unauthenticated."""
-    check_still_valid(session, caller)
-    row = jobs.get_job(session, caller.tenant_id, job_id)
-    places = waiting.find_places(session, caller.tenant_id) if row.status == JobStatus.QUEUED else {}
-    job = JobView.of(row, places.get(job_id))
-    new_events = events.list_events(session, job_id, after_seq=cursor.event, limit=MAX_EVENTS)
+    updates = stream.read_updates(session, caller, job_id, cursor.event, MAX_EVENTS)
     metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
     return JobUpdates(
-        job=job,
-        events=tuple(map(EventView.of, new_events)),
+        job=JobView.of(updates.job, updates.place),
+        events=tuple(map(EventView.of, updates.events)),
         metrics=tuple(map(MetricView.of, metrics)),
         validations=tuple(job_outputs.list_validations(session, job_id)),
         samples=tuple(map(SampleView.of, samples)),
-        has_more=more_metrics or len(new_events) == MAX_EVENTS,
+        has_more=more_metrics or updates.has_more,
     )
 
 
@@ -86,22 +85,13 @@ async def stream_updates(
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends with an ``end`` message once the job has ended and everything of it was sent; without one if the job is
     deleted, or the session's key becomes invalid."""
-    clock = asyncio.get_running_loop().time
-    deadline, shown = clock() + STREAM_SECONDS, None
-    judged: tuple[tuple[int, float], ...] = ()
-    with services.progress.listen(job_id) as listener:
-        while clock() < deadline:
-            try:
-                updates = await services.database.run(read_updates, caller, job_id, cursor)
-            except (NotFound, Unauthenticated):
-                return
-            following = updates.advance(cursor)
-            if following != cursor or updates.job != shown or updates.validations != judged:
-                cursor, shown, judged = following, updates.job, updates.validations
+    shown = None
+    async with aclosing(stream.follow(services, caller, job_id, read_updates, cursor, seconds=STREAM_SECONDS)) as news:
+        async for updates in news:
+            cursor = updates.advance(cursor)
+            state = (cursor, updates.job, updates.validations)
+            if state != shown:
+                shown = state
                 yield ServerSentEvent(updates.model_dump_json(), id=str(cursor), event="news")
-            if updates.has_more:
-                continue
-            if updates.job.is_terminal:
+            if updates.has_ended:
                 yield ServerSentEvent("", event="end")
-                return
-            await listener.wait()

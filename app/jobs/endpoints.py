@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from sse_starlette import EventSourceResponse
 
 from app.cleaning import remove_prefix
 from app.deps import (
@@ -30,7 +29,6 @@ from core.domain.states import JobStatus
 
 MAX_WAIT_SECONDS = 60
 MAX_EVENTS = 1000
-SEND_SECONDS = 60
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[needs_key])
 
@@ -156,8 +154,7 @@ async def list_job_events(
     `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.resolve_cursor, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):
-        messages = stream.follow(services, caller, job_id, place)
-        return EventSourceResponse(messages, send_timeout=SEND_SECONDS)
+        return stream.respond(stream.stream_events(services, caller, job_id, place))
     rows = await stream.wait_for_events(services, caller, job_id, place, seconds=wait, limit=limit + 1)
     events = [EventOut.of(event) for event in rows[:limit]]
     return Page[EventOut].of(events, lambda event: event.id, has_more=len(rows) > limit)

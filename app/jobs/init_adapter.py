@@ -7,6 +7,7 @@ from core.domain.errors import InvalidSpec, NotFound
 from core.domain.init_adapter import InitAdapterSource
 from core.domain.model import ModelInfo
 from core.domain.plan import InitAdapter
+from core.domain.states import AdapterStatus
 
 
 def find_init_adapter(session: Session, tenant_id: str, adapter_id: str, info: ModelInfo) -> InitAdapterSource:
@@ -15,8 +16,8 @@ def find_init_adapter(session: Session, tenant_id: str, adapter_id: str, info: M
         adapter = adapters.get_adapter(session, tenant_id, adapter_id)
     except NotFound:
         raise refuse_adapter(f"There is no adapter {adapter_id[:80]}; GET /adapters lists them.") from None
-    if adapter.status != "ready":
-        advice = "wait until it is ready" if adapter.status == "checking" else "choose another"
+    if adapter.status != AdapterStatus.READY:
+        advice = "wait until it is ready" if adapter.status == AdapterStatus.CHECKING else "choose another"
         raise refuse_adapter(f"Adapter {adapter_id} is {adapter.status}: {advice}.")
     if adapter.family != info.family:
         raise refuse_adapter(

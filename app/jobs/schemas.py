@@ -12,9 +12,10 @@ from app.jobs.outline import Plan
 from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.advice import Advice
-from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
+from core.domain.artifacts import AdapterFormat
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
+from core.domain.outcome import summarize
 from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
 from core.domain.spec import TrainingSpec
@@ -137,29 +138,7 @@ class Result(BaseModel):
     def of(cls, job: Job) -> Self | None:
         if job.status != JobStatus.SUCCEEDED or job.result is None:
             return None
-        return cls(
-            adapter={
-                name: File(url=f"/jobs/{job.id}/adapter?format={name}", **file)
-                for name, file in _by_format(job.result["adapter"]).items()
-            },
-            adapter_id=job.result.get("adapter_id"),
-            samples=_last_samples(job.id, job.result.get("samples")),
-            metrics=ResultMetrics.model_validate({**job.result["metrics"], **job.result.get("measured", {})}),
-            proofs=job.result.get("proofs", {}),
-            note=job.result.get("note"),
-            warnings=job.result.get("warnings", []),
-        )
-
-
-def _by_format(adapter: dict[str, dict[str, Any]]) -> dict[AdapterFormat, dict[str, Any]]:
-    return {name: adapter[f"adapter-{name}"] for name in ADAPTER_FORMATS if f"adapter-{name}" in adapter}
-
-
-def _last_samples(job_id: str, step: int | None) -> LastSamples | None:
-    if step is None:
-        return None
-    url = f"/jobs/{job_id}/samples"
-    return LastSamples(step=step, url=url, grid_url=f"{url}/{step}/grid.png")
+        return cls.model_validate({**summarize(job.id, job.result), "proofs": job.result.get("proofs", {})})
 
 
 class Urls(BaseModel):

@@ -1,16 +1,19 @@
-"""A job's events as they happen: all of them, in order, none twice.
+"""A job's news as they happen: all of them, in order, none twice.
 
-The database is the source; Redis only says when to look. So a reader that reconnects with ``Last-Event-ID`` misses
-nothing, whichever process answers.
+The database is the source; Redis only says when to look. So a reader that reconnects with its cursor misses nothing,
+whichever process answers.
 """
 
-import json
+import asyncio
+import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
-from sse_starlette import ServerSentEvent
+from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.auth.service import Caller, check_still_valid
 from app.jobs.schemas import EventOut, JobOut
@@ -25,15 +28,65 @@ from core.domain.waiting import Place
 
 BATCH = 200
 MAX_SEQ_DIGITS = 15
+KEEPALIVE_SECONDS = 15
+SEND_SECONDS = 60
+"""A reader that takes nothing for so long is disconnected."""
 NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls"}
 """Fields that do not change while a job runs, and would be sent again at every step."""
 
+C = TypeVar("C")
 
-@dataclass(frozen=True)
-class JobUpdates:
-    job: Job
-    events: Sequence[JobEvent]
-    place: Place | None
+
+class Updates(Protocol[C]):
+    """What is new of a job since a cursor."""
+
+    @property
+    def has_more(self) -> bool:
+        """More can be read at once."""
+
+    @property
+    def has_ended(self) -> bool:
+        """The job has ended, and these are the last."""
+
+    def advance(self, cursor: C) -> C:
+        """The cursor after these."""
+
+
+U = TypeVar("U", bound=Updates[Any])
+
+
+def respond(messages: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    return EventSourceResponse(messages, ping=KEEPALIVE_SECONDS, send_timeout=SEND_SECONDS)
+
+
+async def follow(
+    services: Services,
+    caller: Caller,
+    job_id: str,
+    read: Callable[[Session, Caller, str, C], U],
+    cursor: C,
+    *,
+    seconds: float = math.inf,
+) -> AsyncGenerator[U, None]:
+    """Reads at every change. Ends with the job, when it is deleted, with the caller's key, or when the time is up.
+    Survives an outage of the database."""
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    with services.progress.listen(job_id) as listener:
+        while clock() < deadline:
+            try:
+                updates = await services.database.run(read, caller, job_id, cursor)
+            except Unavailable:
+                await listener.wait()
+                continue
+            except (NotFound, Unauthenticated):
+                return
+            yield updates
+            cursor = updates.advance(cursor)
+            if updates.has_ended:
+                return
+            if not updates.has_more:
+                await listener.wait()
 
 
 def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | None) -> int:
@@ -46,43 +99,50 @@ def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | N
     return job_outputs.find_seq(session, job_id, after)
 
 
-def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int) -> JobUpdates:
-    """The job first: if it has ended by then, all its events exist. Raises NotFound, Unauthenticated."""
-    check_still_valid(session, caller)
-    job = jobs.get_job(session, caller.tenant_id, job_id)
+@dataclass(frozen=True)
+class JobUpdates:
+    """``place``: a queued job's place in the queue. The cursor is the ``seq`` of an event."""
+
+    job: Job
+    events: Sequence[JobEvent]
+    place: Place | None
+    has_more: bool
+
+    @property
+    def has_ended(self) -> bool:
+        if any(event.type in FINAL_EVENTS for event in self.events):
+            return True
+        return JobStatus(self.job.status) in TERMINAL and not self.has_more
+
+    def advance(self, cursor: int) -> int:
+        return self.events[-1].seq if self.events else cursor
+
+
+def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int, limit: int = BATCH) -> JobUpdates:
+    """Raises NotFound, Unauthenticated."""
+    job, events = read_events(session, caller, job_id, after_seq, limit)
     waits = JobStatus(job.status) is JobStatus.QUEUED
     place = waiting.find_places(session, caller.tenant_id).get(job_id) if waits else None
-    return JobUpdates(job, list_events(session, job_id, after_seq=after_seq, limit=BATCH), place)
+    return JobUpdates(job, events, place, has_more=len(events) == limit)
 
 
-async def follow(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncIterator[ServerSentEvent]:
-    """Ends after the job's last event, when the job is deleted, or with the caller's key. Survives an outage of the
-    database."""
-    shown: str | None = None
-    with services.progress.listen(job_id) as listener:
-        while True:
-            try:
-                updates = await services.database.run(read_updates, caller, job_id, after_seq)
-            except Unavailable:
-                await listener.wait()
-                continue
-            except (NotFound, Unauthenticated):
-                return
+async def stream_events(
+    services: Services, caller: Caller, job_id: str, after_seq: int
+) -> AsyncIterator[ServerSentEvent]:
+    """Every event, and the job's progress whenever it changed. Ends after the job's last event."""
+    shown: tuple[Any, ...] | None = None
+    async with aclosing(follow(services, caller, job_id, read_updates, after_seq)) as news:
+        async for updates in news:
             for event in updates.events:
-                after_seq = event.seq
-                yield _message_of(event)
-            if _has_ended(updates):
-                return
-            if (
-                progress := json.dumps(
-                    [updates.job.progress, updates.job.phase, updates.place and updates.place.number]
-                )
-            ) != shown:
+                data = EventOut.of(event).model_dump_json()
+                yield ServerSentEvent(event=event.type, id=str(event.seq), data=data)
+            job, place = updates.job, updates.place
+            progress = (job.progress, job.phase, place and place.number)
+            if progress != shown and not updates.has_ended:
                 shown = progress
-                data = JobOut.of(updates.job, updates.place).model_dump_json(exclude=NOT_IN_PROGRESS)
-                yield ServerSentEvent(event="progress", data=data)
-            if len(updates.events) < BATCH:
-                await listener.wait()
+                yield ServerSentEvent(
+                    event="progress", data=JobOut.of(job, place).model_dump_json(exclude=NOT_IN_PROGRESS)
+                )
 
 
 async def wait_for_events(
@@ -103,17 +163,7 @@ async def wait_for_events(
 def read_events(
     session: Session, caller: Caller, job_id: str, after_seq: int, limit: int
 ) -> tuple[Job, Sequence[JobEvent]]:
-    """The job first, as in ``read_updates``. Raises NotFound, Unauthenticated."""
+    """The job first: if it has ended by then, all its events exist. Raises NotFound, Unauthenticated."""
     check_still_valid(session, caller)
     job = jobs.get_job(session, caller.tenant_id, job_id)
     return job, list_events(session, job_id, after_seq=after_seq, limit=limit)
-
-
-def _message_of(event: JobEvent) -> ServerSentEvent:
-    return ServerSentEvent(event=event.type, id=str(event.seq), data=EventOut.of(event).model_dump_json())
-
-
-def _has_ended(updates: JobUpdates) -> bool:
-    if any(event.type in FINAL_EVENTS for event in updates.events):
-        return True
-    return JobStatus(updates.job.status) in TERMINAL and len(updates.events) < BATCH

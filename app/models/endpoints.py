@@ -10,6 +10,7 @@ from app.models.schemas import ModelOut, ModelRegistration
 from app.openapi import problems
 from app.pages import Page
 from core.db import models
+from core.domain.states import ModelStatus
 
 router = APIRouter(prefix="/models", tags=["models"], dependencies=[needs_key])
 
@@ -43,7 +44,7 @@ async def register_model(body: ModelRegistration, services: ServicesDep, respons
     models_path = services.settings.models_path
     folder = None if body.path is None else await asyncio.to_thread(service.open_below, models_path, body)
     model = await services.database.run(service.register, body, folder)
-    if model.status == "checking":
+    if model.status == ModelStatus.CHECKING:
         services.doorbell.ring("train")
         services.doorbell.ring("validate")
     response.headers["Location"] = f"/models/{model.id}"

@@ -9,9 +9,10 @@ from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs import examples
 from core.db.tables import Model
-from core.domain.model import Defaults, Family, ModelInfo, ModelStatus, PredictionType
+from core.domain.model import Defaults, Family, ModelInfo, PredictionType
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
+from core.domain.states import ModelStatus
 
 
 class ModelOut(BaseModel):

@@ -15,7 +15,7 @@ from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
 from core.domain.ids import new_id
 from core.domain.model import ModelInfo
-from core.domain.states import TERMINAL
+from core.domain.states import TERMINAL, AdapterStatus
 
 ARTIFACT_PREFIX = "adapter-"
 """The prefix of a job's artifacts that are its adapter; the format follows."""
@@ -46,7 +46,7 @@ def insert_of_job(
         tenant_id=job.tenant_id,
         job_id=job.id,
         source="job",
-        status="ready",
+        status=AdapterStatus.READY,
         model_id=job.model_id,
         files=files,
         metrics=result.get("metrics"),
@@ -74,7 +74,7 @@ def insert_import(
         id=adapter_id,
         tenant_id=tenant_id,
         source="import",
-        status="checking",
+        status=AdapterStatus.CHECKING,
         name=name,
         trigger=trigger,
         tags=list(tags),

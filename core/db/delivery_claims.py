@@ -1,6 +1,6 @@
 """The workers' side of webhooks: claim deliveries that are due, and record the result of each attempt.
 
-The fence is the attempt number together with the lease, as for datasets (dataset_claims.py): ``False`` means that
+The fence is the attempt number together with the lease, as for datasets (leases.py): ``False`` means that
 this attempt no longer holds the row, and nothing was written.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from core.db.leases import lock_expired
 from core.db.session import read_clock
 from core.db.tables import Job, Webhook, WebhookDelivery
 from core.db.webhooks import read_secret
@@ -102,13 +103,7 @@ def record_gone(session: Session, claim: DeliveryClaim, made: Try) -> bool:
 
 def expire_deliveries(session: Session) -> list[WebhookDelivery]:
     """Takes back every delivery whose worker lost its lease; at its last retry it has failed. For the steward."""
-    expired = (
-        select(WebhookDelivery)
-        .where(WebhookDelivery.status == DeliveryStatus.PENDING, WebhookDelivery.lease_until < func.clock_timestamp())
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    rows = list(session.execute(expired).scalars())
+    rows = lock_expired(session, WebhookDelivery, DeliveryStatus.PENDING)
     for row in rows:
         _close(row, Try(datetime.now(UTC), duration_seconds=0.0, error="the worker stopped; it may have arrived"))
         if row.tries >= MAX_TRIES:

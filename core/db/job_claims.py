@@ -7,7 +7,6 @@ touched, the lease was lost: ``LostLease`` is raised, and the worker must stop a
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, func, literal_column, select, text, tuple_, update
@@ -17,9 +16,11 @@ from sqlalchemy.orm import Session
 from core.db import slots
 from core.db.adapters import insert_of_job
 from core.db.events import append_event
-from core.db.session import read_clock
+from core.db.leases import LostLease, lock_expired
+from core.db.session import from_now, read_clock
 from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample, Turn
 from core.domain.artifacts import Artifact
+from core.domain.errors import describe_problem
 from core.domain.events import EventType
 from core.domain.outcome import list_verdicts, summarize
 from core.domain.states import HELD, TERMINAL, JobStatus, Phase, TerminationReason, advice_of, title_of
@@ -28,7 +29,6 @@ MAX_FAILURES = 5
 MAX_DEATHS_WITHOUT_PROGRESS = 3
 BACKOFF_SECONDS = 5.0
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 5.0, 300.0
-
 
 CHOICE_LOCK = 0x41746C6965720002
 CHOICE_SECONDS = 5
@@ -54,10 +54,6 @@ AND coalesce(
 ORDER BY coalesce(held.jobs, 0), turn.taken_at NULLS FIRST, tenant.id
 """
 """Tenants below their running quota with a due job, in the order in which they are served."""
-
-
-class LostLease(Exception):
-    """Another attempt holds the job, or it ended: this one must not write any more."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,7 @@ def claim_of(session: Session, tenant_id: str, *, slot: str, lease_seconds: floa
             status=JobStatus.RUNNING,
             phase=Phase.LOADING,
             attempt=Job.attempt + 1,
-            lease_until=_from_now(lease_seconds),
+            lease_until=from_now(lease_seconds),
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
         .returning(Job)
@@ -121,7 +117,7 @@ def renew_lease(
     session: Session, claim: Claim, *, lease_seconds: float, progress: Mapping[str, Any] | None = None
 ) -> JobStatus:
     """Renews the lease, writes the progress, and returns the status that the job's clients have requested."""
-    values: dict[str, Any] = {"lease_until": _from_now(lease_seconds)}
+    values: dict[str, Any] = {"lease_until": from_now(lease_seconds)}
     if progress is not None:
         values["progress"] = dict(progress)
     row = session.execute(_fenced(claim, HELD).values(**values).returning(Job.status)).first()
@@ -134,7 +130,7 @@ def renew_leases(session: Session, held: Sequence[Claim], *, lease_seconds: floa
     """Renews every lease of a worker in one statement. A claim that is not in the answer is lost."""
     pairs = [(claim.job_id, claim.attempt) for claim in held]
     renewal = update(Job).where(tuple_(Job.id, Job.attempt).in_(pairs), Job.status.in_(HELD))
-    renewal = renewal.values(lease_until=_from_now(lease_seconds))
+    renewal = renewal.values(lease_until=from_now(lease_seconds))
     rows = session.execute(renewal.returning(Job.id, Job.attempt, Job.status))
     return {Claim(job_id, attempt): JobStatus(status) for job_id, attempt, status in rows}
 
@@ -157,10 +153,11 @@ def add_notice(session: Session, claim: Claim, message: str) -> None:
 def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]]) -> None:
     """Each row has step, loss, learning_rate and seconds_per_step; a repeated step is overwritten."""
     _hold(session, claim)
-    for row in rows:
-        values = {"job_id": claim.job_id, "attempt": claim.attempt, **row}
-        statement = insert(JobMetric).values(**values)
-        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=values))
+    latest = {row["step"]: {"job_id": claim.job_id, "attempt": claim.attempt, **row} for row in rows}
+    if latest:
+        statement = insert(JobMetric).values(list(latest.values()))
+        written = {name: statement.excluded[name] for name in next(iter(latest.values()))}
+        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "step"], set_=written))
 
 
 def add_validation(session: Session, claim: Claim, *, step: int, loss: float) -> None:
@@ -270,12 +267,7 @@ def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any
 
 def expire_leases(session: Session) -> list[Job]:
     """Takes back every job whose worker lost its lease. For the steward."""
-    expired = (
-        select(Job)
-        .where(Job.status.in_(HELD), Job.lease_until < func.clock_timestamp())
-        .with_for_update(skip_locked=True)
-    )
-    jobs = list(session.execute(expired).scalars())
+    jobs = lock_expired(session, Job, *HELD)
     for job in jobs:
         if job.status == JobStatus.RUNNING:
             _retry(session, job, "the worker lost contact")
@@ -323,10 +315,6 @@ def _note_turn(session: Session, tenant_id: str) -> None:
     session.execute(turn.on_conflict_do_update(index_elements=["tenant_id"], set_={"taken_at": turn.excluded.taken_at}))
 
 
-def _from_now(seconds: float) -> Any:
-    return func.clock_timestamp() + timedelta(seconds=seconds)
-
-
 def _fenced(claim: Claim, states: frozenset[JobStatus]) -> Any:
     return update(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(states))
 
@@ -356,7 +344,7 @@ def _let_go(session: Session, job: Job, status: JobStatus, *, delay_seconds: flo
     values: dict[str, Any] = {"status": status, "phase": None, "lease_until": None}
     slots.release(session, job.id)
     if status is JobStatus.QUEUED:
-        values["run_after"] = _from_now(delay_seconds)
+        values["run_after"] = from_now(delay_seconds)
     else:
         values["finished_at"] = func.clock_timestamp() if status is JobStatus.CANCELED else None
     session.execute(update(Job).where(Job.id == job.id).values(**values))
@@ -392,9 +380,6 @@ def _progressed(session: Session, job: Job) -> bool:
     return session.execute(select(JobCheckpoint.step).where(JobCheckpoint.job_id == job.id)).first() is not None
 
 
-def _error_of(reason: TerminationReason, detail: str) -> dict[str, Any]:
-    return {
-        "type": f"/problems/{reason}",
-        "title": title_of(reason),
-        "detail": f"{detail.rstrip('. ')}. {advice_of(reason)}" if detail else advice_of(reason),
-    }
+def _error_of(reason: TerminationReason, detail: str) -> dict[str, str]:
+    advice = advice_of(reason)
+    return describe_problem(reason, title_of(reason), f"{detail.rstrip('. ')}. {advice}" if detail else advice)

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.db import audit
 from core.db.paging import read_page
 from core.db.row_security import act_for, present
-from core.db.session import read_clock
+from core.db.session import from_now, read_clock
 from core.db.tables import DEFAULT_TENANT, ApiKey, DashboardToken
 from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
@@ -136,7 +136,7 @@ def add_token(session: Session, *, sha256: str, kind: TokenKind, key: ApiKey, li
     expired = DashboardToken.expires_at <= func.clock_timestamp()
     session.execute(delete(DashboardToken).where(DashboardToken.tenant_id == key.tenant_id, expired))
     values = {"sha256": sha256, "kind": kind, "key_id": key.id, "tenant_id": key.tenant_id}
-    expires_at = func.clock_timestamp() + timedelta(seconds=lifetime_seconds)
+    expires_at = from_now(lifetime_seconds)
     session.execute(insert(DashboardToken).values(**values, expires_at=expires_at))
 
 

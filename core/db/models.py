@@ -19,8 +19,9 @@ from core.db import audit
 from core.db.tables import Adapter, Job, Model
 from core.domain.audit import Action
 from core.domain.errors import ModelRejected, NotFound, WrongState
-from core.domain.model import ModelInfo, ModelStatus
+from core.domain.model import ModelInfo
 from core.domain.registration import ModelSource
+from core.domain.states import ModelStatus
 
 REMOVED = "removed"
 """The status of a row that only records that its folder was removed from the list; internal to this module."""
@@ -36,7 +37,7 @@ class CheckClaim:
     source: ModelSource
 
 
-def upsert_model(session: Session, info: ModelInfo, *, location: str, status: ModelStatus = "ready") -> Model:
+def upsert_model(session: Session, info: ModelInfo, *, location: str, status: ModelStatus = ModelStatus.READY) -> Model:
     """``location`` is the absolute path of the model's folder. A model of the same id is replaced."""
     card = info.model_dump(mode="json")
     return _upsert(session, info.id, status=status, location=location, info=card, source=null(), error=null())
@@ -46,20 +47,22 @@ def upsert_found(session: Session, info: ModelInfo, *, location: str) -> Model |
     """As ``upsert_model``, for a folder that was found and not requested: None, with nothing written, if a model of the
     id is being prepared or was deleted. The worker's result will replace the card that is still there."""
     card = info.model_dump(mode="json")
-    values = {"status": "ready", "location": location, "info": card, "source": null(), "error": null()}
-    return _write(session, info.id, values, unless=Model.status.in_(("checking", REMOVED)))
+    values = {"status": ModelStatus.READY, "location": location, "info": card, "source": null(), "error": null()}
+    return _write(session, info.id, values, unless=Model.status.in_((ModelStatus.CHECKING, REMOVED)))
 
 
 def request_model(session: Session, model_id: str, source: ModelSource) -> Model:
     """To be prepared by a worker. An existing model of the id keeps its card for the jobs that it already has."""
     wanted = source.model_dump(mode="json")
     location = source.path or source.hub_id or ""
-    return _upsert(session, model_id, status="checking", location=location, source=wanted, error=null())
+    return _upsert(session, model_id, status=ModelStatus.CHECKING, location=location, source=wanted, error=null())
 
 
 def claim_check(session: Session) -> CheckClaim | None:
     """The oldest waiting model that no worker holds. Release it by ``release_check``, over this connection."""
-    waiting = select(Model).where(Model.status == "checking", Model.source.is_not(None)).order_by(Model.created_at)
+    waiting = (
+        select(Model).where(Model.status == ModelStatus.CHECKING, Model.source.is_not(None)).order_by(Model.created_at)
+    )
     for row in session.execute(waiting).scalars().all():
         if session.execute(select(func.pg_try_advisory_lock(_LOCKS, func.hashtext(row.id)))).scalar_one():
             if _is_still_waiting(session, row):
@@ -75,19 +78,18 @@ def release_check(session: Session, claim: CheckClaim) -> None:
 def commit_check(session: Session, claim: CheckClaim, info: ModelInfo, *, location: str) -> bool:
     """False if the model was requested again meanwhile, from another source."""
     card = info.model_dump(mode="json")
-    return _end(session, claim, status="ready", info=card, location=location, source=null())
+    return _end(session, claim, status=ModelStatus.READY, info=card, location=location, source=null())
 
 
 def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
-    error = {"type": f"/problems/{ModelRejected.slug}", "title": ModelRejected.title, "detail": detail}
-    return _end(session, claim, status="rejected", error=error)
+    return _end(session, claim, status=ModelStatus.REJECTED, error=ModelRejected(detail).describe())
 
 
 def get_model(session: Session, model_id: str) -> Model:
     """Raises NotFound, naming the usable models."""
     model = session.get(Model, model_id)
     if model is None or model.status == REMOVED:
-        ready = [model.id for model in list_models(session) if model.status == "ready"]
+        ready = [model.id for model in list_models(session) if model.status == ModelStatus.READY]
         close = difflib.get_close_matches(model_id, ready, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise NotFound(f"There is no model {model_id!r}.{hint} Registered are: {', '.join(ready) or 'none'}.")
@@ -139,11 +141,11 @@ def is_registered_from(session: Session, model_id: str, folder: Path, sha256: st
 
 def read_card(model: Model) -> ModelInfo:
     """Raises WrongState for a model that is not ready, with what to do."""
-    if model.status != "ready":
+    if model.status != ModelStatus.READY:
         advice = {
-            "checking": f"wait until GET /models/{model.id} says ready",
-            "rejected": (model.error or {}).get("detail", "register it again"),
-        }[model.status]
+            ModelStatus.CHECKING: f"wait until GET /models/{model.id} says ready",
+            ModelStatus.REJECTED: (model.error or {}).get("detail", "register it again"),
+        }[ModelStatus(model.status)]
         raise WrongState(f"Model {model.id} is {model.status}: {advice.rstrip('.')}.")
     return ModelInfo.model_validate(model.info)
 
@@ -176,7 +178,7 @@ def _write(
 def _is_still_waiting(session: Session, row: Model) -> bool:
     """The holder of the lock may just have ended the check."""
     session.refresh(row)
-    return row.status == "checking" and row.source is not None
+    return row.status == ModelStatus.CHECKING and row.source is not None
 
 
 def _unlock(session: Session, model_id: str) -> None:
@@ -186,7 +188,7 @@ def _unlock(session: Session, model_id: str) -> None:
 def _end(session: Session, claim: CheckClaim, **values: Any) -> bool:
     held = (
         Model.id == claim.model_id,
-        Model.status == "checking",
+        Model.status == ModelStatus.CHECKING,
         Model.source == claim.source.model_dump(mode="json"),
     )
     return session.execute(update(Model).where(*held).values(**values).returning(Model.id)).first() is not None

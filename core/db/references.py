@@ -17,7 +17,7 @@ from core.db.tables import (
     JobSample,
     Tenant,
 )
-from core.domain.states import TERMINAL, DatasetStatus
+from core.domain.states import TERMINAL, AdapterStatus, DatasetStatus
 
 
 def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
@@ -52,7 +52,7 @@ def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str]
     row = session.execute(select(Adapter.status, Adapter.files).where(Adapter.id == adapter_id)).one_or_none()
     if row is None:
         return frozenset()
-    return None if row[0] == "checking" else frozenset(_keys_of(row[1].values()))
+    return None if row[0] == AdapterStatus.CHECKING else frozenset(_keys_of(row[1].values()))
 
 
 def identify_database(session: Session) -> str:

@@ -1,8 +1,8 @@
 """Engines and session factories: synchronous for workers, asynchronous for the API."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy import ColumnElement, Engine, create_engine, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
@@ -57,3 +57,8 @@ def read_clock(session: Session) -> datetime:
     """The database's clock, which all times compared with it must use."""
     moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return moment
+
+
+def from_now(seconds: float) -> ColumnElement[datetime]:
+    """A time to write, by the database's clock."""
+    return func.clock_timestamp() + timedelta(seconds=seconds)

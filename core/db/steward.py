@@ -1,11 +1,10 @@
-"""The steward's queries: who leads, and which rows wait for a worker."""
+"""The steward's queries: who leads, and which jobs are due."""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.deferrals import is_claimable
-from core.db.tables import Dataset, Job
-from core.domain.states import DatasetStatus, JobStatus
+from core.db.tables import Job
+from core.domain.states import JobStatus
 
 # Any number will do, as long as nothing else in this database uses it: "atelier" in ASCII.
 LEADER_LOCK = 0x6174656C696572
@@ -19,8 +18,3 @@ def try_to_lead(session: Session) -> bool:
 def count_due_jobs(session: Session) -> int:
     due = select(func.count()).where(Job.status == JobStatus.QUEUED, Job.run_after <= func.clock_timestamp())
     return session.execute(due).scalar_one()
-
-
-def count_waiting_datasets(session: Session) -> int:
-    waiting = select(func.count()).where(Dataset.status == DatasetStatus.VALIDATING, is_claimable(Dataset))
-    return session.execute(waiting).scalar_one()

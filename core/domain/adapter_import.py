@@ -11,7 +11,6 @@ from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 
-AdapterStatus = Literal["checking", "ready", "rejected"]
 AdapterSource = Literal["job", "import"]
 
 

@@ -29,6 +29,11 @@ AtelierError
 from collections.abc import Mapping, Sequence
 
 
+def describe_problem(slug: str, title: str, detail: str) -> dict[str, str]:
+    """What failed or was rejected has this as its ``error``; a response adds more (app/problems.py)."""
+    return {"type": f"/problems/{slug}", "title": title, "detail": detail}
+
+
 class AtelierError(Exception):
     """Base of the tree. ``detail`` is one or two sentences for a person and says what to do."""
 
@@ -39,6 +44,9 @@ class AtelierError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.errors = {pointer: list(messages) for pointer, messages in (errors or {}).items()}
+
+    def describe(self) -> dict[str, str]:
+        return describe_problem(self.slug, self.title, self.detail)
 
 
 class UserError(AtelierError):

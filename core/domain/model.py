@@ -9,7 +9,6 @@ from core.domain.spec import AdapterType, ScheduleName, Targets
 
 Family = Literal["sd1", "sd2", "sdxl"]
 PredictionType = Literal["epsilon", "v_prediction", "flow"]
-ModelStatus = Literal["ready", "checking", "rejected"]
 
 
 class Defaults(Frozen):

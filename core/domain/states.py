@@ -1,4 +1,4 @@
-"""The states of a job and of a dataset, and the only table of the allowed transitions.
+"""The states of jobs, datasets, models and adapters, and the only table of the transitions that a job may make.
 
 A trigger in the database enforces this table: see migrations/.
 """
@@ -55,6 +55,22 @@ class DatasetStatus(StrEnum):
     VALIDATING = "validating"  # finalized, or uploaded in one request: a worker reads it
     READY = "ready"  # validating -> ready: never changes again
     REJECTED = "rejected"  # validating -> rejected: the report says why
+
+
+class ModelStatus(StrEnum):
+    """ready: jobs may use it; checking: a worker prepares it; rejected: see error."""
+
+    CHECKING = "checking"  # POST /models: a worker reads its source
+    READY = "ready"  # checking -> ready by the worker; POST /models, or a folder that is found, with a card
+    REJECTED = "rejected"  # checking -> rejected: the error says why, and another POST /models starts anew
+
+
+class AdapterStatus(StrEnum):
+    """ready: it can be used; checking: a worker reads the file; rejected: see error."""
+
+    CHECKING = "checking"  # POST /adapters: a worker reads the file
+    READY = "ready"  # checking -> ready by the worker; a job's adapter is ready from the start
+    REJECTED = "rejected"  # checking -> rejected: the error says why
 
 
 class TerminationReason(StrEnum):

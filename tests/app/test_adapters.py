@@ -35,7 +35,7 @@ def check(api: LiveApi, adapter_id: str, *, rank: int = 4, kind: AdapterType = "
     """Does what the worker does once its program has answered."""
     with api.sessions.begin() as session:
         while (claim := adapter_claims.claim_import(session, lease_seconds=3600)) is not None:
-            if claim.adapter_id == adapter_id:
+            if claim.id == adapter_id:
                 break
         assert claim is not None
         if refusal:
@@ -46,7 +46,7 @@ def check(api: LiveApi, adapter_id: str, *, rank: int = 4, kind: AdapterType = "
 
 
 def store(api: LiveApi, claim: ImportClaim) -> Artifact:
-    stored = api.storage.put(adapter_key(claim.adapter_id, claim.attempt, "adapter.safetensors"), CONTENT[::-1])
+    stored = api.storage.put(adapter_key(claim.id, claim.attempt, "adapter.safetensors"), CONTENT[::-1])
     return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from atelier_client import AdapterUnusable, ApiError, AtelierClient, WaitTimeout
-from core.db import adapter_claims
+from core.db import adapter_claims, leases
+from core.db.tables import Adapter
 from tests.atelier_client.faults import RestartingService
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, MODEL, register_scripted_model
@@ -44,8 +45,8 @@ def test_a_wait_reports_why_the_check_is_postponed(running_api: RunningApi, clie
     sent, heard = client.import_adapter(files / "ink.safetensors", MODEL.id, name="ink"), list[str]()
     with running_api.sessions() as session, session.begin():
         claim = adapter_claims.claim_import(session, lease_seconds=60)
-        assert claim is not None and claim.adapter_id == sent.id
-        adapter_claims.release_import(session, claim, "The service's storage is full.")
+        assert claim is not None and claim.id == sent.id
+        leases.release(session, Adapter, claim, "The service's storage is full.")
     with pytest.raises(WaitTimeout):
         client.wait_for_adapter(sent.id, timeout_seconds=0, on_waiting=heard.append)
     assert heard == ["The service's storage is full."]

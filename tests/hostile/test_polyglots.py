@@ -12,7 +12,7 @@ from tests.app.conftest import LiveApi, workers_url
 from tests.fixtures.pictures import png
 from tests.hostile.polyglots import CANARY, list_polyglots
 from worker.datasets.sandbox import Sandbox
-from worker.datasets.service import Validator
+from worker.datasets.service import make_validator
 
 POLYGLOTS = list_polyglots()
 
@@ -71,9 +71,9 @@ def upload_and_validate(api: LiveApi) -> str:
     assert answer.status_code == 202, answer.text
     dataset = str(answer.json()["id"])
     settings: Settings = api.settings.model_copy(update={"database_url": workers_url(api)})
-    validator = Validator(settings, api.sessions, api.storage, threading.Event())
+    validator = make_validator(settings, api.sessions, api.storage, threading.Event())
     while api.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
-        assert validator.validate_next()
+        assert validator.run_next()
     shown = api.client.get(f"/datasets/{dataset}").json()
     assert (shown["status"], shown["report"]["left_out"]) == ("ready", [])
     return dataset

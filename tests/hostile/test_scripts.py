@@ -16,7 +16,7 @@ from tests.app.conftest import LiveApi, as_tenant, workers_url
 from tests.app.factory import add_dataset, add_model
 from tests.fixtures.pictures import png
 from tests.hostile.scripts import TEXTS
-from worker.datasets.service import Validator
+from worker.datasets.service import make_validator
 
 PAGE = {"Accept": "text/html"}
 BENIGN = "a plain name"
@@ -149,9 +149,9 @@ def test_captions_and_names_of_files(house: LiveApi, browser: httpx.Client) -> N
     assert answer.status_code == 202, answer.text
     dataset = answer.json()["id"]
     settings = house.settings.model_copy(update={"database_url": workers_url(house)})
-    validator = Validator(settings, house.sessions, house.storage, threading.Event())
+    validator = make_validator(settings, house.sessions, house.storage, threading.Event())
     while house.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
-        assert validator.validate_next()
+        assert validator.run_next()
     page = look(browser, f"/ui/datasets/{dataset}")
     for name, text in names.items():
         shown = " ".join(text.split())

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import redis
 
 from cli.local.programs import ROOT
 from core.storage import Storage, open_storage
@@ -104,9 +103,3 @@ def start_probe(start: Start) -> Callable[..., Running]:
         return worker
 
     return start_probe
-
-
-@pytest.fixture
-def broker(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client

@@ -1,37 +1,21 @@
 """A ring reaches the worker, and nothing depends on how often."""
 
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from sqlalchemy.orm import Session, sessionmaker
 
-from app.doorbell import CeleryDoorbell as ApiDoorbell
 from cli.local.programs import cpu_worker_command
 from core.domain.states import DatasetStatus
-from core.settings import load_settings
+from core.doorbell import CeleryDoorbell
 from core.storage import Storage
 from tests.fixtures.datasets import read, upload
 from tests.fixtures.pictures import png
 from tests.fixtures.servers import ValkeyHandle
 from tests.worker.conftest import Running, Start, wait_until
-from worker.celery_app import app, configure
-from worker.doorbell import MAX_WAITING, CeleryDoorbell
 
 Sessions = sessionmaker[Session]
-
-
-@pytest.fixture(autouse=True)
-def configured(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The application in this process, set up for this test's broker."""
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        monkeypatch.setenv(name, environment[name])
-    load_settings.cache_clear()
-    app.conf.update(configure(load_settings()))
-    yield
-    load_settings.cache_clear()
 
 
 @pytest.fixture
@@ -46,9 +30,9 @@ def is_ready(sessions: Sessions, dataset_id: str) -> bool:
 
 
 def test_rings_single_double_and_in_vain(
-    worker: Running, sessions: Sessions, storage: Storage, broker: redis.Redis
+    worker: Running, sessions: Sessions, storage: Storage, broker: redis.Redis, redis_url: str
 ) -> None:
-    bell = CeleryDoorbell()
+    bell = CeleryDoorbell(redis_url)
     bell.ring("validate")
     worker.wait_for("succeeded")
     assert "Traceback" not in worker.log
@@ -64,7 +48,7 @@ def test_rings_single_double_and_in_vain(
 
 def test_the_ring_of_the_api(worker: Running, sessions: Sessions, storage: Storage, redis_url: str) -> None:
     dataset_id = upload(sessions, storage, {"a.png": png(1)})
-    bell = ApiDoorbell(redis_url)
+    bell = CeleryDoorbell(redis_url)
     bell.ring("validate")
 
     wait_until(lambda: is_ready(sessions, dataset_id), lambda: worker.log)
@@ -72,11 +56,11 @@ def test_the_ring_of_the_api(worker: Running, sessions: Sessions, storage: Stora
 
 
 def test_the_worker_hears_again_after_the_broker_was_killed(
-    worker: Running, sessions: Sessions, storage: Storage, valkey: ValkeyHandle, broker: redis.Redis
+    worker: Running, sessions: Sessions, storage: Storage, valkey: ValkeyHandle, redis_url: str
 ) -> None:
     valkey.kill()
     worker.wait_for("Connection to broker lost")
-    bell = CeleryDoorbell()
+    bell = CeleryDoorbell(redis_url)
     bell.ring("validate")
     valkey.start()
     dataset_id = upload(sessions, storage, {"a.png": png(1)})
@@ -89,10 +73,10 @@ def test_the_worker_hears_again_after_the_broker_was_killed(
 
 
 def test_a_drain_gives_a_dataset_back_in_the_middle(
-    worker: Running, sessions: Sessions, storage: Storage, tmp_path: Path
+    worker: Running, sessions: Sessions, storage: Storage, redis_url: str, tmp_path: Path
 ) -> None:
     dataset_id = upload(sessions, storage, {f"{number}.png": png(number, 256, 256) for number in range(150)})
-    CeleryDoorbell().ring("validate")
+    CeleryDoorbell(redis_url).ring("validate")
     images = tmp_path / "storage" / "datasets" / dataset_id / "images"
     wait_until(images.exists, lambda: worker.log)
 
@@ -101,38 +85,3 @@ def test_a_drain_gives_a_dataset_back_in_the_middle(
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt, dataset.lease_until) == (DatasetStatus.VALIDATING, 0, None)
     assert list(tmp_path.glob("atelier-validation-*")) == []
-
-
-# --- the rope alone ------------------------------------------------------------------------------------
-
-
-def test_a_ring_reaches_an_emptied_broker(broker: redis.Redis) -> None:
-    bell = CeleryDoorbell()
-    for _ in range(2):
-        broker.flushall()
-        bell.ring("train")
-        wait_until(lambda: broker.llen("train") == 1)
-
-
-def test_a_queue_that_nobody_reads_does_not_grow_for_ever(broker: redis.Redis) -> None:
-    bell = CeleryDoorbell()
-    for expected in range(1, MAX_WAITING + 1):
-        bell.ring("validate")
-        wait_until(lambda: broker.llen("cpu") == expected)  # noqa: B023
-    for _ in range(10):
-        bell.ring("validate")
-    bell.ring("train")
-    wait_until(lambda: broker.llen("train") == 1)
-
-    assert broker.llen("cpu") == MAX_WAITING
-
-
-def test_rings_are_forgotten_when_the_broker_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    app.conf.update(broker_url=f"redis://127.0.0.1:{port}/0")
-    bell = CeleryDoorbell()
-    for _ in range(3 * MAX_WAITING):
-        bell.ring("train")
-
-    wait_until(lambda: "the bell train was not rung" in caplog.text)

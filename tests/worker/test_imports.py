@@ -4,6 +4,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import save
@@ -22,9 +23,12 @@ from tests.fixtures.bases import write_random_base
 from tests.worker.conftest import Start, wait_until
 from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lycoris
 from worker import program
+from worker.consumer import Consumer
 from worker.engine.adapter_files.formats import Tensors, to_kohya
 from worker.engine.adapter_files.importing import build_networks
-from worker.imports import AdapterImporter
+from worker.imports import AdapterImport, make_importer
+
+AnyConsumer = Consumer[Any, Any]
 
 
 @pytest.fixture
@@ -49,9 +53,9 @@ def storage(settings: Settings) -> Storage:
 
 
 @pytest.fixture
-def adopter(settings: Settings, storage: Storage) -> AdapterImporter:
+def importer(settings: Settings, storage: Storage) -> AnyConsumer:
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return AdapterImporter(settings, sessions, storage, threading.Event())
+    return make_importer(settings, sessions, storage, threading.Event())
 
 
 @pytest.fixture
@@ -77,13 +81,13 @@ def read(sessions: sessionmaker[Session], adapter_id: str) -> Adapter:
 
 
 def test_imports_end_as_ready_or_with_the_reason(
-    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
+    importer: AnyConsumer, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:
     unet = {key: value for key, value in tensors.items() if key.startswith("lora_unet_")}
     good = send(sessions, storage, info, save(rename_as_lycoris(unet), {"modelspec.trigger_phrase": "ink"}))
     name = next(iter(tensors)).partition(".")[0]
     bad = send(sessions, storage, info, save({f"{name}.hada_w1_a": tensors[next(iter(tensors))]}))
-    while adopter.import_next():
+    while importer.run_next():
         pass
     row = read(sessions, good)
     assert (row.status, row.type, row.rank, row.trigger, row.error) == ("ready", "locon", 4, "ink", None)
@@ -99,21 +103,21 @@ def test_a_worker_that_ends_leaves_the_import_to_the_next(
     settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:
     adapter_id, drain = send(sessions, storage, info, save(tensors)), threading.Event()
-    ending = AdapterImporter(settings, sessions, storage, drain)
+    ending = make_importer(settings, sessions, storage, drain)
     threading.Timer(program.POLL_SECONDS / 2, drain.set).start()
-    ending.import_next()
+    ending.run_next()
     row = read(sessions, adapter_id)
     assert (row.status, row.attempt, row.lease_until) == ("checking", 0, None)
-    assert AdapterImporter(settings, sessions, storage, threading.Event()).import_next()
+    assert make_importer(settings, sessions, storage, threading.Event()).run_next()
     assert read(sessions, adapter_id).status == "ready"
 
 
 def test_a_deleted_import_leaves_nothing_behind(
-    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    importer: AnyConsumer, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     adapter_id = send(sessions, storage, info, save(tensors))
-    upload = adopter._upload
+    upload = AdapterImport._upload
 
     def upload_late(*given: object) -> Artifact:
         with sessions.begin() as session:
@@ -122,27 +126,27 @@ def test_a_deleted_import_leaves_nothing_behind(
                 session.delete(row)
         return upload(*given)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(adopter, "_upload", upload_late)
-    assert adopter.import_next()
+    monkeypatch.setattr(AdapterImport, "_upload", upload_late)
+    assert importer.run_next()
     assert list(storage.list(f"adapters/{adapter_id}")) == []
 
 
 def test_an_import_waits_for_a_worker_that_has_its_base(
-    adopter: AdapterImporter, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    importer: AnyConsumer, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
     settings: Settings,
 ) -> None:  # fmt: skip
     base, away = settings.models_path / "base", settings.models_path / ".base.old"
     base.rename(away)
     adapter_id = send(sessions, storage, info, save(tensors))
-    assert adopter.import_next()
+    assert importer.run_next()
     row = read(sessions, adapter_id)
     assert (row.status, row.attempt, row.lease_until, row.error, row.num_deferrals) == ("checking", 0, None, None, 1)
     assert row.waiting_reason is not None and f"no base model {info.id}" in row.waiting_reason
-    assert not adopter.import_next(), "it is not due yet"
+    assert not importer.run_next(), "it is not due yet"
     away.rename(base)
     with sessions.begin() as session:
         session.get_one(Adapter, adapter_id).run_after = None
-    assert adopter.import_next()
+    assert importer.run_next()
     row = read(sessions, adapter_id)
     assert (row.status, row.waiting_reason) == ("ready", None), row.error
 

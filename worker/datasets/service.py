@@ -1,34 +1,26 @@
-"""Validates uploaded datasets, one at a time: claim, examine, commit under the fence."""
+"""Validates uploaded datasets, one at a time."""
 
-import contextlib
 import functools
 import logging
 import threading
+from collections.abc import Callable
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.dataset_claims import (
-    ValidationClaim,
-    claim_validation,
-    commit_ready,
-    commit_rejected,
-    is_dataset_gone,
-    release_validation,
-    renew_validation,
-)
-from core.db.job_claims import LostLease
+from core.db.dataset_claims import ValidationClaim, claim_validation, commit_ready, commit_rejected
 from core.db.session import make_sessions, open_engine
+from core.db.tables import Dataset
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
 from core.storage import Storage, StorageError, open_store_of
 from worker import drain
+from worker.consumer import Consumer
 from worker.datasets.examination import Examination
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
-from worker.deferrals import explain_waiting
-from worker.lease import Draining, Lease
 from worker.scratch import open_scratch
+
+Examined = tuple[Examination, UserError | None]
 
 log = logging.getLogger(__name__)
 
@@ -38,65 +30,43 @@ def validate_next(settings: Settings) -> bool:
 
     Raises failures outside of the dataset: SQLAlchemyError, StorageError, ScratchFailed.
     """
-    return open_validator(settings).validate_next()
+    return open_validator(settings).run_next()
 
 
 @functools.cache
-def open_validator(settings: Settings) -> "Validator":
+def open_validator(settings: Settings) -> Consumer[ValidationClaim, Examined]:
     """One per process: its connections live as long. Never opened before a fork."""
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return Validator(settings, sessions, open_store_of(settings), drain.requested)
+    return make_validator(settings, sessions, open_store_of(settings), drain.requested)
 
 
-class Validator:
-    """One worker's access to the waiting datasets."""
+def make_validator(
+    settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
+) -> Consumer[ValidationClaim, Examined]:
+    return Consumer(Validation(settings, storage), settings, sessions, storage, drain)
 
-    def __init__(
-        self, settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
-    ) -> None:
-        self._settings, self._sessions, self._storage, self._drain = settings, sessions, storage, drain
 
-    def validate_next(self) -> bool:
-        if self._drain.is_set():
-            return False
-        with self._sessions.begin() as session:
-            claim = claim_validation(session, lease_seconds=self._settings.lease_seconds)
-        if claim is None:
-            return False
-        self._validate(claim)
-        return True
+class Validation:
+    """A ``Check`` of datasets."""
 
-    def _validate(self, claim: ValidationClaim) -> None:
-        try:
-            examination, error = self._examine(claim)
-        except LostLease:
-            log.warning("the lease on %s was lost; nothing is written", claim.dataset_id)
-            self._clear_deleted(claim)
-        except Draining:
-            self._give_back(claim)
-        except SQLAlchemyError:
-            self._give_back(claim)
-            raise
-        except (StorageError, ScratchFailed) as trouble:
-            self._give_back(claim, explain_waiting(trouble))
-            raise
-        else:
-            self._commit(claim, examination, error)
+    table = Dataset
+    outages = (StorageError, ScratchFailed)
 
-    def _examine(self, claim: ValidationClaim) -> tuple[Examination, UserError | None]:
-        """Within the lease. Faults of the set are returned."""
-        with (
-            self._hold(claim) as lease,
-            open_scratch() as scratch,
-            Sandbox(limits_from(self._settings), lease.check) as sandbox,
-        ):
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self._settings, self._storage = settings, storage
+
+    def claim(self, session: Session, *, lease_seconds: float) -> ValidationClaim | None:
+        return claim_validation(session, lease_seconds=lease_seconds)
+
+    def run(self, claim: ValidationClaim, check_lease: Callable[[], None]) -> Examined:
+        with open_scratch() as scratch, Sandbox(limits_from(self._settings), check_lease) as sandbox:
             examination = Examination(
-                claim.dataset_id,
+                claim.id,
                 self._storage,
                 sandbox,
                 scratch,
                 max_images=self._settings.max_images,
-                check=lease.check,
+                check=check_lease,
             )
             try:
                 examination.run(claim.files)
@@ -104,40 +74,20 @@ class Validator:
                 return examination, error
             return examination, None
 
-    def _hold(self, claim: ValidationClaim) -> Lease:
-        return Lease(
-            self._sessions,
-            claim.dataset_id,
-            lambda session: renew_validation(session, claim, lease_seconds=self._settings.lease_seconds),
-            heartbeat_seconds=self._settings.heartbeat_seconds,
-            drain=self._drain,
-        )
-
-    def _commit(self, claim: ValidationClaim, examination: Examination, error: UserError | None) -> None:
-        """Storage is cleared only after the row has the outcome, and only by the worker that wrote it."""
+    def commit(self, session: Session, claim: ValidationClaim, result: Examined) -> bool:
+        examination, error = result
         findings = examination.findings
-        with self._sessions.begin() as session:
-            if error is None:
-                held = commit_ready(session, claim, findings.manifest(), findings.report())
-            else:
-                held = commit_rejected(session, claim, error, findings.report())
-        if not held:
-            self._clear_deleted(claim)
-            return
-        log.info("%s is %s", claim.dataset_id, "ready" if error is None else f"rejected: {error.detail}")
+        if error is None:
+            return commit_ready(session, claim, findings.manifest(), findings.report())
+        return commit_rejected(session, claim, error, findings.report())
+
+    def finish(self, claim: ValidationClaim, result: Examined) -> None:
+        examination, error = result
+        log.info("%s is %s", claim.id, "ready" if error is None else f"rejected: {error.detail}")
         for file in claim.files:
             self._storage.delete(file.key)
-        for image in findings.images if error else ():
+        for image in examination.findings.images if error else ():
             self._storage.delete(image.key)
 
-    def _clear_deleted(self, claim: ValidationClaim) -> None:
-        """A set that was deleted meanwhile may have received images after its files were removed."""
-        with self._sessions() as session:
-            gone = is_dataset_gone(session, claim.dataset_id)
-        if gone:
-            self._storage.delete_prefix(dataset_prefix(claim.dataset_id))
-
-    def _give_back(self, claim: ValidationClaim, waiting_reason: str | None = None) -> None:
-        """If the database is away too, the lease runs out by itself."""
-        with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
-            release_validation(session, claim, waiting_reason)
+    def prefix_of(self, claim: ValidationClaim) -> str:
+        return dataset_prefix(claim.id)

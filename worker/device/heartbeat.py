@@ -11,7 +11,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import job_claims
-from core.db.job_claims import Claim, LostLease
+from core.db.job_claims import Claim
+from core.db.leases import LostLease
 from core.domain.states import JobStatus
 
 GRACE_SECONDS = 5.0

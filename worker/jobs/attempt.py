@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from core.db import job_claims
-from core.db.job_claims import Claim, LostLease
+from core.db.job_claims import Claim
+from core.db.leases import LostLease
 from core.db.tables import Job, JobCheckpoint
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo

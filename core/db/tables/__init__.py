@@ -4,7 +4,7 @@ A new table with a tenant's rows needs row-level security in its migration, as 0
 """
 
 from core.db.tables.assets import Adapter, Dataset, DatasetFile, Model
-from core.db.tables.base import DEFAULT_TENANT, Base
+from core.db.tables.base import DEFAULT_TENANT, Base, Checked, Leased
 from core.db.tables.jobs import (
     IdempotencyRecord,
     Job,
@@ -25,6 +25,7 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Checked",
     "DashboardToken",
     "Dataset",
     "DatasetFile",
@@ -35,6 +36,7 @@ __all__ = [
     "JobEvent",
     "JobMetric",
     "JobSample",
+    "Leased",
     "Model",
     "Quota",
     "SlotHold",

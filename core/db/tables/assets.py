@@ -3,10 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Computed, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import Computed, ForeignKey, Index, String, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.db.tables.base import Base, now
+from core.db.tables.base import Base, Checked, now
+from core.domain.model import Family
+from core.domain.states import AdapterStatus, DatasetStatus
 
 
 class Model(Base):
@@ -23,16 +25,15 @@ class Model(Base):
     created_at: Mapped[datetime] = now()
 
 
-class Dataset(Base):
+class Dataset(Checked, Base):
     """``manifest`` may list thousands of images: it is loaded on demand, within its session."""
 
     __tablename__ = "datasets"
     __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
+    IN_CHECK = DatasetStatus.VALIDATING
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None]
-    status: Mapped[str]
     manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     manifest_sha256: Mapped[str | None]
     # Its images' size in storage, computed by the database, so that a tenant's usage is a sum over short rows.
@@ -40,13 +41,6 @@ class Dataset(Base):
         Computed("total_sizes(manifest -> 'images'::text)", persisted=True), deferred=True
     )
     report: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]
-    attempt: Mapped[int] = mapped_column(server_default="0")
-    lease_until: Mapped[datetime | None]
-    num_deferrals: Mapped[int] = mapped_column(server_default="0")
-    waiting_reason: Mapped[str | None]
-    run_after: Mapped[datetime | None]
-    created_at: Mapped[datetime] = now()
     validated_at: Mapped[datetime | None]
 
 
@@ -66,7 +60,7 @@ class DatasetFile(Base):
     __table_args__ = (UniqueConstraint("dataset_id", "filename"),)
 
 
-class Adapter(Base):
+class Adapter(Checked, Base):
     """A job's adapter, which is deleted with its job; or an imported file, of which little is known while `checking`.
 
     ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check.
@@ -74,19 +68,18 @@ class Adapter(Base):
 
     __tablename__ = "adapters"
     __table_args__ = (Index("ix_adapters_tenant_id_id", "tenant_id", "id"),)
+    IN_CHECK = AdapterStatus.CHECKING
 
-    id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
     source: Mapped[str]
-    status: Mapped[str]
     name: Mapped[str]
     trigger: Mapped[str] = mapped_column(server_default="")
     description: Mapped[str] = mapped_column(server_default="")
     tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     model_sha256: Mapped[str]
-    family: Mapped[str]
+    family: Mapped[Family] = mapped_column(String)
     type: Mapped[str | None]
     rank: Mapped[int | None]
     upload: Mapped[dict[str, Any] | None]
@@ -95,11 +88,4 @@ class Adapter(Base):
     num_ignored: Mapped[int] = mapped_column(server_default="0")
     metrics: Mapped[dict[str, Any] | None]
     proofs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
-    error: Mapped[dict[str, Any] | None]
-    attempt: Mapped[int] = mapped_column(server_default="0")
-    lease_until: Mapped[datetime | None]
-    num_deferrals: Mapped[int] = mapped_column(server_default="0")
-    waiting_reason: Mapped[str | None]
-    run_after: Mapped[datetime | None]
-    created_at: Mapped[datetime] = now()
     checked_at: Mapped[datetime | None]

@@ -31,3 +31,24 @@ class Base(DeclarativeBase):
 
 def now() -> Mapped[datetime]:
     return mapped_column(server_default=func.clock_timestamp())
+
+
+class Leased:
+    """A row that one worker at a time holds. ``attempt`` is the fence; without a ``lease_until`` nobody holds it."""
+
+    status: Mapped[str]
+    attempt: Mapped[int] = mapped_column(server_default="0")
+    lease_until: Mapped[datetime | None]
+
+
+class Checked(Leased):
+    """Something uploaded that a worker checks, in the status ``IN_CHECK``. See core/db/leases.py."""
+
+    IN_CHECK: ClassVar[str]
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    error: Mapped[dict[str, Any] | None]
+    num_deferrals: Mapped[int] = mapped_column(server_default="0")
+    waiting_reason: Mapped[str | None]
+    run_after: Mapped[datetime | None]
+    created_at: Mapped[datetime] = now()

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, Uniqu
 from sqlalchemy.dialects.postgresql import JSONB, array
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
-from core.db.tables.base import Base, now
+from core.db.tables.base import Base, Leased, now
 from core.domain.plan import NOT_IN_OUTLINE
 
 
@@ -19,7 +19,7 @@ def _outline_of(plan: Any) -> ColumnElement[Any]:
     return without_keys.op("||", return_type=JSONB())(count)
 
 
-class Job(Base):
+class Job(Leased, Base):
     """``plan`` lists every image: it is loaded on demand, within its session. ``outline`` is always loaded: the plan
     with ``num_images`` in place of ``images``, and without prompts, of which a card may have hundreds.
     """
@@ -30,7 +30,6 @@ class Job(Base):
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"))
-    status: Mapped[str]
     phase: Mapped[str | None]
     spec: Mapped[dict[str, Any]]
     plan: Mapped[dict[str, Any]] = mapped_column(JSONB, deferred=True)
@@ -42,9 +41,7 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None]
     error: Mapped[dict[str, Any] | None]
     priority: Mapped[int] = mapped_column(server_default="0")
-    attempt: Mapped[int] = mapped_column(server_default="0")
     failures: Mapped[int] = mapped_column(server_default="0")
-    lease_until: Mapped[datetime | None]
     run_after: Mapped[datetime] = now()
     created_at: Mapped[datetime] = now()
     started_at: Mapped[datetime | None]

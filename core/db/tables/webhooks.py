@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from core.db.tables.base import Base, now
+from core.db.tables.base import Base, Leased, now
 
 
 class Webhook(Base):
@@ -36,7 +36,7 @@ class WebhookSecret(Base):
     previous_until: Mapped[datetime | None]
 
 
-class WebhookDelivery(Base):
+class WebhookDelivery(Leased, Base):
     """One event for its job's receiver. ``body`` is signed and sent, the same in every attempt.
 
     ``attempt`` is the fence; ``tries`` counts within the retry table, and restarts with a requested redelivery.
@@ -50,11 +50,8 @@ class WebhookDelivery(Base):
     seq: Mapped[int]
     type: Mapped[str]
     body: Mapped[str]
-    status: Mapped[str]
-    attempt: Mapped[int] = mapped_column(server_default="0")
     tries: Mapped[int] = mapped_column(server_default="0")
     run_after: Mapped[datetime] = now()
-    lease_until: Mapped[datetime | None]
     log: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     created_at: Mapped[datetime] = now()
     delivered_at: Mapped[datetime | None]

@@ -6,9 +6,10 @@ import pytest
 from sqlalchemy import update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import adapter_claims, adapters, job_claims, jobs
-from core.db.adapter_claims import MAX_DEATHS, ImportClaim
+from core.db import adapter_claims, adapters, job_claims, jobs, leases
+from core.db.adapter_claims import ImportClaim
 from core.db.job_claims import Claim
+from core.db.leases import MAX_DEATHS
 from core.db.references import list_adapter_references
 from core.db.tables import DEFAULT_TENANT, Adapter, Dataset, Job, Model
 from core.domain.adapter_import import Findings
@@ -124,7 +125,7 @@ def test_adapters_are_found_by_what_is_said_of_them(sessions: sessionmaker[Sessi
 def test_an_import_is_checked_by_one_worker_and_committed_under_its_fence(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
         adapter_id = add_import(session)
-        assert adapter_claims.count_waiting_imports(session) == 1
+        assert leases.count_waiting(session, Adapter) == 1
         assert list_adapter_references(session, adapter_id) is None
     with sessions.begin() as session:
         claim = claim_next(session)
@@ -132,7 +133,7 @@ def test_an_import_is_checked_by_one_worker_and_committed_under_its_fence(sessio
         assert claim_next(session) is None
         late = ImportClaim(adapter_id, 0, "m", "sd1", FILE)
         assert not adapter_claims.reject_import(session, late, "no")
-        assert adapter_claims.renew_import(session, claim, lease_seconds=60)
+        assert leases.renew(session, Adapter, claim, lease_seconds=60)
         assert adapter_claims.commit_import(session, claim, FOUND, {"kohya": FILE})
         assert not adapter_claims.reject_import(session, claim, "too late")
     with sessions() as session:
@@ -154,7 +155,7 @@ def test_an_import_outlives_its_workers_but_not_without_end(sessions: sessionmak
     with sessions.begin() as session:
         adapter_id = add_import(session)
         given_back = claim_next(session)
-        assert given_back is not None and adapter_claims.release_import(session, given_back)
+        assert given_back is not None and leases.release(session, Adapter, given_back)
     for death in range(1, MAX_DEATHS + 1):
         with sessions.begin() as session:
             claim = claim_next(session)

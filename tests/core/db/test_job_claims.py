@@ -8,7 +8,8 @@ from sqlalchemy import inspect
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import events, job_claims, jobs
-from core.db.job_claims import Claim, LostLease
+from core.db.job_claims import Claim
+from core.db.leases import LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobEvent, Model
 from core.domain.artifacts import Artifact
 from core.domain.estimate import Measured
@@ -62,6 +63,24 @@ def test_a_late_worker_ends_nothing(
         job_claims.retry(session, claim, "away")
     with pytest.raises(LostLease), sessions.begin() as session:
         end(session, claim)
+
+
+def test_a_repeated_step_is_overwritten_and_keeps_its_held_out_loss(
+    sessions: sessionmaker[Session], claim: Claim
+) -> None:
+    def add(*losses: tuple[int, float]) -> None:
+        rows = [{"step": step, "loss": loss, "learning_rate": 0.1, "seconds_per_step": 1.0} for step, loss in losses]
+        with sessions.begin() as session:
+            job_claims.add_metrics(session, claim, rows)
+
+    add()
+    add((1, 0.5), (2, 0.4), (2, 0.3))
+    with sessions.begin() as session:
+        job_claims.add_validation(session, claim, step=2, loss=0.7)
+    add((2, 0.2), (3, 0.1))
+    with sessions() as session:
+        rows = [(row.step, row.loss, row.validation_loss) for row in jobs.list_metrics(session, claim.job_id)]
+    assert rows == [(1, 0.5, None), (2, 0.2, 0.7), (3, 0.1, None)]
 
 
 def test_a_drained_job_says_why_it_is_back(sessions: sessionmaker[Session], claim: Claim) -> None:

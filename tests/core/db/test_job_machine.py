@@ -17,7 +17,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import events, job_claims, jobs, slots
-from core.db.job_claims import Claim, LostLease
+from core.db.job_claims import Claim
+from core.db.leases import LostLease
 from core.db.tables import DEFAULT_TENANT, Dataset, Job, JobCheckpoint, JobMetric, JobSample, Model
 from core.domain.artifacts import Artifact
 from core.domain.errors import WrongState

@@ -10,8 +10,7 @@ from sqlalchemy import delete, func, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import dataset_claims
-from core.db.steward import count_waiting_datasets
+from core.db import dataset_claims, leases
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.dataset import DatasetManifest
@@ -21,9 +20,11 @@ from core.storage import MemoryStorage, StorageFull, StorageUnavailable
 from tests.fixtures.datasets import read, upload
 from tests.fixtures.pictures import png
 from tests.worker.datasets.hostile import zip_of
-from worker.datasets.service import Validator, open_validator, validate_next
+from worker.consumer import Consumer
+from worker.datasets.service import make_validator, open_validator, validate_next
 
 Sessions = sessionmaker[Session]
+AnyConsumer = Consumer[Any, Any]
 
 
 class WatchedStorage(MemoryStorage):
@@ -58,8 +59,8 @@ def drain() -> threading.Event:
 
 
 @pytest.fixture
-def validator(settings: Settings, sessions: Sessions, storage: WatchedStorage, drain: threading.Event) -> Validator:
-    return Validator(settings, sessions, storage, drain)
+def validator(settings: Settings, sessions: Sessions, storage: WatchedStorage, drain: threading.Event) -> AnyConsumer:
+    return make_validator(settings, sessions, storage, drain)
 
 
 GOOD = {"set.zip": zip_of(("a.png", png(1)), ("b.png", png(2)), ("a.txt", b"a blip"), ("c.png", b"broken"))}
@@ -69,15 +70,15 @@ def keys(storage: MemoryStorage, dataset_id: str) -> list[str]:
     return [stat.key for stat in storage.list(dataset_prefix(dataset_id))]
 
 
-def test_nothing_waits(validator: Validator) -> None:
-    assert not validator.validate_next()
+def test_nothing_waits(validator: AnyConsumer) -> None:
+    assert not validator.run_next()
 
 
-def test_ready(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_ready(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     dataset_id = upload(sessions, storage, GOOD)
 
-    assert validator.validate_next()
-    assert not validator.validate_next()
+    assert validator.run_next()
+    assert not validator.run_next()
 
     dataset = read(sessions, dataset_id)
     manifest = DatasetManifest.model_validate(dataset.manifest)
@@ -91,18 +92,18 @@ def test_ready(validator: Validator, sessions: Sessions, storage: WatchedStorage
     assert keys(storage, dataset_id) == sorted(image.key for image in manifest.images), "the uploads are gone"
 
 
-def test_the_same_set_has_the_same_hash(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_the_same_set_has_the_same_hash(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     ids = [upload(sessions, storage, GOOD) for _ in range(2)]
-    while validator.validate_next():
+    while validator.run_next():
         pass
 
     assert len({read(sessions, dataset_id).manifest_sha256 for dataset_id in ids}) == 1
 
 
-def test_rejected(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_rejected(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     dataset_id = upload(sessions, storage, {"a.png": b"text", "b.txt": b"x"})
 
-    assert validator.validate_next()
+    assert validator.run_next()
 
     dataset = read(sessions, dataset_id)
     assert dataset.status == DatasetStatus.REJECTED
@@ -116,9 +117,9 @@ def test_rejected(validator: Validator, sessions: Sessions, storage: WatchedStor
     assert keys(storage, dataset_id) == []
 
 
-def test_a_hostile_archive_leaves_nothing(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_a_hostile_archive_leaves_nothing(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     dataset_id = upload(sessions, storage, {"a.png": png(1), "set.zip": zip_of(("../a.png", b"x"))})
-    validator.validate_next()
+    validator.run_next()
 
     dataset = read(sessions, dataset_id)
     assert dataset.error is not None
@@ -126,10 +127,10 @@ def test_a_hostile_archive_leaves_nothing(validator: Validator, sessions: Sessio
     assert keys(storage, dataset_id) == []
 
 
-def test_words_that_no_database_takes(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_words_that_no_database_takes(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     metadata = rb'{"file_name": "a.png", "text": "x\u0000y\ud800z"}'
     dataset_id = upload(sessions, storage, {"a.png": png(1), "metadata.jsonl": metadata})
-    validator.validate_next()
+    validator.run_next()
 
     assert DatasetManifest.model_validate(read(sessions, dataset_id).manifest).images[0].caption == "x y?z"
 
@@ -145,12 +146,12 @@ def take_over(sessions: Sessions) -> None:
 
 
 def test_a_late_commit_changes_nothing(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage, settings: Settings
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage, settings: Settings
 ) -> None:
     dataset_id = upload(sessions, storage, GOOD)
     storage.on_put = once(lambda: take_over(sessions))
 
-    assert validator.validate_next()
+    assert validator.run_next()
 
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt, dataset.manifest) == (DatasetStatus.VALIDATING, 2, None)
@@ -164,7 +165,7 @@ def once(act: Callable[[], None]) -> Callable[[], None]:
 
 
 def test_a_set_that_was_deleted_meanwhile_leaves_nothing(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage
 ) -> None:
     dataset_id = upload(sessions, storage, GOOD)
 
@@ -175,7 +176,7 @@ def test_a_set_that_was_deleted_meanwhile_leaves_nothing(
         storage.delete_prefix(dataset_prefix(dataset_id))
 
     storage.on_put = once(delete_it)
-    assert validator.validate_next()
+    assert validator.run_next()
     assert keys(storage, dataset_id) == []
 
 
@@ -193,13 +194,13 @@ def test_the_lease_is_renewed_while_it_lasts(
         seen.append(first)
 
     storage.on_put = once(wait_for_a_renewal)
-    Validator(short, sessions, storage, drain).validate_next()
+    make_validator(short, sessions, storage, drain).run_next()
 
     assert len(seen) == 1
     assert read(sessions, dataset_id).status == DatasetStatus.READY
 
 
-def test_a_lost_lease_ends_the_work(validator: Validator, sessions: Sessions, storage: WatchedStorage) -> None:
+def test_a_lost_lease_ends_the_work(validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage) -> None:
     """Not only the commit: the heartbeat tells, and no further image is stored."""
     upload(sessions, storage, {f"{number}.png": png(number) for number in range(20)})
     num_puts = 0
@@ -212,7 +213,7 @@ def test_a_lost_lease_ends_the_work(validator: Validator, sessions: Sessions, st
             threading.Event().wait(1.0)
 
     storage.on_put = lose_and_wait
-    validator.validate_next()
+    validator.run_next()
 
     assert num_puts == 1
 
@@ -221,25 +222,25 @@ def test_a_lost_lease_ends_the_work(validator: Validator, sessions: Sessions, st
 
 
 def test_a_drain_gives_it_back_uncharged(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage, drain: threading.Event
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage, drain: threading.Event
 ) -> None:
     dataset_id = upload(sessions, storage, GOOD)
     storage.on_put = drain.set
 
-    assert validator.validate_next()
-    assert not validator.validate_next(), "a draining worker takes no more"
+    assert validator.run_next()
+    assert not validator.run_next(), "a draining worker takes no more"
 
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt, dataset.lease_until) == (DatasetStatus.VALIDATING, 0, None)
 
     drain.clear()
     storage.on_put = lambda: None
-    assert validator.validate_next()
+    assert validator.run_next()
     assert read(sessions, dataset_id).status == DatasetStatus.READY
 
 
 def test_a_storage_out_of_reach_gives_it_back_uncharged(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage
 ) -> None:
     dataset_id = upload(sessions, storage, GOOD)
 
@@ -248,14 +249,14 @@ def test_a_storage_out_of_reach_gives_it_back_uncharged(
 
     storage.on_put = fail
     with pytest.raises(StorageUnavailable):
-        validator.validate_next()
+        validator.run_next()
 
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt, dataset.lease_until) == (DatasetStatus.VALIDATING, 0, None)
 
 
 def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_go_on(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage
 ) -> None:
     late, other = upload(sessions, storage, GOOD), upload(sessions, storage, GOOD)
 
@@ -264,9 +265,9 @@ def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_
 
     storage.on_put = fail
     with pytest.raises(StorageFull):
-        validator.validate_next()
+        validator.run_next()
     storage.on_put = lambda: None
-    assert [validator.validate_next(), validator.validate_next()] == [True, False]
+    assert [validator.run_next(), validator.run_next()] == [True, False]
 
     assert read(sessions, other).status == DatasetStatus.READY
     waiting = read(sessions, late)
@@ -277,14 +278,14 @@ def test_one_that_fails_for_no_fault_of_its_own_waits_and_says_why_while_others_
         and "/srv" not in waiting.waiting_reason
     )
     with sessions.begin() as session:
-        assert count_waiting_datasets(session) == 0
+        assert leases.count_waiting(session, Dataset) == 0
         session.execute(update(Dataset).values(run_after=func.clock_timestamp()))
-    assert validator.validate_next()
+    assert validator.run_next()
     assert (read(sessions, late).status, read(sessions, late).waiting_reason) == (DatasetStatus.READY, None)
 
 
 def test_a_fault_of_ours_is_charged_and_left_to_the_lease(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage
 ) -> None:
     dataset_id = upload(sessions, storage, GOOD)
 
@@ -293,7 +294,7 @@ def test_a_fault_of_ours_is_charged_and_left_to_the_lease(
 
     storage.on_put = fail
     with pytest.raises(ZeroDivisionError):
-        validator.validate_next()
+        validator.run_next()
 
     dataset = read(sessions, dataset_id)
     assert (dataset.status, dataset.attempt) == (DatasetStatus.VALIDATING, 1)
@@ -301,14 +302,14 @@ def test_a_fault_of_ours_is_charged_and_left_to_the_lease(
 
 
 def test_scratch_is_removed(
-    validator: Validator, sessions: Sessions, storage: WatchedStorage, settings: Settings, tmp_path: Path
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage, settings: Settings, tmp_path: Path
 ) -> None:
     abandoned = tmp_path / "atelier-validation-killed"
     abandoned.mkdir()
     (abandoned / "in-use").touch()
     (abandoned / "000001").write_bytes(b"left by a killed worker")
     upload(sessions, storage, GOOD)
-    validator.validate_next()
+    validator.run_next()
 
     assert list(tmp_path.glob("atelier-*")) == []
 

@@ -6,9 +6,9 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import dataset_claims
-from core.db.dataset_claims import MAX_DEATHS, ValidationClaim
-from core.db.steward import count_waiting_datasets
+from core.db import dataset_claims, leases
+from core.db.dataset_claims import ValidationClaim
+from core.db.leases import MAX_DEATHS
 from core.db.tables import Dataset
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import DatasetRejected
@@ -50,7 +50,7 @@ def dataset_id(sessions: Sessions, storage: MemoryStorage) -> str:
 def test_a_claim_lists_the_files_by_name(sessions: Sessions, dataset_id: str) -> None:
     claimed = must_claim(sessions)
 
-    assert (claimed.dataset_id, claimed.attempt) == (dataset_id, 1)
+    assert (claimed.id, claimed.attempt) == (dataset_id, 1)
     assert [(file.filename, file.size) for file in claimed.files] == [("a.png", 1), ("b.png", 2)]
 
 
@@ -64,7 +64,7 @@ def test_two_at_once_get_different_ones(sessions: Sessions, storage: MemoryStora
     with sessions.begin() as first, sessions.begin() as second:
         claims = [dataset_claims.claim_validation(session, lease_seconds=60) for session in (first, second)]
 
-    assert {claimed.dataset_id for claimed in claims if claimed} == ids
+    assert {claimed.id for claimed in claims if claimed} == ids
 
 
 def test_the_oldest_first_but_those_that_killed_workers_last(sessions: Sessions, storage: MemoryStorage) -> None:
@@ -72,7 +72,7 @@ def test_the_oldest_first_but_those_that_killed_workers_last(sessions: Sessions,
     must_claim(sessions, lease_seconds=-1)
     expire(sessions)
 
-    assert [must_claim(sessions).dataset_id for _ in ids] == [ids[1], ids[2], ids[0]]
+    assert [must_claim(sessions).id for _ in ids] == [ids[1], ids[2], ids[0]]
 
 
 @pytest.mark.parametrize("status", [DatasetStatus.OPEN, DatasetStatus.READY, DatasetStatus.REJECTED])
@@ -90,7 +90,7 @@ def test_each_deferral_doubles_the_wait_up_to_five_minutes(sessions: Sessions, d
             session.execute(update(Dataset).values(run_after=None))
         held = must_claim(sessions)
         with sessions.begin() as session:
-            assert dataset_claims.release_validation(session, held, "The disk is full.")
+            assert leases.release(session, Dataset, held, "The disk is full.")
             left = Dataset.run_after - func.clock_timestamp()
             pauses.append(round(session.execute(select(func.extract("epoch", left))).scalar_one()))
     assert claim(sessions) is None
@@ -99,10 +99,10 @@ def test_each_deferral_doubles_the_wait_up_to_five_minutes(sessions: Sessions, d
 
 Write = Callable[[Session, ValidationClaim], bool]
 WRITES: dict[str, Write] = {
-    "renew": lambda session, held: dataset_claims.renew_validation(session, held, lease_seconds=60),
+    "renew": lambda session, held: leases.renew(session, Dataset, held, lease_seconds=60),
     "ready": lambda session, held: dataset_claims.commit_ready(session, held, MANIFEST, REPORT),
     "rejected": lambda session, held: dataset_claims.commit_rejected(session, held, DatasetRejected("No."), REPORT),
-    "give back": dataset_claims.release_validation,
+    "give back": lambda session, held: leases.release(session, Dataset, held),
 }
 
 
@@ -192,7 +192,7 @@ def test_giving_back_is_never_counted(sessions: Sessions, dataset_id: str) -> No
 
 def test_only_what_nobody_holds_waits(sessions: Sessions, dataset_id: str) -> None:
     with sessions() as session:
-        assert count_waiting_datasets(session) == 1
+        assert leases.count_waiting(session, Dataset) == 1
         must_claim(sessions)
         session.rollback()
-        assert count_waiting_datasets(session) == 0
+        assert leases.count_waiting(session, Dataset) == 0

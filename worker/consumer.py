@@ -1,0 +1,126 @@
+"""One loop for uploads that wait to be checked: claim one, work on it under its lease, commit under the fence."""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session, sessionmaker
+
+from core.db import leases
+from core.db.leases import LostLease, RowClaim
+from core.db.tables import Checked
+from core.model_folders import BaseMissing
+from core.settings import Settings
+from core.storage import Storage
+from worker.deferrals import explain_waiting
+from worker.lease import Draining, Lease
+
+Claim = TypeVar("Claim", bound=RowClaim)
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
+
+
+class Check(Protocol[Claim, Result]):
+    """The check of one kind of uploads. ``outages`` are failures outside of the upload, which defer it."""
+
+    @property
+    def table(self) -> type[Checked]: ...
+
+    @property
+    def outages(self) -> tuple[type[Exception], ...]: ...
+
+    def claim(self, session: Session, *, lease_seconds: float) -> Claim | None:
+        """The upload that has waited longest, or None."""
+
+    def run(self, claim: Claim, check_lease: Callable[[], None]) -> Result:
+        """Faults of the upload are part of the result. ``check_lease`` raises if the work must end."""
+
+    def commit(self, session: Session, claim: Claim, result: Result) -> bool:
+        """False if the claim no longer stands."""
+
+    def finish(self, claim: Claim, result: Result) -> None:
+        """After the commit, by the worker that made it: removes what is no longer needed from storage."""
+
+    def prefix_of(self, claim: Claim) -> str:
+        """Where in storage its files are."""
+
+
+class Consumer(Generic[Claim, Result]):
+    """One worker's access to the uploads that wait for a check."""
+
+    def __init__(
+        self,
+        check: Check[Claim, Result],
+        settings: Settings,
+        sessions: sessionmaker[Session],
+        storage: Storage,
+        drain: threading.Event,
+    ) -> None:
+        self._check, self._settings, self._sessions, self._storage = check, settings, sessions, storage
+        self._drain = drain
+
+    def run_next(self) -> bool:
+        """Checks the upload that has waited longest; False if none waits, or this worker is shutting down.
+
+        Raises failures outside of the upload: SQLAlchemyError, and the check's ``outages``.
+        """
+        if self._drain.is_set():
+            return False
+        with self._sessions.begin() as session:
+            claim = self._check.claim(session, lease_seconds=self._settings.lease_seconds)
+        if claim is None:
+            return False
+        self._run(claim)
+        return True
+
+    def _run(self, claim: Claim) -> None:
+        try:
+            with self._hold(claim) as lease:
+                result = self._check.run(claim, lease.check)
+        except LostLease:
+            log.warning("the lease on %s was lost; nothing is written", claim.id)
+            self._clear_deleted(claim)
+        except Draining:
+            self._release(claim)
+        except BaseMissing as error:  # later uploads may be for another base
+            log.error("%s is deferred: %s", claim.id, error)
+            self._release(claim, explain_waiting(error))
+        except SQLAlchemyError:
+            self._release(claim)
+            raise
+        except self._check.outages as error:
+            self._release(claim, explain_waiting(error))
+            raise
+        else:
+            self._commit(claim, result)
+
+    def _hold(self, claim: Claim) -> Lease:
+        def renew(session: Session) -> bool:
+            return leases.renew(session, self._check.table, claim, lease_seconds=self._settings.lease_seconds)
+
+        heartbeat_seconds = self._settings.heartbeat_seconds
+        return Lease(self._sessions, claim.id, renew, heartbeat_seconds=heartbeat_seconds, drain=self._drain)
+
+    def _commit(self, claim: Claim, result: Result) -> None:
+        with self._sessions.begin() as session:
+            held = self._check.commit(session, claim, result)
+        if held:
+            self._check.finish(claim, result)
+        else:
+            self._clear_deleted(claim)
+
+    def _clear_deleted(self, claim: Claim) -> None:
+        """An upload that was deleted meanwhile may have received files after its own were removed."""
+        with self._sessions() as session:
+            gone = leases.is_gone(session, self._check.table, claim.id)
+        if gone:
+            self._storage.delete_prefix(self._check.prefix_of(claim))
+
+    def _release(self, claim: Claim, waiting_reason: str | None = None) -> None:
+        """If the database is away too, the lease runs out by itself."""
+        with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
+            leases.release(session, self._check.table, claim, waiting_reason)
