@@ -4,7 +4,6 @@ import functools
 import logging
 import threading
 
-from pydantic import ValidationError
 from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
@@ -16,7 +15,7 @@ from core.model_folders import BUNDLED
 from core.settings import Settings
 from worker import drain
 from worker.lease import Draining
-from worker.program import has_torch, run_program
+from worker.program import ask_program, has_torch
 
 PROGRAM = "worker.engine.bases.registration"
 
@@ -80,17 +79,10 @@ def _release(connection: Connection, claim: CheckClaim) -> None:
 
 
 def prepare(order: RegistrationRequest, drain: threading.Event) -> RegistrationResult:
-    """Raises Draining. A program that dies counts as a refusal: the base would kill the next one too."""
+    """Raises Draining."""
 
     def check() -> None:
         if drain.is_set():
             raise Draining(order.model_id)
 
-    ending = run_program(PROGRAM, order.model_dump_json().encode(), check)
-    try:
-        return RegistrationResult.model_validate_json(ending.answer)
-    except ValidationError:
-        return RegistrationResult(
-            refusal=f"The program that prepares bases ended with {ending.exit_code} and gave no reason; the worker's "
-            "log has more. -9 means that the system killed it, usually because memory ran out."
-        )
+    return ask_program(PROGRAM, order, RegistrationResult, check, task="prepares bases")

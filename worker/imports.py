@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from pydantic import ValidationError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import adapter_claims
@@ -20,7 +19,7 @@ from core.settings import Settings
 from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
 from worker import drain
 from worker.consumer import Consumer
-from worker.program import has_torch, run_program
+from worker.program import ask_program, has_torch
 from worker.scratch import open_scratch
 
 PROGRAM = "worker.engine.adapter_files.importing"
@@ -100,20 +99,8 @@ class AdapterImport:
             folder=folder,
             memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * stored.size,
         )
-        return _run(order, check_lease)
+        return ask_program(PROGRAM, order, ImportResult, check_lease, task="reads adapters")
 
     def _upload(self, claim: ImportClaim, path: Path) -> Artifact:
         stored = self._storage.put_file(adapter_key(claim.id, claim.attempt, path.name), path)
         return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
-
-
-def _run(order: ImportRequest, check_lease: Callable[[], None]) -> ImportResult:
-    """A program that dies counts as a refusal: the file would kill the next one too."""
-    ending = run_program(PROGRAM, order.model_dump_json().encode(), check_lease)
-    try:
-        return ImportResult.model_validate_json(ending.answer)
-    except ValidationError:
-        return ImportResult(
-            refusal=f"The program that reads adapters ended with {ending.exit_code} and gave no reason; the worker's "
-            "log has more. -9 means that the system killed it, usually because memory ran out."
-        )

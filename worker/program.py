@@ -6,21 +6,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 import worker
+from core.domain.adapter_import import ImportResult
+from core.domain.base import Frozen
+from core.domain.registration import RegistrationResult
 
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-
-@dataclass(frozen=True)
-class Ending:
-    """The program's output at its end. An exit code below 0 is the signal that killed it."""
-
-    answer: bytes
-    exit_code: int
+Result = TypeVar("Result", ImportResult, RegistrationResult)
 
 
 @functools.cache
@@ -29,8 +28,21 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
-    """``check`` is called periodically; its exception ends the program and is passed on."""
+def ask_program(module: str, order: Frozen, result: type[Result], check: Callable[[], None], *, task: str) -> Result:
+    """``check`` is called periodically; its exception ends the program and is passed on. A program that dies counts as
+    a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal."""
+    answer, exit_code = _run(module, order.model_dump_json().encode(), check)
+    try:
+        return result.model_validate_json(answer)
+    except ValidationError:
+        return result(
+            refusal=f"The program that {task} ended with {exit_code} and gave no reason; the worker's log has more. -9 "
+            "means that the system killed it, usually because memory ran out."
+        )
+
+
+def _run(module: str, order: bytes, check: Callable[[], None]) -> tuple[bytes, int]:
+    """The program's output, and its exit code; one below 0 is the signal that killed it."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
@@ -43,7 +55,7 @@ def run_program(module: str, order: bytes, check: Callable[[], None]) -> Ending:
     unsent: bytes | None = order
     while True:
         try:
-            return Ending(process.communicate(unsent, timeout=POLL_SECONDS)[0], process.returncode)
+            return process.communicate(unsent, timeout=POLL_SECONDS)[0], process.returncode
         except subprocess.TimeoutExpired:
             unsent = None  # a second call continues after the first
         try:
