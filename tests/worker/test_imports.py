@@ -23,7 +23,7 @@ from tests.worker.conftest import Start, wait_until
 from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lycoris
 from worker import program
 from worker.engine.adapter_files.formats import Tensors, to_kohya
-from worker.engine.adapter_files.importing import build_networks
+from worker.engine.families.registry import build_networks
 from worker.imports import AdapterImporter
 
 

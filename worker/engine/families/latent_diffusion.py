@@ -1,4 +1,4 @@
-"""The common part of SD 1.x, SD 2.x and SDXL: a UNet2DConditionModel over the latents of an AutoencoderKL."""
+"""The common part of the families with a UNet2DConditionModel over the latents of an AutoencoderKL."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -183,7 +183,7 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: overflows of the half-precision encoders are known (SDXL's worst), and they run once per image."""
+        """In fp32: overflows of half-precision encoders are known, and they run once per image."""
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )

@@ -21,7 +21,7 @@ def load_noise_schedule(folder: Path) -> NoiseSchedule:
 
 def make_flow_scheduler(shift: float) -> DPMSolverMultistepScheduler:
     """Its first order is Euler's method on the flow. diffusers' FlowMatchEulerDiscreteScheduler takes the same steps,
-    but lacks methods that the pipelines of SD 1.x to SDXL need."""
+    but lacks methods that the pipelines with a U-Net need."""
     return DPMSolverMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, solver_order=1, steps_offset=1
     )

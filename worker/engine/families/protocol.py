@@ -25,8 +25,8 @@ class Posterior:
 
 @dataclass(frozen=True)
 class SizeConditioning:
-    """How an image was fitted to its training size, in pixels: families that are conditioned on it (SDXL, arXiv
-    2307.01952, section 2.2) learn not to draw cropped or enlarged images."""
+    """How an image was fitted to its training size, in pixels: families that are conditioned on it (arXiv 2307.01952,
+    section 2.2) learn not to draw cropped or enlarged images."""
 
     original: tuple[int, int]  # height, width
     crop: tuple[int, int]  # top, left
