@@ -57,11 +57,12 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+        """diffusers' scaling: latents = (z - shift) * scale."""
         vae = self._open_vae()
-        scale = vae.config.scaling_factor
+        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         for picture in pictures:
             posterior = vae.encode(picture[None].to(self.device)).latent_dist
-            yield Posterior((posterior.mean[0] * scale).cpu(), (posterior.std[0] * scale).cpu())
+            yield Posterior(((posterior.mean[0] - shift) * scale).cpu(), (posterior.std[0] * scale).cpu())
         del vae
         self.free()
 
@@ -69,7 +70,7 @@ class LatentDiffusion:
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
         vae = self._open_vae()
-        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor
+        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         images = [_to_image(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
         del vae
         self.free()
