@@ -70,6 +70,10 @@ class LatentDiffusion:
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
         vae = self._open_vae()
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """All numbers of a sample's latents."""
+        return latents.flatten(1)
+
         scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         images = [_to_image(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
         del vae

@@ -155,6 +155,9 @@ class Base(Protocol):
         """The images of such latents; the decoder is dropped at the end."""
 
     def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, D): what two samples' distance is measured by, from latents as ``sample`` gives them."""
+
         """Like a user of the file: diffusers' loader reads it, and its pipeline draws. Afterwards the base has no
         adapter."""
 
