@@ -49,6 +49,10 @@ class LatentDiffusion:
         self.noise_schedule: NoiseSchedule = noise_schedule
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
+    def image_seq_len(self, latent_height: int, latent_width: int) -> int:
+        """A U-Net reads every position by itself."""
+        return latent_height * latent_width
+
     def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
         raise NotImplementedError
 
@@ -66,14 +70,14 @@ class LatentDiffusion:
         del vae
         self.free()
 
-    @torch.no_grad()
-    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
-        """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
-        vae = self._open_vae()
     def features(self, latents: torch.Tensor) -> torch.Tensor:
         """All numbers of a sample's latents."""
         return latents.flatten(1)
 
+    @torch.no_grad()
+    def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
+        """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
+        vae = self._open_vae()
         scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         images = [_to_image(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
         del vae
@@ -116,7 +120,7 @@ class LatentDiffusion:
         params: SamplingParams,
         after_step: Callable[[], None],
     ) -> torch.Tensor:
-        scheduler = self.noise_schedule.open_sampler()
+        scheduler = self._open_sampler(params)
         scheduler.set_timesteps(params.num_steps, device=self.device)
         latents_BCHW: torch.Tensor = self._draw_noise(seeds, params).to(self.device) * scheduler.init_noise_sigma
         plain = [self._whole(row, params) for row in prompts]
@@ -140,16 +144,22 @@ class LatentDiffusion:
 
     def _draw_noise(self, seeds: Sequence[int], params: SamplingParams) -> torch.Tensor:
         """(B, C, H, W) on the CPU, each from its own generator, so that an image does not depend on its batch."""
-        size = (params.height // self._latent_factor, params.width // self._latent_factor)
-        shape = (self.denoiser.module.config.in_channels, *size)
+        shape = (self.denoiser.module.config.in_channels, *self._latent_size(params))
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    def _latent_size(self, params: SamplingParams) -> tuple[int, int]:
+        """Height, width."""
+        return params.height // self._latent_factor, params.width // self._latent_factor
+
+    def _open_sampler(self, params: SamplingParams) -> Any:
+        return self.noise_schedule.open_sampler(self.image_seq_len(*self._latent_size(params)))
 
     @torch.no_grad()
     def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
         pipeline = DiffusionPipeline.from_pretrained(
             self.folder,
             unet=self.denoiser.module,
-            scheduler=self.noise_schedule.open_sampler(),
+            scheduler=self._open_sampler(params),
             dtype=torch.float32,  # for everything that is read here: files may have encoders of mixed types
             local_files_only=True,
             use_safetensors=True,

@@ -105,8 +105,9 @@ class NoiseSchedule(Protocol):
 
     num_timesteps: int
 
-    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
-        """(B,), 0..num_timesteps: on the CPU, with the frequency of training."""
+    def draw_timesteps(self, count: int, rng: torch.Generator, image_seq_len: int) -> torch.Tensor:
+        """(B,), 0..num_timesteps: on the CPU, with the frequency of training. ``image_seq_len``: the positions of the
+        denoiser's input, for larger images need more noise to be hidden."""
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
@@ -117,7 +118,7 @@ class NoiseSchedule(Protocol):
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
 
-    def open_sampler(self) -> Any:
+    def open_sampler(self, image_seq_len: int) -> Any:
         """A scheduler of diffusers, which draws the sample images."""
 
 
@@ -126,6 +127,9 @@ class Base(Protocol):
 
     denoiser: Network
     noise_schedule: NoiseSchedule
+
+    def image_seq_len(self, latent_height: int, latent_width: int) -> int:
+        """The positions of the denoiser's input for such latents."""
 
     def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read again from the base's files each time, frozen, in fp32: changes to them are lost with them."""
@@ -151,13 +155,13 @@ class Base(Protocol):
         """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator with its own seed, scaled as in training. An
         exception from ``after_step`` ends it."""
 
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, D): what two samples' distance is measured by, from latents as ``sample`` gives them."""
+
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """The images of such latents; the decoder is dropped at the end."""
 
     def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
-    def features(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, D): what two samples' distance is measured by, from latents as ``sample`` gives them."""
-
         """Like a user of the file: diffusers' loader reads it, and its pipeline draws. Afterwards the base has no
         adapter."""
 
