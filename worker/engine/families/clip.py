@@ -77,6 +77,8 @@ class Clip:
 class ClipTextEncoders:
     """The common part of the families: fits texts into chunks, the same for all of a family's encoders."""
 
+    conditioning_dtype = torch.float32
+
     def __init__(self, clips: Sequence[Clip], limits: TextLimits) -> None:
         self._clips, self._limits = clips, limits
         self.networks: Sequence[Network] = [clip.network for clip in clips]

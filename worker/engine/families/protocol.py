@@ -92,6 +92,8 @@ class TextEncoders(Protocol):
     """A family's tokenizers and text encoders, in memory while this object lives."""
 
     networks: Sequence[Network]
+    conditioning_dtype: torch.dtype
+    """The precision in which the conditioning of texts is kept: float32, or less where it is large."""
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
         """On the encoders' device. Gradients flow to trained parameters. Texts of several chunks have longer states."""
