@@ -20,7 +20,7 @@ EVERYWHERE = {
     "device_name": "The device's product name; empty until its first job.",
     "error": "Why it failed or was rejected; null if it did not.",
     "expires_at": "Time of expiry (UTC); null: never.",
-    "family": "The family of the base model: `sd1`, `sd2` or `sdxl`.",
+    "family": "The family of the base model.",
     "file": "The file's name, with its folders.",
     "filename": "The file's name, with its folders.",
     "finished_at": "Time of its end (UTC); null until then.",

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cli.errors import UsageError
+from core.domain.model import PARTS
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
 from core.model_folders import CARD, MADE_HERE, NOTE
 
 SINGLE_FILE = ".safetensors"
 PICKLES = (".ckpt", ".pt", ".pth", ".bin")
 WEIGHTS = frozenset({*PICKLES, ".msgpack", ".onnx", ".pb", ".h5", ".xml", SINGLE_FILE})
-PARTS = (
-    "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae", "feature_extractor",
-)  # fmt: skip
+FOLDERS = (*PARTS, "feature_extractor")
 INDEX = "model_index.json"
 ADDING = ".adding-"
 STALE_SECONDS = 24 * 3600
@@ -178,7 +177,7 @@ def _list_base_files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
     for file in sorted(path.glob("*.json")):
         if file.name != CARD:  # it belongs to another home; the worker writes one for this home
             yield file, target / file.name
-    for part in PARTS:
+    for part in FOLDERS:
         has_safetensors = any((path / part).glob(f"*{SINGLE_FILE}"))
         for file in sorted((path / part).glob("*")):
             is_other_weights = file.suffix.lower() in WEIGHTS - {SINGLE_FILE}

@@ -15,15 +15,15 @@ from cli.context import INTERRUPTED, Context, JsonOption, list_unless_asked, ope
 from cli.ids import find_model
 from cli.invocation import hint
 from cli.tables import print_model, print_models
-from core.domain.model import PredictionType
+from core.domain.model import HUB_EXAMPLE, PredictionType, name_families
 from core.model_folders import CARD
 
 models = App(invoke_without_command=True, help="Add, list and remove the bases that can be trained on.")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The base's id, or its beginning.")]
-ADD_EXAMPLES = """Examples: atelier models add ./v1-5-pruned-emaonly.safetensors --id sd15
+ADD_EXAMPLES = f"""Examples: atelier models add ./v1-5-pruned-emaonly.safetensors --id sd15
 
-atelier models add stabilityai/stable-diffusion-xl-base-1.0 --id sdxl
+atelier models add {HUB_EXAMPLE[0]} --id {HUB_EXAMPLE[1]}
 
 docs/bases.md has more: what each family needs in disk, memory and time, and how gated repositories are opened."""
 
@@ -40,7 +40,11 @@ def list_models(as_json: JsonOption = False) -> None:
         show_all(list(context.client.list_models()), as_json, print_models)
 
 
-@models.command("add", epilog=ADD_EXAMPLES)
+@models.command(
+    "add",
+    epilog=ADD_EXAMPLES,
+    help=f"Register a base ({name_families('or')}), and wait until it is ready to be trained on.",
+)
 def add_model(
     source: Annotated[
         str,
@@ -54,9 +58,7 @@ def add_model(
     ] = None,
     prediction_type: Annotated[
         str | None,
-        typer.Option(
-            metavar="|".join(get_args(PredictionType)), help="For a single file of SD 2.x, which does not say it."
-        ),
+        typer.Option(metavar="|".join(get_args(PredictionType)), help="For a single file that does not say it."),
     ] = None,
     resolution: Annotated[
         int | None, typer.Option(metavar="PIXELS", help="Of a single file, where it is not its family's own.")
@@ -64,7 +66,6 @@ def add_model(
     description: Annotated[str | None, typer.Option(metavar="TEXT", help="Shown in lists.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a Stable Diffusion 1.x, 2.x or SDXL base, and wait until it is ready to be trained on."""
     options = {"/path": "PATH", "/hub_id": "HUB_ID", "/id": "--id", "/prediction_type": "--prediction-type"}
     options |= {"/resolution": "--resolution", "/description": "--description"}
     given = {"prediction_type": prediction_type, "resolution": resolution, "description": description}

@@ -11,7 +11,7 @@ from app.jobs.schemas import File, example
 from core.db.tables import Adapter
 from core.domain.adapter_import import MAX_IGNORED, AdapterSource, IgnoredKey
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
-from core.domain.model import Family
+from core.domain.model import FAMILY_FACTS, Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 from core.domain.states import AdapterStatus
@@ -32,7 +32,7 @@ EXAMPLE: dict[str, Any] = {
     "tags": ["mascot"],
     "model": "tiny",
     "model_sha256": _FILE["sha256"],
-    "family": "sd1",
+    "family": next(iter(FAMILY_FACTS)),
     "type": "locon",
     "rank": 8,
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",

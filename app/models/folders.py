@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.domain.errors import ModelRejected
-from core.domain.model import ModelInfo
+from core.domain.model import FAMILY_FACTS, PARTS, ModelInfo
 from core.model_folders import CARD, read_card
 
 INDEX = "model_index.json"
-PARTS_WITH_WEIGHTS = ("text_encoder", "text_encoder_2", "unet", "vae")
-PARTS = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
+COMMON_PARTS = tuple(part for part in PARTS if all(part in facts.parts for facts in FAMILY_FACTS.values()))
+PARTS_WITH_WEIGHTS = sorted(part for part in PARTS if not part.startswith(("scheduler", "tokenizer")))
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def has_card(path: Path) -> bool:
 
 def _list_missing(path: Path) -> Iterator[str]:
     yield from (name for name in (INDEX, CARD) if not (path / name).is_file())
-    parts = sorted({*PARTS, *_list_parts(path)})
+    parts = sorted({*COMMON_PARTS, *_list_parts(path)})
     yield from (f"{part}/" for part in parts if not (path / part).is_dir())
     for part in PARTS_WITH_WEIGHTS:
         if (path / part).is_dir() and not any((path / part).glob("*.safetensors")):
@@ -65,10 +65,10 @@ def _list_missing(path: Path) -> Iterator[str]:
 
 
 def _list_parts(path: Path) -> Iterator[str]:
-    """SDXL's second text encoder and tokenizer, if the index names them."""
+    """Those that only some families have, such as a second text encoder, if the index names them."""
     try:
         index = json.loads((path / INDEX).read_text())
     except (OSError, ValueError):
         return
     if isinstance(index, dict):
-        yield from (part for part in ("text_encoder_2", "tokenizer_2") if index.get(part, [None])[0])
+        yield from (part for part in PARTS if part not in COMMON_PARTS and index.get(part, [None])[0])

@@ -9,7 +9,7 @@ from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs import examples
 from core.db.tables import Model
-from core.domain.model import Defaults, Family, ModelInfo, PredictionType
+from core.domain.model import HUB_EXAMPLE, Defaults, Family, ModelInfo, PredictionType
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
 from core.domain.states import ModelStatus
@@ -60,7 +60,7 @@ class ModelRegistration(StrictNumbers):
             "examples": [
                 {"path": "my-base"},
                 {"path": "downloads/some-model.safetensors", "id": "some-model"},
-                {"hub_id": "stabilityai/stable-diffusion-xl-base-1.0", "id": "sdxl"},
+                {"hub_id": HUB_EXAMPLE[0], "id": HUB_EXAMPLE[1]},
             ],
             "oneOf": [
                 {"required": [source], "properties": {source: {"type": "string"}}} for source in ("path", "hub_id")

@@ -218,7 +218,7 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
         for number in range(20):
             examples, texts = pick_batch(cache, plan, order, number)
             conditioning = [cache.conditioning[text] for text in texts]
-            batch = NoisedBatch(plan, base.noise_schedule, number, examples)
+            batch = NoisedBatch(plan, base, number, examples)
             total += compute_loss(base, plan, batch, conditioning, CPU).item()
     return total / 20
 

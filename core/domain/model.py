@@ -1,10 +1,11 @@
-"""The card of a base model, and the source of its presets' values."""
+"""The card of a base model; the families there are, and the source of their presets' values."""
 
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.domain.base import Frozen
+from core.domain.counts import listed
 from core.domain.spec import AdapterType, ScheduleName, Targets
 
 Family = Literal["sd1", "sd2", "sdxl"]
@@ -51,12 +52,39 @@ _SD1 = Defaults(
     sample_guidance_scale=7.5,
 )
 
-FAMILY_DEFAULTS: dict[Family, Defaults] = {
-    "sd1": _SD1,
-    "sd2": _SD1,
-    # The scale in diffusers' and Stability's own examples for SDXL.
-    "sdxl": _SD1.model_copy(update={"sample_guidance_scale": 5.0}),
+_SD1_PARTS = ("scheduler", "tokenizer", "text_encoder", "unet", "vae")
+
+
+class FamilyFacts(Frozen):
+    """What the API and the command line know of a family. ``parts``: the folders of a base in diffusers' layout."""
+
+    title: str
+    parts: tuple[str, ...]
+    defaults: Defaults
+
+
+FAMILY_FACTS: dict[Family, FamilyFacts] = {
+    "sd1": FamilyFacts(title="SD 1.x", parts=_SD1_PARTS, defaults=_SD1),
+    "sd2": FamilyFacts(title="SD 2.x", parts=_SD1_PARTS, defaults=_SD1),
+    "sdxl": FamilyFacts(
+        title="SDXL",
+        parts=(*_SD1_PARTS, "tokenizer_2", "text_encoder_2"),
+        # The scale in diffusers' and Stability's own examples for SDXL.
+        defaults=_SD1.model_copy(update={"sample_guidance_scale": 5.0}),
+    ),
 }
+FAMILY_DEFAULTS: dict[Family, Defaults] = {family: facts.defaults for family, facts in FAMILY_FACTS.items()}
+
+PARTS = tuple(dict.fromkeys(part for facts in FAMILY_FACTS.values() for part in facts.parts))
+"""The folders that bases in diffusers' layout have; some only those of some families."""
+
+HUB_EXAMPLE = ("stabilityai/stable-diffusion-xl-base-1.0", "sdxl")
+"""A repository of the Hub, and an id for it, in the documentation of the API and the command line."""
+
+
+def name_families(conjunction: str = "and") -> str:
+    """``SD 1.x, SD 2.x and SDXL``."""
+    return listed([facts.title for facts in FAMILY_FACTS.values()], conjunction)
 
 
 class Calibration(Frozen):

@@ -25,7 +25,7 @@ from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lyc
 from worker import program
 from worker.consumer import Consumer
 from worker.engine.adapter_files.formats import Tensors, to_kohya
-from worker.engine.adapter_files.importing import build_networks
+from worker.engine.families.registry import build_networks
 from worker.imports import AdapterImport, make_importer
 
 AnyConsumer = Consumer[Any, Any]

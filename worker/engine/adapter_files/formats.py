@@ -19,18 +19,13 @@ from PIL import Image
 from safetensors.torch import save
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.model import Family, PredictionType
+from core.domain.model import PredictionType
 from core.domain.plan import PlannedImage, TrainPlan
 from worker.engine.families.protocol import Network
+from worker.engine.families.registry import FAMILIES
 
 Tensors = dict[str, torch.Tensor]
 
-BASE_VERSIONS: dict[Family, str] = {"sd1": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0"}
-_ARCHITECTURE = {
-    "sd1": "stable-diffusion-v1/lora",
-    "sd2": "stable-diffusion-v2-512/lora",  # or 768-v
-    "sdxl": "stable-diffusion-xl-v1-base/lora",
-}
 _PREDICTIONS: dict[PredictionType, str] = {"epsilon": "epsilon", "v_prediction": "v"}
 MAX_THUMBNAIL = 256
 MAX_TAG_BYTES, TAG_OVERHEAD_BYTES = 256 * 1024, 12  # of the table of tags; a count, a colon, quotes twice over
@@ -134,10 +129,12 @@ def describe_for_kohya(
     sides = [(image.bucket.width, image.bucket.height) for image in plan.training_images]
     buckets = [{"resolution": list(side), "count": sides.count(side)} for side in sorted(set(sides))]
     num_seen = sum(image.repeats for image in plan.training_images)
+    family = FAMILIES[plan.family]
+    names = family.metadata_of(plan.prediction_type)
     metadata = {
         "ss_output_name": plan.name,
-        "ss_base_model_version": _name_version(plan),
-        "ss_v2": str(plan.family == "sd2"),
+        "ss_base_model_version": names.base_version,
+        "ss_v2": str(family.ss_v2),
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(plan.rank),
         "ss_network_alpha": str(plan.alpha),
@@ -177,7 +174,7 @@ def describe_for_kohya(
         "sshs_model_hash": digest,
         "sshs_legacy_hash": hashlib.sha256(body[0x100000:0x110000]).hexdigest()[:8],
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _name_architecture(plan),
+        "modelspec.architecture": names.architecture,
         "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
         "modelspec.title": plan.name,
         "modelspec.resolution": f"{plan.resolution}x{plan.resolution}",
@@ -195,19 +192,6 @@ def _describe_folders(plan: TrainPlan) -> dict[str, dict[str, int]]:
         "dataset" if repeats == 1 else f"{repeats}_dataset": {"n_repeats": repeats, "img_count": counts[repeats]}
         for repeats in sorted(counts)
     }
-
-
-def _name_version(plan: TrainPlan) -> str:
-    """As sd-scripts' get_model_version_str_for_sd1_sd2."""
-    return BASE_VERSIONS[plan.family] + (
-        "_v" if plan.prediction_type == "v_prediction" and plan.family != "sdxl" else ""
-    )
-
-
-def _name_architecture(plan: TrainPlan) -> str:
-    """modelspec distinguishes the two published variants of SD 2.x."""
-    name = _ARCHITECTURE[plan.family]
-    return name.replace("512", "768-v") if plan.prediction_type == "v_prediction" else name
 
 
 def _to_data_url(image: Image.Image) -> str:

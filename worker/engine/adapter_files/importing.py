@@ -13,9 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from diffusers import UNet2DConditionModel
 from safetensors.torch import save
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from core.domain.adapter_import import Findings, IgnoredKey, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat
@@ -23,7 +21,6 @@ from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 from worker.engine.adapter_files.formats import (
-    BASE_VERSIONS,
     LoraModule,
     Tensors,
     describe_for_diffusers,
@@ -40,11 +37,8 @@ from worker.engine.adapter_files.proof.measured import load_in_diffusers
 from worker.engine.adapter_files.proof.prove import a1111_family, prove
 from worker.engine.device import is_out_of_memory
 from worker.engine.errors import BadInput
-from worker.engine.families.clip import ClipNetwork
 from worker.engine.families.protocol import Network
-from worker.engine.families.recognition import find_family, read_config
-from worker.engine.families.sdxl import make_network
-from worker.engine.families.unet import UnetNetwork
+from worker.engine.families.registry import FAMILIES, build_networks
 from worker.parent import die_with_parent
 
 TRIGGER = "modelspec.trigger_phrase"
@@ -93,23 +87,6 @@ def _import_adapter(order: ImportRequest) -> ImportResult:
     )
     _check_same(files, layers)
     return ImportResult(findings=findings, files=files)
-
-
-def build_networks(family: Family, folder: Path) -> list[Network]:
-    """A base's networks without weights. Raises BadInput if the folder is of another family."""
-    if (found := find_family(folder)) != family:
-        raise BadInput(f"{folder.name} is of the family {found}, not {family}: register it again.")
-    with torch.device("meta"):
-        unet = UNet2DConditionModel.from_config(read_config(folder, "unet/config.json"))
-        first = CLIPTextModel(CLIPTextConfig(**read_config(folder, "text_encoder/config.json")))
-        if family != "sdxl":
-            return [UnetNetwork(unet), ClipNetwork(first, "lora_te", "text_encoder")]
-        second = CLIPTextModelWithProjection(CLIPTextConfig(**read_config(folder, "text_encoder_2/config.json")))
-    return [
-        make_network(unet),
-        ClipNetwork(first, "lora_te1", "text_encoder"),
-        ClipNetwork(second, "lora_te2", "text_encoder_2"),
-    ]
 
 
 def _name(module: AdapterModule, networks: Sequence[Network]) -> LoraModule:
@@ -168,17 +145,17 @@ def _describe(
     kept: Mapping[str, str], modules: Sequence[LoraModule], tensors: Tensors, family: Family
 ) -> dict[str, str]:
     """The metadata that other tools rely on, if the file lacks it or names another family than its tensors show."""
-    first = modules[0]
+    first, spec = modules[0], FAMILIES[family]
+    of_family = {"ss_base_model_version": spec.metadata.base_version, "ss_v2": str(spec.ss_v2)}
     described = {
-        "ss_base_model_version": BASE_VERSIONS[family],
-        "ss_v2": str(family == "sd2"),
+        **of_family,
         "ss_network_module": "networks.lora",
         "ss_network_dim": str(first.rank),
         "ss_network_alpha": str(first.alpha),
         **kept,
     }
     if a1111_family(described) != family:
-        described |= {"ss_base_model_version": BASE_VERSIONS[family], "ss_v2": str(family == "sd2")}
+        described |= of_family
     digest = hash_tensors(save(tensors))
     return described | {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
 

@@ -5,36 +5,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionPipeline,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, DDIMScheduler
 from transformers import CLIPTokenizer
 
-from core.domain.counts import counted
-from core.domain.model import Family, PredictionType
-from worker.engine.bases.single_file import CONFIGS, UNET, VAE, Checkpoint, Header, find_dtype
+from core.domain.counts import counted, listed
+from core.domain.model import FAMILY_FACTS, PredictionType
+from worker.engine.bases.single_file import CONFIGS, DENOISER, VAE, Checkpoint, Header, find_dtype
 from worker.engine.bases.vocabulary import write_tokenizer
 from worker.engine.errors import BadInput
 from worker.engine.families.noise import make_flow_scheduler
 from worker.engine.families.recognition import read_config
+from worker.engine.families.registry import FAMILIES
+from worker.engine.families.spec import FamilySpec
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_TEXT = {"sd1": "cond_stage_model.", "sd2": "cond_stage_model.", "sdxl": "conditioner."}
-_PIPELINES = {"sd1": StableDiffusionPipeline, "sd2": StableDiffusionPipeline, "sdxl": StableDiffusionXLPipeline}
-_SD2_V_PIXELS = 768
 
 
 def choose_prediction_type(header: Header, found: Checkpoint, wanted: PredictionType | None) -> PredictionType:
     """Raises BadInput if neither the file nor the caller states it."""
     chosen = wanted or found.prediction_type
     if chosen is None:
+        published = FAMILIES[found.family].single_file.published
+        choices = [f"{kind} ({pixels}-pixel bases)" for kind, pixels in published.items()]
         raise BadInput(
-            f"{header.name} is an SD 2.x, which exists with two prediction types, and the file does not state its own. "
-            "Register it again with prediction_type: v_prediction (768-pixel bases) or epsilon (512-pixel bases)."
+            f"{header.name} is an {FAMILY_FACTS[found.family].title}, which exists with several prediction types, and "
+            f"the file does not state its own. Register it again with prediction_type: {listed(choices, 'or')}."
         )
     return chosen
 
@@ -51,21 +46,22 @@ def convert(
     configs: Path = CONFIGS,
 ) -> None:
     """Every part keeps the file's precision. Raises BadInput for a file that lacks tensors or has invalid ones."""
-    family = checkpoint.family
-    layout = configs / family
+    spec = FAMILIES[checkpoint.family]
+    layout, denoiser = configs / spec.name, spec.denoiser
     parts: dict[str, Any] = {
         "scheduler": _make_scheduler(layout, prediction_type, checkpoint.zero_terminal_snr),
         **_make_tokenizers(vocabulary, layout, folder),
     }
     try:
-        parts["unet"] = _load(UNet2DConditionModel, file, layout, "unet", find_dtype(header, UNET))
+        parts[denoiser.name] = _load(denoiser.kind, file, layout, denoiser.name, find_dtype(header, DENOISER))
         parts["vae"] = _load(AutoencoderKL, file, layout, "vae", find_dtype(header, VAE))
-        parts |= _load_text_encoders(file, layout, family, parts, find_dtype(header, _TEXT[family]))
-        pipeline = _assemble(family, parts)
+        parts |= _load_text_encoders(file, layout, spec, parts, find_dtype(header, spec.single_file.text_prefix))
+        pipeline = spec.single_file.pipeline(**parts, **spec.single_file.options)
     except (KeyError, ValueError, RuntimeError, OSError) as error:
-        raise BadInput(f"{file.name} looks like {family}, but cannot be converted ({error}).") from error
+        raise BadInput(f"{file.name} looks like {spec.name}, but cannot be converted ({error}).") from error
     _refuse_gaps(file.name, pipeline.components)
-    pipeline.unet.register_to_config(sample_size=_sample_size(pipeline, family, prediction_type, resolution))
+    sample_size = _sample_size(pipeline, spec, prediction_type, resolution)
+    pipeline.components[denoiser.name].register_to_config(sample_size=sample_size)
     pipeline.save_pretrained(folder)
 
 
@@ -97,19 +93,13 @@ def _load(kind: Any, file: Path, layout: Path, part: str, dtype: str) -> Any:
 
 
 def _load_text_encoders(
-    file: Path, layout: Path, family: Family, parts: Mapping[str, Any], dtype: str
+    file: Path, layout: Path, spec: FamilySpec, parts: Mapping[str, Any], dtype: str
 ) -> dict[str, Any]:
     """Only the pipeline can do this: it gets all other parts, so that it reads nothing else."""
-    pipeline = _PIPELINES[family].from_single_file(
+    pipeline = spec.single_file.pipeline.from_single_file(
         str(file), config=str(layout), dtype=_DTYPES[dtype], local_files_only=True, **parts
     )
     return {name: part for name, part in pipeline.components.items() if name.startswith("text_encoder")}
-
-
-def _assemble(family: Family, parts: Mapping[str, Any]) -> Any:
-    if family == "sdxl":
-        return StableDiffusionXLPipeline(**parts, add_watermarker=False)
-    return StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
 
 
 def _refuse_gaps(name: str, components: Mapping[str, Any]) -> None:
@@ -121,10 +111,12 @@ def _refuse_gaps(name: str, components: Mapping[str, Any]) -> None:
                 raise BadInput(f"{name} lacks {counted(len(missing), 'tensor')} of its {part}, such as {missing[0]}.")
 
 
-def _sample_size(pipeline: Any, family: Family, prediction_type: PredictionType, resolution: int | None) -> int:
-    """In latents. A file does not state it; the published SD 2.x that predict v are the 768-pixel ones."""
-    if resolution is None and family == "sd2" and prediction_type == "v_prediction":
-        resolution = _SD2_V_PIXELS
+def _sample_size(pipeline: Any, spec: FamilySpec, prediction_type: PredictionType, resolution: int | None) -> int:
+    """In latents. A file does not state it: without ``resolution`` it is that of the family's config, or of the
+    published bases with another prediction type."""
+    published = spec.single_file.published
+    if resolution is None and prediction_type != next(iter(published)):
+        resolution = published.get(prediction_type)
     if resolution is None:
-        return int(pipeline.unet.config.sample_size)
+        return int(pipeline.components[spec.denoiser.name].config.sample_size)
     return int(resolution // pipeline.vae_scale_factor)

@@ -7,19 +7,18 @@ Networks are built on the meta device: weights are read only for the hash.
 
 import argparse
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import AutoencoderKL
 
 from core.domain.model import FAMILY_DEFAULTS, Calibration, Defaults, ModelInfo
 from core.model_folders import CARD
 from worker.engine.errors import BadInput
-from worker.engine.families.clip import ClipNetwork
-from worker.engine.families.recognition import find_family, find_prediction_type, read_config
-from worker.engine.families.unet import list_unet_targets
+from worker.engine.families.protocol import Network
+from worker.engine.families.recognition import find_prediction_type, read_config
+from worker.engine.families.registry import FAMILIES, find_family
 
 TARGETS = ("attention", "attention_ff", "all")
 
@@ -37,16 +36,16 @@ def inspect(
     """Raises BadInput if the folder is not a base of a known family."""
     family = find_family(folder)
     refuse_pickle(folder)
-    unet, factor = _build_unet(folder), _latent_factor(folder)
+    (denoiser, *text_encoders), factor = FAMILIES[family].build(folder), _latent_factor(folder)
     return ModelInfo(
         id=model_id,
         family=family,
         prediction_type=find_prediction_type(folder),
-        resolution=unet.config.sample_size * factor,
+        resolution=denoiser.module.config.sample_size * factor,
         resolution_step=64 if factor >= 8 else 2 * factor,
         sha256=hash_folder(folder),
-        num_parameters=sum(param.numel() for param in unet.parameters()),
-        adapter_dims=measure_adapters(unet) | measure_text_adapters(_build_text_encoders(folder)),
+        num_parameters=sum(param.numel() for param in denoiser.module.parameters()),
+        adapter_dims=measure_adapters(denoiser) | measure_text_adapters(text_encoders),
         defaults=defaults or FAMILY_DEFAULTS[family],
         calibration=calibration,
         description=description,
@@ -74,24 +73,22 @@ def _is_shard(name: object) -> bool:
     return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
 
 
-def measure_adapters(unet: torch.nn.Module) -> dict[str, int]:
+def measure_adapters(denoiser: Network) -> dict[str, int]:
     """For each type of adapter, parameters per rank: a Linear costs inputs + outputs, a convolution its kernel too."""
-    layers = dict(unet.named_modules())
+    return {f"{kind}/{targets}": _measure(denoiser, kind, targets) for kind in ("lora", "locon") for targets in TARGETS}
+
+
+def measure_text_adapters(encoders: Sequence[Network]) -> dict[str, int]:
+    """The same for all the text encoders together, under ``text_encoder/<targets>``."""
     return {
-        f"{kind}/{targets}": sum(_cost(layers[name]) for name in list_unet_targets(unet, kind, targets))
-        for kind in ("lora", "locon")
+        f"text_encoder/{targets}": sum(_measure(encoder, "lora", targets) for encoder in encoders)
         for targets in TARGETS
     }
 
 
-def measure_text_adapters(encoders: list[torch.nn.Module]) -> dict[str, int]:
-    """The same for all the text encoders together, under ``text_encoder/<targets>``."""
-    return {f"text_encoder/{targets}": sum(_text_cost(encoder, targets) for encoder in encoders) for targets in TARGETS}
-
-
-def _text_cost(encoder: torch.nn.Module, targets: str) -> int:
-    layers = dict(encoder.named_modules())
-    return sum(_cost(layers[name]) for name in ClipNetwork(encoder, "", "").list_targets("lora", targets))
+def _measure(network: Network, kind: str, targets: str) -> int:
+    layers = dict(network.module.named_modules())
+    return sum(_cost(layers[name]) for name in network.list_targets(kind, targets))
 
 
 def _cost(layer: torch.nn.Module) -> int:
@@ -116,20 +113,9 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _build_unet(folder: Path) -> Any:
-    with torch.device("meta"):
-        return UNet2DConditionModel.from_config(read_config(folder, "unet/config.json"))
-
-
 def _latent_factor(folder: Path) -> int:
     config = AutoencoderKL.load_config(folder, subfolder="vae")
     return int(2 ** (len(config["block_out_channels"]) - 1))
-
-
-def _build_text_encoders(folder: Path) -> list[torch.nn.Module]:
-    parts = [part for part in ("text_encoder", "text_encoder_2") if (folder / part).is_dir()]
-    with torch.device("meta"):
-        return [CLIPTextModel(CLIPTextConfig(**read_config(folder, f"{part}/config.json"))) for part in parts]
 
 
 def write_card(folder: Path, info: ModelInfo) -> None:

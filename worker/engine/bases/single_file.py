@@ -6,18 +6,19 @@ from pathlib import Path
 
 from core.domain import weights
 from core.domain.errors import UnsupportedWeights, WeightsRejected
-from core.domain.model import Family, PredictionType
+from core.domain.model import Family, PredictionType, name_families
 from worker.engine.errors import BadInput
 from worker.engine.families.recognition import read_config, refuse_other_unets
+from worker.engine.families.registry import FAMILIES
 
 CONFIGS = Path(__file__).parents[1] / "families" / "configs"
 """Folders in diffusers' layout without weights: each family's configuration at its true size."""
 
 PICKLES = {".ckpt", ".bin", ".pt", ".pth", ".pkl"}
 
-UNET = "model.diffusion_model."
+DENOISER = "model.diffusion_model."
 VAE = "first_stage_model."
-_INPUT = f"{UNET}input_blocks.0.0.weight"
+_INPUT = f"{DENOISER}input_blocks.0.0.weight"
 _FLOATS = ("F32", "BF16", "F16")
 
 
@@ -71,20 +72,25 @@ def refuse_name(path: Path) -> None:
 
 
 def identify(header: Header, configs: Path = CONFIGS) -> Checkpoint:
-    """Raises BadInput, with a description, for everything but a complete SD 1.x, SD 2.x or SDXL base."""
+    """Raises BadInput, with a description, for everything but a complete base of a known family."""
     for kind, advice, matches in _UNSUPPORTED_KINDS:
         if matches(header):
             raise BadInput(f"{header.name} is {kind}. {advice}")
+    for relative in (relative for spec in FAMILIES.values() for relative in spec.single_file.relatives):
+        if header.begins(relative.prefix):
+            raise BadInput(f"{header.name} is {relative.kind}. {relative.advice}")
     if _INPUT not in header.shapes:
         names = ", ".join(sorted(header.shapes)[:3]) or "none"
         raise BadInput(f"{header.name} is of an unknown type (its first tensors: {names}). {_BASE}")
-    refuse_other_unets(header.name, header.shapes[_INPUT][1], is_distilled=header.has(f"{UNET}time_embed.cond_proj"))
+    refuse_other_unets(
+        header.name, header.shapes[_INPUT][1], is_distilled=header.has(f"{DENOISER}time_embed.cond_proj")
+    )
     family = _find_family(header)
     _check_widths(header, family, configs)
     return Checkpoint(family, _find_prediction_type(header, family), "ztsnr" in header.shapes)
 
 
-_BASE = "Give a complete SD 1.x, SD 2.x or SDXL checkpoint: U-Net, text encoders and VAE in one file."
+_BASE = f"Give a complete {name_families('or')} checkpoint: U-Net, text encoders and VAE in one file."
 _ADAPTER_MARKS = ("lora_down.", "lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", "hada_w1", "lokr_w", ".oft_blocks")
 
 _UNSUPPORTED_KINDS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
@@ -104,19 +110,11 @@ _UNSUPPORTED_KINDS: tuple[tuple[str, str, Callable[[Header], bool]], ...] = (
         lambda header: header.begins("down_blocks."),
     ),
     (
-        "an SDXL refiner",
-        "Give the SDXL base.",
-        lambda header: header.begins("conditioner.embedders.0.model."),
-    ),
-    (
-        "an SDXL of the EDM type, such as Playground 2.5",
-        "Its noise schedule is not supported; give an ordinary SDXL.",
-        lambda header: "edm_mean" in header.shapes,
-    ),
-    (
         "a VAE",
         "Give the whole checkpoint.",
-        lambda header: not header.begins(UNET) and header.begins("encoder.conv_in.", "decoder.conv_in.", VAE, "vae."),
+        lambda header: (
+            not header.begins(DENOISER) and header.begins("encoder.conv_in.", "decoder.conv_in.", VAE, "vae.")
+        ),
     ),
     (
         "a text encoder",
@@ -130,12 +128,9 @@ def _find_family(header: Header) -> Family:
     """By the text encoders: each family has its own under its own name."""
     if not header.begins(VAE):
         raise BadInput(f"{header.name} has no VAE. {_BASE}")
-    if header.begins("conditioner.embedders.0.transformer.") and header.begins("conditioner.embedders.1.model."):
-        return "sdxl"
-    if header.begins("cond_stage_model.model."):
-        return "sd2"
-    if header.begins("cond_stage_model.transformer.text_model."):
-        return "sd1"
+    for spec in FAMILIES.values():
+        if all(map(header.begins, spec.single_file.marks)):
+            return spec.name
     raise BadInput(f"{header.name} is a U-Net without text encoders (or with unknown ones). {_BASE}")
 
 
@@ -143,13 +138,16 @@ def _check_widths(header: Header, family: Family, configs: Path) -> None:
     """Pruned or extended models keep the names, but not the widths."""
     config = read_config(configs / family, "unet/config.json")
     expected = {config["cross_attention_dim"]}
-    found = {shape[1] for name, shape in header.shapes.items() if name.startswith(UNET) and "attn2.to_k.weight" in name}
+    found = {
+        shape[1] for name, shape in header.shapes.items() if name.startswith(DENOISER) and "attn2.to_k.weight" in name
+    }
     if header.shapes[_INPUT][0] != config["block_out_channels"][0] or found != expected:
         raise BadInput(f"{header.name} has the layers of {family} in other sizes (text of {found}, not {expected}).")
 
 
 def _find_prediction_type(header: Header, family: Family) -> PredictionType | None:
-    """Newer trainers mark it by a tensor, or in modelspec's metadata. Only SD 2.x has both types without a mark."""
+    """Newer trainers mark it by a tensor, or in modelspec's metadata. Without a mark it is the published bases', if
+    they have only one type."""
     if "v_pred" in header.shapes:
         return "v_prediction"
     said = header.metadata.get("modelspec.prediction_type", "")
@@ -158,7 +156,8 @@ def _find_prediction_type(header: Header, family: Family) -> PredictionType | No
     architecture = header.metadata.get("modelspec.architecture", "")
     if architecture.startswith("stable-diffusion-v2"):
         return "v_prediction" if "768-v" in architecture else "epsilon"
-    return None if family == "sd2" else "epsilon"
+    published = list(FAMILIES[family].single_file.published)
+    return published[0] if len(published) == 1 else None
 
 
 def find_dtype(header: Header, prefix: str) -> str:

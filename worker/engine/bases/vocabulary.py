@@ -1,7 +1,7 @@
 """CLIP's vocabulary, which single-file checkpoints lack: from this machine's models, from the package open_clip_torch
 if it is installed, or from the Hub.
 
-All of SD 1.x, SD 2.x and SDXL use the same one; they differ in the padding token.
+All families with CLIP use the same one; they differ in the padding token.
 """
 
 import gzip
@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import CLIPTokenizer
 
+from core.domain.model import name_families
 from worker.engine.bases.hub import REFUSALS, is_offline
 from worker.engine.errors import BadInput
 
@@ -92,7 +93,7 @@ def _fetch(roots: Sequence[Path], probe: Probe) -> CLIPTokenizer:
     missing = (
         "A single-file checkpoint has no vocabulary for its text encoder, and CLIP's is not on this machine. "
         f"Put vocab.json and merges.txt of {HUB_ID} into {roots[0] / 'clip'}, or register a base in diffusers' "
-        "layout of SD 1.x, SD 2.x or SDXL first, or install it by `pip install --no-deps open_clip_torch`"
+        f"layout of {name_families('or')} first, or install it by `pip install --no-deps open_clip_torch`"
     )
     if is_offline():
         raise BadInput(f"{missing}. (HF_HUB_OFFLINE is set, so the Hub is not asked.)")

@@ -1,4 +1,4 @@
-"""CLIP text encoders as networks that adapters may change: shared by SD 1.x, 2.x and SDXL."""
+"""CLIP text encoders as networks that adapters may change, and their reading of texts."""
 
 import re
 from collections.abc import Sequence
@@ -10,7 +10,8 @@ import torch
 from transformers import CLIPTokenizer
 
 from worker.engine.families.long_texts import Reading, count_chunks, fit_phrase, split_tokens
-from worker.engine.families.protocol import TextLimits
+from worker.engine.families.protocol import Network, TextLimits
+from worker.engine.families.spec import Part
 
 _ATTENTION = r".*\bself_attn\.(q_proj|k_proj|v_proj|out_proj)"
 _FEED_FORWARD = r".*\bmlp\.fc[12]"
@@ -43,12 +44,14 @@ class ClipNetwork:
 class Clip:
     """A tokenizer and its text encoder, frozen, in fp32, from a base's folder."""
 
-    def __init__(self, folder: Path, tokenizer: str, encoder: str, kind: Any, device: torch.device) -> None:
+    def __init__(self, folder: Path, part: Part, device: torch.device) -> None:
+        tokenizer = part.name.replace("text_encoder", "tokenizer")
         self._tokenizer = CLIPTokenizer.from_pretrained(folder / tokenizer, local_files_only=True)
-        model = kind.from_pretrained(
-            folder, subfolder=encoder, dtype=torch.float32, local_files_only=True, use_safetensors=True
+        model = part.kind.from_pretrained(
+            folder, subfolder=part.name, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
         self.encoder = model.to(device).requires_grad_(False).eval()
+        self.network = part.network(self.encoder)
 
         self._length: int = model.config.max_position_embeddings
         self.room = self._length - 2
@@ -74,8 +77,11 @@ class Clip:
 class ClipTextEncoders:
     """The common part of the families: fits texts into chunks, the same for all of a family's encoders."""
 
+    conditioning_dtype = torch.float32
+
     def __init__(self, clips: Sequence[Clip], limits: TextLimits) -> None:
         self._clips, self._limits = clips, limits
+        self.networks: Sequence[Network] = [clip.network for clip in clips]
         self._room: int = clips[0].room
 
     def is_cut(self, text: str) -> bool:

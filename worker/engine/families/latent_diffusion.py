@@ -1,4 +1,4 @@
-"""The common part of SD 1.x, SD 2.x and SDXL: a UNet2DConditionModel over the latents of an AutoencoderKL."""
+"""The common part of the families with a UNet2DConditionModel over the latents of an AutoencoderKL."""
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -49,6 +49,10 @@ class LatentDiffusion:
         self.noise_schedule: NoiseSchedule = noise_schedule
         self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
+    def image_seq_len(self, latent_height: int, latent_width: int) -> int:
+        """A U-Net reads every position by itself."""
+        return latent_height * latent_width
+
     def open_text_encoders(self, limits: TextLimits = TextLimits()) -> TextEncoders:
         raise NotImplementedError
 
@@ -56,20 +60,25 @@ class LatentDiffusion:
         return {}
 
     @torch.no_grad()
-    def encode_images(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+    def encode_images(self, images: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+        """diffusers' scaling: latents = (z - shift) * scale."""
         vae = self._open_vae()
-        scale = vae.config.scaling_factor
-        for picture in pictures:
-            posterior = vae.encode(picture[None].to(self.device)).latent_dist
-            yield Posterior((posterior.mean[0] * scale).cpu(), (posterior.std[0] * scale).cpu())
+        scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+        for image in images:
+            posterior = vae.encode(image[None].to(self.device)).latent_dist
+            yield Posterior(((posterior.mean[0] - shift) * scale).cpu(), (posterior.std[0] * scale).cpu())
         del vae
         self.free()
+
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """All numbers of a sample's latents."""
+        return latents.flatten(1)
 
     @torch.no_grad()
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """One after the other: the decoder takes several GB for 1024 pixels in fp32."""
         vae = self._open_vae()
-        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor
+        scaled = latents_BCHW.to(self.device) / vae.config.scaling_factor + (vae.config.shift_factor or 0.0)
         images = [_to_image(vae.decode(latents_CHW[None]).sample[0]) for latents_CHW in scaled]
         del vae
         self.free()
@@ -111,7 +120,7 @@ class LatentDiffusion:
         params: SamplingParams,
         after_step: Callable[[], None],
     ) -> torch.Tensor:
-        scheduler = self.noise_schedule.open_sampler()
+        scheduler = self._open_sampler(params)
         scheduler.set_timesteps(params.num_steps, device=self.device)
         latents_BCHW: torch.Tensor = self._draw_noise(seeds, params).to(self.device) * scheduler.init_noise_sigma
         plain = [self._whole(row, params) for row in prompts]
@@ -135,16 +144,22 @@ class LatentDiffusion:
 
     def _draw_noise(self, seeds: Sequence[int], params: SamplingParams) -> torch.Tensor:
         """(B, C, H, W) on the CPU, each from its own generator, so that an image does not depend on its batch."""
-        size = (params.height // self._latent_factor, params.width // self._latent_factor)
-        shape = (self.denoiser.module.config.in_channels, *size)
+        shape = (self.denoiser.module.config.in_channels, *self._latent_size(params))
         return torch.stack([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+
+    def _latent_size(self, params: SamplingParams) -> tuple[int, int]:
+        """Height, width."""
+        return params.height // self._latent_factor, params.width // self._latent_factor
+
+    def _open_sampler(self, params: SamplingParams) -> Any:
+        return self.noise_schedule.open_sampler(self.image_seq_len(*self._latent_size(params)))
 
     @torch.no_grad()
     def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
         pipeline = DiffusionPipeline.from_pretrained(
             self.folder,
             unet=self.denoiser.module,
-            scheduler=self.noise_schedule.open_sampler(),
+            scheduler=self._open_sampler(params),
             dtype=torch.float32,  # for everything that is read here: files may have encoders of mixed types
             local_files_only=True,
             use_safetensors=True,
@@ -183,7 +198,7 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: overflows of the half-precision encoders are known (SDXL's worst), and they run once per image."""
+        """In fp32: overflows of half-precision encoders are known, and they run once per image."""
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )

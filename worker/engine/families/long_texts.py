@@ -1,7 +1,7 @@
 """Texts that are longer than a text encoder's input.
 
 As in sd-scripts' ``max_token_length`` (``_get_input_ids`` in library/strategy_base.py, ``encode_tokens`` in
-strategy_sd.py and strategy_sdxl.py): the tokens are cut into chunks, each is encoded alone between its start and end
+the strategies beside it): the tokens are cut into chunks, each is encoded alone between its start and end
 tokens, and their states are joined, with the first chunk's start token and the last one's end token. The pooled state
 is the first chunk's. A text of one chunk is encoded as usual.
 """

@@ -1,5 +1,6 @@
 """Noise schedules: how images become noise, what the denoiser predicts, and the sampler that inverts it."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def load_noise_schedule(folder: Path) -> NoiseSchedule:
 
 def make_flow_scheduler(shift: float) -> DPMSolverMultistepScheduler:
     """Its first order is Euler's method on the flow. diffusers' FlowMatchEulerDiscreteScheduler takes the same steps,
-    but lacks methods that the pipelines of SD 1.x to SDXL need."""
+    but lacks methods that the pipelines with a U-Net need."""
     return DPMSolverMultistepScheduler(
         prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=shift, solver_order=1, steps_offset=1
     )
@@ -35,7 +36,7 @@ def draw_evenly(count: int, rng: torch.Generator) -> torch.Tensor:
 
 
 class DiffusionSchedule:
-    """Discrete-time diffusion with epsilon or v prediction, by the base's own scheduler config."""
+    """Discrete-time diffusion with epsilon or v prediction, by the base's own scheduler config, for any size."""
 
     def __init__(self, scheduler: DDPMScheduler) -> None:
         self._config: Any = scheduler.config
@@ -43,7 +44,7 @@ class DiffusionSchedule:
         self.num_timesteps: int = scheduler.config.num_train_timesteps
         self._predicts_v: bool = scheduler.config.prediction_type == "v_prediction"
 
-    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
+    def draw_timesteps(self, count: int, rng: torch.Generator, image_seq_len: int) -> torch.Tensor:
         return (self.num_timesteps * draw_evenly(count, rng)).long().clamp(max=self.num_timesteps - 1)
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
@@ -80,7 +81,7 @@ class DiffusionSchedule:
         alphas: torch.Tensor = self._scheduler.alphas_cumprod.to(timesteps_B.device)
         return alphas[timesteps_B]
 
-    def open_sampler(self) -> DDIMScheduler:
+    def open_sampler(self, image_seq_len: int) -> DDIMScheduler:
         """DDIM (arXiv 2010.02502) with trailing timesteps (arXiv 2305.08891, section 3.3)."""
         return DDIMScheduler.from_config(self._config, timestep_spacing="trailing", clip_sample=False)
 
@@ -89,17 +90,30 @@ class FlowSchedule:
     """Rectified flow (arXiv 2209.03003): straight lines from images to noise, whose velocity is predicted.
 
     A timestep is the share of noise, times 1000, and not an integer. Most are drawn from the middle, where the velocity
-    is hardest to predict: logit-normal, then shifted as for the base (arXiv 2403.03206, sections 3.1, 5.3.2).
+    is hardest to predict: logit-normal, then shifted as for the base (arXiv 2403.03206, sections 3.1, 5.3.2). The shift
+    is a number of the base's scheduler config, or depends on the image's size if that has ``use_dynamic_shifting``.
     """
 
     num_timesteps = 1000
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self._shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+        self._config = config
 
-    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
+    def find_shift(self, image_seq_len: int) -> float:
+        """diffusers' ``calculate_shift`` (pipelines/flux): mu grows linearly with the sequence, and the shift is its
+        exponential, or mu itself with a linear ``time_shift_type``."""
+        config = self._config
+        if not config.get("use_dynamic_shifting"):
+            return float(config.get("shift") or config.get("flow_shift") or 1.0)
+        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
+        base_shift, max_shift = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
+        mu = base_shift + (max_shift - base_shift) * (image_seq_len - low) / (high - low)
+        return float(mu) if config.get("time_shift_type") == "linear" else math.exp(mu)
+
+    def draw_timesteps(self, count: int, rng: torch.Generator, image_seq_len: int) -> torch.Tensor:
+        shift = self.find_shift(image_seq_len)
         share = torch.sigmoid(torch.special.ndtri(draw_evenly(count, rng).clamp(1e-6, 1 - 1e-6)))
-        return self.num_timesteps * self._shift * share / (1 + (self._shift - 1) * share)
+        return self.num_timesteps * shift * share / (1 + (shift - 1) * share)
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:
         share = (timesteps_B / self.num_timesteps).view(-1, 1, 1, 1)
@@ -114,5 +128,5 @@ class FlowSchedule:
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor:
         raise AssertionError("a plan for a flow base has no min_snr_gamma")
 
-    def open_sampler(self) -> DPMSolverMultistepScheduler:
-        return make_flow_scheduler(self._shift)
+    def open_sampler(self, image_seq_len: int) -> DPMSolverMultistepScheduler:
+        return make_flow_scheduler(self.find_shift(image_seq_len))

@@ -25,8 +25,8 @@ class Posterior:
 
 @dataclass(frozen=True)
 class SizeConditioning:
-    """How an image was fitted to its training size, in pixels: families that are conditioned on it (SDXL, arXiv
-    2307.01952, section 2.2) learn not to draw cropped or enlarged images."""
+    """How an image was fitted to its training size, in pixels: families that are conditioned on it (arXiv 2307.01952,
+    section 2.2) learn not to draw cropped or enlarged images."""
 
     original: tuple[int, int]  # height, width
     crop: tuple[int, int]  # top, left
@@ -92,6 +92,8 @@ class TextEncoders(Protocol):
     """A family's tokenizers and text encoders, in memory while this object lives."""
 
     networks: Sequence[Network]
+    conditioning_dtype: torch.dtype
+    """The precision in which the conditioning of texts is kept: float32, or less where it is large."""
 
     def encode(self, texts: Sequence[str]) -> list[Conditioning]:
         """On the encoders' device. Gradients flow to trained parameters. Texts of several chunks have longer states."""
@@ -105,8 +107,9 @@ class NoiseSchedule(Protocol):
 
     num_timesteps: int
 
-    def draw_timesteps(self, count: int, rng: torch.Generator) -> torch.Tensor:
-        """(B,), 0..num_timesteps: on the CPU, with the frequency of training."""
+    def draw_timesteps(self, count: int, rng: torch.Generator, image_seq_len: int) -> torch.Tensor:
+        """(B,), 0..num_timesteps: on the CPU, with the frequency of training. ``image_seq_len``: the positions of the
+        denoiser's input, for larger images need more noise to be hidden."""
 
     def add_noise(self, latents_BCHW: torch.Tensor, noise: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor: ...
 
@@ -117,7 +120,7 @@ class NoiseSchedule(Protocol):
 
     def min_snr_weights(self, timesteps_B: torch.Tensor, gamma: float) -> torch.Tensor: ...
 
-    def open_sampler(self) -> Any:
+    def open_sampler(self, image_seq_len: int) -> Any:
         """A scheduler of diffusers, which draws the sample images."""
 
 
@@ -127,10 +130,13 @@ class Base(Protocol):
     denoiser: Network
     noise_schedule: NoiseSchedule
 
+    def image_seq_len(self, latent_height: int, latent_width: int) -> int:
+        """The positions of the denoiser's input for such latents."""
+
     def open_text_encoders(self, limits: TextLimits = ...) -> TextEncoders:
         """Read again from the base's files each time, frozen, in fp32: changes to them are lost with them."""
 
-    def encode_images(self, pictures: Iterator[torch.Tensor]) -> Iterator[Posterior]:
+    def encode_images(self, images: Iterator[torch.Tensor]) -> Iterator[Posterior]:
         """(3, height, width) each, of any size that the latents' factor divides; the encoder is dropped at the end."""
 
     def encode_size_conditioning(self, framing: SizeConditioning) -> Conditioning:
@@ -150,6 +156,9 @@ class Base(Protocol):
     ) -> torch.Tensor:
         """Latents (B, C, H, W) on the CPU, each drawn from a CPU generator with its own seed, scaled as in training. An
         exception from ``after_step`` ends it."""
+
+    def features(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, D): what two samples' distance is measured by, from latents as ``sample`` gives them."""
 
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """The images of such latents; the decoder is dropped at the end."""

@@ -1,11 +1,12 @@
-"""Identifies a folder in diffusers' layout from its configs; names count for nothing."""
+"""Reads a folder in diffusers' layout: its parts and configs, by which families recognise their bases."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from core.domain.model import Family, PredictionType
+from core.domain.model import PredictionType, name_families
 from worker.engine.errors import BadInput
 
 _UNET = "UNet2DConditionModel"
@@ -18,15 +19,40 @@ _OTHER_CHANNELS = {
 }
 
 
-def find_family(folder: Path) -> Family:
-    """Raises BadInput, with a description of the folder."""
-    classes = _list_parts(folder)
-    _refuse_other_denoisers(folder, classes)
-    config = read_config(folder, "unet/config.json")
-    refuse_other_unets(folder.name, config["in_channels"], is_distilled=bool(config.get("time_cond_proj_dim")))
-    if "text_encoder_2" in classes:
-        return _find_sdxl(folder, classes, config)
-    return _find_sd(folder, classes, config)
+@dataclass(frozen=True)
+class PipelineFolder:
+    """A folder in diffusers' layout: ``classes`` has the class of each part that its index names."""
+
+    path: Path
+    classes: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def read(self, config: str) -> dict[str, Any]:
+        return read_config(self.path, config)
+
+    def read_unet(self) -> dict[str, Any] | None:
+        """The config of an ordinary U-Net; None for another denoiser. Raises BadInput for a U-Net of another kind."""
+        if self.classes.get("unet") != _UNET:
+            return None
+        config = self.read("unet/config.json")
+        refuse_other_unets(self.name, config["in_channels"], is_distilled=bool(config.get("time_cond_proj_dim")))
+        return config
+
+
+def open_pipeline_folder(folder: Path) -> PipelineFolder:
+    """Raises BadInput with a description of a folder that is not a pipeline."""
+    return PipelineFolder(folder, _list_parts(folder))
+
+
+def refuse_unknown(folder: PipelineFolder) -> NoReturn:
+    """Raises BadInput for a pipeline of an unknown family."""
+    classes = folder.classes
+    kinds = [f"{part} ({classes[part]}): {what}" for part, what in _OTHER_DENOISERS.items() if part in classes]
+    kind = "; ".join(kinds) or f"a {classes.get('unet', 'pipeline without a U-Net')}"
+    raise BadInput(f"{folder.name} has another denoiser: {kind}. Only {name_families()} are supported.")
 
 
 def find_prediction_type(folder: Path) -> PredictionType:
@@ -74,35 +100,3 @@ def _describe_stranger(folder: Path) -> str:
         kind = read_config(folder, "config.json").get("_class_name", "single part")
         return f"{folder.name} is only a {kind}, not a complete base model. {advice}"
     return f"{folder.name} has no model_index.json. {advice}"
-
-
-def _refuse_other_denoisers(folder: Path, classes: Mapping[str, str]) -> None:
-    if classes.get("unet") == _UNET:
-        return
-    kinds = [f"{part} ({classes[part]}): {what}" for part, what in _OTHER_DENOISERS.items() if part in classes]
-    kind = "; ".join(kinds) or f"a {classes.get('unet', 'pipeline without a U-Net')}"
-    raise BadInput(f"{folder.name} has another denoiser: {kind}. Only SD 1.x, SD 2.x and SDXL are supported.")
-
-
-def _find_sdxl(folder: Path, classes: Mapping[str, str], unet: Mapping[str, Any]) -> Family:
-    if "text_encoder" not in classes:
-        raise BadInput(f"{folder.name} is an SDXL refiner: give the SDXL base.")
-    if unet.get("addition_embed_type") != "text_time":
-        raise BadInput(f"{folder.name} has two text encoders, but its U-Net is not SDXL's.")
-    scheduler = read_config(folder, "scheduler/scheduler_config.json")
-    if "EDM" in str(scheduler.get("_class_name")):
-        raise BadInput(f"{folder.name} is an SDXL of the EDM type (such as Playground 2.5), which is not supported.")
-    return "sdxl"
-
-
-def _find_sd(folder: Path, classes: Mapping[str, str], unet: Mapping[str, Any]) -> Family:
-    """1.x has OpenAI's CLIP and projects by convolutions, 2.x OpenCLIP and linear layers."""
-    if classes.get("text_encoder") != "CLIPTextModel":
-        raise BadInput(f"{folder.name} has {classes.get('text_encoder')} as its text encoder, not CLIP.")
-    activation = read_config(folder, "text_encoder/config.json").get("hidden_act", "quick_gelu")
-    match bool(unet.get("use_linear_projection")), activation:
-        case False, "quick_gelu":
-            return "sd1"
-        case True, "gelu":
-            return "sd2"
-    raise BadInput(f"{folder.name} mixes SD 1.x and SD 2.x: the U-Net of the one with the text encoder of the other.")

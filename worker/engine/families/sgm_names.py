@@ -1,4 +1,4 @@
-"""The names of the U-Net's layers in Stability's generative-models, which kohya's tools use for SDXL.
+"""The names of the U-Net's layers in Stability's generative-models, which kohya's tools use for the families from it.
 
 That code numbers blocks through: ``input_blocks`` counts the first convolution, then every residual block (with the
 attention that follows it) and every downsampler; ``output_blocks`` counts residual blocks, and an upsampler belongs to

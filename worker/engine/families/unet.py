@@ -1,4 +1,4 @@
-"""UNet2DConditionModel as a network that adapters may change: shared by SD 1.x, 2.x and SDXL."""
+"""UNet2DConditionModel as a network that adapters may change, and the layout of its blocks."""
 
 import re
 from collections.abc import Callable
@@ -17,6 +17,50 @@ _TARGETS = {
     "attention_ff": (_ATTENTION, _FEED_FORWARD),
     "all": (_ATTENTION, _FEED_FORWARD, _PROJECTION),
 }
+
+
+UNET_SPELLINGS = (
+    "model.diffusion_model.",
+    "diffusion_model.",
+    "lora_unet_",
+    "lora_unet.",
+    "lycoris_",
+    "unet.",
+)
+"""The prefixes of a U-Net's layers in adapters of any tool."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level on the way down: its width, and the number of transformer blocks after each of its layers."""
+
+    width: int
+    depths: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class UnetLayout:
+    """``text_width``: the input width of cross-attention, None without any. ``added_width``: that of the added
+    embedding of sizes and pooled text. ``linear``: whether the transformers' projections are matrices, not 1x1
+    convolutions."""
+
+    levels: tuple[Level, ...]
+    text_width: int | None
+    added_width: int | None
+    linear: bool
+
+    @property
+    def depths(self) -> list[int]:
+        return [depth for level in self.levels for depth in level.depths]
+
+    @property
+    def layers_per_block(self) -> int:
+        return max((len(level.depths) for level in self.levels), default=0)
+
+
+def published_levels(*depths: tuple[int, ...]) -> tuple[Level, ...]:
+    """The published bases' levels: all have these widths, as many as there are ``depths``."""
+    return tuple(Level(width, own) for width, own in zip((320, 640, 1280, 1280), depths, strict=False))
 
 
 def same(layer: str) -> str:

@@ -22,6 +22,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.long_texts import limits_of
 from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
 from worker.engine.observer import Observer, raise_if_stopped
+from worker.engine.training.conditioning import ConditioningStore
 
 SHUFFLES_PER_CAPTION = 8
 EMPTY = ""
@@ -71,7 +72,7 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
         for mirrored in ((False, True) if plan.flip and i < len(plan.images) and not image.held_out else (False,))
     ]
     progress = Progress(observer, len(texts) + len(variants))
-    conditioning, cut = _encode_texts(base, plan, texts, progress)
+    conditioning, cut = _encode_texts(base, plan, texts, folder, progress)
     examples = _cache_images(base, plan, files, variants, folder, progress)
     num_cut = sum(any(text in cut for text in row) for row in captions)
     return Cache(examples, conditioning, captions, num_cut)
@@ -79,15 +80,14 @@ def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: P
 
 @torch.no_grad()
 def _encode_texts(
-    base: Base, plan: TrainPlan, texts: Sequence[str], progress: Progress
-) -> tuple[dict[str, Conditioning], set[str]]:
+    base: Base, plan: TrainPlan, texts: Sequence[str], folder: Path, progress: Progress
+) -> tuple[ConditioningStore, set[str]]:
     """Each text's conditioning from the base's own encoders, and the texts that are too long to be encoded whole."""
     encoders = base.open_text_encoders(limits_of(plan))
-    conditioning: dict[str, Conditioning] = {}
+    conditioning = ConditioningStore(folder, encoders.conditioning_dtype)
     cut: set[str] = set()
     for text in texts:
-        row = encoders.encode([text])[0]
-        conditioning[text] = {name: tensor.float().cpu() for name, tensor in row.items()}
+        conditioning.add(text, encoders.encode([text])[0])
         cut |= {text} if encoders.is_cut(text) else set()
         progress.tick()
     del encoders

@@ -123,7 +123,7 @@ class Run:
     def training_loss_backward(self, number: int) -> float:
         """Adds the gradient of micro-batch ``number``; returns its loss."""
         examples, texts = pick_batch(self.cache, self.plan, self.order, number)
-        batch, total = NoisedBatch(self.plan, self.base.noise_schedule, number, examples), 0.0
+        batch, total = NoisedBatch(self.plan, self.base, number, examples), 0.0
         for part in self.runtime.split(len(texts)):
             with self.runtime.autocast():
                 conditioning = with_size_conditioning(self.encode(texts[part]), examples[part])
@@ -134,7 +134,7 @@ class Run:
     def prior_loss_backward(self, number: int) -> float:
         """Adds the gradient of prior preservation; returns its loss, not yet weighted."""
         examples, texts = self.prior.pick(self.plan, number)
-        batch, total = NoisedBatch(self.plan, self.base.noise_schedule, number, examples, stream="prior-"), 0.0
+        batch, total = NoisedBatch(self.plan, self.base, number, examples, stream="prior-"), 0.0
         for part in self.runtime.split(len(texts)):
             noised = batch.subset(part)
             with self.runtime.autocast():

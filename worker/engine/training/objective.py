@@ -7,7 +7,7 @@ import torch
 
 from core.domain.plan import TrainPlan
 from worker.engine.draws import generator
-from worker.engine.families.protocol import Base, Conditioning, NoiseSchedule
+from worker.engine.families.protocol import Base, Conditioning
 from worker.engine.training.data import Example
 
 
@@ -15,9 +15,7 @@ class NoisedBatch:
     """The random part of one micro-batch: posterior samples, noise and timesteps, all from keyed generators. ``stream``
     separates the draws of training from those of prior preservation."""
 
-    def __init__(
-        self, plan: TrainPlan, noise_schedule: NoiseSchedule, step: int, examples: Sequence[Example], stream: str = ""
-    ) -> None:
+    def __init__(self, plan: TrainPlan, base: Base, step: int, examples: Sequence[Example], stream: str = "") -> None:
         posteriors = [example.posterior for example in examples]
         shape = (len(posteriors), *posteriors[0].mean.shape)
         spread = torch.randn(shape, generator=generator(plan.seed, step, f"{stream}posterior"))
@@ -29,7 +27,8 @@ class NoisedBatch:
             offset = torch.randn((*shape[:2], 1, 1), generator=generator(plan.seed, step, f"{stream}offset"))
             self.noise = self.noise + plan.noise_offset * offset  # crosslabs.org, "Diffusion with offset noise"
         rng = generator(plan.seed, step, f"{stream}timesteps")
-        self.timesteps = noise_schedule.draw_timesteps(len(posteriors), rng)
+        image_seq_len = base.image_seq_len(*shape[2:])
+        self.timesteps = base.noise_schedule.draw_timesteps(len(posteriors), rng, image_seq_len)
         self.masks = _stack_masks([example.mask for example in examples], shape) if plan.masks else None
 
     def subset(self, part: slice) -> "NoisedBatch":

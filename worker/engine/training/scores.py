@@ -21,9 +21,9 @@ from worker.engine.training.data import EMPTY, Cache
 IMAGES_AT_ONCE = 4
 
 
-def score_retention(before_BCHW: torch.Tensor, after_BCHW: torch.Tensor) -> float:
-    """Needs at least two prompts."""
-    before, after = before_BCHW.flatten(1).double(), after_BCHW.flatten(1).double()
+def score_retention(before_BD: torch.Tensor, after_BD: torch.Tensor) -> float:
+    """From the samples' features (``Base.features``). Needs at least two prompts."""
+    before, after = before_BD.double(), after_BD.double()
     moved = (after - before).square().mean(1).mean()
     distances = torch.cdist(before, before).square() / before.shape[1]
     apart = distances.sum() / (len(before) * (len(before) - 1))
@@ -48,7 +48,8 @@ def measure_scores(
     after = sampler.sample(encode(neutral))
     with adapters_disabled(networks):
         before = sampler.sample([cache.conditioning[text] for text in neutral])
-    return Scores(retention=score_retention(torch.stack(before), torch.stack(after)))
+    features = [base.features(torch.stack(rows)) for rows in (before, after)]
+    return Scores(retention=score_retention(*features))
 
 
 class ScoreSampler:

@@ -21,7 +21,7 @@ from worker.engine.adapters import ADAPTER
 from worker.engine.bases.inspection import measure_adapters
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
-from worker.engine.families.unet import list_unet_targets
+from worker.engine.families.unet import UnetNetwork, list_unet_targets
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.train import train
 
@@ -162,7 +162,7 @@ def test_the_same_tensors_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_attention_at_rank_4_on_sd15_is_797184_parameters(sd15_unet: UNet2DConditionModel) -> None:
-    assert 4 * measure_adapters(sd15_unet)["lora/attention"] == 797_184
+    assert 4 * measure_adapters(UnetNetwork(sd15_unet))["lora/attention"] == 797_184
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from core.domain.adapter_import import MAX_IGNORED, PROGRAM_BYTES, ImportRequest
 from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.formats import LoraModule, Tensors, describe_for_diffusers, to_diffusers, to_kohya
-from worker.engine.adapter_files.importing import build_networks, import_adapter
+from worker.engine.adapter_files.importing import import_adapter
 from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapter
 from worker.engine.adapter_files.proof.layers import list_layers
 from worker.engine.families.protocol import Network
+from worker.engine.families.registry import build_networks
 
 FAMILIES: tuple[Family, ...] = ("sd1", "sd2", "sdxl")
 

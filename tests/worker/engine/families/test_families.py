@@ -169,6 +169,24 @@ def test_images_of_any_size_are_encoded_to_scaled_posteriors(base: Base, pipelin
         torch.testing.assert_close(posterior.std, theirs.std[0] * pipeline.vae.config.scaling_factor)
 
 
+def test_a_shifted_vae_is_shifted_back(folder: Path, family: Family, tmp_path: Path) -> None:
+    """latents = (z - shift) * scale, as in diffusers' pipelines for such a VAE (StableDiffusion3Pipeline)."""
+    pipeline = DiffusionPipeline.from_pretrained(folder, local_files_only=True, add_watermarker=False)
+    pipeline.vae.register_to_config(shift_factor=0.25, scaling_factor=1.5)
+    pipeline.save_pretrained(tmp_path / "shifted")
+    base = load_base(family, tmp_path / "shifted", torch.device("cpu"), torch.float32)
+    picture = torch.rand((3, 32, 48), generator=torch.Generator().manual_seed(1)) * 2 - 1
+    (found,) = base.encode_pictures(iter([picture]))
+    with torch.no_grad():
+        theirs = pipeline.vae.encode(picture[None]).latent_dist
+        decoded = pipeline.vae.decode(theirs.mean).sample
+    torch.testing.assert_close(found.mean, (theirs.mean[0] - 0.25) * 1.5)
+    torch.testing.assert_close(found.std, theirs.std[0] * 1.5)
+    (ours,) = base.decode(found.mean[None])
+    (expected,) = pipeline.image_processor.postprocess(decoded, output_type="pil")
+    assert np.abs(np.asarray(ours, dtype=int) - np.asarray(expected, dtype=int)).max() <= 1
+
+
 def test_only_sdxl_is_conditioned_on_the_framing(family: Family, base: Base) -> None:
     described = base.encode_size_conditioning(SizeConditioning(original=(600, 800), crop=(0, 32), target=(512, 640)))
     if family == "sdxl":

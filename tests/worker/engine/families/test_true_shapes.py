@@ -16,7 +16,8 @@ from worker.engine.bases.inspection import measure_adapters, measure_text_adapte
 from worker.engine.bases.single_file import CONFIGS
 from worker.engine.families import sdxl
 from worker.engine.families.clip import ClipNetwork
-from worker.engine.families.recognition import find_family, read_config
+from worker.engine.families.recognition import read_config
+from worker.engine.families.registry import FAMILIES, find_family
 from worker.engine.families.unet import UnetNetwork
 
 
@@ -81,12 +82,12 @@ def test_layers_of_the_text_encoders(family: Family, counts: list[int]) -> None:
 
 @pytest.mark.parametrize(("family", "rank_4"), [("sd1", 797_184), ("sd2", 829_952), ("sdxl", 5_806_080)])
 def test_parameters_of_adapters(family: Family, rank_4: int) -> None:
-    assert 4 * measure_adapters(build_unet(family).module)["lora/attention"] == rank_4
+    assert 4 * measure_adapters(build_unet(family))["lora/attention"] == rank_4
 
 
 def test_parameters_of_text_adapters() -> None:
     """Twelve layers of 768: four square projections, and two to and from 3072."""
-    found = measure_text_adapters([build_text_encoder("sd1")])
+    found = measure_text_adapters([FAMILIES["sd1"].text_encoders[0].build(CONFIGS / "sd1")])
     assert found["text_encoder/attention"] == 12 * 4 * (768 + 768)
     assert found["text_encoder/all"] == found["text_encoder/attention"] + 12 * 2 * (768 + 3072)
 

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.model import ModelInfo
-from tests.fixtures.bases import make_plan, write_pictures
+from tests.fixtures.bases import make_plan, write_pictures, write_random_base
 from worker.engine.adapters import adapters_disabled, attach_all
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
@@ -72,7 +74,7 @@ def test_a_batch_sees_all_levels_of_noise() -> None:
     """One timestep from each eighth, in no order; and over many batches each timestep as often as any other."""
     rng, batches = torch.Generator().manual_seed(0), []
     for _ in range(2_000):
-        batches.append(process("epsilon").draw_timesteps(8, rng))
+        batches.append(process("epsilon").draw_timesteps(8, rng, 64))
         assert sorted((batches[-1] * 8 // 1000).tolist()) == list(range(8))
     drawn = torch.stack(batches)
     assert drawn.float().mean(dim=0) == pytest.approx(499.5, abs=25), "no place in the batch has its own part"
@@ -82,7 +84,7 @@ def test_a_batch_sees_all_levels_of_noise() -> None:
 
 @pytest.mark.parametrize(("shift", "median"), [(1.0, 500), (3.0, 750)])
 def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, median: float) -> None:
-    drawn = FlowSchedule({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0))
+    drawn = FlowSchedule({"shift": shift}).draw_timesteps(20_000, torch.Generator().manual_seed(0), 64)
     assert drawn.median() == pytest.approx(median, abs=10)
     assert drawn.min() > 0 and drawn.max() < 1000 and (drawn < 250).float().mean() < 0.15
 
@@ -91,13 +93,43 @@ def test_flow_timesteps_are_drawn_around_where_they_teach_most(shift: float, med
 def test_the_flow_sampler_takes_eulers_steps(shift: float) -> None:
     """A velocity that is the same everywhere is integrated without error; the start is a thousandth short of noise."""
     latents, noise = torch.randn(1, 4, 8, 8), torch.randn(1, 4, 8, 8)
-    sampler, now = FlowSchedule({"shift": shift}).open_sampler(), noise
+    sampler, now = FlowSchedule({"shift": shift}).open_sampler(64), noise
     sampler.set_timesteps(10)
     for timestep in sampler.timesteps:
         now = sampler.step(noise - latents, timestep, now).prev_sample
     torch.testing.assert_close(now, latents, atol=1e-2, rtol=0)
     share = sampler.timesteps[5] / 1000  # halfway
     assert float(share) == pytest.approx(shift * 0.5 / (1 + (shift - 1) * 0.5), abs=0.01)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "linear"])
+@pytest.mark.parametrize("image_seq_len", [256, 1024, 4096])
+def test_a_dynamic_shift_is_diffusers(kind: str, image_seq_len: int) -> None:
+    theirs = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, time_shift_type=kind)
+    mu = calculate_shift(image_seq_len)
+    ours = FlowSchedule(theirs.config)
+    shift, times = ours.find_shift(image_seq_len), torch.linspace(0.1, 1, 10)
+    torch.testing.assert_close(shift * times / (1 + (shift - 1) * times), theirs.time_shift(mu, 1.0, times))
+    theirs.set_timesteps(sigmas=np.linspace(1, 0.1, 10), mu=mu)
+    sampler = ours.open_sampler(image_seq_len)
+    sampler.set_timesteps(10)
+    torch.testing.assert_close(sampler.sigmas, theirs.sigmas, atol=2e-3, rtol=0)
+
+
+def test_larger_images_are_trained_with_more_noise(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
+    """If the base's scheduler shifts by size; another's timesteps are the same for every size."""
+    manifest, _ = write_pictures(tmp_path / "pictures", [(64, 64)] * 2)
+    write_random_base(tmp_path / "base", "flow")
+    for dynamic in (True, False):
+        FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=dynamic).save_pretrained(tmp_path / "base" / "scheduler")
+        base = load_base("sd1", tmp_path / "base", torch.device("cpu"), torch.float32)
+        plan = make_plan(manifest, random_base[1])
+        drawn = [
+            NoisedBatch(plan, base, 0, [Example(Posterior(torch.zeros(4, side, side), torch.ones(4, side, side)), {})])
+            for side in (16, 64)
+        ]
+        assert (drawn[0].timesteps < drawn[1].timesteps).all() == dynamic
+        assert torch.equal(drawn[0].timesteps, drawn[1].timesteps) != dynamic
 
 
 def test_v_is_what_undoes_the_noise() -> None:
@@ -113,10 +145,10 @@ def test_v_is_what_undoes_the_noise() -> None:
 def test_a_draw_depends_on_seed_and_step_alone(random_base: tuple[Path, ModelInfo], tmp_path: Path) -> None:
     manifest, _ = write_pictures(tmp_path, [(64, 64)] * 2)
     examples = [Example(Posterior(torch.zeros(4, 16, 16), torch.ones(4, 16, 16)), {})] * 2
-    epsilon = process("epsilon")
+    base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
 
     def draw(step: int, **spec: object) -> NoisedBatch:
-        return NoisedBatch(make_plan(manifest, random_base[1], **spec), epsilon, step, examples)
+        return NoisedBatch(make_plan(manifest, random_base[1], **spec), base, step, examples)
 
     first, again = draw(3), draw(3)
     assert torch.equal(first.noise, again.noise)
@@ -163,7 +195,7 @@ def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
     assert (mask[0, :, 0] == 1).all() and (mask[0, :, -1] == 0).all()
     torch.testing.assert_close(mirrored, mask.flip(-1))
     assert cache.examples[1, False].mask is None
-    draw = NoisedBatch(plan, base.noise_schedule, 0, [cache.examples[0, False], cache.examples[1, False]])
+    draw = NoisedBatch(plan, base, 0, [cache.examples[0, False], cache.examples[1, False]])
     assert draw.masks is not None
     assert (draw.masks[1] == 1).all()
 
@@ -212,7 +244,7 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
         torch.equal(a.posterior.mean, b.posterior.mean) for a, b in zip(drawn.examples, again.examples, strict=True)
     )
     examples, texts = drawn.pick(plan, 0)
-    draw = NoisedBatch(plan, base.noise_schedule, 0, examples, stream="prior-")
+    draw = NoisedBatch(plan, base, 0, examples, stream="prior-")
     rows = [conditioning[text] for text in texts]
     attach_all(base, plan)
     with adapters_disabled([base.denoiser]):

@@ -23,11 +23,22 @@ SAMPLING = SamplingParams(num_steps=10, guidance_scale=5.0, guidance_rescale=0.0
 
 def test_retention_is_one_for_the_same_and_none_for_other_answers() -> None:
     rng = torch.Generator().manual_seed(0)
-    before = torch.randn(8, 4, 8, 8, generator=rng)
+    before = torch.randn(8, 256, generator=rng)
     assert score_retention(before, before) == 1.0
-    assert score_retention(before, torch.randn(8, 4, 8, 8, generator=rng)) == pytest.approx(0.0, abs=0.1)
-    half = score_retention(before, before + 0.5 * torch.randn(8, 4, 8, 8, generator=rng))
+    assert score_retention(before, torch.randn(8, 256, generator=rng)) == pytest.approx(0.0, abs=0.1)
+    half = score_retention(before, before + 0.5 * torch.randn(8, 256, generator=rng))
     assert half == pytest.approx(1 - 0.25 / 2, abs=0.02)  # two independent answers are sqrt(2) apart
+
+
+def test_retention_is_of_the_bases_features(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An untrained adapter moves no latents; features that differ at every call move all the same."""
+    plan = bench.plan(
+        steps=1, precision="fp32", samples={"prompts": []}, evaluation="on", optimizer={"learning_rate": 1e-6}
+    )
+    assert bench.run(tmp_path / "same", plan).outcome.scores.retention == pytest.approx(1.0, abs=1e-3)
+    base, rng = bench.load(bench.runtime(plan)), torch.Generator().manual_seed(0)
+    monkeypatch.setattr(base, "features", lambda latents: torch.randn(len(latents), 64, generator=rng))
+    assert bench.run(tmp_path / "other", plan, base=base).outcome.scores.retention == pytest.approx(0.0, abs=0.3)
 
 
 def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:

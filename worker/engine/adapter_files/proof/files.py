@@ -16,6 +16,7 @@ from core.domain.errors import UnsupportedWeights, WeightsRejected
 from core.domain.weights import HEAD_BYTES, Header, read_header
 from worker.engine.adapter_files.proof.layers import Shape
 from worker.engine.errors import BadInput
+from worker.engine.families.registry import PART_NAMES
 
 Role = Literal["down", "up", "mid", "alpha", "magnitude"]
 
@@ -35,7 +36,7 @@ class AdapterFile:
         return "diffusers" if any("." in name and role_of(suffix) for name, suffix in split) else "kohya"
 
 
-DOTTED = ("unet.", "text_encoder.", "text_encoder_2.")
+DOTTED = tuple(f"{part}." for part in PART_NAMES)
 
 KOHYA_SUFFIXES: dict[str, Role] = {
     "lora_down.weight": "down",

@@ -7,12 +7,10 @@ from core.domain.adapter_import import MAX_IGNORED, IgnoredKey
 from worker.engine.adapter_files.proof.files import AdapterFile, Role, role_of, split_key
 from worker.engine.adapter_files.proof.identify import identify
 from worker.engine.adapter_files.proof.kinds import explain_key
-from worker.engine.adapter_files.proof.layers import TEXT_2, BaseLayers, Layer, Shape
+from worker.engine.adapter_files.proof.layers import TEXT_PROJECTION, BaseLayers, Layer, Shape
 from worker.engine.adapter_files.proof.resolve import Group, fits
 from worker.engine.adapter_files.proof.spellings import Spellings, is_original
 from worker.engine.errors import BadInput
-
-_TEXT_PROJECTION = Layer(TEXT_2, "text_projection")
 
 
 @dataclass(frozen=True)
@@ -62,8 +60,8 @@ def _group(file: AdapterFile, base: BaseLayers, ignored: dict[str, str]) -> dict
             ignored[key] = explain_key(key)
         elif layer is None:
             ignored[key] = "belongs to a layer that the base does not have"
-        elif layer == _TEXT_PROJECTION:
-            ignored[key] = "changes the text projection of the second text encoder, which most tools do not read"
+        elif layer.path == TEXT_PROJECTION:
+            ignored[key] = "changes the text projection of a text encoder, which most tools do not read"
         elif (group := found.setdefault(layer, {}).setdefault(name, {})).setdefault(role, key) != key:
             ignored[key] = f"is the same part of the layer as {group[role]}, which is used"
     return found

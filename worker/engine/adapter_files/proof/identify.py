@@ -3,23 +3,32 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from core.domain.artifacts import AdapterFormat
 from worker.engine.adapter_files.proof.files import AdapterFile, read_peft_config, role_of, split_key
 from worker.engine.adapter_files.proof.kinds import refuse_other_kinds
-from worker.engine.adapter_files.proof.layers import TEXT_1, TEXT_2, Shape
+from worker.engine.adapter_files.proof.layers import Shape
 from worker.engine.adapter_files.proof.peft_config import MAX_ALPHA
 from worker.engine.adapter_files.proof.spellings import split_prefix
 from worker.engine.errors import BadInput
+from worker.engine.families.registry import FAMILIES
 
-AdapterFamily = Literal["sd1", "sd2", "sdxl", "sd3", "flux", "unknown"]
+AdapterFamily = str
+"""A family of the registry, one of ``_OTHERS``, or ``unknown``."""
 
 _OTHERS: dict[AdapterFamily, str] = {  # in this order: flux has the names of the second too
     "flux": r"(double|single)_blocks|single_transformer_blocks",
     "sd3": r"joint_blocks|^(transformer\.|lora_transformer_)",
 }
-_WIDTHS: dict[int, tuple[AdapterFamily, str]] = {768: ("sd1", "768"), 1024: ("sd2", "1024"), 2048: ("sdxl", "2048")}
+_BY_TEXT_WIDTH = {spec.tools.published.text_width: name for name, spec in FAMILIES.items()}
+_BY_ENCODER: dict[tuple[str | None, int | None], str] = {
+    (spec.text_encoders[0].name, spec.tools.published.text_width): name
+    for name, spec in FAMILIES.items()
+    if len(spec.text_encoders) == 1
+}
+"""By the encoder and its width where there is only one: cross-attention reads its states."""
+_DEEP = [name for name, spec in FAMILIES.items() if max(spec.tools.published.depths) > 1]
+"""Those with several transformer blocks in a row."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +79,25 @@ def _find_family(downs: Mapping[str, Shape]) -> tuple[AdapterFamily, str]:
         if found := next((name for name in downs if re.search(pattern, name)), None):
             return family, found
     for name, shape in downs.items():
-        if re.search(r"attn2[_.](processor\.)?to_[kv]$", name) and shape[1] in _WIDTHS:
-            family, width = _WIDTHS[shape[1]]
-            return family, f"{name} reads text of width {width}"
+        if re.search(r"attn2[_.](processor\.)?to_[kv]$", name) and (found := _BY_TEXT_WIDTH.get(shape[1])):
+            return found, f"{name} reads text of width {shape[1]}"
     for name, shape in downs.items():
         part, _ = split_prefix(name)
-        if re.search(r"transformer_blocks[_.][1-9]", name) or part == TEXT_2:
-            return "sdxl", name
-        if part == TEXT_1 and not name.startswith("lora_te1_") and shape[1] in (768, 1024):
-            return _WIDTHS[shape[1]][0], f"{name} is {shape[1]} wide"
+        own = _DEEP if re.search(r"transformer_blocks[_.][1-9]", name) else _list_owners(part)
+        if len(own) == 1:
+            return own[0], name
+        found = _BY_ENCODER.get((part, shape[1]))
+        if found and not name.startswith("lora_te1_"):  # which is the first of several encoders
+            return found, f"{name} is {shape[1]} wide"
     return "unknown", "no layer that belongs to one family only"
+
+
+def _list_owners(part: str | None) -> list[str]:
+    """The families with such a text encoder."""
+    return [name for name, spec in FAMILIES.items() if part in {encoder.name for encoder in spec.text_encoders}]
 
 
 def _find_text_encoders(downs: Mapping[str, Shape]) -> tuple[str, ...]:
     found = {split_prefix(name)[0] for name in downs}
-    return tuple(part for part in (TEXT_1, TEXT_2) if part in found)
+    texts = dict.fromkeys(part.name for spec in FAMILIES.values() for part in spec.text_encoders)
+    return tuple(part for part in texts if part in found)

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 
 import torch
 
+from worker.engine.families.registry import FAMILIES
+from worker.engine.families.spec import ToolRules
+
 Shape = tuple[int, ...]
 
-UNET, TEXT_1, TEXT_2 = "unet", "text_encoder", "text_encoder_2"
+TEXT_PROJECTION = "text_projection"
+"""CLIP's projection of its pooled output, outside its blocks."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +33,30 @@ class BaseLayers:
     family: str
     shapes: Mapping[Layer, Shape]
 
+    @property
+    def rules(self) -> ToolRules:
+        return FAMILIES[self.family].tools
+
+    @property
+    def denoiser(self) -> str:
+        return FAMILIES[self.family].denoiser.name
+
+    @property
+    def text_encoders(self) -> list[str]:
+        return [part.name for part in FAMILIES[self.family].text_encoders]
+
+    def denoiser_paths(self) -> list[str]:
+        return self.paths(self.denoiser)
+
     def paths(self, part: str) -> list[str]:
         return [layer.path for layer in self.shapes if layer.part == part]
 
 
 def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLayers:
-    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the module, on any device (also meta)."""
+    """``networks``: part, such as "text_encoder_2" -> the module, on any device (also meta)."""
+    denoiser = FAMILIES[family].denoiser.name
     shapes = {
-        Layer(part, path if part == UNET else full_text_path(path)): tuple(module.weight.shape)
+        Layer(part, path if part == denoiser else full_text_path(path)): tuple(module.weight.shape)
         for part, network in networks.items()
         for path, module in network.named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
@@ -46,16 +66,16 @@ def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLay
 
 def full_text_path(path: str) -> str:
     """transformers 5.23 dropped ``text_model.`` from CLIPTextModel's own paths; every file still has it."""
-    return path if path.startswith(("text_model.", "text_projection")) else f"text_model.{path}"
+    return path if path.startswith(("text_model.", TEXT_PROJECTION)) else f"text_model.{path}"
 
 
 def spell_original(base: BaseLayers) -> dict[str, str]:
-    """diffusers' path -> the path in the original code (ldm for SD 1.x and 2.x, sgm for SDXL).
+    """diffusers' path -> the path in the original code (ldm or sgm).
 
     That code has one flat list on the way down and one on the way up. Going down, each level has its residual blocks
     and then its downsampler; going up, one residual block more, and the upsampler belongs to the last one.
     """
-    paths = base.paths(UNET)
+    paths = base.denoiser_paths()
     per_level = 1 + max((int(found[1]) for found in _find(r"down_blocks\.0\.resnets\.(\d+)\.", paths)), default=0)
     attended = {int(found[1]) for found in _find(r"up_blocks\.(\d+)\.attentions\.", paths)}
     return {path: _spell(path, per_level, attended) for path in paths}

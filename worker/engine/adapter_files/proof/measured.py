@@ -5,17 +5,17 @@ depend on them, nor does the assignment of DoRA's magnitudes.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLLoraLoaderMixin
 from peft.tuners.lora import LoraLayer
 
 from core.domain.proof import Measured
 from worker.engine.adapter_files.proof.adapters import AdapterModule
-from worker.engine.adapter_files.proof.layers import UNET, Layer, full_text_path
+from worker.engine.adapter_files.proof.layers import Layer, full_text_path
+from worker.engine.families.registry import FAMILIES
 
 TOLERANCE = 1e-4
 """Relative to a layer's update: both come from the same numbers, scaled in another order."""
@@ -50,15 +50,17 @@ class Loaded:
 def load_in_diffusers(
     path: Path, family: str, networks: Mapping[str, torch.nn.Module], trained: Iterable[AdapterModule]
 ) -> Loaded:
-    """``networks``: "unet", "text_encoder", "text_encoder_2" -> the base's, of which only the configuration is used."""
+    """``networks``: part -> the base's, of which only the configuration is used."""
     hollow = {part: hollow_out(network) for part, network in networks.items()}
-    loader = _XLLoader(hollow) if family == "sdxl" else _Loader(hollow)
+    loader = _open_loader(family, hollow)
     modules = {module.layer: module for module in trained}
     try:
         loader.load_lora_weights(path.parent, weight_name=path.name, use_safetensors=True, local_files_only=True)
     except (ValueError, RuntimeError, KeyError, IndexError, TypeError) as error:
         return Loaded(dict.fromkeys(modules), failure=str(error)[:MAX_FAILURE_CHARS])
-    found = {layer: update for part, network in hollow.items() for layer, update in _list_updates(part, network)}
+    found = {
+        layer: update for part, network in hollow.items() for layer, update in _list_updates(family, part, network)
+    }
     differences = {layer: _compare(module, found.get(layer)) for layer, module in modules.items()}
     lost = {layer for layer, module in modules.items() if not _has_magnitude(module, found.get(layer))}
     return Loaded(differences, frozenset(lost))
@@ -78,27 +80,19 @@ def hollow_out(network: Any) -> Any:
     return copy.eval()
 
 
-@dataclass
-class _Loader(StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+class _Components:
     """The parts of a pipeline that its loader needs."""
 
-    networks: Mapping[str, Any]
     components: ClassVar[dict[str, Any]] = {}
-    hf_device_map: None = field(default=None, init=False)
+    hf_device_map = None
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("unet", "text_encoder", "text_encoder_2") and name in self.networks:
-            return self.networks[name]
-        raise AttributeError(name)
+    def __init__(self, networks: Mapping[str, Any]) -> None:
+        self.__dict__.update(networks)
 
 
-@dataclass
-class _XLLoader(StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
-    networks: Mapping[str, Any]
-    components: ClassVar[dict[str, Any]] = {}
-    hf_device_map: None = field(default=None, init=False)
-
-    __getattr__ = _Loader.__getattr__
+def _open_loader(family: str, networks: Mapping[str, Any]) -> Any:
+    """diffusers' loader for the family's pipelines, on these networks."""
+    return type("_Loader", (_Components, FAMILIES[family].lora_loader), {})(networks)
 
 
 @dataclass(frozen=True)
@@ -109,13 +103,14 @@ class _Update:
     magnitude: torch.Tensor | None
 
 
-def _list_updates(part: str, network: torch.nn.Module) -> Iterator[tuple[Layer, _Update]]:
+def _list_updates(family: str, part: str, network: torch.nn.Module) -> Iterator[tuple[Layer, _Update]]:
+    is_denoiser = part == FAMILIES[family].denoiser.name
     for path, layer in network.named_modules():
         if isinstance(layer, LoraLayer):
             (name,) = layer.lora_A
             magnitudes: Any = layer.lora_magnitude_vector
             yield (
-                Layer(part, path if part == UNET else full_text_path(path)),
+                Layer(part, path if is_denoiser else full_text_path(path)),
                 _Update(
                     down=layer.lora_A[name].weight,
                     up=layer.lora_B[name].weight,

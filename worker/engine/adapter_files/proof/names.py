@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from core.domain.proof import Tool
-from worker.engine.adapter_files.proof.layers import TEXT_1, TEXT_2, UNET, BaseLayers, Layer, spell_original
+from worker.engine.adapter_files.proof.layers import TEXT_PROJECTION, BaseLayers, Layer, spell_original
 
 Names = Mapping[str, Layer]
 
@@ -22,7 +22,7 @@ def _flat(prefix: str, path: str) -> str:
 
 
 def _unet(base: BaseLayers, spell: Callable[[str], str]) -> dict[str, Layer]:
-    return {spell(path): Layer(UNET, path) for path in base.paths(UNET)}
+    return {spell(path): Layer(base.denoiser, path) for path in base.denoiser_paths()}
 
 
 def _texts(base: BaseLayers, part: str, spell: Callable[[str], str]) -> dict[str, Layer]:
@@ -30,22 +30,28 @@ def _texts(base: BaseLayers, part: str, spell: Callable[[str], str]) -> dict[str
     return {spell(path): Layer(part, path) for path in base.paths(part) if _CLIP_LAYER.match(path)}
 
 
-def _flat_texts(base: BaseLayers, prefixes: Mapping[str, str]) -> dict[str, Layer]:
+def _dotted_texts(base: BaseLayers) -> dict[str, Layer]:
     found: dict[str, Layer] = {}
-    for prefix, part in prefixes.items():
+    for part in base.text_encoders:
+        found |= _texts(base, part, lambda path, part=part: f"{part}.{path}")  # type: ignore[misc]
+    return found
+
+
+def _flat_texts(base: BaseLayers, tool: Tool) -> dict[str, Layer]:
+    found: dict[str, Layer] = {}
+    for prefix, part in base.rules.text_names[tool].items():
         found |= _texts(base, part, lambda path, prefix=prefix: _flat(prefix, path))  # type: ignore[misc]
     return found
 
 
 def _spell_sd_scripts(base: BaseLayers) -> dict[str, Layer]:
-    """It has its own U-Nets: with diffusers' names for SD 1.x and 2.x, with sgm's for SDXL, for which it renames
-    diffusers' names on reading. It adapts only layers in blocks, none before or after them."""
+    """It has its own U-Nets: with diffusers' names, or with sgm's, for which it renames diffusers' names on reading. It
+    adapts only layers in blocks, none before or after them."""
     found = {_flat("lora_unet", path): layer for path, layer in _unet(base, str).items() if _IN_BLOCKS.match(path)}
-    if base.family != "sdxl":
-        return found | _flat_texts(base, {"lora_te": TEXT_1})
-    original = spell_original(base)
-    found |= {_flat("lora_unet", original[layer.path]): layer for layer in found.values()}
-    return found | _flat_texts(base, {"lora_te1": TEXT_1, "lora_te2": TEXT_2})
+    if "sd-scripts" in base.rules.reads_original:
+        original = spell_original(base)
+        found |= {_flat("lora_unet", original[layer.path]): layer for layer in found.values()}
+    return found | _flat_texts(base, "sd-scripts")
 
 
 def _spell_a1111(base: BaseLayers) -> dict[str, Layer]:
@@ -53,16 +59,12 @@ def _spell_a1111(base: BaseLayers) -> dict[str, Layer]:
     for two layers a block (extensions-builtin/Lora/networks.py, convert_diffusers_name_to_compvis): on other bases they
     lead to other layers, or to none."""
     original = spell_original(base)
-    by_original = {original[path]: Layer(UNET, path) for path in base.paths(UNET)}
+    by_original = _unet(base, lambda path: original[path])
     found = {_flat("lora_unet", name): layer for name, layer in by_original.items()}
-    for path in base.paths(UNET):
+    for path in base.denoiser_paths():
         if (renamed := rename_as_a1111(path)) in by_original:
             found[_flat("lora_unet", path)] = by_original[renamed]
-    if base.family == "sdxl":
-        return found | _flat_texts(base, {"lora_te1": TEXT_1, "lora_te2": TEXT_2})
-    if base.family == "sd1":
-        return found | _flat_texts(base, {"lora_te": TEXT_1, "lora_te1": TEXT_1})
-    return found | _flat_texts(base, {"lora_te": TEXT_1})
+    return found | _flat_texts(base, "a1111")
 
 
 _A1111_OUTSIDE = {
@@ -108,28 +110,24 @@ def _spell_comfyui(base: BaseLayers) -> dict[str, Layer]:
     original = spell_original(base)
     found = _unet(base, lambda path: _flat("lora_unet", original[path]))
     found |= _unet(base, lambda path: f"diffusion_model.{original[path]}")
-    for path in base.paths(UNET):
+    for path in base.denoiser_paths():
         dotted = path.replace(".to_", ".processor.to_").removesuffix(".0" if ".to_out." in path else "")
         for name in (_flat("lora_unet", path), _flat("lycoris", path), dotted, f"unet.{dotted}"):
-            found[name] = Layer(UNET, path)
-    prefixes = {"lora_te": TEXT_1, "lora_te1": TEXT_1, "lora_te2": TEXT_2}
-    found |= _flat_texts(base, prefixes)
-    for part in (TEXT_1, TEXT_2):
-        found |= _texts(base, part, lambda path, part=part: f"{part}.{path}")  # type: ignore[misc]
-    if Layer(TEXT_2, "text_projection") in base.shapes:
-        found["lora_te2_text_projection"] = Layer(TEXT_2, "text_projection")
+            found[name] = Layer(base.denoiser, path)
+    found |= _flat_texts(base, "comfyui") | _dotted_texts(base)
+    for prefix, part in base.rules.text_names["comfyui"].items():
+        if (projection := Layer(part, TEXT_PROJECTION)) in base.shapes:
+            found[_flat(prefix, TEXT_PROJECTION)] = projection
     return found
 
 
 def _spell_diffusers(base: BaseLayers) -> dict[str, Layer]:
-    """Its own dotted paths, and kohya's flat ones; of the original's names only SDXL's."""
+    """Its own dotted paths, and kohya's flat ones; of some families the original's names too."""
     found = _unet(base, lambda path: f"unet.{path}") | _unet(base, lambda path: _flat("lora_unet", path))
-    if base.family == "sdxl":
+    if "diffusers" in base.rules.reads_original:
         original = spell_original(base)
         found |= _unet(base, lambda path: _flat("lora_unet", original[path]))
-    for part in (TEXT_1, TEXT_2):
-        found |= _texts(base, part, lambda path, part=part: f"{part}.{path}")  # type: ignore[misc]
-    return found | _flat_texts(base, {"lora_te": TEXT_1, "lora_te1": TEXT_1, "lora_te2": TEXT_2})
+    return found | _dotted_texts(base) | _flat_texts(base, "diffusers")
 
 
 _SPELLERS: dict[Tool, Callable[[BaseLayers], dict[str, Layer]]] = {

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 
 from worker.engine.adapter_files.proof.layers import Layer
 from worker.engine.errors import BadInput
-
-_PARTS = ("unet", "text_encoder", "text_encoder_2")
+from worker.engine.families.registry import PART_NAMES
 
 
 def config_of(config: Mapping[str, object], part: str) -> dict[str, object]:
     """One network's settings; those of ``save_lora_adapter``, which writes one network's file, have no prefix."""
-    if not any(key.startswith(f"{known}.") for key in config for known in _PARTS):
+    if not any(key.startswith(f"{known}.") for key in config for known in PART_NAMES):
         return dict(config)
     return {key.removeprefix(f"{part}."): value for key, value in config.items() if key.startswith(f"{part}.")}
 

@@ -6,12 +6,14 @@ from typing import get_args
 from core.domain.counts import counted
 from core.domain.proof import MAX_DROPPED, DroppedKey, LoadProof, Tool, ToolProof, Verdict
 from worker.engine.adapter_files.proof.files import AdapterFile, read_peft_config, role_of, split_key
-from worker.engine.adapter_files.proof.layers import UNET, BaseLayers, Layer
+from worker.engine.adapter_files.proof.layers import BaseLayers, Layer
 from worker.engine.adapter_files.proof.layout import is_published, why_not_opened
 from worker.engine.adapter_files.proof.measured import TOLERANCE, Loaded
 from worker.engine.adapter_files.proof.peft_config import config_of
 from worker.engine.adapter_files.proof.resolve import Resolution, resolve_names
 from worker.engine.adapter_files.proof.spellings import Spellings, split_prefix
+from worker.engine.families.registry import FAMILIES
+from worker.engine.families.spec import ToolRules
 
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 
@@ -34,10 +36,10 @@ def _prove_tool(tool: Tool, file: AdapterFile, base: BaseLayers, loaded: Loaded 
     return ToolProof(
         tool=tool,
         required=tool in promised_tools(file) and opens and (tool != "a1111" or is_published(base)),
-        loads=bool(landings) and not lost and not moved and _keeps_scale(tool, file),
+        loads=bool(landings) and not lost and not moved and _keeps_scale(tool, file, base),
         offered=offered,
         opens_base=opens,
-        verdict=_judge(tool, file, loaded, num_keys=len(landings), num_lost=len(lost), num_moved=len(moved)),
+        verdict=_judge(tool, file, base, loaded, num_keys=len(landings), num_lost=len(lost), num_moved=len(moved)),
         num_keys=len(landings),
         num_resolved=len(landings) - len(lost) - len(moved),
         num_misplaced=len(moved),
@@ -74,7 +76,14 @@ def _explain_loss(layer: Layer | None, loaded: Loaded, by_rule: str) -> str:
 
 
 def _judge(
-    tool: Tool, file: AdapterFile, loaded: Loaded | None, *, num_keys: int, num_lost: int, num_moved: int
+    tool: Tool,
+    file: AdapterFile,
+    base: BaseLayers,
+    loaded: Loaded | None,
+    *,
+    num_keys: int,
+    num_lost: int,
+    num_moved: int,
 ) -> Verdict:
     if loaded and any((difference or 0) > TOLERANCE for difference in loaded.differences.values()):
         return "wrong"
@@ -84,7 +93,7 @@ def _judge(
         return "wrong"
     if num_lost:
         return "partial"
-    approximate = count_without_alpha(file) or (tool == "comfyui" and has_dora(file))
+    approximate = count_without_alpha(file, base) or (tool == "comfyui" and has_dora(file))
     return "differs" if approximate else "same"
 
 
@@ -100,44 +109,44 @@ def has_dora(file: AdapterFile) -> bool:
     return any(role_of(split_key(key)[1]) == "magnitude" for key in file.shapes)
 
 
-def count_without_alpha(file: AdapterFile) -> int:
+def count_without_alpha(file: AdapterFile, base: BaseLayers) -> int:
     """Layers whose alpha no tool can know: neither a tensor of their own nor diffusers' metadata states it."""
-    if file.format == "diffusers" and _states_alpha(file):
+    if file.format == "diffusers" and _states_alpha(file, base):
         return 0
     names = {split_key(key)[0] for key in file.shapes if role_of(split_key(key)[1]) == "down"}
     return sum(f"{name}.alpha" not in file.shapes for name in names)
 
 
-def _states_alpha(file: AdapterFile) -> bool:
+def _states_alpha(file: AdapterFile, base: BaseLayers) -> bool:
     config = read_peft_config(file.metadata)
-    parts = {split_prefix(split_key(key)[0])[0] or UNET for key in file.shapes}
+    parts = {split_prefix(split_key(key)[0])[0] or base.denoiser for key in file.shapes}
     return all(isinstance(config_of(config, part).get("lora_alpha"), int | float) for part in parts)
 
 
-def _keeps_scale(tool: Tool, file: AdapterFile) -> bool:
+def _keeps_scale(tool: Tool, file: AdapterFile, base: BaseLayers) -> bool:
     """Without alpha every tool uses the rank: an adapter trained with another alpha comes out wrong. A1111 applies
     DoRA's magnitudes per output along the inputs."""
-    return count_without_alpha(file) == 0 and not (tool == "a1111" and has_dora(file))
+    return count_without_alpha(file, base) == 0 and not (tool == "a1111" and has_dora(file))
 
 
 def a1111_family(metadata: Mapping[str, str]) -> str | None:
     """The family under which A1111 lists an adapter, by its metadata alone; None if it has none. A1111 hides adapters
     of another family than the loaded base's."""
-    if metadata.get("ss_base_model_version", "").startswith("sdxl_"):
-        return "sdxl"
-    if metadata.get("ss_v2") == "True":
-        return "sd2"
-    return "sd1" if metadata else None
+    if not metadata:
+        return None
+    version, rules = metadata.get("ss_base_model_version", ""), {name: spec.tools for name, spec in FAMILIES.items()}
+    by_version = (name for name, own in rules.items() if own.a1111_version and version.startswith(own.a1111_version))
+    by_v2 = (name for name, own in rules.items() if own.a1111_v2 and metadata.get("ss_v2") == own.a1111_v2)
+    others = (name for name, own in rules.items() if not own.a1111_version and not own.a1111_v2)
+    return next((name for names in (by_version, by_v2, others) for name in names), None)
 
 
 def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> list[str]:
     notes = []
-    if missing := count_without_alpha(file):
+    if missing := count_without_alpha(file, base):
         notes.append(f"alpha is missing for {counted(missing, 'layer')}: {tool} uses a scale of 1.0")
     if not offered:
-        taken = a1111_family(file.metadata)
-        wanted = {"sdxl": "ss_base_model_version beginning with sdxl_", "sd2": "ss_v2 = True"}
-        needed = wanted.get(base.family, "no metadata of another family")
+        taken, needed = a1111_family(file.metadata), _name_a1111_mark(base.rules)
         notes.append(f"a1111 takes it for {taken} by its metadata and hides it from a {base.family} base: {needed}")
     if reason := why_not_opened(tool, base):
         notes.append(reason)
@@ -145,9 +154,15 @@ def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> lis
         notes.append("a1111 opens this base only with a configuration (.yaml) beside it, and names two layers a block")
     if has_dora(file) and file.format == "kohya":
         notes.append(_DORA[tool])
-    if tool == "sd-scripts" and base.family == "sd2":
-        notes.append("sd-scripts reads it on a base in diffusers' folders; from a single file it expects convolutions")
+    if tool in base.rules.notes:
+        notes.append(base.rules.notes[tool])
     return notes
+
+
+def _name_a1111_mark(rules: ToolRules) -> str:
+    if rules.a1111_version:
+        return f"ss_base_model_version beginning with {rules.a1111_version}"
+    return f"ss_v2 = {rules.a1111_v2}" if rules.a1111_v2 else "no metadata of another family"
 
 
 _DORA: dict[Tool, str] = {

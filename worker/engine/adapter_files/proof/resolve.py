@@ -19,6 +19,7 @@ from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, Shape
 from worker.engine.adapter_files.proof.layout import why_not_opened
 from worker.engine.adapter_files.proof.names import list_names
 from worker.engine.adapter_files.proof.spellings import Spellings
+from worker.engine.families.registry import FAMILIES
 
 Group = dict[Role, str]
 """One layer's tensors in a file: role ("down", "up", "alpha", …) -> key."""
@@ -148,7 +149,7 @@ def _find_doubles(landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
 def _find_partial_qkv(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolution]) -> dict[str, Resolution]:
     """In A1111, OpenCLIP's query, key and value are one matrix, which it changes only if all four layers of the
     attention are in the file."""
-    openclip = {"sd2": "text_encoder", "sdxl": "text_encoder_2"}.get(base.family)
+    openclip = base.rules.fused_qkv
     if tool != "a1111" or openclip is None:
         return {}
     held: dict[str, set[str]] = defaultdict(set)
@@ -178,6 +179,12 @@ def _find_misplaced(tool: Tool, base: BaseLayers, landings: Mapping[str, Resolut
     return moved
 
 
+_FLAT = tuple(
+    {"lora_unet_", *(f"{name}_" for spec in FAMILIES.values() for name in spec.tools.text_names["diffusers"])}
+)
+"""The prefixes by which diffusers takes a key for kohya's."""
+
+
 def _find_refusal(tool: Tool, landings: Mapping[str, Resolution]) -> str:
     """Why nothing at all of the file is loaded, if that is so."""
     for key, landing in landings.items():
@@ -185,7 +192,7 @@ def _find_refusal(tool: Tool, landings: Mapping[str, Resolution]) -> str:
             return f"{landing.reason} ({key})"
     if tool != "diffusers":
         return ""
-    flat = all(key.startswith(("lora_unet_", "lora_te_", "lora_te1_", "lora_te2_")) for key in landings)
+    flat = all(key.startswith(_FLAT) for key in landings)
     strange = [key for key in landings if split_key(key)[1] not in _READ["sd-scripts"] | {"dora_scale"}]
     if flat and strange:
         return f"{_REFUSES}diffusers cannot rename {strange[0]}"

@@ -6,37 +6,21 @@ peft's ``save_pretrained``, sd-scripts and LyCORIS, ComfyUI (``comfy/lora.py``),
 """
 
 import re
+from collections import defaultdict
 from functools import lru_cache
 
-from worker.engine.adapter_files.proof.layers import TEXT_1, TEXT_2, UNET, BaseLayers, Layer, spell_original
+from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, spell_original
+from worker.engine.families.registry import FAMILIES
 
 _WRAPPER = "base_model.model."
 """peft's prefix for the paths of a model that it wraps."""
 
-_PREFIXES: tuple[tuple[str, str], ...] = (  # the longer ones first
-    ("model.diffusion_model.", UNET),
-    ("diffusion_model.", UNET),
-    ("lora_unet_", UNET),
-    ("lora_unet.", UNET),
-    ("lycoris_", UNET),
-    ("unet.", UNET),
-    ("text_encoders.clip_l.transformer.", TEXT_1),
-    ("text_encoders.clip_h.transformer.", TEXT_1),
-    ("text_encoders.clip_g.transformer.", TEXT_2),
-    ("text_encoder_2.", TEXT_2),
-    ("text_encoder.", TEXT_1),
-    ("lora_clip_l.", TEXT_1),
-    ("lora_clip_g.", TEXT_2),
-    ("lora_te2_", TEXT_2),
-    ("lora_te2.", TEXT_2),
-    ("lora_te1_", TEXT_1),
-    ("lora_te1.", TEXT_1),
-    ("lora_te_", TEXT_1),
-    ("lora_te.", TEXT_1),
-    ("clip_l.", TEXT_1),
-    ("clip_h.", TEXT_1),
-    ("clip_g.", TEXT_2),
+_PREFIXES = sorted(  # the longer ones first
+    {(prefix, part.name) for spec in FAMILIES.values() for part in spec.parts for prefix in part.spellings},
+    key=lambda row: (-len(row[0]), row),
 )
+_CLIP = "text_encoder"
+"""The part of paths that are CLIP's and have no prefix: the first encoder."""
 _ORIGINAL = re.compile(r"(input_blocks|middle_block|output_blocks|time_embed|label_emb|\bout)[._]\d")
 _CLIP_LAYER = re.compile(r"text_model\.encoder\.layers\.\d+\.(self_attn|mlp)\.|text_projection$")
 _OLD_ATTENTION = re.compile(r"self_attn_to_(q|k|v|out)$")
@@ -50,9 +34,9 @@ def split_prefix(name: str) -> tuple[str | None, str]:
         if name.startswith(prefix):
             path = name.removeprefix(prefix).removeprefix(_WRAPPER)
             if prefix == "lycoris_" and path.startswith("text_model_"):
-                part = TEXT_1
+                part = _CLIP
             return part, path
-    return (TEXT_1 if name.startswith("text_model.") else None), name
+    return (_CLIP if name.startswith("text_model.") else None), name
 
 
 def is_original(name: str) -> bool:
@@ -64,26 +48,32 @@ class Spellings:
     """Finds a base's layers by any of their names."""
 
     def __init__(self, base: BaseLayers) -> None:
-        original = spell_original(base)
-        self._found: dict[str, dict[str, Layer]] = {UNET: {}, TEXT_1: {}, TEXT_2: {}}
+        self._denoiser, original = base.denoiser, spell_original(base)
+        self._found: dict[str, dict[str, Layer]] = defaultdict(dict)
         for layer in base.shapes:
-            if layer.part == UNET:
+            if layer.part == base.denoiser:
                 for path in (layer.path, original[layer.path]):
-                    self._found[UNET][_flatten(UNET, path)] = layer
+                    self._found[layer.part][_flatten_denoiser(path)] = layer
             elif _CLIP_LAYER.match(layer.path):
-                self._found[layer.part][_flatten(layer.part, layer.path)] = layer
+                self._found[layer.part][_flatten_clip(layer.path)] = layer
 
     def find(self, name: str) -> Layer | None:
-        """Names without a prefix are the U-Net's, as ``unet.save_lora_adapter`` writes them."""
+        """Names without a prefix are the denoiser's, as ``unet.save_lora_adapter`` writes them."""
         part, path = split_prefix(name)
-        part = part or UNET
-        return self._found[part].get(_flatten(part, path))
+        part = part or self._denoiser
+        flatten = _flatten_denoiser if part == self._denoiser else _flatten_clip
+        return self._found[part].get(flatten(path))
 
 
-def _flatten(part: str, path: str) -> str:
+def _flatten(path: str) -> str:
     """One form for all: with underscores, without the parts that differ between versions."""
-    flat = path.replace(".", "_").replace("_processor_to_", "_to_")
-    if part == UNET:
-        return f"{flat}_0" if flat.endswith("_to_out") else flat
-    flat = _OLD_ATTENTION.sub(r"self_attn_\1_proj", flat)
-    return flat.removeprefix("text_model_")
+    return path.replace(".", "_").replace("_processor_to_", "_to_")
+
+
+def _flatten_denoiser(path: str) -> str:
+    flat = _flatten(path)
+    return f"{flat}_0" if flat.endswith("_to_out") else flat
+
+
+def _flatten_clip(path: str) -> str:
+    return _OLD_ATTENTION.sub(r"self_attn_\1_proj", _flatten(path)).removeprefix("text_model_")

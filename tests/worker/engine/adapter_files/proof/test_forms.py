@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from core.domain.model import Family
 from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.formats import LoraModule, Tensors, to_kohya
-from worker.engine.adapter_files.importing import build_networks
 from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapter
 from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, list_layers, spell_original
 from worker.engine.adapter_files.proof.measured import load_in_diffusers
 from worker.engine.families.protocol import Network
+from worker.engine.families.registry import build_networks
 
 FAMILIES: tuple[Family, ...] = ("sd1", "sdxl")
 RANK = 3

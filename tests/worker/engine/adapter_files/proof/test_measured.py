@@ -11,13 +11,13 @@ from core.domain.model import Family
 from core.domain.proof import ToolProof
 from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.formats import LoraModule, describe_for_diffusers, export, fold_scales, to_diffusers
-from worker.engine.adapter_files.importing import build_networks
 from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.files import read_file
 from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, list_layers
 from worker.engine.adapter_files.proof.measured import Loaded, hollow_out, load_in_diffusers
 from worker.engine.adapter_files.proof.prove import prove
 from worker.engine.families.protocol import Network
+from worker.engine.families.registry import build_networks
 
 FAMILIES: tuple[Family, ...] = ("sd1", "sdxl")
 Base = tuple[Family, list[Network], BaseLayers]
