@@ -120,7 +120,7 @@ def swap(base: Path, part: str, name: str) -> Path:
 def load_whole(base: Path) -> None:
     loaded = load_base("sd1", base, torch.device("cpu"), torch.float32)
     loaded.open_text_encoders()
-    list(loaded.encode_pictures(iter([torch.zeros(3, 64, 64)])))
+    list(loaded.encode_images(iter([torch.zeros(3, 64, 64)])))
 
 
 PARTS = {

@@ -176,7 +176,7 @@ def test_a_shifted_vae_is_shifted_back(folder: Path, family: Family, tmp_path: P
     pipeline.save_pretrained(tmp_path / "shifted")
     base = load_base(family, tmp_path / "shifted", torch.device("cpu"), torch.float32)
     picture = torch.rand((3, 32, 48), generator=torch.Generator().manual_seed(1)) * 2 - 1
-    (found,) = base.encode_pictures(iter([picture]))
+    (found,) = base.encode_images(iter([picture]))
     with torch.no_grad():
         theirs = pipeline.vae.encode(picture[None]).latent_dist
         decoded = pipeline.vae.decode(theirs.mean).sample
