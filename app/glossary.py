@@ -172,8 +172,6 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "LeftOut": {"": "A file that was left out.", "reason": "Why, and what to do."},
     "LoadProof": {
         "family": "The base model's family.",
-        "images_match": "Whether both formats draw the same image in diffusers; null: not checked.",
-        "max_pixel_difference": "The largest difference between the two images, from 0 to 255.",
         "tools": "How each tool loads the file.",
     },
     "Measured": {

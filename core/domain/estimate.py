@@ -13,7 +13,6 @@ NUM_VALIDATION_TIMESTEPS = 8
 """The number of timesteps for each held-out image's loss."""
 FORWARD_SHARE = 1 / 3
 """A share of a training sample's time: the backward pass takes about twice as long as the forward pass."""
-NUM_PROOF_IMAGES = 2
 
 
 class Estimate(Frozen):
@@ -53,12 +52,12 @@ def count_samples(plan: TrainPlan) -> float:
 
 
 def count_images(plan: TrainPlan) -> int:
-    """The images for grids, cover, scores and load proof, and for prior preservation if the base draws them (they may
+    """The images for grids, cover and scores, and for prior preservation if the base draws them (they may
     exist already)."""
     grids = (len(plan.sample_steps) + 1) * len(plan.sample_prompts) + bool(plan.sample_prompts)
     scores = 2 * len(plan.neutral_prompts) if plan.evaluation else 0
     drawn = 0 if plan.class_images else plan.prior_num_images
-    return grids + scores + drawn + NUM_PROOF_IMAGES
+    return grids + scores + drawn
 
 
 def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:

@@ -1,5 +1,6 @@
 """The schema: equal to the tables in Python, safe to make twice at once, and guarded by its triggers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -160,6 +161,7 @@ INSERT INTO jobs (id, tenant_id, model_id, dataset_id, status, attempt, slot, sp
 VALUES ('job_held', 'ten_default', 'm', 'ds_1', 'running', 2, 'host/cpu/0', '{}', '{"images": []}', '{}'),
        ('job_ended', 'ten_default', 'm', 'ds_1', 'succeeded', 1, NULL, '{}', '{"images": []}', '{}');
 """
+ROWS_WITHOUT_SLOTS = ROWS.replace(", slot,", ",").replace(", 'host/cpu/0',", ",").replace(", NULL,", ",")
 WITH_SLOTS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009", "0101", "0102")
 """The revisions in which a job's slot is a column."""
 
@@ -193,9 +195,7 @@ def test_stored_words_are_renamed_and_back(empty_database_url: str) -> None:
     migrations.command.upgrade(config, "0103")
     engine = open_engine(empty_database_url)
     with engine.begin() as connection:
-        connection.execute(
-            sa.text(ROWS.replace(", slot,", ",").replace(", 'host/cpu/0',", ",").replace(", NULL,", ","))
-        )
+        connection.execute(sa.text(ROWS_WITHOUT_SLOTS))
         connection.execute(sa.text('UPDATE models SET info = \'{"profile": {"seconds_per_picture": 1}}\''))
         connection.execute(sa.text('UPDATE jobs SET result = \'{"measured": {"seconds_per_picture": 2}}\''))
         connection.execute(sa.text('UPDATE datasets SET report = \'{"warnings": [{"code": "first-picture"}]}\''))
@@ -214,6 +214,22 @@ def test_stored_words_are_renamed_and_back(empty_database_url: str) -> None:
     assert look() == ({"seconds_per_image": 1}, {"seconds_per_image": 2}, {"code": "first-frame"})
     migrations.command.downgrade(config, "0103")
     assert look() == before
+    engine.dispose()
+
+
+def test_proofs_lose_what_is_no_longer_compared(empty_database_url: str) -> None:
+    config = migrations.make_config(empty_database_url)
+    migrations.command.upgrade(config, "0104")
+    engine, proofs = open_engine(empty_database_url), {"kohya": {"images_match": True, "tools": [1]}}
+    with engine.begin() as connection:
+        connection.execute(sa.text(ROWS_WITHOUT_SLOTS))
+        given = {"result": json.dumps({"note": "", "proofs": proofs})}
+        connection.execute(sa.text("UPDATE jobs SET result = :result WHERE id = 'job_ended'"), given)
+    migrations.command.upgrade(config, "head")
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT set_config('atelier.tenant', 'ten_default', true)"))
+        results = connection.execute(sa.text("SELECT result FROM jobs ORDER BY id")).scalars().all()
+        assert results == [{"note": "", "proofs": {"kohya": {"tools": [1]}}}, None]
     engine.dispose()
 
 

@@ -48,7 +48,7 @@ import torch
 
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
-from worker.engine.adapter_files.proof.pictures import prove_files
+from worker.engine.adapter_files.proof.trained import prove_files
 from worker.engine.adapters import unchanged
 from worker.engine.device import (
     Runtime,
@@ -196,8 +196,7 @@ class Trainer:
                 plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
                 command.cache_folder, command.shared_cache,
             )  # fmt: skip
-            with runtime.autocast():
-                proofs = prove_files(base, plan, result.files, result.modules)
+        proofs = prove_files(base.folder, plan, result.files, result.modules)
         return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
     def _choose_runtime(self, command: Train) -> Runtime:

@@ -1,12 +1,12 @@
 """The common part of the families with a UNet2DConditionModel over the latents of an AutoencoderKL."""
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from PIL import Image
 
@@ -40,8 +40,6 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
 
 class LatentDiffusion:
     """A base without its text encoders and the denoiser's inputs from them."""
-
-    pipeline_options: Mapping[str, Any] = {}
 
     def __init__(self, folder: Path, denoiser: Network, noise_schedule: NoiseSchedule, device: torch.device) -> None:
         self.folder, self.device = folder, device
@@ -153,36 +151,6 @@ class LatentDiffusion:
 
     def _open_sampler(self, params: SamplingParams) -> Any:
         return self.noise_schedule.open_sampler(self.image_seq_len(*self._latent_size(params)))
-
-    @torch.no_grad()
-    def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
-        pipeline = DiffusionPipeline.from_pretrained(
-            self.folder,
-            unet=self.denoiser.module,
-            scheduler=self._open_sampler(params),
-            dtype=torch.float32,  # for everything that is read here: files may have encoders of mixed types
-            local_files_only=True,
-            use_safetensors=True,
-            **self.pipeline_options,
-        ).to(self.device)
-        pipeline.set_progress_bar_config(disable=True)
-        pipeline.load_lora_weights(adapter.parent, weight_name=adapter.name, use_safetensors=True)
-        try:
-            image: Image.Image = pipeline(
-                prompt,
-                generator=torch.Generator().manual_seed(seed),
-                num_inference_steps=params.num_steps,
-                guidance_scale=params.guidance_scale,
-                guidance_rescale=params.guidance_rescale,
-                height=params.height,
-                width=params.width,
-            ).images[0]
-        finally:
-            pipeline.unload_lora_weights()
-            self.denoiser.module.requires_grad_(False).eval()
-        del pipeline
-        self.free()
-        return image
 
     def free(self) -> None:
         gc.collect()

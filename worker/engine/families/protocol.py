@@ -127,6 +127,7 @@ class NoiseSchedule(Protocol):
 class Base(Protocol):
     """A loaded base. The denoiser stays in memory between jobs; encoders are opened when needed and dropped."""
 
+    folder: Path
     denoiser: Network
     noise_schedule: NoiseSchedule
 
@@ -162,10 +163,6 @@ class Base(Protocol):
 
     def decode(self, latents_BCHW: torch.Tensor) -> list[Image.Image]:
         """The images of such latents; the decoder is dropped at the end."""
-
-    def draw_with(self, adapter: Path, prompt: str, seed: int, params: SamplingParams) -> Image.Image:
-        """Like a user of the file: diffusers' loader reads it, and its pipeline draws. Afterwards the base has no
-        adapter."""
 
     def free(self) -> None:
         """Frees the opened encoders' memory on the device."""

@@ -66,8 +66,6 @@ class SDXLTextEncoders(ClipTextEncoders):
 
 
 class SDXLBase(LatentDiffusion):
-    pipeline_options = {"add_watermarker": False}  # noqa: RUF012  # a mark would be a difference between pictures
-
     def open_text_encoders(self, limits: TextLimits = TextLimits()) -> SDXLTextEncoders:
         return SDXLTextEncoders(self.folder, self.device, limits)
 
@@ -114,7 +112,7 @@ SPEC = FamilySpec(
         marks=("conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."),
         text_prefix="conditioner.",
         pipeline=StableDiffusionXLPipeline,
-        options=SDXLBase.pipeline_options,
+        options={"add_watermarker": False},
         published={"epsilon": 1024},
         relatives=(
             Relative("an SDXL refiner", "Give the SDXL base.", "conditioner.embedders.0.model."),

@@ -6,7 +6,7 @@ from pathlib import Path
 from core.domain.outcome import describe_cut
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
-from worker.engine.adapter_files.proof.pictures import layers_of
+from worker.engine.adapter_files.proof.layers import read_layers
 from worker.engine.adapters import detach
 from worker.engine.device import Runtime, open_accelerator
 from worker.engine.families.protocol import Base
@@ -47,7 +47,7 @@ def train(
         with runtime.autocast():
             prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
         init_adapter = plan.init_adapter if resume_from is None else None
-        layers = layers_of(base, plan.family) if init_adapter else None
+        layers = read_layers(plan.family, base.folder) if init_adapter else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)
         if resume_from is not None:
             load_checkpoint(run.state, plan, resume_from)

@@ -6,10 +6,12 @@ Nothing here is shared with the exporter: a check against the exporter's own tab
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
-from worker.engine.families.registry import FAMILIES
+from core.domain.model import Family
+from worker.engine.families.registry import FAMILIES, build_networks
 from worker.engine.families.spec import ToolRules
 
 Shape = tuple[int, ...]
@@ -62,6 +64,11 @@ def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLay
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
     return BaseLayers(family, shapes)
+
+
+def read_layers(family: Family, folder: Path) -> BaseLayers:
+    """By the configuration of the base in ``folder``. Raises BadInput."""
+    return list_layers(family, {network.diffusers_prefix: network.module for network in build_networks(family, folder)})
 
 
 def full_text_path(path: str) -> str:

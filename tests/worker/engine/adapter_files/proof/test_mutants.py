@@ -138,6 +138,5 @@ def test_two_names_of_one_layer_are_reported() -> None:
 
 def test_the_proof_is_stored_and_read_back() -> None:
     proof = prove(lora(), base("sd1"))
-    seen = proof.model_copy(update={"images_match": False, "max_pixel_difference": 40})
-    assert LoadProof.model_validate_json(seen.model_dump_json()) == seen
-    assert proof.holds and not seen.holds
+    assert LoadProof.model_validate_json(proof.model_dump_json()) == proof
+    assert proof.holds
