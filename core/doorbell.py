@@ -18,7 +18,8 @@ class CeleryDoorbell:
     """``ring`` returns at once: one thread talks to the broker, so that a hanging broker delays nothing else.
 
     Bells carry no data, so one that waits to be sent stands for all that are rung meanwhile. Each time, they are sent
-    over a connection of their own: a broken one, or an emptied broker, does no harm.
+    over a connection of their own: a broken one, or an emptied broker, does no harm. A bell whose queue is long is not
+    sent: `deliver` shares its queue with `validate`, and may then wait for the steward.
     """
 
     def __init__(self, redis_url: str) -> None:
@@ -47,7 +48,7 @@ class CeleryDoorbell:
             try:
                 self._send(unsent)
             except Exception as error:  # any exception of the broker's library: the steward rings again
-                log.warning("the bell %s was not rung: %s", " or ".join(unsent), error)
+                log.warning("not all of the bells %s were rung: %s", ", ".join(unsent), error)
 
     def _take(self) -> dict[Bell, int]:
         """Waits for a ring; empty when closed."""

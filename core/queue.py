@@ -31,4 +31,4 @@ def progress_channel(job_id: str) -> str:
 
 class Doorbell(Protocol):
     def ring(self, bell: Bell, num_workers: int = 1) -> None:
-        """Wakes so many workers. Best effort: never raises if the broker is away."""
+        """Wakes up to ``num_workers`` workers. Best effort: never raises if the broker is away."""

@@ -1,4 +1,4 @@
-"""One loop for uploads that wait to be checked: claim one, work on it under its lease, commit under the fence."""
+"""Checks one waiting upload: claims it, works on it under its lease, and commits under the fence."""
 
 import contextlib
 import logging

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from sqlalchemy import Connection
@@ -126,10 +127,10 @@ class Steward:
 
     def ring_for_what_waits(self, connection: Connection) -> None:
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
-            "train": (count_due_jobs, _count_imports),
+            "train": (count_due_jobs, partial(count_waiting, table=Adapter)),
             # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            "validate": (_count_datasets, _count_imports),
+            "validate": (partial(count_waiting, table=Dataset), partial(count_waiting, table=Adapter)),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)
@@ -151,14 +152,6 @@ class Steward:
                 raise
             log.exception("a round of the steward failed")
             return None
-
-
-def _count_datasets(session: Session) -> int:
-    return count_waiting(session, Dataset)
-
-
-def _count_imports(session: Session) -> int:
-    return count_waiting(session, Adapter)
 
 
 def main() -> NoReturn:

@@ -13,7 +13,7 @@ from sse_starlette import EventSourceResponse
 from app.auth.scopes import SAFE_METHODS, allows, require
 from app.conditions import is_known
 from app.dashboard import sessions
-from app.dashboard.live import Cursor, read_updates, stream_updates
+from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.sessions import BrowserSession
 from app.dashboard.views import DatasetView, JobView, describe_plan
@@ -156,9 +156,8 @@ async def stream_job(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
     cursor = Cursor.parse(last_event_id or after)
-    await services.database.run(
-        read_updates, browser_session.caller, job_id, cursor
-    )  # NotFound before the stream begins
+    # NotFound before the stream begins
+    await services.database.run(read_page_updates, browser_session.caller, job_id, cursor)
     return stream.respond(stream_updates(services, browser_session.caller, job_id, cursor))
 
 

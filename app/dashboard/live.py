@@ -44,7 +44,7 @@ class Cursor:
         return f"{self.event}.{self.metric}.{self.sample}"
 
 
-class JobUpdates(View):
+class PageUpdates(View):
     job: JobView
     events: tuple[EventView, ...]
     metrics: tuple[MetricView, ...]
@@ -65,12 +65,12 @@ class JobUpdates(View):
         )
 
 
-def read_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> JobUpdates:
+def read_page_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> PageUpdates:
     """The job first: everything that came with its last state can then be read. Raises NotFound, Unauthenticated."""
     updates = stream.read_updates(session, caller, job_id, cursor.event, MAX_EVENTS)
     metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
-    return JobUpdates(
+    return PageUpdates(
         job=JobView.of(updates.job, updates.place),
         events=tuple(map(EventView.of, updates.events)),
         metrics=tuple(map(MetricView.of, metrics)),
@@ -84,9 +84,12 @@ async def stream_updates(
     services: Services, caller: Caller, job_id: str, cursor: Cursor
 ) -> AsyncIterator[ServerSentEvent]:
     """Ends with an ``end`` message once the job has ended and everything of it was sent; without one if the job is
-    deleted, or the session's key becomes invalid."""
+    deleted, or the session's key becomes invalid. Raises Unavailable: the browser then says so, and tries again."""
     shown = None
-    async with aclosing(stream.follow(services, caller, job_id, read_updates, cursor, seconds=STREAM_SECONDS)) as news:
+    news = stream.follow(
+        services, caller, job_id, read_page_updates, cursor, seconds=STREAM_SECONDS, survives_outage=False
+    )
+    async with aclosing(news):
         async for updates in news:
             cursor = updates.advance(cursor)
             state = (cursor, updates.job, updates.validations)

@@ -1,4 +1,4 @@
-"""A job's news as they happen: all of them, in order, none twice.
+"""A job's news as it happens: all of it, in order, nothing twice.
 
 The database is the source; Redis only says when to look. So a reader that reconnects with its cursor misses nothing,
 whichever process answers.
@@ -67,9 +67,10 @@ async def follow(
     cursor: C,
     *,
     seconds: float = math.inf,
+    survives_outage: bool = True,
 ) -> AsyncGenerator[U, None]:
     """Reads at every change. Ends with the job, when it is deleted, with the caller's key, or when the time is up.
-    Survives an outage of the database."""
+    During an outage of the database it waits, or raises Unavailable."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     with services.progress.listen(job_id) as listener:
@@ -77,6 +78,8 @@ async def follow(
             try:
                 updates = await services.database.run(read, caller, job_id, cursor)
             except Unavailable:
+                if not survives_outage:
+                    raise
                 await listener.wait()
                 continue
             except (NotFound, Unauthenticated):

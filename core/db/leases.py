@@ -1,4 +1,5 @@
 """Leases on uploads that one worker at a time checks, datasets and adapters: claim one, hold it, write the outcome.
+Jobs and deliveries share ``lock_expired`` and ``LostLease``; their fences are in job_claims.py, delivery_claims.py.
 
 The fence is the attempt number together with the lease: a write succeeds only while this very attempt holds the
 row. ``False`` means that it no longer does: stop, write nothing.
@@ -77,7 +78,7 @@ def release(session: Session, table: type[Checked], held: RowClaim, waiting_reas
 
 def take_back(session: Session, table: type[C], given_up: Mapping[str, Any]) -> list[C]:
     """Takes back every row whose worker lost its lease. One at its last death gets the values ``given_up``."""
-    rows = lock_expired(session, table, table.IN_CHECK)
+    rows = lock_expired(session, table, table.CHECKING)
     for row in rows:
         row.lease_until = None
         if row.attempt >= MAX_DEATHS:
@@ -109,7 +110,7 @@ def is_gone(session: Session, table: type[Checked], row_id: str) -> bool:
 def _is_claimable(table: type[Checked]) -> ColumnElement[bool]:
     """No worker holds the row, and its deferral is over."""
     is_due = or_(table.run_after.is_(None), table.run_after <= func.clock_timestamp())
-    return (table.status == table.IN_CHECK) & table.lease_until.is_(None) & is_due
+    return (table.status == table.CHECKING) & table.lease_until.is_(None) & is_due
 
 
 def _defer(table: type[Checked], reason: str) -> dict[str, Any]:
@@ -123,6 +124,6 @@ def _defer(table: type[Checked], reason: str) -> dict[str, Any]:
 
 
 def _write(session: Session, table: type[Checked], held: RowClaim, **values: Any) -> bool:
-    fence = (table.id == held.id, table.attempt == held.attempt, table.status == table.IN_CHECK)
+    fence = (table.id == held.id, table.attempt == held.attempt, table.status == table.CHECKING)
     statement = update(table).where(*fence, table.lease_until.is_not(None)).values(**values)
     return session.execute(statement.returning(table.id)).first() is not None

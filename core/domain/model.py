@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from core.domain.base import Frozen
 from core.domain.counts import listed
@@ -94,7 +94,10 @@ class Calibration(Frozen):
     resolution: int
     seconds_per_sample: float
     start_seconds: float = Field(description="Loading, caching and exporting together.")
-    seconds_per_image: float = Field(description="One sample image at the model's default number of steps.")
+    seconds_per_image: float = Field(
+        validation_alias=AliasChoices("seconds_per_image", "seconds_per_picture"),  # the second in cards of 0.1.0
+        description="One sample image at the model's default number of steps.",
+    )
     base_memory_bytes: int
     memory_bytes_per_sample: int
 

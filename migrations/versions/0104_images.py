@@ -8,12 +8,11 @@ branch_labels = None
 depends_on = None
 
 RENAMED = (
-    ("models", "info", "seconds_per_picture", "seconds_per_image"),
-    ("jobs", "result", "seconds_per_picture", "seconds_per_image"),
-    ("datasets", "manifest", "first-picture", "first-frame"),
-    ("datasets", "report", "first-picture", "first-frame"),
+    ("models", "info", '"seconds_per_picture":', '"seconds_per_image":'),
+    ("jobs", "result", '"seconds_per_picture":', '"seconds_per_image":'),
+    ("datasets", "report", '"code": "first-picture"', '"code": "first-frame"'),
 )
-"""Table, JSON column, and a word in quotes that stands in nothing but the service's own keys and codes."""
+"""Table, JSON column, and a part of its text. Users' strings cannot match: their quotes are escaped."""
 
 WITH_POLICY = ("jobs", "datasets")
 
@@ -34,9 +33,7 @@ def _replace(table: str, column: str, old: str, new: str) -> None:
     forced = table in WITH_POLICY
     if forced:
         op.execute(f"ALTER TABLE {table} NO FORCE ROW LEVEL SECURITY")
-    op.execute(
-        f"""UPDATE {table} SET {column} = replace({column}::text, '"{old}"', '"{new}"')::jsonb
-        WHERE {column}::text LIKE '%"{old}"%'"""  # noqa: S608
-    )
+    value = f"replace({column}::text, '{old}', '{new}')::jsonb"
+    op.execute(f"UPDATE {table} SET {column} = {value} WHERE {column}::text LIKE '%{old}%'")  # noqa: S608
     if forced:
         op.execute(f"ALTER TABLE {table} FORCE ROW LEVEL SECURITY")

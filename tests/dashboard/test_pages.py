@@ -14,6 +14,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 from core.domain.states import Phase
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, PROMPTS, ScriptedJob
+from tests.fixtures.servers import PostgresHandle
 
 
 def find(browser: Chrome, selector: str) -> WebElement:
@@ -217,6 +218,21 @@ def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, o
     titles = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#events li span")]
     assert titles == ["Succeeded", "Samples at step 100", "Training", "Started", "Accepted"]
     until(browser, lambda: count_points(browser) == 100)
+
+
+def test_an_outage_of_the_database_is_shown(browser: Chrome, own_api: RunningApi, postgres: PostgresHandle) -> None:
+    browser.get(own_api.login_link())
+    job = ScriptedJob(own_api)
+    open_job(browser, job)
+    job.start()
+    job.enter(Phase.TRAINING)
+    until_shown(browser, "#state", "running")
+    postgres.kill()
+    until_shown(browser, "#live", "trying again")
+    postgres.start()
+    own_api.sessions.kw["bind"].dispose()
+    job.train_to(10)
+    until_shown(browser, "#step", "10 of 100")
 
 
 def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running_api: RunningApi) -> None:

@@ -196,11 +196,15 @@ def test_stored_words_are_renamed_and_back(empty_database_url: str) -> None:
     engine = open_engine(empty_database_url)
     with engine.begin() as connection:
         connection.execute(sa.text(ROWS_WITHOUT_SLOTS))
-        connection.execute(sa.text('UPDATE models SET info = \'{"profile": {"seconds_per_picture": 1}}\''))
+        connection.execute(sa.text('UPDATE models SET info = \'{"calibration": {"seconds_per_picture": 1}}\''))
         connection.execute(sa.text('UPDATE jobs SET result = \'{"measured": {"seconds_per_picture": 2}}\''))
-        connection.execute(sa.text('UPDATE datasets SET report = \'{"warnings": [{"code": "first-picture"}]}\''))
+        connection.execute(
+            sa.text(
+                'UPDATE datasets SET report = \'{"warnings": [{"code": "first-picture", "files": ["first-picture"]}]}\''
+            )
+        )
     read = sa.text(
-        "SELECT info->'profile', result->'measured', report->'warnings'->0 FROM models, jobs, datasets"
+        "SELECT info->'calibration', result->'measured', report->'warnings'->0 FROM models, jobs, datasets"
         " WHERE jobs.id = 'job_ended'"
     )
 
@@ -211,7 +215,11 @@ def test_stored_words_are_renamed_and_back(empty_database_url: str) -> None:
 
     before = look()
     migrations.command.upgrade(config, "head")
-    assert look() == ({"seconds_per_image": 1}, {"seconds_per_image": 2}, {"code": "first-frame"})
+    assert look() == (
+        {"seconds_per_image": 1},
+        {"seconds_per_image": 2},
+        {"code": "first-frame", "files": ["first-picture"]},
+    )
     migrations.command.downgrade(config, "0103")
     assert look() == before
     engine.dispose()

@@ -46,15 +46,6 @@ def test_rings_single_double_and_in_vain(
     assert [read(sessions, dataset_id).attempt for dataset_id in ids] == [1, 1, 1]
 
 
-def test_the_ring_of_the_api(worker: Running, sessions: Sessions, storage: Storage, redis_url: str) -> None:
-    dataset_id = upload(sessions, storage, {"a.png": png(1)})
-    bell = CeleryDoorbell(redis_url)
-    bell.ring("validate")
-
-    wait_until(lambda: is_ready(sessions, dataset_id), lambda: worker.log)
-    bell.close()
-
-
 def test_the_worker_hears_again_after_the_broker_was_killed(
     worker: Running, sessions: Sessions, storage: Storage, valkey: ValkeyHandle, redis_url: str
 ) -> None:

@@ -107,8 +107,8 @@ def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     allow_cpu(limits.image_cpu_seconds)
     mask = Path(request["mask"]) if "mask" in request else None
     source, target = Path(request["source"]), Path(request["target"])
-    picture = convert_image(source, target, mask=mask, max_pixels=limits.max_pixels)
-    return {"picture": asdict(picture)}
+    image = convert_image(source, target, mask=mask, max_pixels=limits.max_pixels)
+    return {"image": asdict(image)}
 
 
 _WORK = {"expand": _expand, "convert": _convert}

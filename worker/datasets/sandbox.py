@@ -104,7 +104,7 @@ class Sandbox:
         answer = self._ask(request, self._limits.image_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])
-        return ConvertedImage(**{**answer["picture"], "notes": tuple(answer["picture"]["notes"])})
+        return ConvertedImage(**{**answer["image"], "notes": tuple(answer["image"]["notes"])})
 
     def close(self) -> None:
         if self._process is not None:

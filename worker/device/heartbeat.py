@@ -58,8 +58,9 @@ class Heartbeats:
 
     @contextmanager
     def track(self, held: HeldClaim) -> Iterator[None]:
-        """A renewal that hangs holds up the end of this claim for a few seconds, and the next claim not at all. What it
-        writes after the end touches no row: the attempt holds none any more."""
+        """The end of the last claim waits a few seconds for a renewal in flight, and the next claim not at all. A
+        renewal that comes later touches no row, unless the attempt was abandoned without a write; then it prolongs the
+        lease once."""
         with self._lock:
             self._held.append(held)
             if len(self._held) == 1:

@@ -114,7 +114,7 @@ class CheckpointSaved(RunMessage):
     path: Path
 
 
-class SampledImage(Message):
+class ImageReport(Message):
     prompt: str
     seed: int
     path: Path
@@ -123,7 +123,7 @@ class SampledImage(Message):
 class SamplesDrawn(RunMessage):
     type: Literal["samples"] = "samples"
     step: int
-    images: list[SampledImage]
+    images: list[ImageReport]
     grid: Path
 
 

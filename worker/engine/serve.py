@@ -23,12 +23,12 @@ from worker.device.wire import (
     CheckpointSaved,
     Failed,
     Finished,
+    ImageReport,
     Message,
     Noticed,
     PhaseEntered,
     Ready,
     RuntimeChosen,
-    SampledImage,
     SamplesDrawn,
     StepDone,
     Train,
@@ -152,7 +152,7 @@ class PipeObserver:
         self._reports.send(CheckpointSaved(run_id=self._run_id, step=step, loss=loss, path=path))
 
     def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
-        sampled = [SampledImage(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
+        sampled = [ImageReport(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
         self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, images=sampled, grid=grid))
 
     def should_stop(self) -> Stop | None:

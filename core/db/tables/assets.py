@@ -30,7 +30,7 @@ class Dataset(Checked, Base):
 
     __tablename__ = "datasets"
     __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
-    IN_CHECK = DatasetStatus.VALIDATING
+    CHECKING = DatasetStatus.VALIDATING
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None]
@@ -68,7 +68,7 @@ class Adapter(Checked, Base):
 
     __tablename__ = "adapters"
     __table_args__ = (Index("ix_adapters_tenant_id_id", "tenant_id", "id"),)
-    IN_CHECK = AdapterStatus.CHECKING
+    CHECKING = AdapterStatus.CHECKING
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)

@@ -42,9 +42,9 @@ class Leased:
 
 
 class Checked(Leased):
-    """Something uploaded that a worker checks, in the status ``IN_CHECK``. See core/db/leases.py."""
+    """Something uploaded that a worker checks, in the status ``CHECKING``. See core/db/leases.py."""
 
-    IN_CHECK: ClassVar[str]
+    CHECKING: ClassVar[str]
 
     id: Mapped[str] = mapped_column(primary_key=True)
     error: Mapped[dict[str, Any] | None]

@@ -101,7 +101,7 @@ def test_in_a_folder_of_masks_those_without_an_image_are_left_out() -> None:
     assert (layout.images, list(layout.left_out)) == (["img/a.png"], ["mask/z.png"])
 
 
-def test_images_of_masks_stay_pictures() -> None:
+def test_images_that_show_masks_stay_images() -> None:
     names = ["masks/venice-1.png", "masks/venice-2.png", "faces/a.png"]
     assert read_layout(names) == Layout({name: Place() for name in names}, {}, {}, [])
 

@@ -141,16 +141,16 @@ def _cache_name(plan: TrainPlan, image: PlannedImage, mirrored: bool) -> str:
     return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
 
 
-def _write_example(path: Path, posterior: Posterior, picture: "FramedImage") -> None:
-    framing = picture.framing
+def _write_example(path: Path, posterior: Posterior, framed: "FramedImage") -> None:
+    framing = framed.framing
     tensors = {
         "mean": posterior.mean,
         "std": posterior.std,
         "framing": torch.tensor([*framing.original, *framing.crop, *framing.target]),
     }
-    if picture.mask is not None:
+    if framed.mask is not None:
         size = posterior.mean.shape[1:]
-        tensors["mask"] = F.interpolate(picture.mask[None], size, mode="area")[0]
+        tensors["mask"] = F.interpolate(framed.mask[None], size, mode="area")[0]
     write_safetensors(path, tensors, {})
 
 
@@ -179,26 +179,26 @@ def frame_image(files: Mapping[str, Path], image: PlannedImage, mirrored: bool) 
     try:
         with Image.open(files[image.sha256], formats=["PNG"]) as source:
             original = (source.height, source.width)
-            picture = source.convert("RGBA" if image.masked else "RGB")
+            decoded = source.convert("RGBA" if image.masked else "RGB")
     except (KeyError, OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise BadInput(f"The image {image.sha256[:12]} cannot be read ({error})") from error
     target = (image.bucket.height, image.bucket.width)
     scale = max(target[0] / original[0], target[1] / original[1])
     crop = (round(original[0] * scale - target[0]) // 2, round(original[1] * scale - target[1]) // 2)
-    mask = _fit(picture.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
-    pixels = _fit(picture.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
+    mask = _fit(decoded.getchannel("A"), image.bucket, mirrored) / 255.0 if image.masked else None
+    pixels = _fit(decoded.convert("RGB"), image.bucket, mirrored) / 127.5 - 1.0
     return FramedImage(pixels, mask, SizeConditioning(original, crop, target))
 
 
-def _fit(picture: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:
+def _fit(source: Image.Image, bucket: Bucket, mirrored: bool) -> torch.Tensor:
     """(channels, height, width), 0..255."""
-    fitted = fit_to_bucket(picture, bucket)
+    fitted = fit_to_bucket(source, bucket)
     array = np.array(ImageOps.mirror(fitted) if mirrored else fitted)
     return torch.from_numpy(array.reshape(bucket.height, bucket.width, -1)).permute(2, 0, 1).float()
 
 
-def fit_to_bucket(picture: Image.Image, bucket: Bucket) -> Image.Image:
-    return ImageOps.fit(picture, (bucket.width, bucket.height), method=Image.Resampling.LANCZOS)
+def fit_to_bucket(source: Image.Image, bucket: Bucket) -> Image.Image:
+    return ImageOps.fit(source, (bucket.width, bucket.height), method=Image.Resampling.LANCZOS)
 
 
 class BatchOrder:
