@@ -136,11 +136,27 @@ def test_a1111_on_single_layers(num_layers: int, name: str, lands_on: str | None
     assert landing.misplaced == (lands_on is not None and lands_on.replace(".", "_") != name)
 
 
-def test_the_bundled_base_is_distinguished_from_the_bases_of_the_tools() -> None:
-    """One layer a block and other widths: of 387 keys A1111 finds no layer for 168 and puts those of 14 layers on
-    others; ComfyUI and sd-scripts open no such base."""
+def open_tiny(num_layers: int) -> UnetNetwork:
+    config = {**UNet2DConditionModel.load_config(TINY), "layers_per_block": num_layers}
     with torch.device("meta"):
-        network = UnetNetwork(UNet2DConditionModel.from_config(UNet2DConditionModel.load_config(TINY)))
+        return UnetNetwork(UNet2DConditionModel.from_config(config))
+
+
+def test_the_bundled_base_has_two_layers_a_block_and_three_levels() -> None:
+    """A1111's names miss the first upsampler alone; ComfyUI and sd-scripts open no such base."""
+    network = open_tiny(num_layers=UNet2DConditionModel.load_config(TINY)["layers_per_block"])
+    assert describe_layout(layers_of(network)).layers_per_block == 2
+    proof = prove(locon(network), layers_of(network))
+    a1111 = of(proof, "a1111")
+    assert (a1111.num_keys, a1111.num_resolved, a1111.num_misplaced, a1111.required) == (594, 591, 0, False)
+    assert [of(proof, tool).opens_base for tool in ("comfyui", "sd-scripts")] == [False, False]
+    assert of(proof, "diffusers").required and proof.holds
+
+
+def test_one_layer_a_block_and_other_widths_are_distinguished_from_the_bases_of_the_tools() -> None:
+    """Of 387 keys A1111 finds no layer for 168 and puts those of 14 layers on others; ComfyUI and sd-scripts open no
+    such base."""
+    network = open_tiny(num_layers=1)
     proof = prove(locon(network), layers_of(network))
     a1111 = of(proof, "a1111")
     assert (a1111.num_keys, a1111.num_misplaced, a1111.verdict) == (387, 3 * 14, "wrong")
