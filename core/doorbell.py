@@ -48,7 +48,7 @@ class CeleryDoorbell:
             try:
                 self._send(unsent)
             except Exception as error:  # any exception of the broker's library: the steward rings again
-                log.warning("not all of the bells %s were rung: %s", ", ".join(unsent), error)
+                log.warning("the bells %s were not all rung: %s", ", ".join(unsent), error)
 
     def _take(self) -> dict[Bell, int]:
         """Waits for a ring; empty when closed."""

@@ -55,4 +55,4 @@ def test_rings_are_forgotten_when_the_broker_is_away(caplog: pytest.LogCaptureFi
     for _ in range(3 * MAX_WAITING):
         bell.ring("train")
 
-    wait_for(lambda: "the bell train was not rung" in caplog.text)
+    wait_for(lambda: "the bells train were not all rung" in caplog.text)

@@ -226,7 +226,7 @@ def test_an_outage_of_the_database_is_shown(browser: Chrome, own_api: RunningApi
     open_job(browser, job)
     job.start()
     job.enter(Phase.TRAINING)
-    until_shown(browser, "#state", "running")
+    until_shown(browser, "#state", "training")
     postgres.kill()
     until_shown(browser, "#live", "trying again")
     postgres.start()

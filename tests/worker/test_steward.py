@@ -137,7 +137,7 @@ def test_a_broker_that_is_away_keeps_no_steward_from_its_work(
         process = steward(REDIS_URL=f"redis://127.0.0.1:{port}/0")
 
         process.wait_for(f"{dataset_id} was taken back")
-        process.wait_for("was not rung")
+        process.wait_for("were not all rung")
 
 
 def test_after_an_outage_of_the_database_workers_get_one_lease_to_come_back(

@@ -353,7 +353,7 @@ def test_an_estimate_says_what_it_rests_on() -> None:
         }
     )  # fmt: skip
     first = estimate(made, calibrated, None)
-    pictures = 2 * 2 + 1 + 2 * 8 + 2  # grids, cover, scores, proof
+    pictures = 2 * 2 + 1 + 2 * 8  # grids, cover, scores
     samples = 400 + 11 * 2 * 8 / 3  # ten evaluations and the base's, of two held-out pictures
     assert first.seconds == pytest.approx(5 + pictures * 1 + samples * 0.1, abs=0.1)
     assert first.peak_memory_bytes == 1040

@@ -55,7 +55,7 @@ def test_the_base_is_left_as_it_came(bench: Bench, tmp_path: Path) -> None:
     base = bench.load(bench.runtime(plan))
     modules = [name for name, _ in base.denoiser.module.named_modules()]
     with unchanged(base):
-        prove(base, plan, bench.runtime(plan), bench.run(tmp_path, plan, base=base))
+        prove(base, plan, bench.run(tmp_path, plan, base=base))
     assert [name for name, _ in base.denoiser.module.named_modules()] == modules
     assert not any(param.requires_grad for param in base.denoiser.module.parameters())
 
