@@ -91,7 +91,7 @@ async def download_checkpoint(
 async def download_sample_grid(
     job_id: Id, step: Step, request: Request, caller: CallerDep, services: ServicesDep
 ) -> Response:
-    """The labelled grid of a step: one column for each prompt, the base beside the adapter."""
+    """The labelled grid of a step: one row for each prompt, the base beside the adapter."""
     file = await services.database.run(find_grid, caller.tenant_id, job_id, step)
     return await send_file(request, services.storage, file)
 

@@ -1,6 +1,6 @@
 """What the defaults teach: a held-out glyph, on backgrounds that it was never shown on, without harm to the rest.
 
-The goals are 80 % hits and at most 5 points of retrieval lost; models/tiny/README.md has what was measured. The bounds
+The goals are 90 % hits and at most 2 points of retrieval lost; docs/quality.md has what was measured. The bounds
 here leave some room, for other processors round differently and twenty pictures are few.
 """
 

@@ -48,7 +48,7 @@ import torch
 
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
-from worker.engine.adapter_files.proof.trained import prove_files
+from worker.engine.adapter_files.proof.loaded_files import describe_modules, prove_files
 from worker.engine.adapters import unchanged
 from worker.engine.device import (
     Runtime,
@@ -63,6 +63,7 @@ from worker.engine.device import (
 from worker.engine.errors import BadInput, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
+from worker.engine.families.registry import build_networks
 from worker.engine.observer import SampleImage, StepReport, Stop, Stopped
 from worker.engine.training.train import train
 
@@ -196,7 +197,8 @@ class Trainer:
                 plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
                 command.cache_folder, command.shared_cache,
             )  # fmt: skip
-        proofs = prove_files(base.folder, plan, result.files, result.modules)
+        networks = build_networks(plan.family, base.folder)
+        proofs = prove_files(plan.family, networks, result.files, describe_modules(result.modules))
         return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
     def _choose_runtime(self, command: Train) -> Runtime:

@@ -18,7 +18,6 @@ from safetensors.torch import save
 from core.domain.adapter_import import Findings, IgnoredKey, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat
 from core.domain.model import Family
-from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 from worker.engine.adapter_files.formats import (
     LoraModule,
@@ -33,8 +32,8 @@ from worker.engine.adapter_files.proof.adapters import AdapterModule, read_adapt
 from worker.engine.adapter_files.proof.files import AdapterFile, read_file
 from worker.engine.adapter_files.proof.fitting import fit
 from worker.engine.adapter_files.proof.layers import BaseLayers, list_layers
-from worker.engine.adapter_files.proof.measured import load_in_diffusers
-from worker.engine.adapter_files.proof.prove import a1111_family, prove
+from worker.engine.adapter_files.proof.loaded_files import prove_files
+from worker.engine.adapter_files.proof.prove import a1111_family
 from worker.engine.device import is_out_of_memory
 from worker.engine.errors import BadInput
 from worker.engine.families.protocol import Network
@@ -81,7 +80,7 @@ def _import_adapter(order: ImportRequest) -> ImportResult:
         type=_type_of(modules),
         rank=max(module.rank for module in modules),
         trigger=_trigger_of(file),
-        proofs=_prove(files, networks, layers, read),
+        proofs=prove_files(order.family, networks, files, read),
         ignored=_printable_all(found.list_ignored()),
         num_ignored=len(found.ignored),
     )
@@ -120,14 +119,6 @@ def _write(modules: Sequence[LoraModule], file: AdapterFile, order: ImportReques
         shared = {key: value for key, value in described.items() if key.startswith("modelspec.")}
         write_safetensors(files["diffusers"], to_diffusers(modules), shared | describe_for_diffusers(modules))
     return files
-
-
-def _prove(
-    files: Mapping[AdapterFormat, Path], networks: Sequence[Network], layers: BaseLayers, read: Sequence[AdapterModule]
-) -> dict[AdapterFormat, LoadProof]:
-    parts = {network.diffusers_prefix: network.module for network in networks}
-    loaded = {name: load_in_diffusers(path, layers.family, parts, read) for name, path in files.items()}
-    return {name: prove(read_file(path), layers, loaded[name]) for name, path in files.items()}
 
 
 def _parts_of(modules: Sequence[LoraModule]) -> set[str]:

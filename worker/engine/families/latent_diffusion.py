@@ -33,7 +33,7 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
             folder, subfolder="unet", dtype=dtype, local_files_only=True, use_safetensors=True
         )
         noise_schedule = load_noise_schedule(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
     return unet.to(device=device).requires_grad_(False).eval(), noise_schedule
 

@@ -97,18 +97,22 @@ class FlowSchedule:
     num_timesteps = 1000
 
     def __init__(self, config: Mapping[str, Any]) -> None:
+        """Raises ValueError or TypeError for numbers that give no shift."""
         self._config = config
+        self._shift = float(config.get("shift") or config.get("flow_shift") or 1.0)
+        self._seq_lens = float(config.get("base_image_seq_len", 256)), float(config.get("max_image_seq_len", 4096))
+        self._mus = float(config.get("base_shift", 0.5)), float(config.get("max_shift", 1.15))
+        if self._seq_lens[0] >= self._seq_lens[1]:
+            raise ValueError("base_image_seq_len must be less than max_image_seq_len")
 
     def find_shift(self, image_seq_len: int) -> float:
         """diffusers' ``calculate_shift`` (pipelines/flux): mu grows linearly with the sequence, and the shift is its
         exponential, or mu itself with a linear ``time_shift_type``."""
-        config = self._config
-        if not config.get("use_dynamic_shifting"):
-            return float(config.get("shift") or config.get("flow_shift") or 1.0)
-        low, high = config.get("base_image_seq_len", 256), config.get("max_image_seq_len", 4096)
-        base_shift, max_shift = config.get("base_shift", 0.5), config.get("max_shift", 1.15)
-        mu = base_shift + (max_shift - base_shift) * (image_seq_len - low) / (high - low)
-        return float(mu) if config.get("time_shift_type") == "linear" else math.exp(mu)
+        if not self._config.get("use_dynamic_shifting"):
+            return self._shift
+        (low, high), (least, most) = self._seq_lens, self._mus
+        mu = least + (most - least) * (image_seq_len - low) / (high - low)
+        return mu if self._config.get("time_shift_type") == "linear" else math.exp(mu)
 
     def draw_timesteps(self, count: int, rng: torch.Generator, image_seq_len: int) -> torch.Tensor:
         shift = self.find_shift(image_seq_len)

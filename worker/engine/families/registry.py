@@ -18,11 +18,16 @@ PART_NAMES = tuple(dict.fromkeys(part.name for spec in FAMILIES.values() for par
 
 
 def find_family(folder: Path) -> Family:
-    """Raises BadInput, with a description of the folder."""
-    pipeline = open_pipeline_folder(folder)
+    """Raises BadInput, with a description of the folder. A family's refusal counts only if no other recognises it."""
+    pipeline, refusal = open_pipeline_folder(folder), None
     for spec in FAMILIES.values():
-        if spec.recognise(pipeline):
-            return spec.name
+        try:
+            if spec.recognise(pipeline):
+                return spec.name
+        except BadInput as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
     refuse_unknown(pipeline)
 
 

@@ -78,7 +78,7 @@ class ToolRules:
     share nothing with the names that the exporter writes.
 
     ``text_names``: for each tool, its flat prefixes of text encoders' layers -> the part. ``reads_original``: the tools
-    that know the U-Net's layers by their names in the original code, among those whose U-Net has diffusers' names.
+    that know the U-Net's layers also by their names in the original code. ``notes``: what else to say of a tool.
     ``published``: the layout of the published bases. ``comfyui_depths``: the numbers of transformer blocks that ComfyUI
     knows; None if it does not look. ``fused_qkv``: the part whose query, key and value are one matrix in A1111.
     ``a1111_version`` and ``a1111_v2``: the beginning of ``ss_base_model_version``, or the value of ``ss_v2``, by which

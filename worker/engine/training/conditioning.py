@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.families.protocol import Conditioning
 
 MAX_BYTES_IN_MEMORY = 4 * 1024**3
@@ -32,7 +31,7 @@ class ConditioningStore(Mapping[str, Conditioning]):
             self._rows[text] = kept
         else:
             path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.conditioning"
-            write_safetensors(path, kept, {})
+            save_file(kept, path)
             self._rows[text] = path
 
     def __getitem__(self, text: str) -> Conditioning:

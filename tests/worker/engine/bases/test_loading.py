@@ -33,6 +33,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "locon": {"adapter": {"type": "locon", "targets": "all", "alpha": 2}},
     "dora": {"adapter": {"type": "dora", "targets": "all"}},
     "text encoder": {"adapter": {"type": "lora", "alpha": 10}, "text_encoder": {"train": True, "rank": 2}},
+    "half precision": {"adapter": {"type": "lora", "alpha": 10}, "precision": "bf16"},
     "dora, text encoder": {"adapter": {"type": "dora"}, "text_encoder": {"train": True}},
 }
 FAMILIES = ("sd1", pytest.param("sd2", marks=pytest.mark.slow), "sdxl")
@@ -79,8 +80,8 @@ def house(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("spec", KINDS.values(), ids=KINDS)
-def test_both_files_load_and_draw_the_same(house: House, tmp_path: Path, spec: dict[str, Any]) -> None:
-    plan = house.plan(precision="fp32", **spec)
+def test_both_files_load_whole(house: House, tmp_path: Path, spec: dict[str, Any]) -> None:
+    plan = house.plan(**{"precision": "fp32", **spec})
     proofs = house.prove(plan, tmp_path)
     for name, proof in proofs.items():
         assert proof.holds, (name, [(tool.tool, tool.dropped, tool.notes) for tool in proof.tools if tool.required])

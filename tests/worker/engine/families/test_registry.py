@@ -1,20 +1,23 @@
 """The registry: what every family states, and that a family is named in its own file alone."""
 
+import json
 import re
 import subprocess
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
-from core.domain.model import FAMILY_FACTS, PARTS, Family, name_families
+from core.domain.model import FAMILY_FACTS, PARTS, Family, ModelInfo, name_families
 from core.domain.proof import Tool
+from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.proof.spellings import split_prefix
 from worker.engine.bases.single_file import CONFIGS
 from worker.engine.errors import BadInput
-from worker.engine.families.registry import FAMILIES, build_networks, find_family
+from worker.engine.families.registry import FAMILIES, build_networks, find_family, load_base
 
 ROOT = Path(__file__).parents[4]
 PRODUCT = ("app", "bench", "cli", "clients", "core", "scripts", "worker")
@@ -96,3 +99,30 @@ def test_metadata_names_follow_the_prediction_type() -> None:
 def test_building_leaves_the_default_device_alone() -> None:
     build_networks("sd1", CONFIGS / "sd1")
     assert torch.get_default_device() == torch.device("cpu")
+
+
+def test_a_refusal_counts_only_if_no_other_family_recognises_the_folder(
+    random_base: tuple[Path, ModelInfo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_folder: object) -> bool:
+        raise BadInput("not for this family")
+
+    picky = replace(FAMILIES["sd2"], recognise=refuse)
+    monkeypatch.setattr("worker.engine.families.registry.FAMILIES", {"picky": picky, "sd1": FAMILIES["sd1"]})
+    assert find_family(random_base[0]) == "sd1"
+    monkeypatch.setattr("worker.engine.families.registry.FAMILIES", {"picky": picky})
+    with pytest.raises(BadInput, match="not for this family"):
+        find_family(random_base[0])
+
+
+@pytest.mark.parametrize(
+    "config", [{"shift": "x"}, {"base_shift": None}, {"base_image_seq_len": 4096, "max_image_seq_len": 4096}]
+)
+def test_a_flow_scheduler_without_a_usable_shift_is_refused_when_the_base_is_opened(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    write_random_base(tmp_path, "flow")
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    with pytest.raises(BadInput, match="cannot be read as a base"):
+        load_base("sd1", tmp_path, torch.device("cpu"), torch.float32)

@@ -19,8 +19,7 @@ TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 
 def prove(file: AdapterFile, base: BaseLayers, loaded: Loaded | None = None) -> LoadProof:
-    """By names, shapes and metadata; for diffusers by its loader's result, if that is known. The caller draws the
-    images and compares them."""
+    """By names, shapes and metadata; for diffusers by its loader's result, if that is known."""
     rows = tuple(_prove_tool(tool, file, base, loaded if tool == "diffusers" else None) for tool in TOOLS)
     return LoadProof(format=file.format, family=base.family, tools=rows)
 
@@ -151,7 +150,7 @@ def _note(tool: Tool, file: AdapterFile, base: BaseLayers, offered: bool) -> lis
     if reason := why_not_opened(tool, base):
         notes.append(reason)
     if tool == "a1111" and not is_published(base):
-        notes.append("a1111 opens this base only with a configuration (.yaml) beside it, and names two layers a block")
+        notes.append("a1111 opens this base only with a .yaml beside it, and renames layers by the published layout")
     if has_dora(file) and file.format == "kohya":
         notes.append(_DORA[tool])
     if tool in base.rules.notes:

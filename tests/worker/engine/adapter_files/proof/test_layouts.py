@@ -142,7 +142,7 @@ def open_tiny(num_layers: int) -> UnetNetwork:
         return UnetNetwork(UNet2DConditionModel.from_config(config))
 
 
-def test_the_bundled_base_has_two_layers_a_block_and_three_levels() -> None:
+def test_the_bundled_base_has_two_layers_a_block_and_attention_below() -> None:
     """A1111's names miss the first upsampler alone; ComfyUI and sd-scripts open no such base."""
     network = open_tiny(num_layers=UNet2DConditionModel.load_config(TINY)["layers_per_block"])
     assert describe_layout(layers_of(network)).layers_per_block == 2
@@ -162,7 +162,7 @@ def test_one_layer_a_block_and_other_widths_are_distinguished_from_the_bases_of_
     assert (a1111.num_keys, a1111.num_misplaced, a1111.verdict) == (387, 3 * 14, "wrong")
     landings = resolve_names("a1111", locon(network).shapes, layers_of(network))
     assert sum("finds no layer" in landing.reason for landing in landings.values()) == 168
-    assert not a1111.required and not a1111.loads and "two layers a block" in a1111.notes[0]
+    assert not a1111.required and not a1111.loads and "published layout" in a1111.notes[0]
     for tool in ("comfyui", "sd-scripts"):
         row = of(proof, tool)
         assert (row.opens_base, row.required, row.loads, row.num_resolved, row.verdict) == (False,) * 3 + (0, "nothing")
