@@ -101,7 +101,7 @@ def test_both_files_load_whole(house: House, tmp_path: Path, spec: dict[str, Any
 def test_both_files_draw_the_same_in_a_pipeline(house: House, tmp_path: Path, kind: str) -> None:
     """What the proof says of updates, seen in images: with either file another one than without, and the same one."""
     files = house.train(house.plan(precision="fp32", **KINDS[kind]), tmp_path).files
-    pipeline = DiffusionPipeline.from_pretrained(house.folder, torch_dtype=torch.float32, local_files_only=True)
+    pipeline = DiffusionPipeline.from_pretrained(house.folder, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
     images = [draw_with(pipeline, path) for path in (None, files["kohya"], files["diffusers"])]
     assert np.abs(images[1] - images[2]).max() <= 2
