@@ -16,7 +16,7 @@ from core.domain.counts import counted
 
 adapters = App(invoke_without_command=True, help="List, show, import and delete adapters.")
 
-AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's id, or its beginning.")]
+AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's id, or a prefix of it.")]
 
 
 @adapters.callback()

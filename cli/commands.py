@@ -21,7 +21,7 @@ from cli.reporting import Reporter
 from cli.tables import describe_measures, print_job, print_jobs
 from cli.training import TrainRequest, choose_stem, follow, read_spec, save_adapter, train
 
-JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or its beginning.")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix of it.")]
 
 TRAIN_OPTIONS = ("model", "trigger", "steps", "seed", "name")
 TRAIN_EXAMPLE = """Example: atelier train ./images --trigger "blip" --model tiny --steps 300

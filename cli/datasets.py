@@ -27,7 +27,7 @@ def list_datasets(limit: LimitOption = 20, as_json: JsonOption = False) -> None:
 
 @datasets.command("delete")
 def delete_dataset(
-    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id, or its beginning.")],
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id, or a prefix of it.")],
     as_json: JsonOption = False,
 ) -> None:
     """Delete a dataset with its images. Delete the jobs that use it first."""

@@ -1,4 +1,4 @@
-"""Ids as people type them: whole, or as much of the beginning as tells one from the others."""
+"""Ids as people type them: whole, or a prefix that only one of them has."""
 
 import itertools
 import re
@@ -48,10 +48,10 @@ def find_key(client: AtelierClient, typed: str, tenant: str | None) -> str:
 
 
 def find_model(client: AtelierClient, typed: str) -> str:
-    """A model's id is a name: it counts whole before it counts as the beginning of another's."""
+    """A model's id is a name: it counts whole before it counts as the prefix of another's."""
     known = [model.id for model in client.list_models()]
-    beginning = [one for one in known if typed and one.startswith(typed)]
-    return typed if typed in known else _choose(typed, "model", beginning)
+    matching = [one for one in known if typed and one.startswith(typed)]
+    return typed if typed in known else _choose(typed, "model", matching)
 
 
 def find_id(typed: str, kind: str, list_after: Lister) -> str:
@@ -64,11 +64,11 @@ def find_id(typed: str, kind: str, list_after: Lister) -> str:
         return f"{kind}_{start}"
     if len(start) > ID_CHARS or not re.fullmatch(r"[0-9a-z]+", start):
         return typed
-    found = itertools.islice(_list_beginning(f"{kind}_{start}", kind, list_after), MAX_SHOWN + 1)
+    found = itertools.islice(_list_with_prefix(f"{kind}_{start}", kind, list_after), MAX_SHOWN + 1)
     return _choose(typed, KINDS[kind], list(found))
 
 
-def _list_beginning(start: str, kind: str, list_after: Lister) -> Iterator[str]:
+def _list_with_prefix(start: str, kind: str, list_after: Lister) -> Iterator[str]:
     """Ids sort by time, and lists are sorted: nothing needs to be read before or behind the ids that begin so."""
     last_possible = start.ljust(len(kind) + 1 + ID_CHARS, "z")
     for item in list_after(last_possible):
@@ -88,7 +88,7 @@ def _choose(typed: str, noun: str, found: Sequence[str]) -> str:
 
 
 def shorten_ids(ids: Sequence[str]) -> dict[str, str]:
-    """Each id's beginning, as short as tells all of these apart. Names stay whole."""
+    """Each id's shortest prefix that none of the others has. Names stay whole."""
     all_generated = all(re.fullmatch(rf"({'|'.join(KINDS)})_[0-9a-z]{{{ID_CHARS}}}", one) for one in ids)
     for length in range(SHORTEST_CHARS, ID_CHARS if all_generated else 0):
         short = {one: _cut(one, length) for one in ids}

@@ -16,7 +16,7 @@ keys = App(invoke_without_command=True, help="Make, list, rotate and revoke API 
 tenants = App(invoke_without_command=True, help="Make and list tenants, with the operator's key.")
 
 KeyArgument = Annotated[
-    str, typer.Argument(metavar="KEY", help="The key's id (key_…) or its beginning; not its secret.")
+    str, typer.Argument(metavar="KEY", help="The key's id (key_…) or a prefix of it; not its secret.")
 ]
 TenantOption = Annotated[str | None, typer.Option(metavar="TENANT", help="Of another tenant, with the operator's key.")]
 
@@ -28,7 +28,7 @@ def list_keys_by_default(context: typer.Context, as_json: JsonOption = False) ->
 
 @keys.command("list")
 def list_keys(tenant: TenantOption = None, as_json: JsonOption = False) -> None:
-    """List keys, newest first. Of each secret only the beginning is shown."""
+    """List keys, newest first. Of each secret only the first characters are shown."""
     with open_context(as_json) as context:
         show_all(list(context.client.list_keys(tenant=find_tenant(context.client, tenant))), as_json, print_keys)
 

@@ -20,7 +20,7 @@ from core.model_folders import CARD
 
 models = App(invoke_without_command=True, help="Add, list and remove the bases that can be trained on.")
 
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The base's id, or its beginning.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The base's id, or a prefix of it.")]
 ADD_EXAMPLES = f"""Examples: atelier models add ./v1-5-pruned-emaonly.safetensors --id sd15
 
 atelier models add {HUB_EXAMPLE[0]} --id {HUB_EXAMPLE[1]}

@@ -30,7 +30,7 @@ def list_unseen_cases() -> list[Case]:
 
 
 def _subject_case(name: str, art: Image.Image) -> Case:
-    train = draw_fresh([art], f"taught:{name}", 12)
+    train = draw_fresh([art], f"train:{name}", 12)
     assert len(SHOWN) * len(SIZES) <= len(train)
     return Case(name, train, draw_fresh([art], name), ask_subject(name, [art], Sought(name, {name: [art]})))
 

@@ -115,7 +115,7 @@ class Campaign:
         return None
 
     def _aim(self, chances: dict[str, list[Work]]) -> None:
-        """The first fault of the plan that fits what is going on. At times none, so that not only the beginnings of
+        """The first fault of the plan that fits what is going on. At times none, so that not only the starts of
         phases are met."""
         for index, cell in enumerate(self._left):
             if cell.phase in chances and self._rng.random() < 0.3:

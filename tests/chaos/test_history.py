@@ -128,7 +128,7 @@ def test_a_number_given_twice() -> None:
     assert "gap" in find([*GOOD, replace(GOOD[3], type="job.samples")])
 
 
-def test_a_history_without_its_beginning() -> None:
+def test_a_history_without_its_first_entry() -> None:
     headless = [replace(event, seq=event.seq - 1) for event in without(1)]
     assert find(headless) == {"gap"}
 

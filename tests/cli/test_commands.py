@@ -266,7 +266,7 @@ def test_a_field_of_the_spec_file_is_named_as_it_stands_there(
     assert "adapter.rank: " in error
 
 
-def test_the_beginning_of_an_id_is_enough_everywhere(
+def test_a_prefix_of_an_id_is_enough_everywhere(
     atelier: Atelier, client: AtelierClient, running_api: RunningApi
 ) -> None:
     job = ScriptedJob(running_api, name="fox")

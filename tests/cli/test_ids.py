@@ -1,4 +1,4 @@
-"""Ids as people type them: the beginning is enough, and a wrong or doubtful one is said."""
+"""Ids as people type them: a prefix is enough, and a wrong or ambiguous one is refused."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def list_after(after: str | None) -> Iterator[Thing]:
 
 
 @pytest.mark.parametrize("typed", [A, A[:12], A[4:11], "01m8mvs", "job_01m8mvs", "01M8MVS", A.removeprefix("job_")])
-def test_the_beginning_of_an_id_is_enough(typed: str) -> None:
+def test_a_prefix_of_an_id_is_enough(typed: str) -> None:
     assert find_id(typed, "job", list_after) == A
 
 
