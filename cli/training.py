@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from atelier_client import AtelierClient, Selection, select_files
+from atelier_client import AtelierClient, ConnectionFailed, Selection, select_files
 from atelier_client.models import AdapterFormat, Dataset, Job
 from cli.durations import format_duration
 from cli.errors import UsageError
@@ -182,13 +182,21 @@ def describe_job(job: Job) -> str:
 
 def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
     """Returns the job when it has ended. Raises JobStopped on Ctrl-C."""
+
+    def warn_of_outage() -> None:
+        reporter.warn("outage", "The service does not respond. Its jobs go on when it is back; trying for 2 minutes.")
+
     try:
-        with reporter.following(job) as on_update, closing(client.watch(job.id)) as updates:
+        updates = client.watch(job.id, on_outage=warn_of_outage)
+        with reporter.following(job) as on_update, closing(updates):
             for update in updates:
                 on_update(update)
                 if isinstance(update, Job):
                     job = update
         return job
+    except ConnectionFailed as error:
+        hint = f"Job {job.id} was not canceled. Once the service runs again: atelier watch {job.id}"
+        raise ConnectionFailed(f"{error} {hint}") from error
     except KeyboardInterrupt:
         raise JobStopped(job.id) from None
 

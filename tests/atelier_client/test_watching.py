@@ -12,6 +12,7 @@ from core.domain.states import Phase
 from tests.atelier_client.faults import FaultyTransport, change_body
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
+from tests.fixtures.servers import wait_for
 
 WHOLE = ["job.queued", "job.running", "job.phase", "job.samples", "job.samples", "job.succeeded"]
 
@@ -72,15 +73,19 @@ def test_watching_goes_on_after_an_event(client: AtelierClient, running_api: Run
 def test_a_killed_service_loses_no_event(own_api: RunningApi) -> None:
     job = ScriptedJob(own_api)
     with AtelierClient(own_api.url, own_api.api_key) as client:
-        updates = client.watch(job.id)
+        outages: list[str] = []
+        updates = client.watch(job.id, on_outage=lambda: outages.append("outage"))
         got = wait_until(updates, lambda update: isinstance(update, JobEvent))
+        assert outages == []
         own_api.kill()
         watching = threading.Thread(target=lambda: got.extend(updates))
         watching.start()
         job.run_to_the_end()
+        wait_for(lambda: outages)
         own_api.start()
         watching.join()
     assert types_of(got) == WHOLE
+    assert outages == ["outage"], "once for each outage, and not for each attempt"
 
 
 def is_stream(request: httpx.Request) -> bool:

@@ -209,9 +209,12 @@ class AtelierClient:
     def resume_job(self, job_id: str) -> Job:
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/resume", Job)
 
-    def watch(self, job_id: str, *, after: str | None = None) -> Generator[Update]:
-        """Yields every event once and in order, the job whenever its progress changes, and at last the ended job."""
-        return watch_job(self._transport, job_id, after)
+    def watch(
+        self, job_id: str, *, after: str | None = None, on_outage: Callable[[], object] = lambda: None
+    ) -> Generator[Update]:
+        """Yields every event once and in order, the job whenever its progress changes, and at last the ended job.
+        ``on_outage`` is called once when the service stops answering; the watch then tries again for two minutes."""
+        return watch_job(self._transport, job_id, after, on_outage)
 
     def wait_for_job(self, job_id: str, *, on_update: Callable[[Update], object] = lambda _: None) -> Job:
         """Returns the job once it has succeeded. Raises JobEnded if it failed or was canceled. ``on_update`` is called

@@ -34,8 +34,10 @@ class NoStream(Exception):
 class Watch:
     """The position in a job's history, and since when the service has not answered."""
 
-    def __init__(self, transport: Transport, job_id: str, after: str | None) -> None:
-        self.transport = transport
+    def __init__(
+        self, transport: Transport, job_id: str, after: str | None, on_outage: Callable[[], object] = lambda: None
+    ) -> None:
+        self.transport, self.on_outage = transport, on_outage
         self.path = f"/jobs/{quote(job_id)}"
         self.last_id = after
         self.ended = False
@@ -115,11 +117,15 @@ class Watch:
         """Raises ``error`` if it is permanent, or if the service has not answered for PATIENCE_SECONDS."""
         now = time.monotonic()
         self.silent_since = self.silent_since or now
+        if self.failures == 1 and is_passing(error):  # one failure may be a connection that was closed for its age
+            self.on_outage()
         if not is_passing(error) or now - self.silent_since > PATIENCE_SECONDS:
             raise error
         time.sleep(BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)])
         self.failures += 1
 
 
-def watch_job(transport: Transport, job_id: str, after: str | None) -> Generator[Update]:
-    return Watch(transport, job_id, after).run()
+def watch_job(
+    transport: Transport, job_id: str, after: str | None, on_outage: Callable[[], object]
+) -> Generator[Update]:
+    return Watch(transport, job_id, after, on_outage).run()
