@@ -31,6 +31,7 @@ class ConditioningStore(Mapping[str, Conditioning]):
             self._rows[text] = kept
         else:
             path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.conditioning"
+            path.parent.mkdir(parents=True, exist_ok=True)
             save_file(kept, path)
             self._rows[text] = path
 
