@@ -1,20 +1,22 @@
 """Checks one waiting upload: claims it, works on it under its lease, and commits under the fence."""
 
 import contextlib
+import functools
 import logging
 import threading
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import leases
 from core.db.leases import LostLease, RowClaim
+from core.db.session import make_sessions, open_engine
 from core.db.tables import Checked
-from core.model_folders import BaseMissing
 from core.settings import Settings
-from core.storage import Storage
+from core.storage import Storage, open_store_of
+from worker import drain
 from worker.deferrals import explain_waiting
 from worker.lease import Draining, Lease
 
@@ -25,13 +27,17 @@ log = logging.getLogger(__name__)
 
 
 class Check(Protocol[Claim, Result]):
-    """The check of one kind of uploads. ``outages`` are failures outside of the upload, which defer it."""
+    """The check of one kind of uploads. ``outages`` and ``obstacles`` are failures outside of the upload, which defer
+    it: outages concern other uploads too and are raised, obstacles are logged."""
 
     @property
     def table(self) -> type[Checked]: ...
 
     @property
     def outages(self) -> tuple[type[Exception], ...]: ...
+
+    @property
+    def obstacles(self) -> tuple[type[Exception], ...]: ...
 
     def claim(self, session: Session, *, lease_seconds: float) -> Claim | None:
         """The upload that has waited longest, or None."""
@@ -43,7 +49,7 @@ class Check(Protocol[Claim, Result]):
         """False if the claim no longer stands."""
 
     def finish(self, claim: Claim, result: Result) -> None:
-        """After the commit, by the worker that made it: removes what is no longer needed from storage."""
+        """Called once the result is committed: removes what is no longer needed from storage."""
 
     def prefix_of(self, claim: Claim) -> str:
         """Where in storage its files are."""
@@ -54,14 +60,14 @@ class Consumer(Generic[Claim, Result]):
 
     def __init__(
         self,
-        check: Check[Claim, Result],
+        make_check: Callable[[Settings, Storage], Check[Claim, Result]],
         settings: Settings,
         sessions: sessionmaker[Session],
         storage: Storage,
         drain: threading.Event,
     ) -> None:
-        self._check, self._settings, self._sessions, self._storage = check, settings, sessions, storage
-        self._drain = drain
+        self._settings, self._sessions, self._storage, self._drain = settings, sessions, storage, drain
+        self._check = make_check(settings, storage)
 
     def run_next(self) -> bool:
         """Checks the upload that has waited longest; False if none waits, or this worker is shutting down.
@@ -86,7 +92,7 @@ class Consumer(Generic[Claim, Result]):
             self._clear_deleted(claim)
         except Draining:
             self._release(claim)
-        except BaseMissing as error:  # later uploads may be for another base
+        except self._check.obstacles as error:
             log.error("%s is deferred: %s", claim.id, error)
             self._release(claim, explain_waiting(error))
         except SQLAlchemyError:
@@ -124,3 +130,10 @@ class Consumer(Generic[Claim, Result]):
         """If the database is away too, the lease runs out by itself."""
         with contextlib.suppress(SQLAlchemyError), self._sessions.begin() as session:
             leases.release(session, self._check.table, claim, waiting_reason)
+
+
+@functools.cache
+def open_consumer(make_check: Callable[[Settings, Storage], Check[Any, Any]], settings: Settings) -> Consumer[Any, Any]:
+    """One per process and kind: its connections live as long. Never opened before a fork."""
+    sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
+    return Consumer(make_check, settings, sessions, open_store_of(settings), drain.requested)

@@ -1,24 +1,20 @@
 """Checks imported adapters, one at a time: a program reads and rewrites the file."""
 
-import functools
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from core.db import adapter_claims
 from core.db.adapter_claims import ImportClaim
-from core.db.session import make_sessions, open_engine
 from core.db.tables import Adapter
 from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
-from core.model_folders import find_model_folder
+from core.model_folders import BaseMissing, find_model_folder
 from core.settings import Settings
-from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
-from worker import drain
-from worker.consumer import Consumer
+from core.storage import ObjectNotFound, Storage, StorageError
+from worker.consumer import open_consumer
 from worker.program import ask_program, has_torch
 from worker.scratch import open_scratch
 
@@ -34,20 +30,7 @@ def import_next(settings: Settings) -> bool:
 
     Raises failures outside of the file: SQLAlchemyError, StorageError, OSError.
     """
-    return has_torch() and open_importer(settings).run_next()
-
-
-@functools.cache
-def open_importer(settings: Settings) -> Consumer[ImportClaim, CheckedImport]:
-    """One per process: its connections live as long. Never opened before a fork."""
-    sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return make_importer(settings, sessions, open_store_of(settings), drain.requested)
-
-
-def make_importer(
-    settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
-) -> Consumer[ImportClaim, CheckedImport]:
-    return Consumer(AdapterImport(settings, storage), settings, sessions, storage, drain)
+    return has_torch() and open_consumer(AdapterImport, settings).run_next()
 
 
 class AdapterImport:
@@ -55,6 +38,7 @@ class AdapterImport:
 
     table = Adapter
     outages = (StorageError, OSError)
+    obstacles = (BaseMissing,)  # later uploads may be for another base
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         self._settings, self._storage = settings, storage

@@ -7,7 +7,8 @@ import pytest
 
 from tests.app.conftest import LiveApi, workers_url
 from tests.fixtures.pictures import png
-from worker.datasets.service import make_validator
+from worker.consumer import Consumer
+from worker.datasets.service import Validation
 
 
 def test_the_api_shows_what_became_of_every_file(api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,7 +18,7 @@ def test_the_api_shows_what_became_of_every_file(api: LiveApi, tmp_path: Path, m
     assert answer.status_code == 202, answer.text
     dataset = answer.json()["id"]
     settings = api.settings.model_copy(update={"database_url": workers_url(api)})
-    validator = make_validator(settings, api.sessions, api.storage, threading.Event())
+    validator = Consumer(Validation, settings, api.sessions, api.storage, threading.Event())
     while api.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
         assert validator.run_next()
     assert api.client.get(f"/datasets/{dataset}").json()["report"]["files"] == {

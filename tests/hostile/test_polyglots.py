@@ -11,8 +11,9 @@ from core.settings import Settings
 from tests.app.conftest import LiveApi, workers_url
 from tests.fixtures.pictures import png
 from tests.hostile.polyglots import CANARY, list_polyglots
+from worker.consumer import Consumer
 from worker.datasets.sandbox import Sandbox
-from worker.datasets.service import make_validator
+from worker.datasets.service import Validation
 
 POLYGLOTS = list_polyglots()
 
@@ -71,7 +72,7 @@ def upload_and_validate(api: LiveApi) -> str:
     assert answer.status_code == 202, answer.text
     dataset = str(answer.json()["id"])
     settings: Settings = api.settings.model_copy(update={"database_url": workers_url(api)})
-    validator = make_validator(settings, api.sessions, api.storage, threading.Event())
+    validator = Consumer(Validation, settings, api.sessions, api.storage, threading.Event())
     while api.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
         assert validator.run_next()
     shown = api.client.get(f"/datasets/{dataset}").json()

@@ -17,7 +17,8 @@ from tests.app.conftest import LiveApi, as_tenant, make_settings, serve, workers
 from tests.app.factory import add_dataset, draw_png
 from tests.app.test_jobs import refuse
 from tests.hostile.strict_store import StrictStore, serve_strict_store
-from worker.datasets.service import make_validator
+from worker.consumer import Consumer
+from worker.datasets.service import Validation
 
 CONTENT = draw_png(1)
 OTHER = CONTENT[:-1] + bytes([CONTENT[-1] ^ 1])
@@ -201,7 +202,7 @@ def test_what_came_is_looked_at_before_it_is_used(
     put_behind(s3_api, sent, OTHER)
     assert s3_api.client.post(f"/datasets/{dataset}/finalize").status_code == 202
     settings = s3_api.settings.model_copy(update={"database_url": workers_url(s3_api)})
-    validator = make_validator(settings, s3_api.sessions, s3_api.storage, threading.Event())
+    validator = Consumer(Validation, settings, s3_api.sessions, s3_api.storage, threading.Event())
     while (shown := s3_api.client.get(f"/datasets/{dataset}").json())["status"] == "validating":
         assert validator.run_next()
     assert (shown["status"], shown["error"]["type"]) == ("rejected", "/problems/dataset-rejected")

@@ -16,7 +16,8 @@ from tests.app.conftest import LiveApi, as_tenant, workers_url
 from tests.app.factory import add_dataset, add_model
 from tests.fixtures.pictures import png
 from tests.hostile.scripts import TEXTS
-from worker.datasets.service import make_validator
+from worker.consumer import Consumer
+from worker.datasets.service import Validation
 
 PAGE = {"Accept": "text/html"}
 BENIGN = "a plain name"
@@ -149,7 +150,7 @@ def test_captions_and_names_of_files(house: LiveApi, browser: httpx.Client) -> N
     assert answer.status_code == 202, answer.text
     dataset = answer.json()["id"]
     settings = house.settings.model_copy(update={"database_url": workers_url(house)})
-    validator = make_validator(settings, house.sessions, house.storage, threading.Event())
+    validator = Consumer(Validation, settings, house.sessions, house.storage, threading.Event())
     while house.client.get(f"/datasets/{dataset}").json()["status"] == "validating":
         assert validator.run_next()
     page = look(browser, f"/ui/datasets/{dataset}")

@@ -26,7 +26,7 @@ from worker import program
 from worker.consumer import Consumer
 from worker.engine.adapter_files.formats import Tensors, to_kohya
 from worker.engine.families.registry import build_networks
-from worker.imports import AdapterImport, make_importer
+from worker.imports import AdapterImport
 
 AnyConsumer = Consumer[Any, Any]
 
@@ -55,7 +55,7 @@ def storage(settings: Settings) -> Storage:
 @pytest.fixture
 def importer(settings: Settings, storage: Storage) -> AnyConsumer:
     sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return make_importer(settings, sessions, storage, threading.Event())
+    return Consumer(AdapterImport, settings, sessions, storage, threading.Event())
 
 
 @pytest.fixture
@@ -103,12 +103,12 @@ def test_a_worker_that_ends_leaves_the_import_to_the_next(
     settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
 ) -> None:
     adapter_id, drain = send(sessions, storage, info, save(tensors)), threading.Event()
-    ending = make_importer(settings, sessions, storage, drain)
+    ending = Consumer(AdapterImport, settings, sessions, storage, drain)
     threading.Timer(program.POLL_SECONDS / 2, drain.set).start()
     ending.run_next()
     row = read(sessions, adapter_id)
     assert (row.status, row.attempt, row.lease_until) == ("checking", 0, None)
-    assert make_importer(settings, sessions, storage, threading.Event()).run_next()
+    assert Consumer(AdapterImport, settings, sessions, storage, threading.Event()).run_next()
     assert read(sessions, adapter_id).status == "ready"
 
 

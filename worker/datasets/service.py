@@ -1,21 +1,17 @@
 """Validates uploaded datasets, one at a time."""
 
-import functools
 import logging
-import threading
 from collections.abc import Callable
 
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.orm import Session
 
 from core.db.dataset_claims import ValidationClaim, claim_validation, commit_ready, commit_rejected
-from core.db.session import make_sessions, open_engine
 from core.db.tables import Dataset
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
 from core.settings import Settings
-from core.storage import Storage, StorageError, open_store_of
-from worker import drain
-from worker.consumer import Consumer
+from core.storage import Storage, StorageError
+from worker.consumer import open_consumer
 from worker.datasets.examination import Examination
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
 from worker.scratch import open_scratch
@@ -30,20 +26,7 @@ def validate_next(settings: Settings) -> bool:
 
     Raises failures outside of the dataset: SQLAlchemyError, StorageError, ScratchFailed.
     """
-    return open_validator(settings).run_next()
-
-
-@functools.cache
-def open_validator(settings: Settings) -> Consumer[ValidationClaim, Examined]:
-    """One per process: its connections live as long. Never opened before a fork."""
-    sessions = make_sessions(open_engine(settings.database_url, pool_size=2))
-    return make_validator(settings, sessions, open_store_of(settings), drain.requested)
-
-
-def make_validator(
-    settings: Settings, sessions: sessionmaker[Session], storage: Storage, drain: threading.Event
-) -> Consumer[ValidationClaim, Examined]:
-    return Consumer(Validation(settings, storage), settings, sessions, storage, drain)
+    return open_consumer(Validation, settings).run_next()
 
 
 class Validation:
@@ -51,6 +34,7 @@ class Validation:
 
     table = Dataset
     outages = (StorageError, ScratchFailed)
+    obstacles = ()
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         self._settings, self._storage = settings, storage

@@ -20,8 +20,8 @@ from core.storage import MemoryStorage, StorageFull, StorageUnavailable
 from tests.fixtures.datasets import read, upload
 from tests.fixtures.pictures import png
 from tests.worker.datasets.hostile import zip_of
-from worker.consumer import Consumer
-from worker.datasets.service import make_validator, open_validator, validate_next
+from worker.consumer import Consumer, open_consumer
+from worker.datasets.service import Validation, validate_next
 
 Sessions = sessionmaker[Session]
 AnyConsumer = Consumer[Any, Any]
@@ -60,7 +60,7 @@ def drain() -> threading.Event:
 
 @pytest.fixture
 def validator(settings: Settings, sessions: Sessions, storage: WatchedStorage, drain: threading.Event) -> AnyConsumer:
-    return make_validator(settings, sessions, storage, drain)
+    return Consumer(Validation, settings, sessions, storage, drain)
 
 
 GOOD = {"set.zip": zip_of(("a.png", png(1)), ("b.png", png(2)), ("a.txt", b"a blip"), ("c.png", b"broken"))}
@@ -194,7 +194,7 @@ def test_the_lease_is_renewed_while_it_lasts(
         seen.append(first)
 
     storage.on_put = once(wait_for_a_renewal)
-    make_validator(short, sessions, storage, drain).run_next()
+    Consumer(Validation, short, sessions, storage, drain).run_next()
 
     assert len(seen) == 1
     assert read(sessions, dataset_id).status == DatasetStatus.READY
@@ -319,9 +319,9 @@ def test_scratch_is_removed(
 
 @pytest.fixture
 def opened() -> Iterator[None]:
-    open_validator.cache_clear()
+    open_consumer.cache_clear()
     yield
-    open_validator.cache_clear()
+    open_consumer.cache_clear()
 
 
 def test_from_settings_alone(settings: Settings, sessions: Sessions, opened: None) -> None:
