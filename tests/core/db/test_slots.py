@@ -6,35 +6,18 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import job_claims, slots
 from core.db.job_claims import Claim
-from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
+from core.db.tables import Job
 from core.domain.states import JobStatus
+from tests.fixtures.job_rows import add_job, add_model_and_dataset
 
 SLOT = "host/cpu/0"
-
-
-def add_job(session: Session, job_id: str) -> None:
-    session.add(
-        Job(
-            id=job_id,
-            tenant_id=DEFAULT_TENANT,
-            model_id="m",
-            dataset_id="ds_1",
-            status=JobStatus.QUEUED,
-            spec={},
-            plan={"images": []},
-            estimate={},
-        )
-    )
-    session.flush()
 
 
 @pytest.fixture
 def held(sessions: sessionmaker[Session]) -> Claim:
     with sessions.begin() as session:
-        session.add(Model(id="m", status="ready", location="", info={}))
-        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
-        session.flush()
-        add_job(session, "job_1")
+        add_model_and_dataset(session)
+        add_job(session, "job_1", status=JobStatus.QUEUED)
     with sessions.begin() as session:
         job = job_claims.claim_next(session, slot=SLOT, lease_seconds=60)
         assert job is not None
@@ -54,7 +37,7 @@ def test_a_claim_holds_one_lane_until_it_ends(sessions: sessionmaker[Session], h
 
 def test_two_holders_of_one_lane_are_refused_by_the_database(sessions: sessionmaker[Session], held: Claim) -> None:
     with sessions.begin() as session:
-        add_job(session, "job_2")
+        add_job(session, "job_2", status=JobStatus.QUEUED)
         slots.take(session, SLOT, "job_2", 1, lane=1)
     with pytest.raises(IntegrityError), sessions.begin() as session:
         slots.take(session, SLOT, "job_2", 1)
@@ -62,7 +45,7 @@ def test_two_holders_of_one_lane_are_refused_by_the_database(sessions: sessionma
 
 def test_all_leases_of_a_worker_are_renewed_at_once(sessions: sessionmaker[Session], held: Claim) -> None:
     with sessions.begin() as session:
-        add_job(session, "job_2")
+        add_job(session, "job_2", status=JobStatus.QUEUED)
         second = job_claims.claim_next(session, slot="host/cpu/1", lease_seconds=60)
         assert second is not None
         other, lost = Claim(second.id, second.attempt), Claim(second.id, second.attempt + 1)

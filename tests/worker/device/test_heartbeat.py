@@ -7,8 +7,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db.job_claims import Claim
-from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
+from core.db.tables import Job
 from core.domain.states import JobStatus
+from tests.fixtures.job_rows import add_job, add_model_and_dataset
 from tests.fixtures.servers import wait_for
 from worker.device import heartbeat
 from worker.device.heartbeat import Heartbeats, HeldClaim
@@ -17,15 +18,9 @@ from worker.device.heartbeat import Heartbeats, HeldClaim
 @pytest.fixture
 def heartbeats(sessions: sessionmaker[Session]) -> Heartbeats:
     with sessions.begin() as session:
-        session.add(Model(id="m", status="ready", location="", info={}))
-        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
-        session.flush()
+        add_model_and_dataset(session)
         for job_id in ("job_1", "job_2"):
-            job = Job(
-                id=job_id, tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.RUNNING,
-                attempt=1, spec={}, plan={"images": []}, estimate={},
-            )  # fmt: skip
-            session.add(job)
+            add_job(session, job_id, status=JobStatus.RUNNING, attempt=1)
     return Heartbeats(sessions, beat_seconds=0.02, lease_seconds=60, on_beat=lambda: None)
 
 

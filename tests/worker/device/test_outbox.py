@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import job_claims
 from core.db.job_claims import Claim
-from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
+from core.db.tables import Job
 from core.domain.states import JobStatus
 from core.queue import progress_channel
+from tests.fixtures.job_rows import add_job, add_model_and_dataset
 from worker.device.outbox import Outbox
 from worker.jobs.reports import describe_progress
 
@@ -22,14 +23,8 @@ CLAIM = Claim("job_1", 1)
 @pytest.fixture
 def held(sessions: sessionmaker[Session]) -> None:
     with sessions.begin() as session:
-        session.add(Model(id="m", status="ready", location="", info={}))
-        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
-        session.flush()
-        job = Job(
-            id="job_1", tenant_id=DEFAULT_TENANT, model_id="m", dataset_id="ds_1", status=JobStatus.RUNNING,
-            attempt=1, spec={}, plan={}, estimate={},
-        )  # fmt: skip
-        session.add(job)
+        add_model_and_dataset(session)
+        add_job(session, "job_1", status=JobStatus.RUNNING, attempt=1)
 
 
 class CountingBroker(redis.Redis):

@@ -6,24 +6,13 @@ from pathlib import Path
 import pytest
 
 from core.domain.plan import TrainPlan
+from tests.fixtures.commands import make_train
 from worker.device.trainer import TrainerDied, TrainerHandle
 from worker.device.wire import Noticed, Train
 
 
 def make_command(folder: Path, run_id: str = "job_1/1") -> Train:
-    return Train(
-        run_id=run_id,
-        plan=TrainPlan.model_construct(),
-        runtime=None,
-        model_folder=folder,
-        model_parameters=1,
-        cpu_threads=1,
-        files={},
-        workdir=folder,
-        cache_folder=folder,
-        shared_cache=folder,
-        resume_from=None,
-    )
+    return make_train(TrainPlan.model_construct(), folder, run_id)
 
 
 def test_nonsense_is_a_death_and_not_a_silence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
