@@ -48,6 +48,7 @@ import torch
 
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
+from worker.engine.adapter_files.proof.layers import list_layers
 from worker.engine.adapter_files.proof.loaded_files import describe_modules, prove_files
 from worker.engine.adapters import unchanged
 from worker.engine.device import (
@@ -198,7 +199,8 @@ class Trainer:
                 command.cache_folder, command.shared_cache,
             )  # fmt: skip
         networks = build_networks(plan.family, base.folder)
-        proofs = prove_files(plan.family, networks, result.files, describe_modules(result.modules))
+        layers = list_layers(plan.family, networks)
+        proofs = prove_files(layers, networks, result.files, describe_modules(result.modules))
         return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
     def _choose_runtime(self, command: Train) -> Runtime:

@@ -71,7 +71,7 @@ def _printable(text: str, max_chars: int) -> str:
 def _import_adapter(order: ImportRequest) -> ImportResult:
     file = read_file(order.file)
     networks = build_networks(order.family, order.model_folder)
-    layers = list_layers(order.family, {network.diffusers_prefix: network.module for network in networks})
+    layers = list_layers(order.family, networks)
     found = fit(file, layers)
     read = read_modules(order.file, file, found, layers)
     modules = [_name(module, networks) for module in read]
@@ -80,7 +80,7 @@ def _import_adapter(order: ImportRequest) -> ImportResult:
         type=_type_of(modules),
         rank=max(module.rank for module in modules),
         trigger=_trigger_of(file),
-        proofs=prove_files(order.family, networks, files, read),
+        proofs=prove_files(layers, networks, files, read),
         ignored=_printable_all(found.list_ignored()),
         num_ignored=len(found.ignored),
     )

@@ -76,9 +76,10 @@ def identify(header: Header, configs: Path = CONFIGS) -> Checkpoint:
     for kind, advice, matches in _UNSUPPORTED_KINDS:
         if matches(header):
             raise BadInput(f"{header.name} is {kind}. {advice}")
-    for relative in (relative for spec in FAMILIES.values() for relative in spec.single_file.relatives):
-        if header.begins(relative.prefix):
-            raise BadInput(f"{header.name} is {relative.kind}. {relative.advice}")
+    for spec in FAMILIES.values():
+        for relative in spec.single_file.relatives:
+            if header.begins(relative.prefix):
+                raise BadInput(f"{header.name} is {relative.kind}. {relative.advice}")
     if _INPUT not in header.shapes:
         names = ", ".join(sorted(header.shapes)[:3]) or "none"
         raise BadInput(f"{header.name} is of an unknown type (its first tensors: {names}). {_BASE}")

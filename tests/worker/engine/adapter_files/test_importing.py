@@ -94,7 +94,7 @@ def check_both(adopted: ImportResult, made: list[LoraModule], networks: list[Net
     """Both files hold every module's update, at the layer that it was made for."""
     assert adopted.findings is not None, adopted.refusal
     assert set(adopted.files) == {"kohya", "diffusers"}
-    layers = list_layers(family, {network.diffusers_prefix: network.module for network in networks})
+    layers = list_layers(family, networks)
     wanted = {(row.network.diffusers_prefix, row.network.diffusers_path(row.path)): row for row in made}
     for path in adopted.files.values():
         read = read_adapter(path, layers)

@@ -4,13 +4,14 @@ Nothing here is shared with the exporter: a check against the exporter's own tab
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from core.domain.model import Family
+from worker.engine.families.protocol import Network
 from worker.engine.families.registry import FAMILIES, build_networks
 from worker.engine.families.spec import ToolRules
 
@@ -54,12 +55,12 @@ class BaseLayers:
         return [layer.path for layer in self.shapes if layer.part == part]
 
 
-def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLayers:
-    """``networks``: part, such as "text_encoder_2" -> the module, on any device (also meta)."""
+def list_layers(family: str, networks: Iterable[Network]) -> BaseLayers:
+    """``networks``: the base's, on any device (also meta)."""
     denoiser = FAMILIES[family].denoiser.name
     shapes = {
         Layer(part, path if part == denoiser else full_text_path(path)): tuple(module.weight.shape)
-        for part, network in networks.items()
+        for part, network in ((network.diffusers_prefix, network.module) for network in networks)
         for path, module in network.named_modules()
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d)
     }
@@ -68,7 +69,7 @@ def list_layers(family: str, networks: Mapping[str, torch.nn.Module]) -> BaseLay
 
 def read_layers(family: Family, folder: Path) -> BaseLayers:
     """By the configuration of the base in ``folder``. Raises BadInput."""
-    return list_layers(family, {network.diffusers_prefix: network.module for network in build_networks(family, folder)})
+    return list_layers(family, build_networks(family, folder))
 
 
 def full_text_path(path: str) -> str:

@@ -4,25 +4,26 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.domain.artifacts import AdapterFormat
-from core.domain.model import Family
 from core.domain.proof import LoadProof
 from worker.engine.adapter_files.formats import LoraModule
 from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.files import read_file
-from worker.engine.adapter_files.proof.layers import Layer, list_layers
+from worker.engine.adapter_files.proof.layers import BaseLayers, Layer
 from worker.engine.adapter_files.proof.measured import load_in_diffusers
 from worker.engine.adapter_files.proof.prove import prove
 from worker.engine.families.protocol import Network
 
 
 def prove_files(
-    family: Family, networks: Sequence[Network], files: Mapping[AdapterFormat, Path], modules: Sequence[AdapterModule]
+    layers: BaseLayers,
+    networks: Sequence[Network],
+    files: Mapping[AdapterFormat, Path],
+    modules: Sequence[AdapterModule],
 ) -> dict[AdapterFormat, LoadProof]:
-    """``networks``: the base's, also on the meta device. ``modules``: the contents of the files."""
-    parts = {network.diffusers_prefix: network.module for network in networks}
-    layers = list_layers(family, parts)
+    """``networks``: the base's, also on the meta device, and ``layers`` their layers. ``modules``: the contents of the
+    files."""
     return {
-        name: prove(read_file(path), layers, load_in_diffusers(path, family, parts, modules))
+        name: prove(read_file(path), layers, load_in_diffusers(path, layers.family, networks, modules))
         for name, path in files.items()
     }
 

@@ -15,6 +15,7 @@ from peft.tuners.lora import LoraLayer
 from core.domain.proof import Measured
 from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.layers import Layer, full_text_path
+from worker.engine.families.protocol import Network
 from worker.engine.families.registry import FAMILIES
 
 TOLERANCE = 1e-4
@@ -47,11 +48,9 @@ class Loaded:
 
 
 @torch.no_grad()
-def load_in_diffusers(
-    path: Path, family: str, networks: Mapping[str, torch.nn.Module], trained: Iterable[AdapterModule]
-) -> Loaded:
-    """``networks``: part -> the base's, of which only the configuration is used."""
-    hollow = {part: hollow_out(network) for part, network in networks.items()}
+def load_in_diffusers(path: Path, family: str, networks: Iterable[Network], trained: Iterable[AdapterModule]) -> Loaded:
+    """``networks``: the base's, of which only the configuration is used."""
+    hollow = {network.diffusers_prefix: hollow_out(network.module) for network in networks}
     loader = _open_loader(family, hollow)
     modules = {module.layer: module for module in trained}
     try:

@@ -84,7 +84,7 @@ def networks(family: str) -> tuple[Network, ...]:
 
 @cache
 def base(family: str) -> BaseLayers:
-    return list_layers(family, {network.diffusers_prefix: network.module for network in networks(family)})
+    return list_layers(family, networks(family))
 
 
 def modules(family: str, kind: str, targets: str, *, text: bool = True, alpha: float = 2.0) -> list[LoraModule]:

@@ -57,8 +57,7 @@ class Scene:
 
     def check_diffusers(self, path: Path) -> None:
         """What the import reads is what diffusers' loader adds to each layer."""
-        parts = {network.diffusers_prefix: network.module for network in self.networks}
-        loaded = load_in_diffusers(path, self.family, parts, read_adapter(path, self.base))
+        loaded = load_in_diffusers(path, self.family, self.networks, read_adapter(path, self.base))
         measured = loaded.summarise()
         wrong = [layer for layer in loaded.differences if not loaded.is_same(layer)]
         assert (loaded.failure, wrong, measured.num_same) == ("", [], len(self.made))
@@ -69,7 +68,7 @@ def scene(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("models") / request.param
     write_random_base(folder, family=request.param)
     networks = build_networks(request.param, folder)
-    base = list_layers(request.param, {network.diffusers_prefix: network.module for network in networks})
+    base = list_layers(request.param, networks)
     rng = torch.Generator().manual_seed(3)
     made = []
     for network in networks:

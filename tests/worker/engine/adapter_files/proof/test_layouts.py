@@ -33,7 +33,7 @@ def make_unet(num_layers: int, widths: tuple[int, ...] = (320, 640, 1280, 1280))
 
 
 def layers_of(network: UnetNetwork) -> BaseLayers:
-    return list_layers("sd1", {"unet": network.module})
+    return list_layers("sd1", [network])
 
 
 def locon(network: UnetNetwork) -> AdapterFile:

@@ -11,9 +11,9 @@ from core.domain.model import Family
 from core.domain.proof import ToolProof
 from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.formats import LoraModule, describe_for_diffusers, export, fold_scales, to_diffusers
-from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.files import read_file
-from worker.engine.adapter_files.proof.layers import BaseLayers, Layer, list_layers
+from worker.engine.adapter_files.proof.layers import BaseLayers, list_layers
+from worker.engine.adapter_files.proof.loaded_files import describe_modules
 from worker.engine.adapter_files.proof.measured import Loaded, hollow_out, load_in_diffusers
 from worker.engine.adapter_files.proof.prove import prove
 from worker.engine.families.protocol import Network
@@ -28,7 +28,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("models") / request.param
     write_random_base(folder, family=request.param)
     networks = build_networks(request.param, folder)
-    layers = list_layers(request.param, {network.diffusers_prefix: network.module for network in networks})
+    layers = list_layers(request.param, networks)
     return request.param, networks, layers
 
 
@@ -48,18 +48,7 @@ def draw(base: Base, kind: str, *, alpha: float, rank: int = 6) -> list[LoraModu
 
 
 def load(base: Base, path: Path, made: list[LoraModule]) -> Loaded:
-    parts = {network.diffusers_prefix: network.module for network in base[1]}
-    trained = [
-        AdapterModule(
-            Layer(row.network.diffusers_prefix, row.network.diffusers_path(row.path)),
-            row.down,
-            row.up,
-            row.alpha,
-            row.magnitude,
-        )
-        for row in made
-    ]
-    return load_in_diffusers(path, base[0], parts, trained)
+    return load_in_diffusers(path, base[0], base[1], describe_modules(made))
 
 
 def in_diffusers(base: Base, path: Path, made: list[LoraModule]) -> ToolProof:

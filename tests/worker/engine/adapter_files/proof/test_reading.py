@@ -105,7 +105,7 @@ def draw(network: UnetNetwork, kind: str) -> list[LoraModule]:
 
 
 def small_base(network: UnetNetwork) -> BaseLayers:
-    return list_layers("sd1", {"unet": network.module})
+    return list_layers("sd1", [network])
 
 
 def same(read: AdapterModule, made: LoraModule) -> bool:
