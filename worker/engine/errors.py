@@ -6,6 +6,10 @@ TrainingError
 └── BaseChanged    the frozen base's weights changed: a bug of ours; the adapter must not be published
 """
 
+import re
+
+MAX_MESSAGE_CHARS = 300
+
 
 class TrainingError(Exception):
     """``str(error)`` is a sentence for the user."""
@@ -22,3 +26,10 @@ class BadInput(TrainingError):
 
 class BaseChanged(TrainingError):
     """The adapter would not be valid on its base."""
+
+
+def describe_unexpected(error: BaseException) -> str:
+    """Its class and the first line of its message, for a tenant to pass on: without the folders of this machine."""
+    lines = str(error).strip().splitlines()
+    message = re.sub(r"(?<![\w:/])/(?:[^\s/'\"]+/)+", "", lines[0])[:MAX_MESSAGE_CHARS] if lines else ""
+    return f"{type(error).__name__} ({message})" if message else type(error).__name__

@@ -61,7 +61,7 @@ from worker.engine.device import (
     total_memory_bytes,
     warn_of_emulation,
 )
-from worker.engine.errors import BadInput, NanLoss
+from worker.engine.errors import BadInput, NanLoss, describe_unexpected
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
@@ -260,7 +260,7 @@ def die(run_id: str, error: Exception, reports: ReportPipe) -> NoReturn:
         Failed(
             run_id=run_id,
             reason=TerminationReason.INFRASTRUCTURE,
-            detail=f"{type(error).__name__} in the trainer; the worker's log has its trace",
+            detail=f"{describe_unexpected(error)} in the trainer; the worker's log has its trace",
         )
     )
     os._exit(70)

@@ -2,7 +2,7 @@
 
     python -m worker.engine.bases.inspection FOLDER --id ID [--defaults JSON] [--prompts ...]
 
-Networks are built on the meta device: weights are read only for the hash.
+Networks are built on the meta device. The denoiser's weights are read only for the hash.
 """
 
 import argparse
@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL
 
 from core.domain.model import FAMILY_DEFAULTS, Calibration, Defaults, ModelInfo
 from core.model_folders import CARD
+from worker.engine.bases.completeness import check_parts
 from worker.engine.errors import BadInput
 from worker.engine.families.protocol import Network
 from worker.engine.families.recognition import find_prediction_type, read_config
@@ -33,10 +34,11 @@ def inspect(
     example_prompts: tuple[str, ...] = (),
     file_sha256: str | None = None,
 ) -> ModelInfo:
-    """Raises BadInput if the folder is not a base of a known family."""
+    """Raises BadInput if the folder is not a whole base of a known family."""
     family = find_family(folder)
     refuse_pickle(folder)
     (denoiser, *text_encoders), factor = FAMILIES[family].build(folder), _latent_factor(folder)
+    check_parts(folder, FAMILIES[family], denoiser)
     return ModelInfo(
         id=model_id,
         family=family,

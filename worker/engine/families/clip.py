@@ -45,8 +45,7 @@ class Clip:
     """A tokenizer and its text encoder, frozen, in fp32, from a base's folder."""
 
     def __init__(self, folder: Path, part: Part, device: torch.device) -> None:
-        tokenizer = part.name.replace("text_encoder", "tokenizer")
-        self._tokenizer = CLIPTokenizer.from_pretrained(folder / tokenizer, local_files_only=True)
+        self._tokenizer = CLIPTokenizer.from_pretrained(folder / part.tokenizer, local_files_only=True)
         model = part.kind.from_pretrained(
             folder, subfolder=part.name, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )

@@ -27,6 +27,11 @@ class Part:
     network: Callable[[Any], Network]
     spellings: tuple[str, ...]
 
+    @property
+    def tokenizer(self) -> str:
+        """Of a text encoder: its tokenizer's name, such as ``tokenizer_2``."""
+        return self.name.replace("text_encoder", "tokenizer")
+
     def build(self, folder: Path) -> Network:
         """On the current device, by its config in a base's folder, without the weights. Raises BadInput."""
         config = read_config(folder, f"{self.name}/config.json")
