@@ -39,6 +39,17 @@ FORM: dict[str, Any] = {
     },
 }
 CREATE_BODY: dict[str, Any] = {
+    # openapi-python-client 0.29 writes a module that cannot be imported for an operation with two types of body and
+    # without any optional parameter
+    "parameters": [
+        {
+            "name": "Content-Length",
+            "in": "header",
+            "required": False,
+            "description": "Bytes of the body. An upload that is too large is refused before it is read.",
+            "schema": {"type": "integer", "minimum": 0},
+        }
+    ],
     "requestBody": {
         "required": True,
         "content": {

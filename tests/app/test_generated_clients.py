@@ -53,6 +53,13 @@ assert len(download_adapter.sync_detailed(done, client=client).content) > 1000
 assert download_sample.sync_detailed(done, 3, 0, client=client).content.startswith(b"\\x89PNG")
 print(json.dumps({"job": job.id}))
 """
+IMPORT_ALL = """
+import importlib, pkgutil
+import generated_client
+
+for module in pkgutil.walk_packages(generated_client.__path__, "generated_client."):
+    importlib.import_module(module.name)
+"""
 USE_TYPESCRIPT = """
 import type { components, operations, paths, webhooks } from "./schema";
 
@@ -105,6 +112,7 @@ def test_openapi_python_client_makes_all_of_it_and_it_works(api: LiveApi, docume
     operations = {one["operationId"] for methods in described["paths"].values() for one in methods.values()}
     made = {path.stem for path in (tmp_path / "generated_client" / "api").rglob("*.py")} - {"__init__"}
     assert made == operations
+    run(PYTHON / "python", "-c", IMPORT_ALL, cwd=tmp_path)
 
     job = submit(api)
     worker = Worker(api, job["id"])
