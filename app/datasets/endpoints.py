@@ -63,7 +63,7 @@ CREATE_BODY: dict[str, Any] = {
                 "example": {"name": "my cat"},
             },
         },
-    }
+    },
 }
 FILE_BODY: dict[str, Any] = {
     "requestBody": {

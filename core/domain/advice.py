@@ -1,12 +1,16 @@
 """Warnings about a plan before it runs: what may be unintended, and what to change. Nothing here refuses."""
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from pydantic import Field
 
 from core.domain.base import Frozen
+from core.domain.captions import find_phrase
 from core.domain.counts import counted
 from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
@@ -16,8 +20,10 @@ MUCH_CROPPED = 0.25
 """A share of an image's area: a 3:4 portrait loses as much in a square."""
 MUCH_ENLARGED = 1.1
 MAX_NAMED = 5
+ALIKE = 0.7
+"""difflib's ratio from which two words are spellings of one: `blob` and `blop` have 0.75."""
 
-AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit", "cut-captions"]
+AdviceCode = Literal["cropped", "enlarged", "emulated", "time-limit", "cut-captions", "trigger-spelling"]
 
 
 class Advice(Frozen):
@@ -50,6 +56,7 @@ def advise(
         *_advise_on_crops(fits, square=square),
         *_advise_on_sizes(fits, plan.resolution),
         *_advise_on_captions(plan, manifest),
+        *_advise_on_trigger(plan, manifest),
         *_advise_on_precision(plan, devices),
         *_advise_on_time(plan, seconds),
     )
@@ -131,6 +138,24 @@ def _advise_on_captions(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[
             f"{names[cut[0]]} by {lengths[cut[0]] - plan.max_token_length} or more; the rest is not trained. "
             f"Shorten them{more}. The trigger is kept.",
             files=tuple(names[key] for key in cut[:MAX_NAMED]),
+        )
+
+
+def _advise_on_trigger(plan: TrainPlan, manifest: DatasetManifest) -> Iterator[Advice]:
+    """If no caption contains the trigger, and half of them contain a word that is spelled almost as it is."""
+    captions = [image.caption for image in manifest.subjects if image.caption]
+    if not plan.trigger or not captions or any(find_phrase(caption, plan.trigger) for caption in captions):
+        return
+    words = Counter(word for caption in captions for word in set(re.findall(r"\w+", caption.lower())))
+    common = [word for word, number in words.items() if 2 * number >= len(captions)]
+    meant = get_close_matches(plan.trigger.lower(), common, n=1, cutoff=ALIKE)
+    if meant:
+        yield Advice(
+            code="trigger-spelling",
+            field="/trigger",
+            message=f"No caption contains the trigger {plan.trigger!r}, but {words[meant[0]]} of "
+            f"{counted(len(captions), 'caption')} contain {meant[0]!r}. If that is meant, correct the trigger.",
+            files=(),
         )
 
 

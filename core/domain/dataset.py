@@ -32,7 +32,7 @@ MAX_FILES_LISTED = 100
 WarningCode = Literal[
     "few-images", "near-duplicates", "blurry", "small-images", "missing-captions", "long-captions",
     "unused-captions", "left-out", "unmatched-rows", "guessed-rows", "caption-encoding", "many-tokens",
-    "first-frame", "unusable-profile", "names-guessed", "metadata-problems",
+    "first-frame", "unusable-profile", "alpha-mask", "names-guessed", "metadata-problems",
 ]  # fmt: skip
 Role = Literal["subject", "class"]
 """``class``: a regularisation image, which shows what must not change."""

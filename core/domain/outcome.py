@@ -69,14 +69,25 @@ def list_verdicts(result: Mapping[str, Any]) -> dict[str, dict[str, str | None]]
 
 def warn(outcome: Outcome) -> list[str]:
     """Warnings that a client should read before using the adapter."""
-    retention = outcome.scores.retention
-    if retention is None or retention >= LOW_RETENTION:
-        return []
-    return [
-        f"The adapter also changes images for prompts without the trigger (retention {retention:.2f}; 1 means "
-        "unchanged). Use the adapter at a lower weight, or train again with fewer steps, a lower learning rate or more "
-        "class images (loss.prior_preservation)."
-    ]
+    warnings, retention = [], outcome.scores.retention
+    if _never_improved(outcome):
+        warnings.append(
+            "The adapter may not have learned the concept: its loss on the held-out images never fell below the base "
+            "model's. Look at the samples; if they do not show it, train longer or with a higher learning rate."
+        )
+    if retention is not None and retention < LOW_RETENTION:
+        warnings.append(
+            f"The adapter also changes images for prompts without the trigger (retention {retention:.2f}; 1 means "
+            "unchanged). Use the adapter at a lower weight, or train again with fewer steps, a lower learning rate or "
+            "more class images (loss.prior_preservation)."
+        )
+    return warnings
+
+
+def _never_improved(outcome: Outcome) -> bool:
+    held_out = dict(outcome.held_out_losses)
+    trained = [loss for step, loss in held_out.items() if step > 0]
+    return bool(trained) and min(trained) >= held_out[0]
 
 
 def explain(outcome: Outcome, plan: TrainPlan) -> str:
@@ -100,7 +111,7 @@ def _explain_end(outcome: Outcome, plan: TrainPlan) -> str:
         too_few = f"sets of fewer than {MIN_IMAGES_TO_HOLD_OUT} images hold out none"
         why = too_few if few else "validation was turned off"
         return f"The adapter is from the last step, {outcome.step}: there were no held-out images to choose by ({why})."
-    if min(loss for step, loss in outcome.held_out_losses if step > 0) >= outcome.held_out_losses[0][1]:
+    if _never_improved(outcome):
         held_out = counted(len(plan.held_out_images), "held-out image")
         return (
             f"The adapter is from the last step, {outcome.step}: the loss on the {held_out} never fell below the "

@@ -31,6 +31,11 @@ _NOTES: Mapping[Note, tuple[WarningCode, str]] = {
         "The colour profiles of these are broken, for other types of pixels, or of high dynamic range: their colours "
         "were read as sRGB. If they look wrong, export the images as sRGB.",
     ),
+    "alpha-mask": (
+        "alpha-mask",
+        "These have transparent parts, which are read as a mask: what is transparent does not count in training. To "
+        "train on the background too, export them without transparency.",
+    ),
 }
 
 

@@ -55,7 +55,8 @@ def convert_image(source: Path, target: Path, *, mask: Path | None = None, max_p
     with target.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     described = hash_differences(image), measure_sharpness(image)
-    return ConvertedImage(sha256, image.width, image.height, *described, masked, opened.notes)
+    notes: tuple[Note, ...] = (*opened.notes, "alpha-mask") if masked and mask is None else opened.notes
+    return ConvertedImage(sha256, image.width, image.height, *described, masked, notes)
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:

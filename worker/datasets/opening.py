@@ -24,7 +24,7 @@ from worker.datasets.coded_colours import CodedColours, read_coded_colours
 from worker.datasets.colours import OPAQUE, UnusableSamples, read_16_bits, split_alpha, to_srgb
 from worker.datasets.png_chunks import OpenPng, open_png
 
-Note = Literal["first-frame", "unusable-profile"]
+Note = Literal["first-frame", "unusable-profile", "alpha-mask"]
 
 READERS: dict[str, tuple[str, ...]] = {
     # A file with these brands may be either; each reader refuses the other's.

@@ -67,3 +67,27 @@ def test_a_picture_that_is_there_twice() -> None:
     twice = DatasetManifest(images=(image(0, size=(32, 32)), image(0, size=(32, 32))))
     [advice] = advise(resolve(TrainingSpec(), twice, MODEL), twice)
     assert "2 of 2 images" in advice.message
+
+
+def advise_on_trigger(trigger: str, *captions: str) -> list[Advice]:
+    images = DatasetManifest(images=tuple(image(i, caption=caption) for i, caption in enumerate(captions)))
+    made = resolve(TrainingSpec(trigger=trigger), images, MODEL)
+    return [advice for advice in advise(made, images) if advice.code == "trigger-spelling"]
+
+
+def test_a_trigger_that_the_captions_spell_otherwise() -> None:
+    [advice] = advise_on_trigger("blop", "a small blip on red", "Blip, seen from behind", "an empty room")
+    assert advice.field == "/trigger"
+    assert "2 of 3 captions contain 'blip'" in advice.message
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        ("a blop on red", "a blip"),  # one has it
+        ("a red room", "a green room"),  # nothing like it
+        ("a blip", "a room", "a garden"),  # only one has the other word
+    ],
+)
+def test_a_trigger_that_is_meant_so(captions: tuple[str, ...]) -> None:
+    assert advise_on_trigger("blop", *captions) == []

@@ -345,6 +345,17 @@ def test_a_mask_file_becomes_its_images_alpha(examine: Examine, storage: MemoryS
         assert stored.convert("RGB").tobytes() == draw(1).convert("RGB").tobytes()
 
 
+def test_an_alpha_channel_that_becomes_a_mask_is_reported(examine: Examine) -> None:
+    clear = draw(1).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    opaque, masked_by_file = draw(2).convert("RGBA"), encode(Image.linear_gradient("L").resize(draw(3).size))
+    findings = examine({"a.png": encode(clear), "b.png": encode(opaque), "c.png": png(3), "c.mask.png": masked_by_file})
+    assert [image.masked for image in findings.images] == [True, False, True]
+    [warning] = [one for one in findings.report().warnings if one.code == "alpha-mask"]
+    assert warning.files == ("a.png",)
+    assert "does not count in training" in warning.message
+
+
 def test_a_mask_of_another_shape_leaves_its_image_out_with_the_reason(examine: Examine) -> None:
     findings = examine({"a.png": png(1), "a.mask.png": encode(Image.new("L", (99, 20), 255)), "b.png": png(2)})
     assert names(findings) == ["b.png"]

@@ -141,3 +141,14 @@ def test_a_low_retention_is_warned_of(bench: Bench, tmp_path: Path) -> None:
     kept, lost = (outcome.model_copy(update={"scores": Scores(retention=share)}) for share in (0.9, 0.31))
     assert warn(kept) == []
     assert "retention 0.31" in warn(lost)[0] and "prior_preservation" in warn(lost)[0]
+
+
+def test_a_held_out_loss_that_never_fell_below_the_bases_is_warned_of(bench: Bench, tmp_path: Path) -> None:
+    plan = bench.plan(steps=1, precision="fp32", samples={"prompts": []}, evaluation="off", validation={"fraction": 0})
+    outcome = bench.run(tmp_path, plan).outcome
+    learned, failed = (
+        outcome.model_copy(update={"held_out_losses": losses})
+        for losses in (((0, 0.5), (5, 0.4), (10, 0.6)), ((0, 0.5), (5, 0.5), (10, 0.6)))
+    )
+    assert warn(learned) == []
+    assert "may not have learned the concept" in warn(failed)[0]
