@@ -106,12 +106,11 @@ class AtelierClient:
         return self._list("/datasets", Page[Dataset], {"after": after})
 
     def find_dataset(self, selection: Selection) -> Dataset | None:
-        """The newest dataset of the same files, by name and content, that is ready or being validated. A dataset that
-        left files out does not count: an updated service may accept them. Reads every file. Raises InputError."""
+        """The newest dataset of the same files, by name and content, that is ready or being validated. Its report says
+        which of them it left out. Reads every file. Raises InputError."""
         wanted = selection.content_hash()
         for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
-            left_out = dataset.report.left_out if dataset.report else ()
-            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"} and not left_out:
+            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"}:
                 return dataset
         return None
 
