@@ -39,6 +39,15 @@ def read_running_url(home: Path) -> str | None:
     return _read_address(home).get("url")
 
 
+def find_moved_url(environ: Mapping[str, str]) -> str | None:
+    """Where the home's service listens now, after a restart. None if it does not run, if ATELIER_URL names another
+    service, or if the home's key may not go there."""
+    url = None if environ.get("ATELIER_URL") else read_running_url(find_home(environ))
+    if url is None or not (environ.get("ATELIER_API_KEY") or is_this_machine(url)):
+        return None
+    return url.rstrip("/")
+
+
 def find_models_path(environ: Mapping[str, str], url: str) -> Path | None:
     """The models directory of the service at ``url``; None where that is not this home's `atelier up`."""
     home = find_home(environ)

@@ -5,13 +5,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 from atelier_client import ApiError, AtelierClient, ClientError, ConnectionFailed, InputError
 from cli.app import FLAG
-from cli.connection import Connection, find_connection
+from cli.connection import Connection, find_connection, find_moved_url
 from cli.errors import CommandError
 from cli.invocation import hint
 from cli.reporting import Reporter, choose_reporter, print_json
@@ -39,7 +40,8 @@ def open_context(as_json: bool, options: Options | None = None) -> Iterator[Cont
     reporter = choose_reporter(as_json)
     try:
         connection = find_connection(os.environ)
-        with AtelierClient(connection.url, connection.api_key) as client:
+        find_url = partial(find_moved_url, os.environ)
+        with AtelierClient(connection.url, connection.api_key, find_url=find_url) as client:
             yield Context(client, connection, reporter, as_json)
     except ApiError as error:
         problem = error.problem

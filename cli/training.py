@@ -158,6 +158,8 @@ def report_dataset(dataset: Dataset, reporter: Reporter, *, is_reused: bool) -> 
     detail = {"id": dataset.id, "reused": is_reused, "report": report.model_dump(mode="json") if report else None}
     reused = ", sent before and not sent again" if is_reused else ""
     reporter.say("dataset", f"Dataset {dataset.id}: {counted(images, 'image')}{reused}", **detail)
+    if is_reused and report and report.left_out:
+        reporter.say("note", "Files that were left out then are left out now; --upload-again has them checked again.")
     for note in report.notes if report else ():
         reporter.say("note", note)
     for item in report.left_out if report else ():

@@ -23,6 +23,7 @@ from core.domain.errors import IdempotencyMismatch, NotFound, UrlForbidden, Wron
 from core.domain.estimate import Estimate, Measured, estimate
 from core.domain.init_adapter import InitAdapterSource
 from core.domain.limits import Limits
+from core.domain.missing_dataset import check_without_dataset
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.plan_checks import check_devices
@@ -93,17 +94,26 @@ def plan_from(spec: TrainingSpec, inputs: PlanInputs) -> PlannedJob:
 
 
 def load_inputs(session: Session, tenant_id: str, defaults: Limits, request: JobRequest) -> PlanInputs:
-    """Raises NotFound, WrongState or InvalidSpec, naming the field."""
+    """Raises NotFound, WrongState or InvalidSpec, naming the field. A missing dataset is named only where
+    nothing else is wrong, so that clients can check a spec before they send the images."""
     try:
         info = models.read_card(models.get_model(session, request.model))
     except (NotFound, WrongState) as error:
         raise type(error)(error.detail, {"/model": [error.detail]}) from None
     init = None if request.init_adapter is None else find_init_adapter(session, tenant_id, request.init_adapter, info)
-    manifest = read_manifest(find_dataset(session, tenant_id, request.dataset))
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
     memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
-    return PlanInputs(info, manifest, measured, init, limits, memory, kinds)
+
+    def with_manifest(manifest: DatasetManifest) -> PlanInputs:
+        return PlanInputs(info, manifest, measured, init, limits, memory, kinds)
+
+    try:
+        dataset = find_dataset(session, tenant_id, request.dataset)
+    except NotFound:
+        check_without_dataset(request.to_spec(), info, lambda spec, manifest: plan_from(spec, with_manifest(manifest)))
+        raise
+    return with_manifest(read_manifest(dataset))
 
 
 def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:

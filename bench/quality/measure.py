@@ -29,7 +29,7 @@ from scripts.retrieval import find, list_asked
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import BatchOrder, fill_cache, pick_batch
+from worker.engine.training.data import BatchOrder, fill_cache, pick_batch, start_caching
 from worker.engine.training.objective import NoisedBatch, compute_loss
 from worker.engine.training.train import train
 
@@ -213,7 +213,8 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
     if adapter is not None:
         pipeline = pipeline_with(adapter, base_folder)
         base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
-    cache, order, total = fill_cache(base, plan, files, name / "cache", RecordingObserver()), BatchOrder(plan), 0.0
+    cache = fill_cache(base, plan, files, name / "cache", start_caching(plan, RecordingObserver()))
+    order, total = BatchOrder(plan), 0.0
     with torch.no_grad():
         for number in range(20):
             examples, texts = pick_batch(cache, plan, order, number)

@@ -33,10 +33,11 @@ def test_other_files_are_another_dataset(client: AtelierClient, tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("validator")
-def test_a_set_that_left_something_out_is_sent_again(client: AtelierClient, tmp_path: Path) -> None:
-    selection = select_files(write(tmp_path, {**FILES, "bad.png": png(7)[:200]}))
-    client.wait_for_dataset(client.upload_dataset(selection).id)
-    assert client.find_dataset(selection) is None, "the service may read it by now"
+def test_a_set_that_left_something_out_is_found_too(client: AtelierClient, tmp_path: Path) -> None:
+    selection = select_files(write(tmp_path, {**FILES, "bad.png": png(7)[:200], "bad.jpg": b"not a picture"}))
+    dataset = client.wait_for_dataset(client.upload_dataset(selection).id)
+    assert dataset.report and {one.file for one in dataset.report.left_out} == {"bad.png", "bad.jpg"}
+    assert client.find_dataset(selection) == dataset
 
 
 @pytest.mark.parametrize(

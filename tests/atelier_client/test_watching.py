@@ -2,16 +2,18 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 
 from atelier_client import ApiError, AtelierClient, ConnectionFailed, Update, watching
 from atelier_client.models import Job, JobEvent
+from cli.local.ports import probe_port
 from core.domain.states import Phase
 from tests.atelier_client.faults import FaultyTransport, change_body
 from tests.fixtures.running_api import RunningApi
-from tests.fixtures.scripted_job import ScriptedJob
+from tests.fixtures.scripted_job import ADAPTER, ScriptedJob
 from tests.fixtures.servers import wait_for
 
 WHOLE = ["job.queued", "job.running", "job.phase", "job.samples", "job.samples", "job.succeeded"]
@@ -86,6 +88,42 @@ def test_a_killed_service_loses_no_event(own_api: RunningApi) -> None:
         watching.join()
     assert types_of(got) == WHOLE
     assert outages == ["outage"], "once for each outage, and not for each attempt"
+
+
+def move(api: RunningApi) -> None:
+    """Restarts it on another port."""
+    api.kill()
+    api.port = probe_port("127.0.0.1", 0)
+    api.start()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_service_that_moved_is_followed(own_api: RunningApi, tmp_path: Path, streams: bool) -> None:
+    job, first_url = ScriptedJob(own_api), own_api.url
+
+    def block_streams(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        return response if streams or not is_stream(request) else httpx.Response(200, html="<h1>a proxy</h1>")
+
+    transport = FaultyTransport(block_streams)
+    with AtelierClient(first_url, own_api.api_key, transport=transport, find_url=lambda: own_api.url) as client:
+        updates = client.watch(job.id)
+        got = wait_until(updates, lambda update: isinstance(update, JobEvent))
+        move(own_api)
+        job.run_to_the_end()
+        assert types_of([*got, *updates]) == WHOLE
+        move(own_api)
+        client.download_adapter(job.id, tmp_path / "a.safetensors")
+    assert (tmp_path / "a.safetensors").read_bytes() == ADAPTER
+
+
+def test_a_service_that_is_not_found_elsewhere_does_not_answer(running_api: RunningApi) -> None:
+    gone = "http://127.0.0.1:1"
+    for find_url in (lambda: None, lambda: gone, lambda: "http://127.0.0.1:2"):
+        with (
+            AtelierClient(gone, running_api.api_key, find_url=find_url) as client,
+            pytest.raises(ConnectionFailed, match="No service answers at http"),
+        ):
+            next(client.list_jobs())
 
 
 def is_stream(request: httpx.Request) -> bool:

@@ -170,6 +170,17 @@ def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent
     assert result.stderr.count("there is no such field") == 4, "the detail names three"
 
 
+def test_options_that_do_not_fit_each_other_are_refused_before_anything_is_sent(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi, images: Path
+) -> None:
+    register_scripted_model(running_api)
+    Path("s.yaml").write_text("{steps: 50, schedule: {warmup_steps: 50}}")
+    result = atelier("train", images, "--model", MODEL.id, "--trigger", "z", "--spec", "s.yaml")
+    assert result.exit_code == 2
+    assert "schedule.warmup_steps is 50: it must be less than the 50 steps" in result.stderr
+    assert list(client.list_datasets()) == []
+
+
 @pytest.mark.usefixtures("validator", "trainer")
 def test_words_of_yaml_stay_words(atelier: Atelier, images: Path) -> None:
     Path("s.yaml").write_text("steps: 30\nevaluation: off\nflip: true\nname: 2026-01-31")

@@ -31,6 +31,21 @@ def test_training_twice_on_a_folder_makes_one_dataset(atelier: Atelier, client: 
     assert len(list(client.list_datasets())) == 2
 
 
+@pytest.mark.usefixtures("validator", "trainer")
+def test_a_set_with_a_broken_file_is_not_sent_again_either(
+    atelier: Atelier, client: AtelierClient, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "set", {**FILES, "bad.png": png(7)[:200]})
+    command = ("train", folder, "--model", MODEL.id, "--trigger", "zap", "--steps", 20)
+    first, again = atelier(*command), atelier(*command)
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output
+    assert len(list(client.list_datasets())) == 1
+    for result in (first, again):
+        assert "bad.png was left out" in result.stdout
+    assert "sent before and not sent again" in again.stdout
+    assert "--upload-again" in again.stdout and "--upload-again" not in first.stdout
+
+
 def test_without_trigger_and_captions_nothing_is_sent(
     atelier: Atelier, client: AtelierClient, running_api: RunningApi, tmp_path: Path
 ) -> None:

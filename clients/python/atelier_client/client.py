@@ -51,7 +51,7 @@ from atelier_client.models import (
 )
 from atelier_client.transport import Transport, quote
 from atelier_client.uploads import LazyFile, Selection, select_files
-from atelier_client.waiting import poll, report_waiting, retry
+from atelier_client.waiting import explain_dataset, explain_job, poll, report_waiting, retry
 from atelier_client.watching import Update, watch_job
 
 LARGEST_PAGE = 100
@@ -60,9 +60,17 @@ UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
 
 
 class AtelierClient:
-    def __init__(self, url: str, api_key: str | None = None, *, transport: httpx.BaseTransport | None = None) -> None:
-        """Raises InputError for an invalid address. Sends nothing before the first call."""
-        self._transport = Transport(url, api_key, transport)
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        find_url: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        """``find_url`` is called when nothing listens at ``url``. If it returns another address, all requests go there
+        from then on. Raises InputError for an invalid address. Sends nothing before the first call."""
+        self._transport = Transport(url, api_key, transport, find_url)
 
     def __enter__(self) -> Self:
         return self
@@ -98,12 +106,11 @@ class AtelierClient:
         return self._list("/datasets", Page[Dataset], {"after": after})
 
     def find_dataset(self, selection: Selection) -> Dataset | None:
-        """The newest dataset of the same files, by name and content, that is ready or being validated. A dataset that
-        left files out does not count: an updated service may accept them. Reads every file. Raises InputError."""
+        """The newest dataset of the same files, by name and content, that is ready or being validated. Its report says
+        which of them it left out. Reads every file. Raises InputError."""
         wanted = selection.content_hash()
         for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
-            left_out = dataset.report.left_out if dataset.report else ()
-            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"} and not left_out:
+            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"}:
                 return dataset
         return None
 
@@ -128,7 +135,7 @@ class AtelierClient:
             on_pending=report_waiting(on_waiting),
         )
         if dataset.status != "ready":
-            raise DatasetUnusable(_explain_dataset(dataset), dataset)
+            raise DatasetUnusable(explain_dataset(dataset), dataset)
         return dataset
 
     # --- models -----------------------------------------------------------------------------------------
@@ -224,7 +231,7 @@ class AtelierClient:
             on_update(update)
             job = update if isinstance(update, Job) else job
         if job.status != "succeeded":
-            raise JobEnded(_explain_job(job), job)
+            raise JobEnded(explain_job(job), job)
         return job
 
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
@@ -382,15 +389,3 @@ class AtelierClient:
             if not page.has_more or page.last_id is None:
                 return
             params["after"] = page.last_id
-
-
-def _explain_job(job: Job) -> str:
-    if job.error is not None:
-        return f"Job {job.id} failed. {job.error.title}: {job.error.detail}"
-    return f"Job {job.id} was {job.status}."
-
-
-def _explain_dataset(dataset: Dataset) -> str:
-    if dataset.status == "open":
-        return f"Dataset {dataset.id} is still open: finalize it first."
-    return dataset.error.detail if dataset.error else f"Dataset {dataset.id} is {dataset.status}."

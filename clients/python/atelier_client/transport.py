@@ -6,7 +6,7 @@ import ipaddress
 import re
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import httpx
@@ -31,10 +31,17 @@ Parsed = TypeVar("Parsed", bound=Answer)
 
 
 class Transport:
-    """Keeps one pool of connections. ``url`` may contain a path, for a service behind a proxy."""
+    """Keeps one pool of connections. ``url`` may contain a path, for a service behind a proxy. ``find_url`` says where
+    the service listens now, if nothing listens at ``url`` any more."""
 
-    def __init__(self, url: str, api_key: str | None, transport: httpx.BaseTransport | None = None) -> None:
-        self.url = url
+    def __init__(
+        self,
+        url: str,
+        api_key: str | None,
+        transport: httpx.BaseTransport | None = None,
+        find_url: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self.url, self.find_url = url, find_url
         headers = {"User-Agent": f"atelier-client/{_version()}", "Accept": "application/json"}
         if api_key:
             check_key(api_key)
@@ -57,7 +64,7 @@ class Transport:
         deadline = time.monotonic() + MAX_PAUSE_SECONDS
         while True:
             with self.connecting():
-                response = self.http.request(method, path, **options)
+                response = self.request(method, path, **options)
             pause = read_pause(response, deadline)
             if pause is None or "files" in options:
                 break
@@ -80,7 +87,7 @@ class Transport:
         """An open response whose body has not been read. Waits as ``send`` does."""
         deadline = time.monotonic() + MAX_PAUSE_SECONDS
         while True:
-            with self.connecting(), self.http.stream("GET", path, **options) as response:
+            with self.connecting(), contextlib.closing(self.request("GET", path, stream=True, **options)) as response:
                 pause = read_pause(response, deadline)
                 if pause is None:
                     if response.is_error:
@@ -89,6 +96,24 @@ class Transport:
                     yield response
                     return
             time.sleep(pause)
+
+    def request(self, method: str, path: str, *, stream: bool = False, **options: Any) -> httpx.Response:
+        """Sends a request; if nothing listens there, sends it to where the service has moved. Raises httpx's errors."""
+        try:
+            return self.http.send(self.http.build_request(method, path, **options), stream=stream)
+        except (httpx.ConnectError, httpx.ConnectTimeout):
+            if not self.follow_move():
+                raise
+            return self.http.send(self.http.build_request(method, path, **options), stream=stream)
+
+    def follow_move(self) -> bool:
+        """Whether the service has another address now. Raises InputError if that address is invalid."""
+        url = self.find_url()
+        if url is None or url == self.url:
+            return False
+        self.http.base_url = check_url(url)
+        self.url = url
+        return True
 
     @contextlib.contextmanager
     def connecting(self) -> Iterator[None]:

@@ -1,10 +1,11 @@
-"""Waits for the service's background work, and repeats calls while the service does not answer."""
+"""Waits for the service's background work and says how it ended; repeats calls while the service does not answer."""
 
 import time
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from atelier_client.errors import ClientError, WaitTimeout, is_passing
+from atelier_client.models import Dataset, Job
 
 Result = TypeVar("Result")
 
@@ -61,3 +62,15 @@ def report_waiting(on_waiting: Callable[[str], object]) -> Callable[[Deferrable]
             on_waiting(last := checked.waiting_reason)
 
     return report
+
+
+def explain_job(job: Job) -> str:
+    if job.error is not None:
+        return f"Job {job.id} failed. {job.error.title}: {job.error.detail}"
+    return f"Job {job.id} was {job.status}."
+
+
+def explain_dataset(dataset: Dataset) -> str:
+    if dataset.status == "open":
+        return f"Dataset {dataset.id} is still open: finalize it first."
+    return dataset.error.detail if dataset.error else f"Dataset {dataset.id} is {dataset.status}."

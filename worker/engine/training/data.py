@@ -21,7 +21,7 @@ from worker.engine.draws import generator
 from worker.engine.errors import BadInput
 from worker.engine.families.long_texts import limits_of
 from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
-from worker.engine.observer import Observer, raise_if_stopped
+from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.conditioning import ConditioningStore
 
 SHUFFLES_PER_CAPTION = 8
@@ -53,27 +53,45 @@ class Progress:
     def __init__(self, observer: Observer, total: int) -> None:
         self._observer, self._total, self._done = observer, total, 0
 
-    def tick(self) -> None:
-        self._done += 1
+    def tick(self, count: int = 1) -> None:
+        self._done += count
         self._observer.unit(self._done, self._total)
         raise_if_stopped(self._observer)
 
+    def heartbeat(self) -> None:
+        """Within a unit that takes long."""
+        heartbeat_or_stop(self._observer)
 
-def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, observer: Observer) -> Cache:
-    """Encodes every text and image once. ``files`` maps an image's sha256 to its local file. Latents that an earlier
-    attempt left in ``folder`` are reused."""
-    captions = [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
-    trained = [text for row in captions for text in row]
-    texts = list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
-    images = plan.images + plan.class_images
-    variants = [
+
+def start_caching(plan: TrainPlan, observer: Observer) -> Progress:
+    """Of all that is encoded and drawn before the first step, so that the total never changes."""
+    num_drawn = 0 if plan.class_images else plan.prior_num_images
+    return Progress(observer, len(_list_texts(plan)) + len(_list_variants(plan)) + num_drawn)
+
+
+def _list_texts(plan: TrainPlan) -> list[str]:
+    trained = [text for row in _list_all_captions(plan) for text in row]
+    return list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
+
+
+def _list_all_captions(plan: TrainPlan) -> list[list[str]]:
+    return [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
+
+
+def _list_variants(plan: TrainPlan) -> list[tuple[int, bool]]:
+    return [
         (i, mirrored)
-        for i, image in enumerate(images)
+        for i, image in enumerate(plan.images + plan.class_images)
         for mirrored in ((False, True) if plan.flip and i < len(plan.images) and not image.held_out else (False,))
     ]
-    progress = Progress(observer, len(texts) + len(variants))
-    conditioning, cut = _encode_texts(base, plan, texts, folder, progress)
-    examples = _cache_images(base, plan, files, variants, folder, progress)
+
+
+def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, progress: Progress) -> Cache:
+    """Encodes every text and image once. ``files`` maps an image's sha256 to its local file. Latents that an earlier
+    attempt left in ``folder`` are reused."""
+    captions = _list_all_captions(plan)
+    conditioning, cut = _encode_texts(base, plan, _list_texts(plan), folder, progress)
+    examples = _cache_images(base, plan, files, _list_variants(plan), folder, progress)
     num_cut = sum(any(text in cut for text in row) for row in captions)
     return Cache(examples, conditioning, captions, num_cut)
 

@@ -13,7 +13,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,8 +25,7 @@ from worker.engine.device import Runtime
 from worker.engine.draws import generator
 from worker.engine.families.protocol import Base, Conditioning, Posterior
 from worker.engine.generation.sampling import plan_size_conditioning, sampling_params
-from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
-from worker.engine.training.data import EMPTY, Cache, Example
+from worker.engine.training.data import EMPTY, Cache, Example, Progress
 
 IMAGES_AT_ONCE = 8
 EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
@@ -60,10 +58,10 @@ class Prior:
         return [rows[0], *(alike[row % len(alike)] for row in rows[1:])]
 
 
-def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, folder: Path, observer: Observer) -> Prior:
+def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, folder: Path, progress: Progress) -> Prior:
     """The set's regularisation images, each as often as it is repeated; otherwise images that the base draws."""
     if not plan.class_images:
-        return draw_prior(base, plan, runtime, cache.conditioning, folder, observer)
+        return draw_prior(base, plan, runtime, cache.conditioning, folder, progress)
     indices = [index for index, image in enumerate(plan.class_images) for _ in range(image.repeats)]
     examples = [cache.examples[len(plan.images) + index, False] for index in indices]
     return Prior(examples, [plan.class_images[index].caption for index in indices])
@@ -81,7 +79,7 @@ def draw_prior(
     runtime: Runtime,
     conditioning: Mapping[str, Conditioning],
     folder: Path,
-    observer: Observer,
+    progress: Progress,
 ) -> Prior:
     """The prompts in turn. Drawn in fixed chunks, so that every job would write the same bytes into ``folder``."""
     texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
@@ -89,10 +87,9 @@ def draw_prior(
     examples: list[Example] = []
     for start in range(0, len(texts), IMAGES_AT_ONCE):
         chunk = texts[start : start + IMAGES_AT_ONCE]
-        latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, observer)
+        latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, progress)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
-        observer.unit(len(examples), len(texts))
-        raise_if_stopped(observer)
+        progress.tick(len(chunk))
     return Prior(examples, texts)
 
 
@@ -104,7 +101,7 @@ def _draw_chunk(
     folder: Path,
     start: int,
     texts: list[str],
-    observer: Observer,
+    progress: Progress,
 ) -> torch.Tensor:
     params = sampling_params(plan)
     facts = [plan.model_sha256, runtime.model_dump(), start, texts, plan.max_token_length, plan.trigger, vars(params)]
@@ -117,6 +114,6 @@ def _draw_chunk(
         pass
     seeds = range(start, start + len(texts))
     prompts = [conditioning[text] for text in texts]
-    latents_BCHW = base.sample(prompts, conditioning[EMPTY], list(seeds), params, partial(heartbeat_or_stop, observer))
+    latents_BCHW = base.sample(prompts, conditioning[EMPTY], list(seeds), params, progress.heartbeat)
     write_safetensors(path, {"latents": latents_BCHW}, {})
     return latents_BCHW

@@ -12,7 +12,7 @@ from worker.engine.device import Runtime, open_accelerator
 from worker.engine.families.protocol import Base
 from worker.engine.observer import Observer
 from worker.engine.training.checkpoint import load_checkpoint
-from worker.engine.training.data import fill_cache
+from worker.engine.training.data import fill_cache, start_caching
 from worker.engine.training.init_adapter import load_init_adapter
 from worker.engine.training.loop import Run, TrainResult
 from worker.engine.training.optim import refuse_unavailable
@@ -40,12 +40,13 @@ def train(
     refuse_unavailable(plan, accelerator.device)
     observer.phase(Phase.CACHING)
     own_cache = cache_folder or workdir / "cache"
-    cache = fill_cache(base, plan, files, own_cache, observer)
+    progress = start_caching(plan, observer)
+    cache = fill_cache(base, plan, files, own_cache, progress)
     if cache.num_cut and resume_from is None:
         observer.notice(describe_cut(cache.num_cut, plan))
     try:
         with runtime.autocast():
-            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, observer)
+            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, progress)
         init_adapter = plan.init_adapter if resume_from is None else None
         layers = read_layers(plan.family, base.folder) if init_adapter else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
+from core.domain.states import Phase
 from tests.fixtures.bases import make_plan
 from tests.fixtures.bench import Bench, fingerprint
 from worker.engine.adapter_files.formats import describe_for_kohya
@@ -115,3 +116,30 @@ def test_a_file_says_how_often_its_images_were_repeated(bench: Bench, manifest: 
     }
     assert (described["ss_num_train_images"], described["ss_num_reg_images"]) == ("7", "3")
     assert described["ss_num_epochs"] == "2"
+
+
+class CachingObserver(RecordingObserver):
+    """Remembers what was counted until the first other phase."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted: list[tuple[int, int]] = []
+
+    def unit(self, done: int, total: int) -> None:
+        super().unit(done, total)
+        if self.phases == [Phase.CACHING]:
+            self.counted.append((done, total))
+
+
+@pytest.mark.parametrize("own_class_images", [True, False])
+def test_the_total_of_caching_is_known_from_the_start(
+    bench: Bench, manifest: DatasetManifest, tmp_path: Path, own_class_images: bool
+) -> None:
+    images = manifest if own_class_images else DatasetManifest(images=manifest.subjects)
+    prior = {} if own_class_images else {"class_prompt": "a thing", "num_images": 10}
+    plan = make_plan(images, bench.info, **SPEC | {"steps": 1}, flip=True, loss={"prior_preservation": prior})
+    observer = CachingObserver()
+    bench.run(tmp_path, plan, observer)
+    done, totals = [one[0] for one in observer.counted], {one[1] for one in observer.counted}
+    assert totals == {done[-1]}, "one total, which is reached"
+    assert done == sorted(set(done))

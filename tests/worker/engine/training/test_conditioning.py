@@ -10,7 +10,7 @@ from worker.engine.families.clip import ClipTextEncoders
 from worker.engine.observer import RecordingObserver
 from worker.engine.training import conditioning
 from worker.engine.training.conditioning import ConditioningStore
-from worker.engine.training.data import fill_cache
+from worker.engine.training.data import fill_cache, start_caching
 
 SPEC = {"steps": 4, "precision": "fp32", "checkpoints": {"every": 2}, "samples": {"prompts": ["zap left"], "every": 4}}
 
@@ -45,7 +45,8 @@ def test_the_text_encoders_choose_the_precision(bench: Bench, tmp_path: Path, mo
     caches = []
     for dtype in (torch.float32, torch.bfloat16):
         monkeypatch.setattr(ClipTextEncoders, "conditioning_dtype", dtype)
-        caches.append(fill_cache(base, plan, bench.files, tmp_path, RecordingObserver()).conditioning)
+        progress = start_caching(plan, RecordingObserver())
+        caches.append(fill_cache(base, plan, bench.files, tmp_path, progress).conditioning)
     full, half = caches
     assert list(full) == list(half)
     for text in full:

@@ -17,7 +17,14 @@ from tests.fixtures.bases import make_plan, write_pictures
 from tests.fixtures.bench import Bench
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import SHUFFLES_PER_CAPTION, BatchOrder, fill_cache, fit_to_bucket, list_captions
+from worker.engine.training.data import (
+    SHUFFLES_PER_CAPTION,
+    BatchOrder,
+    fill_cache,
+    fit_to_bucket,
+    list_captions,
+    start_caching,
+)
 
 
 @pytest.fixture
@@ -83,7 +90,7 @@ def test_captions_that_are_cut_are_counted_and_reported_once(
     images = [image.model_copy(update={"caption": text}) for image, text in zip(manifest.images, texts, strict=True)]
     plan = make_plan(DatasetManifest(images=tuple(images)), random_base[1], steps=1, samples={"prompts": []})
     base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
-    cache = fill_cache(base, plan, files, tmp_path / "cache", RecordingObserver())
+    cache = fill_cache(base, plan, files, tmp_path / "cache", start_caching(plan, RecordingObserver()))
 
     assert cache.num_cut == 1
     lengths = [len(cache.conditioning[row[0]]["states"]) for row in cache.captions]

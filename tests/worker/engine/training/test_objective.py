@@ -17,7 +17,7 @@ from worker.engine.families import load_base
 from worker.engine.families.noise import DiffusionSchedule, FlowSchedule
 from worker.engine.families.protocol import Posterior
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import EMPTY, Example, fill_cache
+from worker.engine.training.data import EMPTY, Example, fill_cache, start_caching
 from worker.engine.training.objective import NoisedBatch, compute_prior_loss, per_sample_loss
 from worker.engine.training.prior import Prior, draw_prior
 
@@ -188,7 +188,7 @@ def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
     manifest, files = write_pictures(tmp_path, [(64, 64), (64, 64)], masked=1)
     plan = make_plan(manifest, random_base[1], flip=True)
     base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
-    cache = fill_cache(base, plan, files, tmp_path / "cache", RecordingObserver())
+    cache = fill_cache(base, plan, files, tmp_path / "cache", start_caching(plan, RecordingObserver()))
     mask, mirrored = cache.examples[0, False].mask, cache.examples[0, True].mask
     assert mask is not None and mirrored is not None
     assert mask.shape == (1, *cache.examples[0, False].posterior.mean.shape[1:])
@@ -237,8 +237,8 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
         "": base.open_text_encoders().encode([""])[0],
     }
     runtime = choose_runtime(plan, torch.device("cpu"), 1, 1)
-    drawn = draw_prior(base, plan, runtime, conditioning, tmp_path, RecordingObserver())
-    again = draw_prior(base, plan, runtime, conditioning, tmp_path, RecordingObserver())
+    drawn = draw_prior(base, plan, runtime, conditioning, tmp_path, start_caching(plan, RecordingObserver()))
+    again = draw_prior(base, plan, runtime, conditioning, tmp_path, start_caching(plan, RecordingObserver()))
     assert len(drawn.examples) == 3 and len(list(tmp_path.glob("*.prior"))) == 1
     assert all(
         torch.equal(a.posterior.mean, b.posterior.mean) for a, b in zip(drawn.examples, again.examples, strict=True)

@@ -13,7 +13,7 @@ from tests.fixtures.bench import CPU, Bench
 from worker.engine.errors import NanLoss
 from worker.engine.families.protocol import SamplingParams
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import fill_cache
+from worker.engine.training.data import fill_cache, start_caching
 from worker.engine.training.held_out import HeldOut
 from worker.engine.training.scores import score_retention
 from worker.engine.training.state import State, is_worse, quantile_of_t
@@ -44,7 +44,7 @@ def test_retention_is_of_the_bases_features(bench: Bench, tmp_path: Path, monkey
 def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
     base = bench.load(bench.runtime(plan))
-    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
+    cache = fill_cache(base, plan, bench.files, tmp_path, start_caching(plan, RecordingObserver()))
     held_out = HeldOut(base, plan, cache)
     assert len(held_out.texts) == len(plan.held_out_images) > 0
     rows = [cache.conditioning[text] for text in held_out.texts]
@@ -57,7 +57,7 @@ def test_a_held_out_loss_is_of_the_picture(bench: Bench, tmp_path: Path, monkeyp
     """If no noise is predicted, at alpha-bar a, the image is off by sqrt((1 - a) / a) times the noise."""
     plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
     base = bench.load(bench.runtime(plan))
-    cache = fill_cache(base, plan, bench.files, tmp_path, RecordingObserver())
+    cache = fill_cache(base, plan, bench.files, tmp_path, start_caching(plan, RecordingObserver()))
     held_out = HeldOut(base, plan, cache)
     monkeypatch.setattr(base, "predict", lambda noisy, timesteps, rows: torch.zeros_like(noisy))
     losses = held_out.measure([cache.conditioning[text] for text in held_out.texts], CPU, RecordingObserver())
