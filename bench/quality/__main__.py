@@ -6,10 +6,13 @@
 Two cores take about four minutes a case. ``--script`` is the path of ``train_text_to_image_lora.py`` in a checkout of
 diffusers, its ``check_min_version`` commented out, and ``--python`` that of a virtual environment with its
 requirements: the script then trains on the same images for as many steps.
+
+Beside the table, each case leaves a contact sheet: its training images, and below them the forty of the judgement.
 """
 
 import argparse
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +21,7 @@ from statistics import fmean
 import torch
 
 from bench.quality.cases import Case, list_cases
-from bench.quality.measure import TINY, Row, judge_case, measure_base, train_case
+from bench.quality.measure import SHEET, TINY, Row, judge_case, measure_base, train_case
 from bench.quality.peer import Peer
 from bench.quality.unseen import list_unseen_cases
 from core.model_folders import read_card
@@ -99,6 +102,7 @@ def _bench_case(case: Case, args: argparse.Namespace, scratch: Path) -> Iterator
     folder.mkdir()
     trained = train_case(case, {}, folder)
     yield judge_case(case, "Atelier", trained, folder)
+    shutil.copy(folder / SHEET, args.out.with_name(f"{args.out.stem}-{folder.name}.png"))
     for rate in args.rates if args.script is not None else ():
         peer, scratch_of = Peer(args.script, args.python, read_card(TINY), rate), folder / f"peer-{rate}"
         by_peer = peer.train(case, trained.num_steps, scratch_of)

@@ -29,13 +29,16 @@ from scripts.retrieval import find, list_asked
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import BatchOrder, fill_cache, pick_batch, start_caching
+from worker.engine.training.caching import fill_cache, start_caching
+from worker.engine.training.data import BatchOrder, pick_batch
 from worker.engine.training.objective import NoisedBatch, compute_loss
 from worker.engine.training.train import train
 
 TINY = BUNDLED / "tiny"
 CPU = torch.device("cpu")
 SEEDS_ASKED, SEEDS_KEPT = (7, 107), (1, 1001)
+SHEET, TILE, GAP = "sheet.png", 100, 16
+"""A contact sheet's name, and its pixels for an image and between the set and what was drawn."""
 
 
 @dataclass(frozen=True)
@@ -108,10 +111,11 @@ def train_case(case: Case, spec: Mapping[str, Any], folder: Path, base_folder: P
 
 
 def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder: Path = TINY, asked: int = 100) -> Row:
-    """``asked``: the number of base prompts for retention."""
+    """``asked``: the number of base prompts for retention. Leaves the images in ``folder / SHEET``."""
     losses = [measure_loss(case, adapter, folder, base_folder) for adapter in (None, trained.adapter)]
     pipeline = pipeline_with(trained.adapter, base_folder)
     drawn = draw_asked(pipeline, case)
+    write_sheet(case, drawn, folder / SHEET)
     retained = measure_retained(pipeline, asked, base_folder)
     return Row(
         case=case.name,
@@ -130,6 +134,19 @@ def judge_case(case: Case, by: str, trained: Trained, folder: Path, base_folder:
         seconds=trained.seconds,
         scores={} if trained.outcome is None else trained.outcome.scores.model_dump(),
     )
+
+
+def write_sheet(case: Case, drawn: list[list[Image.Image]], path: Path) -> None:
+    """The training images above the drawn ones, of which each row has half of a seed's."""
+    half = len(case.asked) // 2
+    rows = [[picture for picture, _ in case.pictures][:half]]
+    rows += [row[start : start + half] for row in drawn for start in (0, half)]
+    sheet = Image.new("RGB", (half * TILE, len(rows) * TILE + GAP), "white")
+    for number, row in enumerate(rows):
+        for column, picture in enumerate(row):
+            place = (column * TILE, number * TILE + (GAP if number else 0))
+            sheet.paste(picture.resize((TILE - 4, TILE - 4), Image.Resampling.BICUBIC), place)
+    sheet.save(path)
 
 
 def draw_asked(pipeline: StableDiffusionPipeline, case: Case) -> list[list[Image.Image]]:
@@ -213,7 +230,8 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
     if adapter is not None:
         pipeline = pipeline_with(adapter, base_folder)
         base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
-    cache = fill_cache(base, plan, files, name / "cache", start_caching(plan, RecordingObserver()))
+    runtime = choose_runtime(plan, CPU, 1, torch.get_num_threads())
+    cache = fill_cache(base, plan, runtime, files, name / "cache", start_caching(plan, RecordingObserver()))
     order, total = BatchOrder(plan), 0.0
     with torch.no_grad():
         for number in range(20):
