@@ -33,7 +33,7 @@ from worker.jobs.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.jobs.reports import ReportSink
 from worker.jobs.results import describe_result
 from worker.jobs.stops import StopRequested, Stops
-from worker.jobs.workdirs import shared_cache_of, workdir_of
+from worker.jobs.workdirs import encodings_of, shared_cache_of, workdir_of
 
 POLL_SECONDS = 0.5
 
@@ -148,7 +148,7 @@ class Attempt:
             files=files,
             # Per attempt: on one machine an attempt that lost its lease may still be writing beside this one.
             workdir=self.workdir / f"a{self.claim.attempt}",
-            cache_folder=self.workdir / "cache",
+            cache_folder=encodings_of(self.slot.settings, self.job.tenant_id),
             shared_cache=shared_cache_of(self.slot.settings),
             resume_from=resume_from,
         )

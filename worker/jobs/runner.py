@@ -21,7 +21,7 @@ from core.settings import Settings
 from worker import drain
 from worker.device.slot import DeviceSlot
 from worker.jobs.attempt import Attempt
-from worker.jobs.workdirs import remove_finished, tidy_shared_cache
+from worker.jobs.workdirs import remove_finished, tidy_cache
 
 log = logging.getLogger("atelier.runner")
 
@@ -48,12 +48,12 @@ def run_next(settings: Settings) -> bool:
     _register(slot, job)
     if job is None or claimed is None:
         remove_finished(slot)
-        tidy_shared_cache(settings)
+        tidy_cache(settings)
         return False
     attempt = _open_attempt(slot, job, claimed)
     if attempt is not None:
         attempt.run()
-        tidy_shared_cache(settings)
+        tidy_cache(settings)
     _register(slot, None)
     return True
 

@@ -56,7 +56,7 @@ def _list_tensors(folder: Path, name: str) -> Iterable[str]:
 
 
 @torch.no_grad()
-def _load_whole(folder: Path, name: str, kind: Any) -> torch.nn.Module:
+def _load_whole(folder: Path, name: str, kind: Any) -> Any:
     try:
         module, report = kind.from_pretrained(
             folder, subfolder=name, local_files_only=True, use_safetensors=True, output_loading_info=True

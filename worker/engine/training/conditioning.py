@@ -1,43 +1,55 @@
-"""The conditioning of all texts, encoded once: in memory, and on disk where it takes more room than that.
+"""The conditioning of all texts, encoded once: on disk, and in memory where there is room.
 
 A large text encoder makes megabytes of a caption (T5-XXL: 512 states of 4096), and a caption may have several shuffles.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
 
+from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.families.protocol import Conditioning
 
 MAX_BYTES_IN_MEMORY = 4 * 1024**3
+CUT = {"cut": "true"}
 
 
 class ConditioningStore(Mapping[str, Conditioning]):
-    """By text. Rows are kept in ``dtype``, wherever they are, and read in float32. Those that do not fit into memory
-    are files in ``folder``, each read again whenever it is asked for."""
+    """By text. Each row is a file in the precision that the encoders choose, and is read in float32. Rows for which
+    there is no room in memory are read again whenever they are asked for. ``cut``: the texts not encoded whole."""
 
-    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
-        self._folder, self._dtype, self._num_bytes = folder, dtype, 0
+    def __init__(self) -> None:
+        self.cut: set[str] = set()
+        self._num_bytes = 0
         self._rows: dict[str, Conditioning | Path] = {}
 
-    def add(self, text: str, row: Conditioning) -> None:
-        kept = {name: tensor.to("cpu", self._dtype) for name, tensor in row.items()}
-        num_bytes = sum(tensor.nbytes for tensor in kept.values())
-        if self._num_bytes + num_bytes <= MAX_BYTES_IN_MEMORY:
-            self._num_bytes += num_bytes
-            self._rows[text] = kept
-        else:
-            path = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()}.conditioning"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(kept, path)
-            self._rows[text] = path
+    def read(self, text: str, path: Path) -> bool:
+        """Whether an earlier attempt or job has left it there."""
+        try:
+            row, metadata = _read(path)
+            path.touch()  # the least recently used files are deleted first when space runs short
+        except (OSError, SafetensorError):
+            return False
+        self._keep(text, path, row, is_cut=metadata == CUT)
+        return True
+
+    def add(self, text: str, path: Path, row: Conditioning, dtype: torch.dtype, *, is_cut: bool) -> None:
+        kept = {name: tensor.to("cpu", dtype) for name, tensor in row.items()}
+        write_safetensors(path, kept, CUT if is_cut else {})
+        self._keep(text, path, kept, is_cut=is_cut)
+
+    def _keep(self, text: str, path: Path, row: Conditioning, *, is_cut: bool) -> None:
+        num_bytes = sum(tensor.nbytes for tensor in row.values())
+        fits = self._num_bytes + num_bytes <= MAX_BYTES_IN_MEMORY
+        self._num_bytes += num_bytes if fits else 0
+        self._rows[text] = row if fits else path
+        self.cut |= {text} if is_cut else set()
 
     def __getitem__(self, text: str) -> Conditioning:
         row = self._rows[text]
-        kept = load_file(row) if isinstance(row, Path) else row
+        kept = _read(row)[0] if isinstance(row, Path) else row
         return {name: tensor.float() for name, tensor in kept.items()}
 
     def __iter__(self) -> Iterator[str]:
@@ -45,3 +57,8 @@ class ConditioningStore(Mapping[str, Conditioning]):
 
     def __len__(self) -> int:
         return len(self._rows)
+
+
+def _read(path: Path) -> tuple[Conditioning, Mapping[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118

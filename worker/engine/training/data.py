@@ -1,28 +1,20 @@
-"""From images and captions to batches: caching, buckets, and an order that is a function of (seed, epoch)."""
+"""From images and captions to batches: framing, buckets, and an order that is a function of (seed, epoch)."""
 
-import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageOps, UnidentifiedImageError
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from core.domain.dataset import Bucket
 from core.domain.plan import PlannedImage, TrainPlan
-from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.draws import generator
 from worker.engine.errors import BadInput
-from worker.engine.families.long_texts import limits_of
-from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
-from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
-from worker.engine.training.conditioning import ConditioningStore
+from worker.engine.families.protocol import Conditioning, Posterior, SizeConditioning
 
 SHUFFLES_PER_CAPTION = 8
 EMPTY = ""
@@ -47,72 +39,6 @@ class Cache:
     num_cut: int  # images whose caption is longer than the encoded part
 
 
-class Progress:
-    """Counts the units of caching, and allows a stop between two of them."""
-
-    def __init__(self, observer: Observer, total: int) -> None:
-        self._observer, self._total, self._done = observer, total, 0
-
-    def tick(self, count: int = 1) -> None:
-        self._done += count
-        self._observer.unit(self._done, self._total)
-        raise_if_stopped(self._observer)
-
-    def heartbeat(self) -> None:
-        """Within a unit that takes long."""
-        heartbeat_or_stop(self._observer)
-
-
-def start_caching(plan: TrainPlan, observer: Observer) -> Progress:
-    """Of all that is encoded and drawn before the first step, so that the total never changes."""
-    num_drawn = 0 if plan.class_images else plan.prior_num_images
-    return Progress(observer, len(_list_texts(plan)) + len(_list_variants(plan)) + num_drawn)
-
-
-def _list_texts(plan: TrainPlan) -> list[str]:
-    trained = [text for row in _list_all_captions(plan) for text in row]
-    return list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
-
-
-def _list_all_captions(plan: TrainPlan) -> list[list[str]]:
-    return [list_captions(plan, image.caption, index) for index, image in enumerate(plan.images)]
-
-
-def _list_variants(plan: TrainPlan) -> list[tuple[int, bool]]:
-    return [
-        (i, mirrored)
-        for i, image in enumerate(plan.images + plan.class_images)
-        for mirrored in ((False, True) if plan.flip and i < len(plan.images) and not image.held_out else (False,))
-    ]
-
-
-def fill_cache(base: Base, plan: TrainPlan, files: Mapping[str, Path], folder: Path, progress: Progress) -> Cache:
-    """Encodes every text and image once. ``files`` maps an image's sha256 to its local file. Latents that an earlier
-    attempt left in ``folder`` are reused."""
-    captions = _list_all_captions(plan)
-    conditioning, cut = _encode_texts(base, plan, _list_texts(plan), folder, progress)
-    examples = _cache_images(base, plan, files, _list_variants(plan), folder, progress)
-    num_cut = sum(any(text in cut for text in row) for row in captions)
-    return Cache(examples, conditioning, captions, num_cut)
-
-
-@torch.no_grad()
-def _encode_texts(
-    base: Base, plan: TrainPlan, texts: Sequence[str], folder: Path, progress: Progress
-) -> tuple[ConditioningStore, set[str]]:
-    """Each text's conditioning from the base's own encoders, and the texts that are too long to be encoded whole."""
-    encoders = base.open_text_encoders(limits_of(plan))
-    conditioning = ConditioningStore(folder, encoders.conditioning_dtype)
-    cut: set[str] = set()
-    for text in texts:
-        conditioning.add(text, encoders.encode([text])[0])
-        cut |= {text} if encoders.is_cut(text) else set()
-        progress.tick()
-    del encoders
-    base.free()
-    return conditioning, cut
-
-
 def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
     """The caption; with shuffle, SHUFFLES_PER_CAPTION orders of its comma-separated tags, the first
     ``keep_tokens`` left in place (as sd-scripts' shuffle_caption)."""
@@ -123,64 +49,6 @@ def list_captions(plan: TrainPlan, caption: str, index: int) -> list[str]:
     rng = generator(plan.seed, index, "shuffle")
     orders = [torch.randperm(len(loose), generator=rng).tolist() for _ in range(SHUFFLES_PER_CAPTION)]
     return [", ".join([*fixed, *(loose[i] for i in order)]) for order in orders]
-
-
-def _cache_images(
-    base: Base,
-    plan: TrainPlan,
-    files: Mapping[str, Path],
-    variants: Sequence[tuple[int, bool]],
-    folder: Path,
-    progress: Progress,
-) -> dict[tuple[int, bool], Example]:
-    images = plan.images + plan.class_images
-    paths = {(i, mirrored): folder / _cache_name(plan, images[i], mirrored) for i, mirrored in variants}
-    found = {variant: _read_example(base, path) for variant, path in paths.items()}
-    missing = [variant for variant, example in found.items() if example is None]
-    for _ in range(len(variants) - len(missing)):
-        progress.tick()
-    framed: list[FramedImage] = []
-
-    def open_images() -> Iterator[torch.Tensor]:
-        for index, mirrored in missing:
-            framed.append(frame_image(files, images[index], mirrored))
-            yield framed[-1].pixels
-
-    encoded: Iterator[Posterior] = base.encode_images(open_images()) if missing else iter(())
-    for variant, posterior in zip(missing, encoded, strict=True):
-        _write_example(paths[variant], posterior, framed.pop())
-        found[variant] = _read_example(base, paths[variant])
-        progress.tick()
-    return {variant: example for variant, example in found.items() if example is not None}
-
-
-def _cache_name(plan: TrainPlan, image: PlannedImage, mirrored: bool) -> str:
-    facts = f"{plan.model_sha256}:{image.sha256}:{image.bucket.width}x{image.bucket.height}:{mirrored}:{image.masked}"
-    return f"{hashlib.sha256(facts.encode()).hexdigest()}.latents"
-
-
-def _write_example(path: Path, posterior: Posterior, framed: "FramedImage") -> None:
-    framing = framed.framing
-    tensors = {
-        "mean": posterior.mean,
-        "std": posterior.std,
-        "framing": torch.tensor([*framing.original, *framing.crop, *framing.target]),
-    }
-    if framed.mask is not None:
-        size = posterior.mean.shape[1:]
-        tensors["mask"] = F.interpolate(framed.mask[None], size, mode="area")[0]
-    write_safetensors(path, tensors, {})
-
-
-def _read_example(base: Base, path: Path) -> Example | None:
-    """None if there is none, or none that can be read: it is then computed again."""
-    try:
-        tensors = load_file(path)
-        a, b, c, d, e, f = tensors["framing"].tolist()
-        framing = base.encode_size_conditioning(SizeConditioning((a, b), (c, d), (e, f)))
-        return Example(Posterior(tensors["mean"], tensors["std"]), framing, tensors.get("mask"))
-    except (OSError, SafetensorError, KeyError, ValueError):
-        return None
 
 
 @dataclass(frozen=True)

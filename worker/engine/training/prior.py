@@ -25,7 +25,8 @@ from worker.engine.device import Runtime
 from worker.engine.draws import generator
 from worker.engine.families.protocol import Base, Conditioning, Posterior
 from worker.engine.generation.sampling import plan_size_conditioning, sampling_params
-from worker.engine.training.data import EMPTY, Cache, Example, Progress
+from worker.engine.training.caching import Progress
+from worker.engine.training.data import EMPTY, Cache, Example
 
 IMAGES_AT_ONCE = 8
 EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35

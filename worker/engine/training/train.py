@@ -11,8 +11,8 @@ from worker.engine.adapters import detach
 from worker.engine.device import Runtime, open_accelerator
 from worker.engine.families.protocol import Base
 from worker.engine.observer import Observer
+from worker.engine.training.caching import fill_cache, start_caching
 from worker.engine.training.checkpoint import load_checkpoint
-from worker.engine.training.data import fill_cache, start_caching
 from worker.engine.training.init_adapter import load_init_adapter
 from worker.engine.training.loop import Run, TrainResult
 from worker.engine.training.optim import refuse_unavailable
@@ -30,8 +30,9 @@ def train(
     cache_folder: Path | None = None,
     shared_cache: Path | None = None,
 ) -> TrainResult:
-    """Trains one adapter. ``files`` maps the sha256 of an image, and of the init adapter, to its local file;
-    ``cache_folder`` keeps data for later attempts (default: in ``workdir``), ``shared_cache`` for other jobs.
+    """Trains one adapter. ``files`` maps the sha256 of an image, and of the init adapter, to its local file.
+    ``cache_folder`` keeps encoded images and texts for later attempts and for the tenant's other jobs (by default it is
+    in ``workdir``); ``shared_cache`` keeps what the base draws, for all jobs.
 
     Raises Stopped when the observer asks for it, and TrainingError if the run cannot end well. The adapter is removed
     from the base at the end.
@@ -39,14 +40,14 @@ def train(
     accelerator = open_accelerator(runtime)
     refuse_unavailable(plan, accelerator.device)
     observer.phase(Phase.CACHING)
-    own_cache = cache_folder or workdir / "cache"
+    encodings = cache_folder or workdir / "cache"
     progress = start_caching(plan, observer)
-    cache = fill_cache(base, plan, files, own_cache, progress)
+    cache = fill_cache(base, plan, runtime, files, encodings, progress)
     if cache.num_cut and resume_from is None:
         observer.notice(describe_cut(cache.num_cut, plan))
     try:
         with runtime.autocast():
-            prior = open_prior(base, plan, runtime, cache, shared_cache or own_cache, progress)
+            prior = open_prior(base, plan, runtime, cache, shared_cache or encodings, progress)
         init_adapter = plan.init_adapter if resume_from is None else None
         layers = read_layers(plan.family, base.folder) if init_adapter else None
         run = Run(plan, runtime, base, cache, prior, accelerator, observer, workdir)

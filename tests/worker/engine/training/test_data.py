@@ -14,17 +14,10 @@ from core.domain.model import ModelInfo
 from core.domain.outcome import explain
 from core.domain.plan import TrainPlan
 from tests.fixtures.bases import make_plan, write_pictures
-from tests.fixtures.bench import Bench
+from tests.fixtures.bench import Bench, encode_set
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import (
-    SHUFFLES_PER_CAPTION,
-    BatchOrder,
-    fill_cache,
-    fit_to_bucket,
-    list_captions,
-    start_caching,
-)
+from worker.engine.training.data import SHUFFLES_PER_CAPTION, BatchOrder, fit_to_bucket, list_captions
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def test_captions_that_are_cut_are_counted_and_reported_once(
     images = [image.model_copy(update={"caption": text}) for image, text in zip(manifest.images, texts, strict=True)]
     plan = make_plan(DatasetManifest(images=tuple(images)), random_base[1], steps=1, samples={"prompts": []})
     base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
-    cache = fill_cache(base, plan, files, tmp_path / "cache", start_caching(plan, RecordingObserver()))
+    cache = encode_set(base, plan, files, tmp_path / "cache")
 
     assert cache.num_cut == 1
     lengths = [len(cache.conditioning[row[0]]["states"]) for row in cache.captions]

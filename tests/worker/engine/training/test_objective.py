@@ -11,13 +11,15 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.model import ModelInfo
 from tests.fixtures.bases import make_plan, write_pictures, write_random_base
+from tests.fixtures.bench import encode_set
 from worker.engine.adapters import adapters_disabled, attach_all
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.families.noise import DiffusionSchedule, FlowSchedule
 from worker.engine.families.protocol import Posterior
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import EMPTY, Example, fill_cache, start_caching
+from worker.engine.training.caching import start_caching
+from worker.engine.training.data import EMPTY, Example
 from worker.engine.training.objective import NoisedBatch, compute_prior_loss, per_sample_loss
 from worker.engine.training.prior import Prior, draw_prior
 
@@ -188,7 +190,7 @@ def test_a_mask_reaches_the_loss_at_the_size_of_the_latents(
     manifest, files = write_pictures(tmp_path, [(64, 64), (64, 64)], masked=1)
     plan = make_plan(manifest, random_base[1], flip=True)
     base = load_base("sd1", random_base[0], torch.device("cpu"), torch.float32)
-    cache = fill_cache(base, plan, files, tmp_path / "cache", start_caching(plan, RecordingObserver()))
+    cache = encode_set(base, plan, files, tmp_path / "cache")
     mask, mirrored = cache.examples[0, False].mask, cache.examples[0, True].mask
     assert mask is not None and mirrored is not None
     assert mask.shape == (1, *cache.examples[0, False].posterior.mean.shape[1:])

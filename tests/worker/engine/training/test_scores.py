@@ -9,11 +9,10 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 
 from core.domain.outcome import Scores, explain, warn
-from tests.fixtures.bench import CPU, Bench
+from tests.fixtures.bench import CPU, Bench, encode_set
 from worker.engine.errors import NanLoss
 from worker.engine.families.protocol import SamplingParams
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.data import fill_cache, start_caching
 from worker.engine.training.held_out import HeldOut
 from worker.engine.training.scores import score_retention
 from worker.engine.training.state import State, is_worse, quantile_of_t
@@ -44,7 +43,7 @@ def test_retention_is_of_the_bases_features(bench: Bench, tmp_path: Path, monkey
 def test_a_held_out_loss_is_the_same_every_time(bench: Bench, tmp_path: Path) -> None:
     plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
     base = bench.load(bench.runtime(plan))
-    cache = fill_cache(base, plan, bench.files, tmp_path, start_caching(plan, RecordingObserver()))
+    cache = encode_set(base, plan, bench.files, tmp_path)
     held_out = HeldOut(base, plan, cache)
     assert len(held_out.texts) == len(plan.held_out_images) > 0
     rows = [cache.conditioning[text] for text in held_out.texts]
@@ -57,7 +56,7 @@ def test_a_held_out_loss_is_of_the_picture(bench: Bench, tmp_path: Path, monkeyp
     """If no noise is predicted, at alpha-bar a, the image is off by sqrt((1 - a) / a) times the noise."""
     plan = bench.plan(validation={"fraction": 0.3}, precision="fp32")
     base = bench.load(bench.runtime(plan))
-    cache = fill_cache(base, plan, bench.files, tmp_path, start_caching(plan, RecordingObserver()))
+    cache = encode_set(base, plan, bench.files, tmp_path)
     held_out = HeldOut(base, plan, cache)
     monkeypatch.setattr(base, "predict", lambda noisy, timesteps, rows: torch.zeros_like(noisy))
     losses = held_out.measure([cache.conditioning[text] for text in held_out.texts], CPU, RecordingObserver())
