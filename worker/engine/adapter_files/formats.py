@@ -253,15 +253,6 @@ def write_safetensors(path: Path, tensors: Tensors, metadata: Mapping[str, str])
     partial.replace(path)
 
 
-def hash_weights(network: Network) -> str:
-    """SHA-256 over a network's tensors, by name."""
-    digest = hashlib.sha256()
-    for name, tensor in network.module.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
 def export(modules: Sequence[LoraModule], described: Mapping[str, str], folder: Path) -> dict[AdapterFormat, Path]:
     """Writes both files; returns format -> path."""
     files: dict[AdapterFormat, Path] = {

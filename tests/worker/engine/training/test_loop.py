@@ -20,7 +20,7 @@ from tests.fixtures.bases import write_random_base
 from tests.fixtures.bench import Bench, fingerprint, prove, sha256
 from worker.engine.adapters import unchanged
 from worker.engine.device import is_out_of_memory, reduce_memory
-from worker.engine.errors import BadInput, NanLoss
+from worker.engine.errors import BadInput, BaseChanged, NanLoss
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver, StepReport, Stop, Stopped
@@ -58,6 +58,26 @@ def test_the_base_is_left_as_it_came(bench: Bench, tmp_path: Path) -> None:
         prove(base, plan, bench.run(tmp_path, plan, base=base))
     assert [name for name, _ in base.denoiser.module.named_modules()] == modules
     assert not any(param.requires_grad for param in base.denoiser.module.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_base_that_changed_is_noticed(bench: Bench, dtype: torch.dtype) -> None:
+    def swap(weight: torch.Tensor) -> None:
+        weight[0], weight[1] = weight[1].clone(), weight[0].clone()
+
+    def move_by_one_bit(weight: torch.Tensor) -> None:
+        weight.view(torch.int16)[..., 0] += 1
+
+    base = bench.load(bench.runtime(bench.plan(steps=1)))
+    module = base.denoiser.module.to(dtype)
+    with unchanged(base), torch.no_grad():
+        module.conv_in.bias.add_(0)
+    for name in ("conv_in.bias", "time_embedding.linear_1.weight"):
+        for change in (torch.Tensor.neg_, move_by_one_bit):
+            with pytest.raises(BaseChanged), unchanged(base), torch.no_grad():
+                change(module.get_parameter(name))
+    with pytest.raises(BaseChanged), unchanged(base), torch.no_grad():
+        swap(module.conv_in.bias)
 
 
 def test_the_encoders_are_gone_before_the_first_step(bench: Bench, tmp_path: Path) -> None:
