@@ -18,8 +18,9 @@ from cli.ids import find_job, find_model
 from cli.invocation import hint
 from cli.progress import describe_end
 from cli.reporting import Reporter
+from cli.specs import read_spec
 from cli.tables import describe_measures, print_job, print_jobs
-from cli.training import TrainRequest, choose_stem, follow, read_spec, save_adapter, train
+from cli.training import TrainRequest, choose_stem, follow, save_adapter, train
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix of it.")]
 

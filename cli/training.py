@@ -1,7 +1,6 @@
 """From a folder of images to a finished adapter: what `atelier train` and the demo do, over HTTP alone."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -9,8 +8,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from atelier_client import AtelierClient, ConnectionFailed, Selection, select_files
 from atelier_client.models import AdapterFormat, Dataset, Job
@@ -48,36 +45,6 @@ class TrainRequest:
         """Of the job and the files; the service takes MAX_NAME_CHARS."""
         name = self.spec.get("name") or self.spec.get("trigger") or self.path.resolve().stem or "adapter"
         return str(name)[:MAX_NAME_CHARS]
-
-
-class SpecLoader(yaml.SafeLoader):
-    """YAML as JSON would say it: `on`, `off`, `yes` and dates are words, and `1e-4` is a number, as in YAML 1.2."""
-
-
-SpecLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-SpecLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-_POWER_OF_TEN = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-SpecLoader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+0123456789"))
-
-
-def read_spec(path: Path) -> dict[str, Any]:
-    """A TrainingSpec in JSON or YAML; what it says is checked by the service. Raises UsageError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        spec = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, SpecLoader)  # noqa: S506
-        json.dumps(spec, allow_nan=False)
-    except OSError as error:
-        raise UsageError(f"The spec {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"The spec {path} is not valid JSON or YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
-        raise UsageError(f'The spec {path} must hold an object of fields, such as {{"steps": 300}}.')
-    if "dataset" in spec:
-        raise UsageError(f"The spec {path} names a dataset, but the images are given by PATH: take `dataset` out.")
-    return spec
 
 
 def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> Job:
