@@ -20,7 +20,7 @@ from cli.progress import describe_end
 from cli.reporting import Reporter
 from cli.specs import read_spec
 from cli.tables import describe_measures, print_job, print_jobs
-from cli.training import TrainRequest, choose_stem, follow, save_adapter, train
+from cli.training import TrainRequest, collect, follow, train
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix of it.")]
 
@@ -152,15 +152,13 @@ def download(
         AdapterFormat,
         typer.Option("--format", metavar="kohya|diffusers", help="kohya: for A1111, Forge, ComfyUI and sd-scripts."),
     ] = "kohya",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where it goes.")] = Path("out"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where they go.")] = Path("out"),
     as_json: JsonOption = False,
 ) -> None:
-    """Download a finished job's adapter."""
+    """Download a finished job's adapter and its sample grid."""
     with open_context(as_json) as context:
         found = context.client.get_job(find_job(context.client, job))
-        ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
-        target = out / f"{choose_stem(found, out)}{ending}.safetensors"
-        save_adapter(context.client, found, target, adapter_format, context.reporter)
+        collect(context.client, found, out, context.reporter, adapter_format)
 
 
 def register(app: App, panel: str) -> None:

@@ -170,10 +170,14 @@ def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
         raise JobStopped(job.id) from None
 
 
-def collect(client: AtelierClient, job: Job, out: Path, reporter: Reporter) -> None:
-    """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of its own step's samples, into ``out``."""
+def collect(
+    client: AtelierClient, job: Job, out: Path, reporter: Reporter, adapter_format: AdapterFormat = "kohya"
+) -> None:
+    """Writes ``<name>.safetensors`` or ``<name>-diffusers.safetensors``, and ``<name>-grid.png`` of its own step's
+    samples, into ``out``."""
     stem = choose_stem(job, out)
-    save_adapter(client, job, out / f"{stem}.safetensors", "kohya", reporter)
+    ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
+    save_adapter(client, job, out / f"{stem}{ending}.safetensors", adapter_format, reporter)
     samples = (job.result or {}).get("samples")
     if samples:
         grid = out / f"{stem}-grid.png"

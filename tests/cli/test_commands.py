@@ -346,6 +346,8 @@ def test_an_adapter_is_downloaded_later_in_either_format(atelier: Atelier, runni
     assert atelier("download", job.id, "--format", "diffusers", "--out", "o").exit_code == 0
     assert Path("out/my-fox.safetensors").read_bytes() == ADAPTER
     assert Path("o/my-fox-diffusers.safetensors").read_bytes() == ADAPTER[::-1]
+    for grid in ("out/my-fox-grid.png", "o/my-fox-grid.png"):
+        assert Path(grid).read_bytes().startswith(b"\x89PNG"), "as `train` names it"
     assert atelier("download", job.id, "--format", "onnx").exit_code == 2
 
 
