@@ -20,7 +20,7 @@ from cli.progress import describe_end
 from cli.reporting import Reporter
 from cli.specs import read_spec
 from cli.tables import describe_measures, print_job, print_jobs
-from cli.training import TrainRequest, collect, follow, train
+from cli.training import TrainRequest, collect, follow, show_plan, train
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix of it.")]
 
@@ -72,6 +72,14 @@ def train_command(
             "--upload-again", metavar=FLAG, help="Send the files even if the service has a dataset of the same ones."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar=FLAG,
+            help="Upload the images and show the plan, its time and any warnings; train nothing.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter on a folder of images, and download it."""
@@ -86,6 +94,9 @@ def train_command(
         if model is not None:
             fields["model"] = find_model(context.client, model)
         request = TrainRequest(path, fields, out, upload_again=again)
+        if dry_run:
+            show_plan(context.client, request, context.reporter)
+            return
         finish(train(context.client, request, context.reporter), context.reporter, is_downloaded=True)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from atelier_client import AtelierClient, ConnectionFailed, Selection, select_files
-from atelier_client.models import AdapterFormat, Dataset, Job
+from atelier_client.models import AdapterFormat, Dataset, Job, Plan
 from cli.durations import format_duration
 from cli.errors import UsageError
 from cli.reporting import Reporter
+from cli.tables import describe_plan
 from core.domain.counts import counted
 
 MAX_NAMES = 5
@@ -52,21 +53,35 @@ def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> J
 
     Raises ClientError, CommandError, and JobStopped on Ctrl-C once there is a job.
     """
-    body = {"name": request.name, **request.spec}
     selection = select_files(request.path)
     check_target(request.out)
-    check_captions(selection, request)
-    client.check_spec(body)
-    dataset = provide_dataset(client, selection, request, reporter)
-    body |= {"dataset": dataset.id}
-    for advice in client.plan_job(body).warnings:
-        reporter.warn(advice.code, advice.message, files=list(advice.files))
+    body, _ = prepare(client, selection, request, reporter)
     job = client.create_job(body)
     reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
     ended = follow(client, job, reporter)
     if ended.status == "succeeded":
         collect(client, ended, request.out, reporter)
     return ended
+
+
+def show_plan(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> None:
+    """What ``train`` would do: it uploads, and makes no job. Raises ClientError, CommandError."""
+    body, planned = prepare(client, select_files(request.path), request, reporter)
+    reporter.say("plan", describe_dry_run(planned, body), dataset=body["dataset"], **planned.model_dump(mode="json"))
+
+
+def prepare(
+    client: AtelierClient, selection: Selection, request: TrainRequest, reporter: Reporter
+) -> tuple[dict[str, Any], Plan]:
+    """The body of the job, with a dataset of these files, and its plan. What can be refused before the upload, is."""
+    body = {"name": request.name, **request.spec}
+    check_captions(selection, request)
+    client.check_spec(body)
+    body |= {"dataset": provide_dataset(client, selection, request, reporter).id}
+    planned = client.plan_job(body)
+    for advice in planned.warnings:
+        reporter.warn(advice.code, advice.message, files=list(advice.files))
+    return body, planned
 
 
 def check_target(out: Path) -> None:
@@ -147,6 +162,20 @@ def describe_job(job: Job) -> str:
     steps = f", {counted(estimate.steps, 'step')}" if estimate else ""
     time = f", about {format_duration(estimate.seconds)}" if estimate and estimate.seconds else ""
     return f"Job {job.id} on {job.model}{steps}{time}"
+
+
+def describe_dry_run(planned: Plan, body: Mapping[str, Any]) -> str:
+    estimate = planned.estimate
+    time = f"about {format_duration(estimate.seconds)}" if estimate.seconds is not None else "not known"
+    memory, size = estimate.peak_memory_bytes, estimate.adapter_bytes
+    lines = [
+        f"Plan on {body['model']}: {describe_plan(planned.plan)}",
+        f"  time:     {time}" + (f" ({estimate.basis})" if estimate.basis else ""),
+        *([f"  memory:   about {memory / 1e9:.1f} GB"] if memory else []),
+        *([f"  adapter:  {size / 1e6:.1f} MB"] if size else []),
+        f"No job was made. The images are uploaded, as dataset {body['dataset']}: a training will use it.",
+    ]
+    return "\n".join(lines)
 
 
 def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:

@@ -167,6 +167,28 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert "Traceback" not in result.output
 
 
+@pytest.mark.usefixtures("validator")
+def test_a_dry_run_shows_the_plan_and_makes_no_job(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi, images: Path
+) -> None:
+    register_scripted_model(running_api)
+    (images / "bad.png").write_bytes(png(7)[:200])
+    command = ("train", images, "--model", MODEL.id, "--trigger", "zap", "--steps", 40, "--dry-run")
+    result = atelier(*command)
+    assert result.exit_code == 0, result.output
+    (dataset,) = client.list_datasets()
+    assert "bad.png was left out" in result.stdout
+    assert f"Plan on {MODEL.id}: adapter_type lora, rank " in result.stdout and "steps 40" in result.stdout
+    assert "time:     not known (nothing was measured on this base yet)" in result.stdout
+    assert re.search(r"adapter:  \d+\.\d MB", result.stdout)
+    assert f"No job was made. The images are uploaded, as dataset {dataset.id}" in result.stdout
+    assert list(client.list_jobs()) == [] and not Path("out").exists()
+    said = lines_of(atelier(*command, "--json"))[-1]
+    assert (said["event"], said["dataset"], said["plan"]["steps"]) == ("plan", dataset.id, 40)
+    assert said["estimate"]["steps"] == 40
+    assert len(list(client.list_datasets())) == 1
+
+
 def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent(
     atelier: Atelier, client: AtelierClient, running_api: RunningApi, images: Path
 ) -> None:
