@@ -18,8 +18,9 @@ from cli.ids import find_job, find_model
 from cli.invocation import hint
 from cli.progress import describe_end
 from cli.reporting import Reporter
+from cli.specs import read_spec
 from cli.tables import describe_measures, print_job, print_jobs
-from cli.training import TrainRequest, choose_stem, follow, read_spec, save_adapter, train
+from cli.training import TrainRequest, collect, follow, show_plan, train
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, or a prefix of it.")]
 
@@ -71,6 +72,14 @@ def train_command(
             "--upload-again", metavar=FLAG, help="Send the files even if the service has a dataset of the same ones."
         ),
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            metavar=FLAG,
+            help="Upload the images and show the plan, its time and any warnings; train nothing.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an adapter on a folder of images, and download it."""
@@ -85,6 +94,9 @@ def train_command(
         if model is not None:
             fields["model"] = find_model(context.client, model)
         request = TrainRequest(path, fields, out, upload_again=again)
+        if dry_run:
+            show_plan(context.client, request, context.reporter)
+            return
         finish(train(context.client, request, context.reporter), context.reporter, is_downloaded=True)
 
 
@@ -151,15 +163,13 @@ def download(
         AdapterFormat,
         typer.Option("--format", metavar="kohya|diffusers", help="kohya: for A1111, Forge, ComfyUI and sd-scripts."),
     ] = "kohya",
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where it goes.")] = Path("out"),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where they go.")] = Path("out"),
     as_json: JsonOption = False,
 ) -> None:
-    """Download a finished job's adapter."""
+    """Download a finished job's adapter and its sample grid."""
     with open_context(as_json) as context:
         found = context.client.get_job(find_job(context.client, job))
-        ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
-        target = out / f"{choose_stem(found, out)}{ending}.safetensors"
-        save_adapter(context.client, found, target, adapter_format, context.reporter)
+        collect(context.client, found, out, context.reporter, adapter_format)
 
 
 def register(app: App, panel: str) -> None:

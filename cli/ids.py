@@ -55,11 +55,15 @@ def find_model(client: AtelierClient, typed: str) -> str:
 
 
 def find_id(typed: str, kind: str, list_after: Lister) -> str:
-    """The one id that begins so; the kind and its underscore may be left out. Raises UsageError for none or several.
+    """The one id that begins so; the kind and its underscore may be left out. Raises UsageError for none or several,
+    and for a kind alone.
 
     What is as long as an id, or could not begin one, is returned as it is: the service answers for it.
     """
     start = typed.lower().removeprefix(f"{kind}_")
+    if not start:
+        every = f"Every {KINDS[kind]}'s id begins with {kind}_: type some characters more of it"
+        raise UsageError(f"{every}. Those there are: {hint(f'{KINDS[kind]}s')}")
     if len(start) == ID_CHARS:
         return f"{kind}_{start}"
     if len(start) > ID_CHARS or not re.fullmatch(r"[0-9a-z]+", start):

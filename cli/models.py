@@ -135,7 +135,7 @@ def _size(path: Path) -> int:
 def report_ready(context: Context, model: Model) -> None:
     text = (
         f"Model {model.id} is ready: {model.family}, {model.resolution} pixels.\n"
-        f"  train on it:  {hint('train', './images', '--trigger', 'WORD', '--model', model.id)}"
+        f"  train on it:  {hint('train', 'FOLDER', '--trigger', 'WORD', '--model', model.id)}"
     )
     context.reporter.say("model", text, **model.model_dump(mode="json"))
 

@@ -5,7 +5,7 @@ as before `grep` or `awk`, a row is one line however long, with everything in it
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
 from cli.invocation import hint
 from cli.progress import describe_progress, describe_state
+from cli.proofs import describe_proofs
 from cli.reporting import printable
 
 PIPED_WIDTH = 100_000
@@ -72,7 +73,6 @@ def print_job(job: Job) -> None:
 
 def _describe(job: Job) -> list[tuple[str, str]]:
     plan, error = job.plan, job.error
-    planned = ("rank", "targets", "steps", "batch_size", "learning_rate", "resolution", "seed")
     return [
         ("job", job.id),
         ("name", job.name),
@@ -81,12 +81,18 @@ def _describe(job: Job) -> list[tuple[str, str]]:
         ("model", job.model),
         ("dataset", job.dataset),
         ("trigger", str(plan.get("trigger") or "")),
-        ("plan", ", ".join(f"{key} {plan[key]}" for key in planned if key in plan)),
+        ("plan", describe_plan(plan)),
         ("attempt", str(job.attempt) if job.attempt > 1 else ""),
         ("created", describe_age(job.created_at)),
         *_describe_result(job.result or {}),
         ("error", f"{error.title}. {error.detail}" if error else ""),
     ]
+
+
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Such as ``adapter_type lora, rank 16, …``."""
+    planned = ("adapter_type", "rank", "targets", "steps", "batch_size", "learning_rate", "resolution", "seed")
+    return ", ".join(f"{key} {plan[key]}" for key in planned if key in plan)
 
 
 def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
@@ -96,6 +102,7 @@ def _describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
         *(("warning", str(warning)) for warning in result.get("warnings") or []),
         ("measured", describe_measures(result)),
         ("adapter", " ".join([str(result.get("adapter_id") or ""), *files]).strip()),
+        *describe_proofs(result.get("proofs") or {}),
     ]
 
 
@@ -196,6 +203,7 @@ def print_adapter(adapter: Adapter) -> None:
             *(("not taken", f"{one.key}: {one.reason}") for one in adapter.ignored),
             ("", f"and {more} more" if (more := adapter.num_ignored - len(adapter.ignored)) > 0 else ""),
             ("measured", ", ".join(f"{key} {scores[key]:.3g}" for key in scores)),
+            *describe_proofs(adapter.proofs),
             ("created", describe_age(adapter.created_at)),
             ("error", adapter.error.detail if adapter.error else ""),
         ]

@@ -1,7 +1,6 @@
 """From a folder of images to a finished adapter: what `atelier train` and the demo do, over HTTP alone."""
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atelier_client import AtelierClient, ConnectionFailed, Selection, select_files
-from atelier_client.models import AdapterFormat, Dataset, Job
+from atelier_client.models import AdapterFormat, Dataset, Job, Plan
 from cli.durations import format_duration
 from cli.errors import UsageError
 from cli.reporting import Reporter
+from cli.tables import describe_plan
 from core.domain.counts import counted
 
 MAX_NAMES = 5
@@ -50,56 +48,40 @@ class TrainRequest:
         return str(name)[:MAX_NAME_CHARS]
 
 
-class SpecLoader(yaml.SafeLoader):
-    """YAML as JSON would say it: `on`, `off`, `yes` and dates are words, and `1e-4` is a number, as in YAML 1.2."""
-
-
-SpecLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":bool", ":timestamp"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-SpecLoader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-_POWER_OF_TEN = re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$")
-SpecLoader.add_implicit_resolver("tag:yaml.org,2002:float", _POWER_OF_TEN, list("-+0123456789"))
-
-
-def read_spec(path: Path) -> dict[str, Any]:
-    """A TrainingSpec in JSON or YAML; what it says is checked by the service. Raises UsageError."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        spec = json.loads(text) if path.suffix.lower() == ".json" else yaml.load(text, SpecLoader)  # noqa: S506
-        json.dumps(spec, allow_nan=False)
-    except OSError as error:
-        raise UsageError(f"The spec {path} cannot be read: {error.strerror}.") from error
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        raise UsageError(f"The spec {path} is not valid JSON or YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(spec, dict) or not all(isinstance(key, str) for key in spec):
-        raise UsageError(f'The spec {path} must hold an object of fields, such as {{"steps": 300}}.')
-    if "dataset" in spec:
-        raise UsageError(f"The spec {path} names a dataset, but the images are given by PATH: take `dataset` out.")
-    return spec
-
-
 def train(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> Job:
     """Uploads, trains, follows and downloads. Returns the ended job, which may have failed.
 
     Raises ClientError, CommandError, and JobStopped on Ctrl-C once there is a job.
     """
-    body = {"name": request.name, **request.spec}
     selection = select_files(request.path)
     check_target(request.out)
-    check_captions(selection, request)
-    client.check_spec(body)
-    dataset = provide_dataset(client, selection, request, reporter)
-    body |= {"dataset": dataset.id}
-    for advice in client.plan_job(body).warnings:
-        reporter.warn(advice.code, advice.message, files=list(advice.files))
+    body, _ = prepare(client, selection, request, reporter)
     job = client.create_job(body)
     reporter.say("job", describe_job(job), id=job.id, status=job.status, model=job.model, dataset=job.dataset)
     ended = follow(client, job, reporter)
     if ended.status == "succeeded":
         collect(client, ended, request.out, reporter)
     return ended
+
+
+def show_plan(client: AtelierClient, request: TrainRequest, reporter: Reporter) -> None:
+    """What ``train`` would do: it uploads, and makes no job. Raises ClientError, CommandError."""
+    body, planned = prepare(client, select_files(request.path), request, reporter)
+    reporter.say("plan", describe_dry_run(planned, body), dataset=body["dataset"], **planned.model_dump(mode="json"))
+
+
+def prepare(
+    client: AtelierClient, selection: Selection, request: TrainRequest, reporter: Reporter
+) -> tuple[dict[str, Any], Plan]:
+    """The body of the job, with a dataset of these files, and its plan. What can be refused before the upload, is."""
+    body = {"name": request.name, **request.spec}
+    check_captions(selection, request)
+    client.check_spec(body)
+    body |= {"dataset": provide_dataset(client, selection, request, reporter).id}
+    planned = client.plan_job(body)
+    for advice in planned.warnings:
+        reporter.warn(advice.code, advice.message, files=list(advice.files))
+    return body, planned
 
 
 def check_target(out: Path) -> None:
@@ -182,6 +164,20 @@ def describe_job(job: Job) -> str:
     return f"Job {job.id} on {job.model}{steps}{time}"
 
 
+def describe_dry_run(planned: Plan, body: Mapping[str, Any]) -> str:
+    estimate = planned.estimate
+    time = f"about {format_duration(estimate.seconds)}" if estimate.seconds is not None else "not known"
+    memory, size = estimate.peak_memory_bytes, estimate.adapter_bytes
+    lines = [
+        f"Plan on {body['model']}: {describe_plan(planned.plan)}",
+        f"  time:     {time}" + (f" ({estimate.basis})" if estimate.basis else ""),
+        *([f"  memory:   about {memory / 1e9:.1f} GB"] if memory else []),
+        *([f"  adapter:  {size / 1e6:.1f} MB"] if size else []),
+        f"No job was made. The images are uploaded, as dataset {body['dataset']}: a training will use it.",
+    ]
+    return "\n".join(lines)
+
+
 def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
     """Returns the job when it has ended. Raises JobStopped on Ctrl-C."""
 
@@ -203,10 +199,14 @@ def follow(client: AtelierClient, job: Job, reporter: Reporter) -> Job:
         raise JobStopped(job.id) from None
 
 
-def collect(client: AtelierClient, job: Job, out: Path, reporter: Reporter) -> None:
-    """Writes ``<name>.safetensors``, and ``<name>-grid.png`` of its own step's samples, into ``out``."""
+def collect(
+    client: AtelierClient, job: Job, out: Path, reporter: Reporter, adapter_format: AdapterFormat = "kohya"
+) -> None:
+    """Writes ``<name>.safetensors`` or ``<name>-diffusers.safetensors``, and ``<name>-grid.png`` of its own step's
+    samples, into ``out``."""
     stem = choose_stem(job, out)
-    save_adapter(client, job, out / f"{stem}.safetensors", "kohya", reporter)
+    ending = "" if adapter_format == "kohya" else f"-{adapter_format}"
+    save_adapter(client, job, out / f"{stem}{ending}.safetensors", adapter_format, reporter)
     samples = (job.result or {}).get("samples")
     if samples:
         grid = out / f"{stem}-grid.png"

@@ -18,7 +18,7 @@ from cli.invocation import hint
 from cli.local.devices import choose_devices, warn_of_busy_cores
 from cli.local.home import DEFAULT_HOME, Home, ensure_admin_key, lock_home, open_home
 from cli.local.ports import probe_port
-from cli.local.programs import service_environment
+from cli.local.programs import ROOT, service_environment
 from cli.local.supervisor.supervisor import run_tree
 from cli.local.tree import TreePlan, build_tree, open_local_client
 
@@ -117,9 +117,17 @@ def _welcome(home: Home, plan: TreePlan) -> None:
     typer.echo("Next, from another terminal:")
     if home.path != DEFAULT_HOME.resolve():
         typer.echo(f"  export ATELIER_HOME={shlex.quote(str(home.path))}")
-    typer.echo(f"  {hint('train', './images', '--trigger', 'blip')}")
+    typer.echo(f"  {suggest_training(ROOT / 'examples' / 'blip')}")
     typer.echo("Ctrl-C stops it.\n")
     sys.stdout.flush()
+
+
+def suggest_training(example: Path) -> str:
+    """On the example set, if there is one here; else with a placeholder."""
+    if not example.is_dir():
+        return f"{hint('train', 'FOLDER', '--trigger', 'WORDS')}   (FOLDER: your images)"
+    shown = example.relative_to(Path.cwd()) if example.is_relative_to(Path.cwd()) else example
+    return hint("train", str(shown), "--trigger", "blip")
 
 
 def make_login_link(url: str, api_key: str) -> tuple[str, float]:

@@ -17,7 +17,8 @@ from click.testing import Result
 
 from atelier_client import AtelierClient, Selection, select_files
 from cli.local.supervisor.service import launcher_command
-from cli.training import dataset_name, file_name, read_spec
+from cli.specs import read_spec
+from cli.training import dataset_name, file_name
 from core.domain.states import Phase
 from tests.cli.conftest import Atelier
 from tests.fixtures.pictures import png
@@ -108,13 +109,22 @@ def test_options_win_over_the_spec(atelier: Atelier, images: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("s.json", "{", "not valid JSON or YAML"),
-        ("s.yaml", "a: [", "not valid JSON or YAML"),
+        ("s.json", "{", "s.json is not valid JSON: line 1, column 2: "),
+        (
+            "s.yaml",
+            "a: [",
+            "s.yaml is not valid YAML: line 1, column 5: a value is missing, or a bracket is not closed.",
+        ),
+        ("s.yaml", "a:\n\tb: 1", "not valid YAML: line 2, column 1: this is a tab: indent with spaces."),
+        ("s.yaml", "a: 1\n  b: 2", "line 2, column 4: a colon is not expected here: check the indentation"),
+        ("s.yaml", 'a: "b', "line 1, column 6: a quote is not closed."),
+        ("s.yaml", "a: !!set {b}", "it may contain only text, numbers"),
+        ("s.yaml", "a: " + "[" * 5000, "nested too deeply"),
         ("s.yaml", "- a", "must hold an object"),
         ("s.yaml", "dataset: ds_1", "take `dataset` out"),
-        ("s.yaml", "\x00", "not valid JSON or YAML"),
-        ("s.yaml", "optimizer: {learning_rate: .nan}", "not valid JSON or YAML"),
-        ("s.json", '{"optimizer": {"learning_rate": NaN}}', "not valid JSON or YAML"),
+        ("s.yaml", "\x00", "it contains the control character '\\x00'."),
+        ("s.yaml", "optimizer: {learning_rate: .nan}", "a number is NaN or infinite"),
+        ("s.json", '{"optimizer": {"learning_rate": NaN}}', "a number is NaN or infinite"),
     ],
 )
 def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
@@ -124,6 +134,7 @@ def test_a_bad_spec_is_a_usage_error_before_anything_is_sent(
     result = atelier("train", images, "--spec", file)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert "while " not in result.stderr, "the parser's own words"
     assert "Uploading" not in result.stdout
     assert atelier("jobs", "--json").stdout == ""
 
@@ -154,6 +165,28 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
     assert result.stderr.startswith("Error: ")
     assert message in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.usefixtures("validator")
+def test_a_dry_run_shows_the_plan_and_makes_no_job(
+    atelier: Atelier, client: AtelierClient, running_api: RunningApi, images: Path
+) -> None:
+    register_scripted_model(running_api)
+    (images / "bad.png").write_bytes(png(7)[:200])
+    command = ("train", images, "--model", MODEL.id, "--trigger", "zap", "--steps", 40, "--dry-run")
+    result = atelier(*command)
+    assert result.exit_code == 0, result.output
+    (dataset,) = client.list_datasets()
+    assert "bad.png was left out" in result.stdout
+    assert f"Plan on {MODEL.id}: adapter_type lora, rank " in result.stdout and "steps 40" in result.stdout
+    assert "time:     not known (nothing was measured on this base yet)" in result.stdout
+    assert re.search(r"adapter:  \d+\.\d MB", result.stdout)
+    assert f"No job was made. The images are uploaded, as dataset {dataset.id}" in result.stdout
+    assert list(client.list_jobs()) == [] and not Path("out").exists()
+    said = lines_of(atelier(*command, "--json"))[-1]
+    assert (said["event"], said["dataset"], said["plan"]["steps"]) == ("plan", dataset.id, 40)
+    assert said["estimate"]["steps"] == 40
+    assert len(list(client.list_datasets())) == 1
 
 
 def test_a_spec_that_the_service_refuses_names_the_field_before_anything_is_sent(
@@ -335,6 +368,8 @@ def test_an_adapter_is_downloaded_later_in_either_format(atelier: Atelier, runni
     assert atelier("download", job.id, "--format", "diffusers", "--out", "o").exit_code == 0
     assert Path("out/my-fox.safetensors").read_bytes() == ADAPTER
     assert Path("o/my-fox-diffusers.safetensors").read_bytes() == ADAPTER[::-1]
+    for grid in ("out/my-fox-grid.png", "o/my-fox-grid.png"):
+        assert Path(grid).read_bytes().startswith(b"\x89PNG"), "as `train` names it"
     assert atelier("download", job.id, "--format", "onnx").exit_code == 2
 
 

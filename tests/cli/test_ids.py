@@ -40,9 +40,15 @@ def test_an_unknown_prefix_is_an_error() -> None:
         find_id("01m8mvkz9", "job", list_after)
 
 
-@pytest.mark.parametrize("typed", ["../jobs", "", "job_", "a b", "é", A + "7"])
+@pytest.mark.parametrize("typed", ["../jobs", "a b", "é", A + "7"])
 def test_what_could_not_begin_an_id_is_left_to_the_service(typed: str) -> None:
     assert find_id(typed, "job", list_after) == typed
+
+
+@pytest.mark.parametrize("typed", ["", "job_", "JOB_"])
+def test_the_kind_alone_is_not_enough_of_an_id(typed: str) -> None:
+    with pytest.raises(UsageError, match=r"Every job's id begins with job_: type .*atelier jobs"):
+        find_id(typed, "job", list_after)
 
 
 def test_nothing_is_read_behind_the_ids_that_begin_so() -> None:

@@ -119,6 +119,7 @@ class Adapter(Answer):
     ignored: tuple[IgnoredKey, ...] = ()
     num_ignored: int = 0
     metrics: dict[str, Any] | None = None
+    proofs: dict[str, Any] = Field(default_factory=dict)
     error: ErrorInfo | None = None
     waiting_reason: str | None = None
     created_at: datetime
@@ -143,6 +144,7 @@ class Estimate(Answer):
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     adapter_bytes: int | None = None
+    basis: str = ""
 
 
 class Advice(Answer):

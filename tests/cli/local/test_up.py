@@ -14,8 +14,9 @@ from cli.local import devices, programs
 from cli.local.devices import choose_devices, slot_of
 from cli.local.embedded.postgres import EmbeddedPostgres
 from cli.local.home import Home
+from cli.local.programs import ROOT
 from cli.local.tree import TreePlan, build_tree
-from cli.local.up import is_loopback, local_url, refuse_plain_http
+from cli.local.up import is_loopback, local_url, refuse_plain_http, suggest_training
 from cli.main import app
 
 PLAN = TreePlan("127.0.0.1", 8000, "http://127.0.0.1:8000", ("cpu", "cpu"), "atl_key")
@@ -221,3 +222,13 @@ def list_commands(group: Any, prefix: str = "") -> list[str]:
         path = f"{prefix}{name}"
         found += [path, *list_commands(command, f"{path} ")] if hasattr(command, "commands") else [path]
     return found
+
+
+def test_the_suggested_training_works_as_it_is_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = ROOT / "examples" / "blip"
+    monkeypatch.chdir(tmp_path)
+    assert suggest_training(images).endswith(f"train {images} --trigger blip")
+    monkeypatch.chdir(ROOT)
+    assert suggest_training(images).endswith("train examples/blip --trigger blip")
+    assert list(images.glob("*.png")) and not (tmp_path / "none").exists()
+    assert suggest_training(tmp_path / "none").endswith("train FOLDER --trigger WORDS   (FOLDER: your images)")
