@@ -13,6 +13,7 @@ from peft.tuners.lora import LoraLayer
 
 from core.domain.plan import TrainPlan
 from worker.engine.adapter_files.formats import LoraModule
+from worker.engine.cpu_convolution import AdapterConvolution
 from worker.engine.draws import generator
 from worker.engine.errors import BaseChanged
 from worker.engine.families.long_texts import limits_of
@@ -89,6 +90,9 @@ def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
     inject_adapter_in_model(config, network.module, adapter_name=ADAPTER)
     prefix = network.diffusers_prefix
     params = {f"{prefix}.{name}": p for name, p in network.module.named_parameters() if f".{ADAPTER}" in name}
+    for name, layer in network.module.named_modules():
+        if isinstance(layer, torch.nn.Conv2d) and f".{ADAPTER}" in name and layer.weight.device.type == "cpu":
+            AdapterConvolution.use(layer)
     for name, param in params.items():
         param.data = param.data.float()
         if ".lora_A." in name:

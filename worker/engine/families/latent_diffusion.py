@@ -2,13 +2,16 @@
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor2_0
 from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from PIL import Image
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from worker.engine.device import free_memory
 from worker.engine.errors import BadInput
@@ -25,6 +28,9 @@ from worker.engine.families.protocol import (
     TextLimits,
 )
 
+SMALL_ATTENTION = 64 * 128
+"""Queries times keys."""
+
 
 def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[UNet2DConditionModel, NoiseSchedule]:
     """Raises BadInput for a folder that is not such a base."""
@@ -35,7 +41,23 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
         noise_schedule = load_noise_schedule(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
+    if device.type == "cpu":
+        unet.set_attn_processor(CpuAttention())
     return unet.to(device=device).requires_grad_(False).eval(), noise_schedule
+
+
+class CpuAttention(AttnProcessor2_0):  # type: ignore[misc]
+    """Of few positions by plain matrix products while it is trained: the backward pass of PyTorch's flash attention for
+    CPUs takes five times as long there (1.4 ms against 6.8 for 16 images of 64 positions, 4 heads of 32)."""
+
+    def __call__(
+        self, attn: Any, hidden_states: torch.Tensor, encoder_hidden_states: torch.Tensor | None = None, **options: Any
+    ) -> torch.Tensor:
+        seen = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        is_small = hidden_states.shape[1] * seen.shape[1] <= SMALL_ATTENTION
+        with sdpa_kernel(SDPBackend.MATH) if is_small and torch.is_grad_enabled() else nullcontext():
+            attended: torch.Tensor = super().__call__(attn, hidden_states, encoder_hidden_states, **options)
+        return attended
 
 
 class LatentDiffusion:
