@@ -45,7 +45,7 @@ class LatentDiffusion:
         self.folder, self.device = folder, device
         self.denoiser: Network = denoiser
         self.noise_schedule: NoiseSchedule = noise_schedule
-        self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
+        self.latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
     def image_seq_len(self, latent_height: int, latent_width: int) -> int:
         """A U-Net reads every position by itself."""
@@ -147,7 +147,7 @@ class LatentDiffusion:
 
     def _latent_size(self, params: SamplingParams) -> tuple[int, int]:
         """Height, width."""
-        return params.height // self._latent_factor, params.width // self._latent_factor
+        return params.height // self.latent_factor, params.width // self.latent_factor
 
     def _open_sampler(self, params: SamplingParams) -> Any:
         return self.noise_schedule.open_sampler(self.image_seq_len(*self._latent_size(params)))
