@@ -6,6 +6,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from core.domain.base import Frozen
 from core.domain.counts import listed
+from core.domain.memory_table import MemoryTable
 from core.domain.spec import AdapterType, ScheduleName, Targets
 
 Family = Literal["sd1", "sd2", "sdxl"]
@@ -133,6 +134,7 @@ class ModelInfo(BaseModel):
     adapter_dims: dict[str, int]
     defaults: Defaults
     calibration: Calibration | None = None
+    memory: MemoryTable | None = Field(None, description="None in cards from before 0.2, and where it was not traced.")
     file_sha256: str | None = Field(None, description="Of the single file it was converted from: its name elsewhere.")
     description: str = ""
     example_prompts: tuple[str, ...] = ()
