@@ -97,7 +97,7 @@ def make_plan(manifest: DatasetManifest, folder: Path, **spec: Any) -> TrainPlan
 def train_case(case: Case, spec: Mapping[str, Any], folder: Path, base_folder: Path = TINY) -> Trained:
     manifest, files = write_set(case.pictures, folder / "pictures")
     plan = make_plan(manifest, base_folder, **spec)
-    runtime = choose_runtime(plan, CPU, read_card(base_folder).num_parameters, torch.get_num_threads())
+    runtime = choose_runtime(plan, CPU, read_card(base_folder), torch.get_num_threads())
     base = load_base(plan.family, base_folder, CPU, runtime.dtype)
     started = time.monotonic()
     result = train(

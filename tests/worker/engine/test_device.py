@@ -34,7 +34,7 @@ def test_auto_takes_what_the_device_has_and_the_rest_is_warned_of(
     device, warned = torch.device(kind), []
     for precision in ("auto", "bf16", "fp16", "fp32"):
         plan = make_plan(pictures[0], random_base[1], precision=precision)
-        runtime = choose_runtime(plan, device, random_base[1].num_parameters, 1)
+        runtime = choose_runtime(plan, device, random_base[1], 1)
         assert runtime.precision == (chosen if precision == "auto" else precision)
         warning = warn_of_emulation(runtime, device)
         if warning is not None:
