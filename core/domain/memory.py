@@ -11,8 +11,11 @@ from core.domain.tokens import TOKENS_PER_CHUNK
 
 DeviceKind = Literal["cpu", "cuda"]
 
-PROCESS_BYTES: dict[DeviceKind, int] = {"cpu": 650_000_000, "cuda": 0}
+PROCESS_BYTES: dict[DeviceKind, int] = {"cpu": 560_000_000, "cuda": 0}
 """The trainer's libraries, where they are in the device's memory."""
+WORKSPACE_BYTES_PER_WEIGHT: dict[DeviceKind, int] = {"cpu": 8, "cuda": 0}
+"""For each weight of the largest layer: oneDNN's copies of it in its own layout, and gaps in the heap. Measured
+(docs/memory.md); tracing does not see it."""
 SAMPLES_AT_ONCE = 4
 CLASS_IMAGES_AT_ONCE = 8
 NUM_VALIDATION_TIMESTEPS = 8
@@ -44,17 +47,24 @@ def choose_numerics(kind: DeviceKind, precision: str) -> Numerics:
 
 def predict_peak(plan: TrainPlan, model: ModelInfo, kind: DeviceKind, setting: Setting) -> int:
     """Bytes on a device of this kind, with the trainer's process if it is a CPU. Needs the base's table."""
-    return PROCESS_BYTES[kind] + max(predict_phases(plan, model, setting).values())
+    return predict_overhead(model, kind) + max(predict_phases(plan, model, setting).values())
+
+
+def predict_overhead(model: ModelInfo, kind: DeviceKind) -> int:
+    """Beside the tensors."""
+    assert model.memory is not None
+    return PROCESS_BYTES[kind] + WORKSPACE_BYTES_PER_WEIGHT[kind] * model.memory.largest_layer
 
 
 def predict_phases(plan: TrainPlan, model: ModelInfo, setting: Setting) -> dict[str, int]:
-    """The peak of each phase in bytes. The denoiser is in memory in all of them."""
+    """The peak of each phase's tensors in bytes. The denoiser is in memory in all of them."""
     assert model.memory is not None
     job = _Job(plan, model, model.memory, setting)
     return {
         "encoding texts": job.denoiser + job.text_encoders + job.table.text_encoding.at(job.num_chunks),
         "encoding images": job.denoiser + job.vae + job.table.encoding.at(job.largest_image),
         "training": job.trained + max(job.step, BYTES_PER_VALUE * job.num_trained),
+        "held-out loss": job.drawing + job.prediction.at(job.num_held_out * job.largest_image),
         "sampling": job.drawing + job.prediction.at(job.num_drawn * job.square),
         "decoding images": job.drawing + job.vae + job.table.passes[setting.numerics].decoding.at(job.square),
     }
@@ -133,13 +143,16 @@ class _Job:
 
     @property
     def num_drawn(self) -> int:
-        """The most samples that go through the denoiser at a time without gradients; guidance doubles them."""
+        """The most samples that are drawn at a time; guidance doubles them."""
         plan = self.plan
         drawn = min(SAMPLES_AT_ONCE, max(len(plan.sample_prompts), len(plan.neutral_prompts)))
         if plan.prior_num_images and not plan.class_images:
             drawn = max(drawn, min(CLASS_IMAGES_AT_ONCE, plan.prior_num_images))
-        drawn *= 2 if plan.sample_guidance_scale > 1 else 1
-        return max(drawn, NUM_VALIDATION_TIMESTEPS if plan.held_out_images else 0)
+        return drawn * (2 if plan.sample_guidance_scale > 1 else 1)
+
+    @property
+    def num_held_out(self) -> int:
+        return NUM_VALIDATION_TIMESTEPS if self.plan.held_out_images else 0
 
 
 def find_factor(plan: TrainPlan, table: MemoryTable) -> float:

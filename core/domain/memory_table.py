@@ -37,6 +37,7 @@ class MemoryTable(Frozen):
     resolution: int
     text_encoder_parameters: int
     vae_parameters: int
+    largest_layer: int = Field(description="The weights of the denoiser's largest layer.")
     passes: dict[Numerics, Passes]
     adapter_factors: dict[str, float]
     encoding: Peak = Field(description="The autoencoder's, of one image, in fp32.")

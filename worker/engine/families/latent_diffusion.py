@@ -99,7 +99,8 @@ class LatentDiffusion:
         after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
         """Texts of different lengths are drawn one length after the other, each with an empty text of the same
-        length."""
+        length. What training has left free is given back first."""
+        free_memory(self.device)
         lengths = [len(prompt["states"]) for prompt in prompts]
         drawn: dict[int, torch.Tensor] = {}
         for length in dict.fromkeys(lengths):
@@ -166,7 +167,9 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: overflows of half-precision encoders are known, and they run once per image."""
+        """In fp32: overflows of half-precision encoders are known, and they run once per image. What the denoiser has
+        left free is given back first."""
+        free_memory(self.device)
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )

@@ -77,6 +77,13 @@ class FakeBase:
                 _replace(child, frozen)
         return module
 
+    def find_largest_layer(self) -> int:
+        """Its number of weights."""
+        with torch.device("meta"):
+            denoiser = self._spec.denoiser.build(self._folder).module
+        largest: int = max(param.numel() for param in denoiser.parameters())
+        return largest
+
     # --- phases ---
 
     def trace_step(self, base: Base, resolution: int, *, checkpointing: bool, batch: int = 1) -> int:

@@ -44,6 +44,7 @@ def trace_memory(family: Family, folder: Path, resolution: int) -> MemoryTable:
         resolution=resolution,
         text_encoder_parameters=sum(map(count_weights, encoders)),
         vae_parameters=count_weights(fake.open_vae()),
+        largest_layer=fake.find_largest_layer(),
         passes=passes,
         adapter_factors=_compare_adapters(fake, resolution, passes[COMPARED].step.per_sample),
         encoding=Peak(per_sample=fake.trace_encoding(resolution)),
