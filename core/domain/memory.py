@@ -15,7 +15,7 @@ PROCESS_BYTES: dict[DeviceKind, int] = {"cpu": 560_000_000, "cuda": 0}
 """The trainer's libraries, where they are in the device's memory."""
 WORKSPACE_BYTES_PER_WEIGHT: dict[DeviceKind, int] = {"cpu": 8, "cuda": 0}
 """For each weight of the largest layer: oneDNN's copies of it in its own layout, and gaps in the heap. Measured
-(docs/memory.md); tracing does not see it."""
+(docs/benchmarks.md); tracing does not see it."""
 SAMPLES_AT_ONCE = 4
 CLASS_IMAGES_AT_ONCE = 8
 NUM_VALIDATION_TIMESTEPS = 8

@@ -46,7 +46,8 @@ BASE = MODEL.model_copy(update={"num_parameters": 500 * MB, "memory": TABLE, "ad
 COMMON: dict[str, Any] = {
     "trigger": "zap", "resolution": 64, "batch_size": 2, "precision": "bf16", "evaluation": "off",
     "adapter": {"type": "lora", "targets": "attention", "rank": 4}, "samples": {"prompts": []},
-    "validation": {"fraction": 0}, "captions": {"max_token_length": 75}, "loss": {"prior_preservation": {"num_images": 0}},
+    "validation": {"fraction": 0}, "captions": {"max_token_length": 75},
+    "loss": {"prior_preservation": {"num_images": 0}},
 }  # fmt: skip
 
 
