@@ -2,7 +2,7 @@
 
     python -m bench.memory > out/memory.md
 
-Needs Linux, some 5 GB of memory and 3 GB of disk; takes some minutes. The rows are those of docs/memory.md.
+Needs Linux, some 5 GB of memory and 3 GB of disk; takes some minutes. The rows are those of docs/benchmarks.md.
 """
 
 import subprocess

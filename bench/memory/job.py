@@ -53,7 +53,7 @@ class Measurement(BaseModel):
 
 
 class PeakObserver(RecordingObserver):
-    """Takes each phase's peak, looking every millisecond."""
+    """Takes each phase's peak, looking every five milliseconds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class PeakObserver(RecordingObserver):
         while True:
             if self.phases:
                 self.peaks[self.phases[-1]] = max(self.peaks[self.phases[-1]], read_status("RssAnon"))
-            time.sleep(0.001)
+            time.sleep(0.005)
 
 
 def read_status(name: str) -> int:
