@@ -139,7 +139,9 @@ class _Job:
         passes = self.table.passes[self.setting.numerics]
         peak = passes.checkpointed_step if self.setting.checkpointing else passes.step
         text = 0 if self.plan.text_encoder_rank is None else self.table.text_step.at(at_once * self.num_chunks)
-        return self.casts + text + peak.at(at_once * self.largest_image * find_factor(self.plan, self.table))
+        return (
+            self.casts + text + peak.at(at_once * self.largest_image * find_factor(self.plan, self.model, self.table))
+        )
 
     @property
     def num_drawn(self) -> int:
@@ -155,10 +157,15 @@ class _Job:
         return NUM_VALIDATION_TIMESTEPS if self.plan.held_out_images else 0
 
 
-def find_factor(plan: TrainPlan, table: MemoryTable) -> float:
-    """Of the plan's adapter; where its targets were not traced, that of all layers."""
-    factors = table.adapter_factors
-    return factors.get(f"{plan.adapter_type}/{plan.targets}") or factors[f"{plan.adapter_type}/all"]
+def find_factor(plan: TrainPlan, model: ModelInfo, table: MemoryTable) -> float:
+    """Of the plan's adapter; where its targets were not traced, between none and all layers, by their share of the
+    adapter's parameters."""
+    factors, kind = table.adapter_factors, plan.adapter_type
+    if (traced := factors.get(f"{kind}/{plan.targets}")) is not None:
+        return traced
+    dims = "locon" if kind == "locon" else "lora"
+    share = model.adapter_dims[f"{dims}/{plan.targets}"] / model.adapter_dims[f"{dims}/all"]
+    return 1 + (factors[f"{kind}/all"] - 1) * share
 
 
 def count_adapter_parameters(plan: TrainPlan, model: ModelInfo) -> int:
