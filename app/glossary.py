@@ -204,7 +204,7 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
         "evaluation": "Whether the scores are measured at the end.",
         "flip": "Whether images are mirrored half of the time.",
         "gradient_accumulation": "Forward passes per step.",
-        "gradient_checkpointing": "Whether to save memory at the cost of time; auto: by the device.",
+        "gradient_checkpointing": "Whether to save memory at the cost of time; auto: by the device's memory.",
         "huber_c": "Where the huber loss becomes linear.",
         "init_adapter": "The adapter to start from; null: a new one.",
         "learning_rate": "The optimizer's learning rate.",

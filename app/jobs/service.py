@@ -88,7 +88,9 @@ def plan_from(spec: TrainingSpec, inputs: PlanInputs) -> PlannedJob:
     """Raises InvalidSpec."""
     plan = resolve(spec, inputs.manifest, inputs.model, init=inputs.init, limits=inputs.limits)
     check_devices(plan, inputs.model, inputs.largest_memory, inputs.device_kinds)
-    estimated = estimate(plan, inputs.model, inputs.measured)
+    estimated = estimate(
+        plan, inputs.model, inputs.measured, kinds=inputs.device_kinds, largest_memory=inputs.largest_memory
+    )
     advice = advise(plan, inputs.manifest, seconds=estimated.seconds, devices=inputs.device_kinds)
     return PlannedJob(spec, plan, estimated, advice)
 

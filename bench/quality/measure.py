@@ -100,7 +100,7 @@ def make_plan(manifest: DatasetManifest, folder: Path, **spec: Any) -> TrainPlan
 def train_case(case: Case, spec: Mapping[str, Any], folder: Path, base_folder: Path = TINY) -> Trained:
     manifest, files = write_set(case.pictures, folder / "pictures")
     plan = make_plan(manifest, base_folder, **spec)
-    runtime = choose_runtime(plan, CPU, read_card(base_folder).num_parameters, torch.get_num_threads())
+    runtime = choose_runtime(plan, CPU, read_card(base_folder), torch.get_num_threads())
     base = load_base(plan.family, base_folder, CPU, runtime.dtype)
     started = time.monotonic()
     result = train(
@@ -230,7 +230,7 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
     if adapter is not None:
         pipeline = pipeline_with(adapter, base_folder)
         base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
-    runtime = choose_runtime(plan, CPU, 1, torch.get_num_threads())
+    runtime = choose_runtime(plan, CPU, read_card(base_folder), torch.get_num_threads())
     cache = fill_cache(base, plan, runtime, files, name / "cache", start_caching(plan, RecordingObserver()))
     order, total = BatchOrder(plan), 0.0
     with torch.no_grad():

@@ -1,16 +1,26 @@
 """The estimated time and memory of a job, before it runs."""
 
+from collections.abc import Set
+
 from pydantic import Field
 
 from core.domain.base import Frozen
-from core.domain.model import ModelInfo
+from core.domain.counts import counted
+from core.domain.memory import (
+    NUM_VALIDATION_TIMESTEPS,
+    DeviceKind,
+    Setting,
+    choose_numerics,
+    count_adapter_parameters,
+    predict_peak,
+)
+from core.domain.memory_choices import choose_setting, list_settings, usable_bytes
+from core.domain.model import Calibration, ModelInfo
 from core.domain.plan import TrainPlan
 
 BYTES_PER_WEIGHT = 2
 BYTES_PER_TRAINED = 8
 """A parameter in fp32 and its gradient; the optimizer's state comes on top."""
-NUM_VALIDATION_TIMESTEPS = 8
-"""The number of timesteps for each held-out image's loss."""
 FORWARD_SHARE = 1 / 3
 """A share of a training sample's time: the backward pass takes about twice as long as the forward pass."""
 
@@ -60,32 +70,78 @@ def count_images(plan: TrainPlan) -> int:
     return grids + scores + drawn
 
 
-def estimate(plan: TrainPlan, model: ModelInfo, measured: Measured | None) -> Estimate:
-    """Scales the measurements of earlier jobs on this base; else the model's calibration, which comes with its card and
-    may be from another machine; else states that there is no basis."""
-    seconds: float | None = None
-    memory: int | None = None
-    basis, calibration = "nothing was measured on this base yet", model.calibration
-    known = measured or calibration
-    if known is not None:
-        scale = (plan.resolution / known.resolution) ** 2
-        work = count_samples(plan) * known.seconds_per_sample + count_images(plan) * known.seconds_per_image
-        seconds = round(known.start_seconds + work * scale, 1)
-    if calibration is not None:
-        scale = (plan.resolution / calibration.resolution) ** 2
-        at_once = max(plan.batch_size, plan.class_images_per_batch)
-        memory = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)
-        basis = f"the model's calibration on {calibration.device}; no job on this base was measured here yet"
-    if measured is not None:
-        memory = max(memory or 0, measured.peak_memory_bytes)
-        basis = _describe_jobs(measured)
+def estimate(
+    plan: TrainPlan,
+    model: ModelInfo,
+    measured: Measured | None,
+    *,
+    kinds: Set[str] = frozenset(),
+    largest_memory: int | None = None,
+) -> Estimate:
+    """Time is scaled from earlier jobs on this base; else from the model's calibration, which comes with its card and
+    may be from another machine; else the basis states that there is none. Memory is predicted from the table in the
+    card, for the largest device of these ``kinds``; without a table it is scaled too."""
+    seconds, basis = _estimate_time(plan, model.calibration, measured)
+    if model.memory is None:
+        memory = _scale_memory(plan, model.calibration, measured)
+    else:
+        memory, setting = _predict_memory(plan, model, "cuda" if "cuda" in kinds else "cpu", largest_memory)
+        basis = f"{basis}; the memory is traced, {describe_setting(setting)}"
     return Estimate(
         steps=plan.steps,
         seconds=seconds,
         peak_memory_bytes=memory,
-        adapter_bytes=_count_parameters(plan, model) * BYTES_PER_WEIGHT,
+        adapter_bytes=count_adapter_parameters(plan, model) * BYTES_PER_WEIGHT,
         basis=basis,
     )
+
+
+def _estimate_time(
+    plan: TrainPlan, calibration: Calibration | None, measured: Measured | None
+) -> tuple[float | None, str]:
+    """Seconds and their basis."""
+    known = measured or calibration
+    if known is None:
+        return None, "nothing was measured on this base yet"
+    scale = (plan.resolution / known.resolution) ** 2
+    work = count_samples(plan) * known.seconds_per_sample + count_images(plan) * known.seconds_per_image
+    seconds = round(known.start_seconds + work * scale, 1)
+    if measured is not None:
+        return seconds, _describe_jobs(measured)
+    assert calibration is not None
+    return seconds, f"the model's calibration on {calibration.device}; no job on this base was measured here yet"
+
+
+def _scale_memory(plan: TrainPlan, calibration: Calibration | None, measured: Measured | None) -> int | None:
+    memory: int | None = None if measured is None else measured.peak_memory_bytes
+    if calibration is not None:
+        scale = (plan.resolution / calibration.resolution) ** 2
+        at_once = max(plan.batch_size, plan.class_images_per_batch)
+        scaled = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)
+        memory = max(memory or 0, scaled)
+    return memory
+
+
+def _predict_memory(
+    plan: TrainPlan, model: ModelInfo, kind: DeviceKind, largest_memory: int | None
+) -> tuple[int, Setting]:
+    """As the worker will decide it. CPUs without bf16 train in fp32, and nobody has said which it is: fp32 takes
+    more."""
+    precision = "fp32" if (kind, plan.precision) == ("cpu", "auto") else plan.precision
+    numerics = choose_numerics(kind, precision)
+    if largest_memory is None:
+        setting = next(list_settings(plan, numerics))
+    else:
+        setting = choose_setting(plan, model, kind, numerics, usable_bytes(kind, largest_memory))
+    return predict_peak(plan, model, kind, setting), setting
+
+
+def describe_setting(setting: Setting) -> str:
+    """``in 16 bits, with gradient checkpointing``."""
+    bits = "32" if setting.numerics == "fp32" else "16"
+    checkpointing = "with" if setting.checkpointing else "without"
+    passes = f", {counted(setting.samples_per_pass, 'sample')} at a time" if setting.samples_per_pass else ""
+    return f"in {bits} bits, {checkpointing} gradient checkpointing{passes}"
 
 
 def _describe_jobs(measured: Measured) -> str:
@@ -97,11 +153,4 @@ def count_least_memory(plan: TrainPlan, model: ModelInfo) -> int:
     """Bytes below which no device can run the plan, whatever it saves: the base's denoiser and the trained parameters,
     without activations or the optimizer's moments."""
     per_weight = 4 if plan.precision == "fp32" else BYTES_PER_WEIGHT
-    return model.num_parameters * per_weight + _count_parameters(plan, model) * BYTES_PER_TRAINED
-
-
-def _count_parameters(plan: TrainPlan, model: ModelInfo) -> int:
-    """DoRA's magnitudes, one per output, are omitted: they are less than a hundredth."""
-    kind = "locon" if plan.adapter_type == "locon" else "lora"
-    text = (plan.text_encoder_rank or 0) * model.adapter_dims.get(f"text_encoder/{plan.targets}", 0)
-    return plan.rank * model.adapter_dims[f"{kind}/{plan.targets}"] + text
+    return model.num_parameters * per_weight + count_adapter_parameters(plan, model) * BYTES_PER_TRAINED

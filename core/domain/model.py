@@ -1,11 +1,20 @@
 """The card of a base model; the families there are, and the source of their presets' values."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 
 from core.domain.base import Frozen
 from core.domain.counts import listed
+from core.domain.memory_table import MemoryTable
 from core.domain.spec import AdapterType, ScheduleName, Targets
 
 Family = Literal["sd1", "sd2", "sdxl"]
@@ -133,6 +142,7 @@ class ModelInfo(BaseModel):
     adapter_dims: dict[str, int]
     defaults: Defaults
     calibration: Calibration | None = None
+    memory: MemoryTable | None = Field(None, description="None in older cards, and where it was not traced.")
     file_sha256: str | None = Field(None, description="Of the single file it was converted from: its name elsewhere.")
     description: str = ""
     example_prompts: tuple[str, ...] = ()
@@ -140,3 +150,13 @@ class ModelInfo(BaseModel):
     neutral_prompts: tuple[str, ...] = Field(
         NEUTRAL_PROMPTS, description="The prompts of the retention score; none of them should be a class prompt."
     )
+
+    @field_validator("memory", mode="wrap")
+    @classmethod
+    def _drop_other_versions(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> MemoryTable | None:
+        """A table that another version wrote must not make its base unusable."""
+        try:
+            table: MemoryTable | None = validate(value)
+            return table
+        except ValidationError:
+            return None

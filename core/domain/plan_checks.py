@@ -8,6 +8,8 @@ from core.domain.dataset import DatasetManifest
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import count_least_memory
 from core.domain.limits import Limits
+from core.domain.memory import DeviceKind
+from core.domain.memory_choices import find_change, fits, predict_least
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.domain.spec import CUDA_OPTIMIZERS, TrainingSpec
@@ -125,10 +127,30 @@ def check_devices(plan: TrainPlan, model: ModelInfo, largest_memory: int | None,
     if plan.optimizer in CUDA_OPTIMIZERS and kinds and "cuda" not in kinds:
         message = f"{plan.optimizer} runs only on CUDA devices, and no worker here has one"
         raise InvalidSpec(f"{message}: set optimizer.name to adamw.", {"/optimizer/name": [message]})
+    if largest_memory is None:
+        return
+    _check_weights(plan, model, largest_memory)
+    if model.memory is not None:
+        _check_memory(plan, model, largest_memory, "cuda" if "cuda" in kinds else "cpu")
+
+
+def _check_weights(plan: TrainPlan, model: ModelInfo, largest_memory: int) -> None:
+    """What no prediction is needed for."""
     needed = count_least_memory(plan, model)
-    if largest_memory is None or needed <= largest_memory:
+    if needed <= largest_memory:
         return
     message = f"takes at least {needed:,} bytes of memory, and the largest device here has {largest_memory:,}"
     bare = count_least_memory(plan.model_copy(update={"rank": 1, "text_encoder_rank": None}), model)
     field, advice = ("/model", "choose a smaller base") if bare > largest_memory else ("/adapter/rank", "lower it")
     raise InvalidSpec(f"{field} {message}: {advice}, or ask the operator for a larger device.", {field: [message]})
+
+
+def _check_memory(plan: TrainPlan, model: ModelInfo, largest_memory: int, kind: DeviceKind) -> None:
+    """Workers save what they can by themselves: smaller passes, and checkpointing unless the plan forbids it."""
+    if fits(plan, model, kind, largest_memory):
+        return
+    needed = predict_least(plan, model, kind)
+    message = f"the plan takes about {needed:,} bytes of memory, and the largest device here has {largest_memory:,}"
+    change = find_change(plan, model, kind, largest_memory)
+    field, advice = ("/model", "choose a smaller base") if change is None else (change.field, change.advice)
+    raise InvalidSpec(f"{field}: {message}: {advice}, or ask the operator for a larger device.", {field: [message]})

@@ -355,7 +355,7 @@ class TrainingSpec(SpecPart):
     )
     gradient_checkpointing: Literal["auto"] | StrictBool = Field(
         "auto",
-        description="Saves memory and takes about a third longer; auto: on for a large model on a small device.",
+        description="Saves memory and takes about a third longer; auto: on where the job would not fit otherwise.",
     )
     seed: StrictInt = Field(
         0,

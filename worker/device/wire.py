@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from core.domain.artifacts import AdapterFormat
+from core.domain.model import ModelInfo
 from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
 from core.domain.proof import LoadProof
@@ -33,7 +34,7 @@ class Train(RunMessage):
     plan: TrainPlan
     runtime: dict[str, Any] | None
     model_folder: Path
-    model_parameters: int
+    model: ModelInfo
     cpu_threads: int
     files: dict[str, Path]
     workdir: Path

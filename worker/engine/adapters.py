@@ -79,15 +79,14 @@ def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
     ``down`` is drawn as in the paper's code (Kaiming-uniform with a = sqrt(5)) from a generator keyed by the layer's
     name; ``up`` is zero, so the first prediction is the base's.
     """
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=scale_alpha(plan, rank),  # annotated as int; any float works
-        lora_dropout=plan.adapter_dropout,
-        use_dora=plan.adapter_type == "dora",
-        target_modules=network.list_targets(plan.adapter_type, plan.targets),
-        init_lora_weights=True,
+    inject(
+        network,
+        plan.adapter_type,
+        plan.targets,
+        rank=rank,
+        alpha=scale_alpha(plan, rank),
+        dropout=plan.adapter_dropout,
     )
-    inject_adapter_in_model(config, network.module, adapter_name=ADAPTER)
     prefix = network.diffusers_prefix
     params = {f"{prefix}.{name}": p for name, p in network.module.named_parameters() if f".{ADAPTER}" in name}
     for name, layer in network.module.named_modules():
@@ -99,6 +98,21 @@ def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
             _draw_down(param, generator(plan.seed, 0, f"init:{name}"))
         param.requires_grad_(True)
     return params
+
+
+def inject(
+    network: Network, adapter_type: str, targets: str, *, rank: int, alpha: float = 1.0, dropout: float = 0.0
+) -> None:
+    """peft's layers around those that the adapter changes."""
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,  # annotated as int; any float works
+        lora_dropout=dropout,
+        use_dora=adapter_type == "dora",
+        target_modules=network.list_targets(adapter_type, targets),
+        init_lora_weights=True,
+    )
+    inject_adapter_in_model(config, network.module, adapter_name=ADAPTER)
 
 
 def _draw_down(param: torch.nn.Parameter, rng: torch.Generator) -> None:

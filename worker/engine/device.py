@@ -1,5 +1,6 @@
 """The device and its numerics: precision, threads, determinism, and accelerate's process-wide state."""
 
+import ctypes
 import os
 import platform
 import resource
@@ -13,10 +14,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
+from core.domain.memory import Setting, choose_numerics
+from core.domain.memory_choices import choose_setting, usable_bytes
+from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 
 LARGE_BASE_PARAMETERS = 100_000_000
 ROOMY_DEVICE_BYTES = 20 * 1024**3
+"""What checkpointing is chosen by for a base whose memory was not traced."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -52,13 +57,17 @@ class Runtime(BaseModel):
         return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
-def choose_runtime(plan: TrainPlan, device: torch.device, num_parameters: int, cpu_threads: int) -> Runtime:
-    """Turns the plan's device-bound `auto`s into values for this device."""
+def choose_runtime(plan: TrainPlan, device: torch.device, model: ModelInfo, cpu_threads: int) -> Runtime:
+    """Turns the plan's device-bound `auto`s into values for this device. The same plan, base and device always get the
+    same; the job keeps them on its next device too."""
+    precision = choose_precision(device) if plan.precision == "auto" else plan.precision
+    setting = _choose_setting(plan, device, model, precision)
     return Runtime(
         device_type=device.type,
         device_name=name_device(device),
-        precision=choose_precision(device) if plan.precision == "auto" else plan.precision,
-        gradient_checkpointing=_choose_checkpointing(plan, device, num_parameters),
+        precision=precision,
+        gradient_checkpointing=setting.checkpointing,
+        samples_per_pass=setting.samples_per_pass,
         cpu_threads=cpu_threads or os.cpu_count() or 1,
         versions={name: version(name) for name in ("torch", "diffusers", "peft", "accelerate", "transformers")},
     )
@@ -100,8 +109,17 @@ def warn_of_emulation(runtime: Runtime, device: torch.device) -> str | None:
     return f"{runtime.device_name} has no hardware for {runtime.precision}: it is emulated, which is slow."
 
 
-def _choose_checkpointing(plan: TrainPlan, device: torch.device, num_parameters: int) -> bool:
-    """On for a large base on a device of less than 20 GB; it costs about a third of the speed."""
+def _choose_setting(plan: TrainPlan, device: torch.device, model: ModelInfo, precision: str) -> Setting:
+    """By the memory that the base was traced to take. Checkpointing costs about a third of the speed."""
+    kind: Literal["cpu", "cuda"] = "cuda" if device.type == "cuda" else "cpu"
+    numerics = choose_numerics(kind, precision)
+    if model.memory is None or device.type not in {"cpu", "cuda"}:
+        return Setting(numerics, _guess_checkpointing(plan, device, model.num_parameters))
+    return choose_setting(plan, model, kind, numerics, usable_bytes(kind, total_memory_bytes(device)))
+
+
+def _guess_checkpointing(plan: TrainPlan, device: torch.device, num_parameters: int) -> bool:
+    """For a base without a table: on for a large one on a device of less than 20 GB."""
     if plan.gradient_checkpointing != "auto":
         return plan.gradient_checkpointing
     if num_parameters < LARGE_BASE_PARAMETERS:
@@ -118,7 +136,7 @@ def reduce_memory(runtime: Runtime, plan: TrainPlan) -> tuple[Runtime, str] | No
     if not runtime.gradient_checkpointing and plan.gradient_checkpointing == "auto":
         changes: dict[str, object] = {"gradient_checkpointing": True}
         how = "with gradient checkpointing"
-    elif max(plan.batch_size, plan.class_images_per_batch) > 1:
+    elif max(plan.batch_size, plan.class_images_per_batch) > 1 and runtime.samples_per_pass != 1:
         changes, how = {"samples_per_pass": 1}, "with one sample at a time, the effective batch being the same"
     else:
         return None
@@ -154,9 +172,9 @@ def be_deterministic(runtime: Runtime) -> None:
     torch.set_num_threads(runtime.cpu_threads)
 
 
-def set_checkpointing(network: Any, runtime: Runtime) -> None:
+def set_checkpointing(network: Any, *, on: bool) -> None:
     """For one of diffusers' networks, which may still have a previous job's setting."""
-    if runtime.gradient_checkpointing:
+    if on:
         network.enable_gradient_checkpointing()
     else:
         network.disable_gradient_checkpointing()
@@ -187,5 +205,9 @@ def reset_peak(device: torch.device) -> None:
 
 
 def free_memory(device: torch.device) -> None:
+    """What freed tensors leave behind is given back. glibc keeps it otherwise: a text encoder's half a gigabyte, which
+    then counts beside the next network."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)

@@ -206,7 +206,7 @@ class Trainer:
     def _choose_runtime(self, command: Train) -> Runtime:
         if command.runtime is not None:
             return Runtime.model_validate(command.runtime)
-        return choose_runtime(command.plan, self._device, command.model_parameters, command.cpu_threads)
+        return choose_runtime(command.plan, self._device, command.model, command.cpu_threads)
 
     def _load(self, command: Train, runtime: Runtime) -> Base:
         key = (command.plan.model_sha256, runtime.precision)

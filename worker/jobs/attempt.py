@@ -143,7 +143,7 @@ class Attempt:
             plan=self.plan,
             runtime=self.job.runtime,
             model_folder=self._find_base(),
-            model_parameters=self.model.num_parameters,
+            model=self.model,
             cpu_threads=self.slot.settings.cpu_threads,
             files=files,
             # Per attempt: on one machine an attempt that lost its lease may still be writing beside this one.

@@ -1,4 +1,5 @@
-"""Examines a base's folder and writes its card, ``atelier.json``: family, sizes, hash, the cost of adapters.
+"""Examines a base's folder and writes its card, ``atelier.json``: family, sizes, hash, the cost of adapters; and, by
+``worker.engine.memory``, what its jobs take of a device's memory.
 
     python -m worker.engine.bases.inspection FOLDER --id ID [--defaults JSON] [--prompts ...]
 
@@ -20,6 +21,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.protocol import Network
 from worker.engine.families.recognition import find_prediction_type, read_config
 from worker.engine.families.registry import FAMILIES, find_family
+from worker.engine.memory.tracing import add_memory
 
 TARGETS = ("attention", "attention_ff", "all")
 
@@ -144,7 +146,7 @@ def main() -> None:
         description=args.description,
         example_prompts=tuple(args.prompts),
     )
-    write_card(args.folder, info)
+    write_card(args.folder, add_memory(info, args.folder))
 
 
 if __name__ == "__main__":

@@ -9,27 +9,34 @@ torch and, for a while, as much memory as the whole base, which its caller lacks
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core.domain.model import ModelInfo
 from core.domain.registration import ModelSource, RegistrationRequest, RegistrationResult
-from core.model_folders import CARD, MADE_HERE, NOTE, is_made_here, is_where_workers_look
+from core.model_folders import MADE_HERE, NOTE, is_made_here, is_where_workers_look, read_card
 from worker.engine.bases.conversion import choose_prediction_type, convert
 from worker.engine.bases.hub import fetch_base
 from worker.engine.bases.inspection import hash_file, inspect, write_card
 from worker.engine.bases.single_file import CONFIGS, identify, read_header
 from worker.engine.bases.vocabulary import PROBE, Probe, find_vocabulary
 from worker.engine.errors import BadInput
+from worker.engine.memory.tracing import add_memory
 from worker.parent import die_with_parent
 
+Complete = Callable[[ModelInfo, Path], ModelInfo]
 
-def prepare(order: RegistrationRequest, *, configs: Path = CONFIGS, probe: Probe = PROBE) -> RegistrationResult:
-    """Refusals are answers. Unfinished files are removed."""
+
+def prepare(
+    order: RegistrationRequest, *, configs: Path = CONFIGS, probe: Probe = PROBE, complete: Complete = add_memory
+) -> RegistrationResult:
+    """Refusals are answers. Unfinished files are removed. ``complete`` adds to the card of a base in its place."""
     try:
         folder = _make_folder(order, configs, probe)
-        return RegistrationResult(info=ModelInfo.model_validate_json((folder / CARD).read_text()), folder=folder)
+        info = complete(read_card(folder), folder)
+        write_card(folder, info)
+        return RegistrationResult(info=info, folder=folder)
     except BadInput as error:
         return RegistrationResult(refusal=str(error))
     except PermissionError as error:

@@ -67,7 +67,7 @@ class LatentDiffusion:
         self.folder, self.device = folder, device
         self.denoiser: Network = denoiser
         self.noise_schedule: NoiseSchedule = noise_schedule
-        self._latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
+        self.latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
     def image_seq_len(self, latent_height: int, latent_width: int) -> int:
         """A U-Net reads every position by itself."""
@@ -121,7 +121,8 @@ class LatentDiffusion:
         after_step: Callable[[], None] = lambda: None,
     ) -> torch.Tensor:
         """Texts of different lengths are drawn one length after the other, each with an empty text of the same
-        length."""
+        length. What training has left free is given back first."""
+        free_memory(self.device)
         lengths = [len(prompt["states"]) for prompt in prompts]
         drawn: dict[int, torch.Tensor] = {}
         for length in dict.fromkeys(lengths):
@@ -169,7 +170,7 @@ class LatentDiffusion:
 
     def _latent_size(self, params: SamplingParams) -> tuple[int, int]:
         """Height, width."""
-        return params.height // self._latent_factor, params.width // self._latent_factor
+        return params.height // self.latent_factor, params.width // self.latent_factor
 
     def _open_sampler(self, params: SamplingParams) -> Any:
         return self.noise_schedule.open_sampler(self.image_seq_len(*self._latent_size(params)))
@@ -188,7 +189,9 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: overflows of half-precision encoders are known, and they run once per image."""
+        """In fp32: overflows of half-precision encoders are known, and they run once per image. What the denoiser has
+        left free is given back first."""
+        free_memory(self.device)
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True
         )

@@ -130,6 +130,8 @@ class Base(Protocol):
     folder: Path
     denoiser: Network
     noise_schedule: NoiseSchedule
+    latent_factor: int
+    """Pixels of an image's side for each latent."""
 
     def image_seq_len(self, latent_height: int, latent_width: int) -> int:
         """The positions of the denoiser's input for such latents."""

@@ -73,6 +73,7 @@ SPEC = FamilySpec(
     name="sd1",
     recognise=lambda folder: find_generation(folder) == 1,
     load=load,
+    base=SD1Base,
     denoiser=UNET,
     text_encoders=(TEXT,),
     lora_loader=StableDiffusionLoraLoaderMixin,

@@ -104,6 +104,7 @@ SPEC = FamilySpec(
     name="sdxl",
     recognise=recognise,
     load=load,
+    base=SDXLBase,
     denoiser=UNET,
     text_encoders=(TEXT_1, TEXT_2),
     lora_loader=StableDiffusionXLLoraLoaderMixin,

@@ -9,7 +9,7 @@ import torch
 
 from core.domain.model import Family, PredictionType
 from core.domain.proof import Tool
-from worker.engine.families.protocol import Base, Network
+from worker.engine.families.protocol import Base, Network, NoiseSchedule
 from worker.engine.families.recognition import PipelineFolder, read_config
 from worker.engine.families.unet import UnetLayout
 
@@ -102,13 +102,15 @@ class ToolRules:
 
 @dataclass(frozen=True)
 class FamilySpec:
-    """``recognise`` raises BadInput for a folder that resembles the family's bases and cannot be used. ``lora_loader``:
-    diffusers' mixin that reads adapters for its pipelines. ``ss_v2``: sd-scripts' mark of SD 2.x in metadata.
-    ``v_metadata``: the names for bases that predict v, if they have their own."""
+    """``recognise`` raises BadInput for a folder that resembles the family's bases and cannot be used. ``base``: the
+    class of what ``load`` returns, made from a folder and its denoiser. ``lora_loader``: diffusers' mixin that reads
+    adapters for its pipelines. ``ss_v2``: sd-scripts' mark of SD 2.x in metadata. ``v_metadata``: the names for bases
+    that predict v, if they have their own."""
 
     name: Family
     recognise: Callable[[PipelineFolder], bool]
     load: Callable[[Path, torch.device, torch.dtype], Base]
+    base: Callable[[Path, Network, NoiseSchedule, torch.device], Base]
     denoiser: Part
     text_encoders: tuple[Part, ...]
     lora_loader: Any

@@ -9,11 +9,11 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
+from core.domain.memory import SAMPLES_AT_ONCE
 from core.domain.plan import TrainPlan
 from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
 from worker.engine.observer import Observer, SampleImage, heartbeat_or_stop, raise_if_stopped
 
-IMAGES_AT_ONCE = 4
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
 
 INK, PAPER, FAINT = (28, 28, 30), (255, 255, 255), (110, 110, 116)
@@ -54,8 +54,8 @@ class Gallery:
         images: list[SampleImage] = []
         started = time.perf_counter()
         prompts = list(enumerate(self._plan.sample_prompts))
-        for start in range(0, len(prompts), IMAGES_AT_ONCE):
-            chunk = prompts[start : start + IMAGES_AT_ONCE]
+        for start in range(0, len(prompts), SAMPLES_AT_ONCE):
+            chunk = prompts[start : start + SAMPLES_AT_ONCE]
             seeds = [self._plan.sample_seed + index for index, _ in chunk]
             rows = conditioning[start : start + len(chunk)]
             latents_BCHW = self._sample(rows, seeds)

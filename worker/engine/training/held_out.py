@@ -8,7 +8,7 @@ image, and people look at the image (docs/adr/0006-which-step-is-promoted.md).
 
 import torch
 
-from core.domain.estimate import NUM_VALIDATION_TIMESTEPS as NUM_TIMESTEPS
+from core.domain.memory import NUM_VALIDATION_TIMESTEPS as NUM_TIMESTEPS
 from core.domain.plan import TrainPlan
 from worker.engine.draws import generator
 from worker.engine.families.protocol import Base, Conditioning

@@ -74,7 +74,7 @@ class Run:
         self.held_out = HeldOut(self.base, plan, self.cache)
         self.gallery = Gallery(self.base, plan, self.cache.conditioning[EMPTY], self.workdir / "samples", self.observer)
         self.last_saved = time.monotonic()
-        set_checkpointing(self.base.denoiser.module, self.runtime)
+        set_checkpointing(self.base.denoiser.module, on=self.runtime.gradient_checkpointing)
 
     def run_steps(self) -> None:
         self.set_mode(training=True)

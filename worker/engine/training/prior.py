@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from core.domain.memory import CLASS_IMAGES_AT_ONCE
 from core.domain.plan import TrainPlan
 from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.device import Runtime
@@ -28,7 +29,6 @@ from worker.engine.generation.sampling import plan_size_conditioning, sampling_p
 from worker.engine.training.caching import Progress
 from worker.engine.training.data import EMPTY, Cache, Example
 
-IMAGES_AT_ONCE = 8
 EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
 
 
@@ -86,8 +86,8 @@ def draw_prior(
     texts = [plan.prior_prompts[index % len(plan.prior_prompts)] for index in range(plan.prior_num_images)]
     framing = plan_size_conditioning(base, plan)
     examples: list[Example] = []
-    for start in range(0, len(texts), IMAGES_AT_ONCE):
-        chunk = texts[start : start + IMAGES_AT_ONCE]
+    for start in range(0, len(texts), CLASS_IMAGES_AT_ONCE):
+        chunk = texts[start : start + CLASS_IMAGES_AT_ONCE]
         latents_BCHW = _draw_chunk(base, plan, runtime, conditioning, folder, start, chunk, progress)
         examples += [Example(Posterior(row, torch.zeros_like(row)), framing) for row in latents_BCHW]
         progress.tick(len(chunk))

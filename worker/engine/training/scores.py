@@ -9,6 +9,7 @@ from functools import partial
 
 import torch
 
+from core.domain.memory import SAMPLES_AT_ONCE
 from core.domain.outcome import Scores
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
@@ -17,8 +18,6 @@ from worker.engine.families.protocol import Base, Conditioning, Network
 from worker.engine.generation.sampling import sampling_params
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.data import EMPTY, Cache
-
-IMAGES_AT_ONCE = 4
 
 
 def score_retention(before_BD: torch.Tensor, after_BD: torch.Tensor) -> float:
@@ -63,8 +62,8 @@ class ScoreSampler:
     def sample(self, conditioning: Sequence[Conditioning]) -> list[torch.Tensor]:
         """Latents (C, H, W), each from the seed of its place in the list."""
         rows: list[torch.Tensor] = []
-        for start in range(0, len(conditioning), IMAGES_AT_ONCE):
-            chunk = conditioning[start : start + IMAGES_AT_ONCE]
+        for start in range(0, len(conditioning), SAMPLES_AT_ONCE):
+            chunk = conditioning[start : start + SAMPLES_AT_ONCE]
             seeds = list(range(start, start + len(chunk)))
             after_step = partial(heartbeat_or_stop, self._observer)
             rows += self._base.sample(chunk, self._negative, seeds, self._params, after_step)

@@ -61,7 +61,7 @@ def trained(
             optimizer={"learning_rate": 0.02},
             samples={"prompts": []},
         )
-        runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
+        runtime = choose_runtime(plan, torch.device("cpu"), info, 1)
         base = load_base("sd1", folder, torch.device("cpu"), runtime.dtype)
         workdir = tmp_path_factory.mktemp(kind)
         made[kind] = dict(train(plan, runtime, base, pictures, RecordingObserver(), workdir).files)

@@ -55,7 +55,7 @@ class House:
         return plan if init is None else plan.model_copy(update={"init_adapter": init})
 
     def load(self, plan: TrainPlan) -> tuple[Runtime, Base]:
-        runtime = choose_runtime(plan, CPU, self.info.num_parameters, 1)
+        runtime = choose_runtime(plan, CPU, self.info, 1)
         return runtime, load_base(self.family, self.folder, CPU, runtime.dtype)
 
     def prove(self, plan: TrainPlan, workdir: Path) -> dict[AdapterFormat, LoadProof]:

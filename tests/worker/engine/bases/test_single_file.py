@@ -53,7 +53,7 @@ class Bench:
     def prepare(self, path: str, model_id: str = "mine", **source: Any) -> RegistrationResult:
         wanted = ModelSource.model_validate({"path": path, **source})
         order = RegistrationRequest(model_id=model_id, source=wanted, models_path=self.models)
-        return prepare(order, configs=self.configs, probe=PROBE)
+        return prepare(order, configs=self.configs, probe=PROBE, complete=lambda info, _: info)
 
     def refuse(self, path: Path, match: str) -> None:
         with pytest.raises(BadInput, match=match):

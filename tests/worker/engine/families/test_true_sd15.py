@@ -49,7 +49,7 @@ def test_two_steps_on_sd15(tmp_path: Path) -> None:
     write_tokenizer(models / "clip", NUM_TOKENS)
     write_file(models / "sd15.safetensors")
     order = RegistrationRequest(model_id="sd15", source=ModelSource(path="sd15.safetensors"), models_path=models)
-    made = prepare(order, probe=PROBE)
+    made = prepare(order, probe=PROBE, complete=lambda info, _: info)
     assert made.info is not None and made.folder is not None, made.refusal
     assert (made.info.family, made.info.resolution, made.info.num_parameters) == ("sd1", 512, 859_520_964)
 
@@ -64,7 +64,7 @@ def test_two_steps_on_sd15(tmp_path: Path) -> None:
         samples={"prompts": []},
         evaluation="off",
     )
-    runtime = choose_runtime(plan, torch.device("cpu"), made.info.num_parameters, cpu_threads=2)
+    runtime = choose_runtime(plan, torch.device("cpu"), made.info, cpu_threads=2)
     base = load_base("sd1", made.folder, torch.device("cpu"), runtime.dtype)
     result = train(plan, runtime, base, files, RecordingObserver(), tmp_path / "work", None)
     with safe_open(result.files["kohya"], "pt") as file:

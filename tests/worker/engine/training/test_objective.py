@@ -238,7 +238,7 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
         "a thing": base.open_text_encoders().encode(["a thing"])[0],
         "": base.open_text_encoders().encode([""])[0],
     }
-    runtime = choose_runtime(plan, torch.device("cpu"), 1, 1)
+    runtime = choose_runtime(plan, torch.device("cpu"), random_base[1], 1)
     drawn = draw_prior(base, plan, runtime, conditioning, tmp_path, start_caching(plan, RecordingObserver()))
     again = draw_prior(base, plan, runtime, conditioning, tmp_path, start_caching(plan, RecordingObserver()))
     assert len(drawn.examples) == 3 and len(list(tmp_path.glob("*.prior"))) == 1

@@ -235,7 +235,7 @@ def run(
 
     def run(spec: dict[str, Any]) -> Outcome:
         plan = make_plan(manifest, info, **spec)
-        runtime = choose_runtime(plan, torch.device("cpu"), info.num_parameters, 1)
+        runtime = choose_runtime(plan, torch.device("cpu"), info, 1)
         seen = RecordingObserver()
         base = load(runtime.dtype)  # warm, as in a trainer
         result = train(plan, runtime, base, files, seen, tmp_path_factory.mktemp("run"), cache_folder=cache)
