@@ -41,8 +41,6 @@ def load_denoiser(folder: Path, device: torch.device, dtype: torch.dtype) -> tup
         noise_schedule = load_noise_schedule(folder)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise BadInput(f"{folder.name} cannot be read as a base in diffusers' layout ({error})") from error
-    if device.type == "cpu":
-        unet.set_attn_processor(CpuAttention())
     return unet.to(device=device).requires_grad_(False).eval(), noise_schedule
 
 
@@ -66,6 +64,8 @@ class LatentDiffusion:
     def __init__(self, folder: Path, denoiser: Network, noise_schedule: NoiseSchedule, device: torch.device) -> None:
         self.folder, self.device = folder, device
         self.denoiser: Network = denoiser
+        if device.type == "cpu":
+            denoiser.module.set_attn_processor(CpuAttention())
         self.noise_schedule: NoiseSchedule = noise_schedule
         self.latent_factor = 2 ** (len(AutoencoderKL.load_config(folder, subfolder="vae")["block_out_channels"]) - 1)
 
