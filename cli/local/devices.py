@@ -37,12 +37,18 @@ def slot_of(device: str) -> int:
     return int(device.partition(":")[2] or 0)
 
 
-def warn_of_busy_cores(devices: Sequence[str], environ: Mapping[str, str]) -> str | None:
-    """What to do where the CPU workers together have more threads than there are cores: OpenMP's threads wait by
-    spinning, so each takes from the others even while it waits, and all of them become many times slower."""
+def share_cores(devices: Sequence[str]) -> dict[str, str]:
+    """The environment for CPU workers of which there are several: each has its share of the cores. One alone chooses by
+    what else runs (worker/engine/cores.py)."""
     num_workers = sum(device.startswith("cpu") for device in devices)
-    cores = count_cores()
-    threads = _count_threads(environ) or os.cpu_count() or 1
+    return {"ATELIER_CPU_THREADS": str(max(1, count_cores() // num_workers))} if num_workers > 1 else {}
+
+
+def warn_of_busy_cores(devices: Sequence[str], environ: Mapping[str, str]) -> str | None:
+    """What to do where the CPU workers together have more threads than there are cores: each waits for the others'
+    turns at every barrier, and all of them become many times slower."""
+    num_workers = sum(device.startswith("cpu") for device in devices)
+    cores, threads = count_cores(), _count_threads(environ) or 1
     if num_workers * threads <= cores:
         return None
     advice = f"ATELIER_CPU_THREADS={max(1, cores // num_workers)}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import httpx
 
 from cli.local import programs
+from cli.local.devices import share_cores
 from cli.local.embedded.postgres import open_postgres
 from cli.local.embedded.server_dirs import open_server_dirs
 from cli.local.embedded.valkey import open_valkey
@@ -103,7 +104,10 @@ def _application(plan: TreePlan, env: Mapping[str, str], api_url: str) -> list[S
             ready=lambda: is_ready(plan.url),
         ),
         Service(name="cpu", command=programs.cpu_worker_command(), env=env, cwd=programs.ROOT),
-        *(_train_worker(slot, device, env) for slot, device in enumerate(plan.devices)),
+        *(
+            _train_worker(slot, device, {**share_cores(plan.devices), **env})
+            for slot, device in enumerate(plan.devices)
+        ),
         Service(name="steward", command=programs.steward_command(), env=env, cwd=programs.ROOT),
     ]
 

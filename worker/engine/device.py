@@ -18,6 +18,7 @@ from core.domain.memory import Setting, choose_numerics
 from core.domain.memory_choices import choose_setting, usable_bytes
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
+from worker.engine.cores import choose_threads, count_usable_cores
 
 LARGE_BASE_PARAMETERS = 100_000_000
 ROOMY_DEVICE_BYTES = 20 * 1024**3
@@ -59,7 +60,8 @@ class Runtime(BaseModel):
 
 def choose_runtime(plan: TrainPlan, device: torch.device, model: ModelInfo, cpu_threads: int) -> Runtime:
     """Turns the plan's device-bound `auto`s into values for this device. The same plan, base and device always get the
-    same; the job keeps them on its next device too."""
+    same, but for the number of CPU threads (0: by the cores that are free now); the job keeps them on its next device
+    too."""
     precision = choose_precision(device) if plan.precision == "auto" else plan.precision
     setting = _choose_setting(plan, device, model, precision)
     return Runtime(
@@ -68,7 +70,7 @@ def choose_runtime(plan: TrainPlan, device: torch.device, model: ModelInfo, cpu_
         precision=precision,
         gradient_checkpointing=setting.checkpointing,
         samples_per_pass=setting.samples_per_pass,
-        cpu_threads=cpu_threads or os.cpu_count() or 1,
+        cpu_threads=choose_threads(cpu_threads) if device.type == "cpu" else count_usable_cores(),
         versions={name: version(name) for name in ("torch", "diffusers", "peft", "accelerate", "transformers")},
     )
 

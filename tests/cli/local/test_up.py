@@ -177,8 +177,8 @@ def test_the_programs_are_found_from_any_folder() -> None:
     ("workers", "threads", "cores", "advice"),
     [
         (1, "", 4, None),
-        (2, "", 4, 2),
-        (3, "", 4, 1),
+        (2, "", 4, None),
+        (5, "", 4, 1),
         (2, "2", 4, None),
         (3, "2", 4, 1),
         (1, "8", 4, 4),
@@ -189,10 +189,20 @@ def test_more_threads_than_cores_are_warned_of(
     workers: int, threads: str, cores: int, advice: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "count_cores", lambda: cores)
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     warning = devices.warn_of_busy_cores(["cpu"] * workers, {"ATELIER_CPU_THREADS": threads})
     assert (warning is None) == (advice is None)
     assert warning is None or f"Set ATELIER_CPU_THREADS={advice}," in warning
+
+
+@pytest.mark.parametrize(
+    ("workers", "cores", "share"),
+    [(["cpu"], 4, None), (["cpu"] * 2, 4, "2"), (["cpu"] * 3, 2, "1"), (["cuda:0"] * 2, 8, None)],
+)
+def test_cpu_workers_share_the_cores(
+    workers: list[str], cores: int, share: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "count_cores", lambda: cores)
+    assert devices.share_cores(workers).get("ATELIER_CPU_THREADS") == share
 
 
 def test_gpus_take_no_cores(monkeypatch: pytest.MonkeyPatch) -> None:
