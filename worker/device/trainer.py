@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from worker.device.wire import REPORTS, Message, Ready, RunReport, StopTraining, Train
+from worker.device.wire import REPORTS, Generate, Message, Ready, RunReport, StopTraining, Train
 
 log = logging.getLogger("atelier.trainer_handle")
 
@@ -94,7 +94,7 @@ class TrainerHandle:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    def start(self, command: Train) -> TrainerRun:
+    def start(self, command: Train | Generate) -> TrainerRun:
         """Raises TrainerDied."""
         reports: Reports = queue.Queue()
         with self._lock:

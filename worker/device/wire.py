@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from core.domain.artifacts import AdapterFormat
+from core.domain.generation import GenerationPlan
 from core.domain.model import ModelInfo
 from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
@@ -43,13 +44,25 @@ class Train(RunMessage):
     resume_from: Path | None
 
 
+class Generate(RunMessage):
+    """``files``: sha256 -> an adapter's local file. The images go to ``folder``."""
+
+    op: Literal["generate"] = "generate"
+    plan: GenerationPlan
+    model_folder: Path
+    model: ModelInfo
+    cpu_threads: int
+    files: dict[str, Path]
+    folder: Path
+
+
 class StopTraining(RunMessage):
     op: Literal["stop"] = "stop"
     save: bool
 
 
-Command = Annotated[Train | StopTraining, Field(discriminator="op")]
-COMMANDS: TypeAdapter[Train | StopTraining] = TypeAdapter(Command)
+Command = Annotated[Train | Generate | StopTraining, Field(discriminator="op")]
+COMMANDS: TypeAdapter[Train | Generate | StopTraining] = TypeAdapter(Command)
 
 
 # --- from the trainer ---
@@ -128,6 +141,20 @@ class SamplesDrawn(RunMessage):
     grid: Path
 
 
+class ImageDrawn(RunMessage):
+    """One of a generation."""
+
+    type: Literal["image"] = "image"
+    index: int
+    path: Path
+
+
+class Generated(RunMessage):
+    """All of its images are reported."""
+
+    type: Literal["generated"] = "generated"
+
+
 class Finished(RunMessage):
     type: Literal["finished"] = "finished"
     files: dict[AdapterFormat, Path]
@@ -158,6 +185,8 @@ RunReport = (
     | Validated
     | CheckpointSaved
     | SamplesDrawn
+    | ImageDrawn
+    | Generated
     | Finished
     | TrainingStopped
     | Failed
@@ -165,4 +194,4 @@ RunReport = (
 AnyReport = Ready | RunReport
 Report = Annotated[AnyReport, Field(discriminator="type")]
 REPORTS: TypeAdapter[AnyReport] = TypeAdapter(Report)
-FINAL_REPORTS = (Finished, TrainingStopped, Failed)
+FINAL_REPORTS = (Finished, Generated, TrainingStopped, Failed)

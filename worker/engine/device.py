@@ -71,8 +71,24 @@ def choose_runtime(plan: TrainPlan, device: torch.device, model: ModelInfo, cpu_
         gradient_checkpointing=setting.checkpointing,
         samples_per_pass=setting.samples_per_pass,
         cpu_threads=choose_threads(cpu_threads) if device.type == "cpu" else count_usable_cores(),
-        versions={name: version(name) for name in ("torch", "diffusers", "peft", "accelerate", "transformers")},
+        versions=_find_versions(),
     )
+
+
+def generation_runtime(device: torch.device, cpu_threads: int) -> Runtime:
+    """For drawing alone, with the precision that ``auto`` gives a training: both use the same warm base."""
+    return Runtime(
+        device_type=device.type,
+        device_name=name_device(device),
+        precision=choose_precision(device),
+        gradient_checkpointing=False,
+        cpu_threads=choose_threads(cpu_threads) if device.type == "cpu" else count_usable_cores(),
+        versions=_find_versions(),
+    )
+
+
+def _find_versions() -> dict[str, str]:
+    return {name: version(name) for name in ("torch", "diffusers", "peft", "accelerate", "transformers")}
 
 
 def name_device(device: torch.device) -> str:

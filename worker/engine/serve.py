@@ -23,6 +23,9 @@ from worker.device.wire import (
     CheckpointSaved,
     Failed,
     Finished,
+    Generate,
+    Generated,
+    ImageDrawn,
     ImageReport,
     Message,
     Noticed,
@@ -55,6 +58,7 @@ from worker.engine.device import (
     Runtime,
     choose_runtime,
     free_memory,
+    generation_runtime,
     is_out_of_memory,
     name_device,
     reduce_memory,
@@ -65,6 +69,7 @@ from worker.engine.errors import BadInput, NanLoss, describe_unexpected
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
+from worker.engine.generation.generate import generate
 from worker.engine.observer import SampleImage, StepReport, Stop, Stopped
 from worker.engine.training.train import train
 
@@ -83,10 +88,10 @@ class ReportPipe:
 
 
 class CommandReader:
-    """Reads commands in a thread: trainings queue up, a stop takes effect at once."""
+    """Reads commands in a thread: runs queue up, a stop takes effect at once."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
-        self._trainings: queue.Queue[Train | None] = queue.Queue()
+        self._waiting: queue.Queue[Train | Generate | None] = queue.Queue()
         self._stops: dict[str, Stop | None] = {}  # by run: those received and not yet ended
         self._is_closed = False
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
@@ -94,16 +99,16 @@ class CommandReader:
     def _read(self, pipe: IO[bytes]) -> None:
         for line in pipe:
             command = COMMANDS.validate_json(line)
-            if isinstance(command, Train):
+            if isinstance(command, (Train, Generate)):
                 self._stops[command.run_id] = None
-                self._trainings.put(command)
+                self._waiting.put(command)
             elif command.run_id in self._stops:  # else the run has ended
                 self._stops[command.run_id] = Stop.SAVE if command.save else Stop.DROP
         self._is_closed = True
-        self._trainings.put(None)
+        self._waiting.put(None)
 
-    def trainings(self) -> Iterator[Train]:
-        return iter(self._trainings.get, None)
+    def runs(self) -> Iterator[Train | Generate]:
+        return iter(self._waiting.get, None)
 
     def find_stop(self, run_id: str) -> Stop | None:
         """The worker's request for the run; once the worker is gone, that every run is dropped."""
@@ -162,16 +167,18 @@ class PipeObserver:
 
 
 class Trainer:
-    """Runs one training after the other on one device."""
+    """Trains and draws, one run after the other, on one device."""
 
     def __init__(self, device: torch.device, reports: ReportPipe, commands: CommandReader) -> None:
         self._device, self._reports, self._commands = device, reports, commands
         self._warm: tuple[tuple[str, str], Base] | None = None
 
-    def run(self, command: Train) -> Message:
+    def run(self, command: Train | Generate) -> Message:
         """The run's final report."""
         runtime = self._choose_runtime(command)
         try:
+            if isinstance(command, Generate):
+                return self._generate(command, runtime)
             return self._train(command, runtime)
         except Stopped:
             return TrainingStopped(run_id=command.run_id)
@@ -187,6 +194,8 @@ class Trainer:
         finally:
             self._commands.forget(command.run_id)
             self._tidy()
+        if isinstance(command, Generate):
+            return Failed(run_id=command.run_id, reason=TerminationReason.OUT_OF_MEMORY, detail="")
         return _fail_for_memory(command, runtime)
 
     def _train(self, command: Train, runtime: Runtime) -> Message:
@@ -203,12 +212,21 @@ class Trainer:
         proofs = prove_files(layers, networks, result.files, describe_modules(result.modules))
         return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
 
-    def _choose_runtime(self, command: Train) -> Runtime:
+    def _generate(self, command: Generate, runtime: Runtime) -> Message:
+        observer = PipeObserver(self._reports, self._commands, command.run_id)
+        base = self._load(command, runtime)
+        for image in generate(command.plan, runtime, base, command.files, observer, command.folder):
+            self._reports.send(ImageDrawn(run_id=command.run_id, index=image.index, path=image.path))
+        return Generated(run_id=command.run_id)
+
+    def _choose_runtime(self, command: Train | Generate) -> Runtime:
+        if isinstance(command, Generate):
+            return generation_runtime(self._device, command.cpu_threads)
         if command.runtime is not None:
             return Runtime.model_validate(command.runtime)
         return choose_runtime(command.plan, self._device, command.model, command.cpu_threads)
 
-    def _load(self, command: Train, runtime: Runtime) -> Base:
+    def _load(self, command: Train | Generate, runtime: Runtime) -> Base:
         key = (command.plan.model_sha256, runtime.precision)
         warm = self._warm is not None and self._warm[0] == key
         warning = warn_of_emulation(runtime, self._device)
@@ -284,7 +302,7 @@ def main() -> None:
         commands = CommandReader(sys.stdin.buffer)
         trainer = Trainer(device, reports, commands)
         reports.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
-        for command in commands.trainings():
+        for command in commands.runs():
             try:
                 reports.send(trainer.run(command))
             except Exception as error:

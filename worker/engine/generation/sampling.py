@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
-from PIL.PngImagePlugin import PngInfo
 
 from core.domain.memory import SAMPLES_AT_ONCE
 from core.domain.plan import TrainPlan
 from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
+from worker.engine.generation.parameters import describe
 from worker.engine.observer import Observer, SampleImage, heartbeat_or_stop, raise_if_stopped
 
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
@@ -61,7 +61,8 @@ class Gallery:
             latents_BCHW = self._sample(rows, seeds)
             for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
                 path = self._folder / f"step-{step:06d}-{index:02d}.png"
-                image.save(path, pnginfo=_parameters(self._plan, prompt, seed, step))
+                further = {"Model": self._plan.model, "Training step": step}
+                image.save(path, pnginfo=describe(prompt, "", sampling_params(self._plan), seed, further))
                 images.append(SampleImage(prompt, seed, path))
             self._observer.unit(len(images), len(prompts))
             raise_if_stopped(self._observer)
@@ -89,20 +90,6 @@ def plan_size_conditioning(base: Base, plan: TrainPlan) -> Conditioning:
     """For an image that the base draws itself: whole, and never enlarged."""
     square = (plan.resolution, plan.resolution)
     return base.encode_size_conditioning(SizeConditioning(square, (0, 0), square))
-
-
-def _parameters(plan: TrainPlan, prompt: str, seed: int, step: int) -> PngInfo:
-    """The text chunk ``parameters``, in A1111's form, with its CFG Rescale extension's field."""
-    info = PngInfo()
-    rescale = f"CFG Rescale phi: {plan.sample_guidance_rescale}, " if plan.sample_guidance_rescale else ""
-    if (interval := (plan.sample_guidance_start, plan.sample_guidance_stop)) != (0.0, 1.0):
-        rescale += f"CFG interval: {interval[0]:g}-{interval[1]:g}, "
-    info.add_text(
-        "parameters",
-        f"{prompt}\nSteps: {plan.sample_num_steps}, Sampler: DDIM, CFG scale: {plan.sample_guidance_scale}, {rescale}"
-        f"Seed: {seed}, Size: {plan.resolution}x{plan.resolution}, Model: {plan.model}, Training step: {step}",
-    )
-    return info
 
 
 def draw_grid(columns: Sequence[tuple[str, Sequence[SampleImage]]], path: Path) -> None:

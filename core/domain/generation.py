@@ -1,0 +1,130 @@
+"""A generation: images that a base draws with a stack of adapters. Its spec, and the plan that a worker follows."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictInt
+
+from core.domain.artifacts import AdapterFormat, Artifact
+from core.domain.base import Frozen
+from core.domain.counts import counted
+from core.domain.errors import InvalidSpec
+from core.domain.model import Family, ModelInfo
+from core.domain.phrases import Prompt
+from core.domain.spec_part import SpecPart
+
+MAX_PROMPTS, MAX_ADAPTERS, MAX_IMAGES = 16, 5, 64
+MAX_STEPS, MAX_SIDE, MAX_SEED = 150, 2048, 2**32 - MAX_IMAGES
+GENERATION_FORMAT: AdapterFormat = "diffusers"
+"""Of the adapters' files that a worker reads: with alpha = rank, so that nothing is lost."""
+
+GenerationStatus = Literal["queued", "running", "succeeded", "failed", "canceled"]
+
+
+class AdapterWeight(SpecPart):
+    id: str = Field(min_length=1, max_length=100, description="The adapter's id.")
+    weight: float = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="1: as trained; 0: without it.")
+
+
+class GenerationSpec(SpecPart):
+    """The images are drawn prompt by prompt, ``num_images`` for each; the n-th of each prompt has the seed plus n."""
+
+    model: str = Field(min_length=1, max_length=100, description="The base's id.")
+    prompts: tuple[Prompt, ...] = Field(min_length=1, max_length=MAX_PROMPTS, description="What to draw.")
+    negative_prompt: str = Field("", max_length=1000, description="What guidance leads away from.")
+    adapters: tuple[AdapterWeight, ...] = Field((), max_length=MAX_ADAPTERS, description="The stack; may be empty.")
+    num_steps: Annotated[StrictInt, Field(ge=1, le=MAX_STEPS)] | None = Field(
+        None, description="Denoising steps; by default the base's."
+    )
+    guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = Field(
+        None, description="By default the base's."
+    )
+    guidance_rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+        None, description="arXiv 2305.08891, section 3.4; by default the base's."
+    )
+    seed: StrictInt = Field(0, ge=0, le=MAX_SEED, description="The same seed gives the same image.")
+    num_images: StrictInt = Field(1, ge=1, le=16, description="Images for each prompt.")
+    width: StrictInt | None = Field(None, ge=16, le=MAX_SIDE, description="Pixels; by default the base's resolution.")
+    height: StrictInt | None = Field(None, ge=16, le=MAX_SIDE, description="Pixels; by default the base's resolution.")
+
+
+class StackedAdapter(Frozen):
+    """``file``: its diffusers format in storage."""
+
+    id: str
+    name: str
+    weight: float
+    file: Artifact
+
+
+class GenerationPlan(Frozen):
+    """Every default turned into a value."""
+
+    model: str
+    model_sha256: str
+    family: Family
+    prompts: tuple[str, ...]
+    negative_prompt: str
+    adapters: tuple[StackedAdapter, ...]
+    num_steps: int
+    guidance_scale: float
+    guidance_rescale: float
+    guidance_start: float
+    guidance_stop: float
+    seed: int
+    num_images: int
+    width: int
+    height: int
+
+    @property
+    def total(self) -> int:
+        return len(self.prompts) * self.num_images
+
+    def place(self, index: int) -> tuple[str, int]:
+        """The prompt and the seed of an image."""
+        prompt, number = divmod(index, self.num_images)
+        return self.prompts[prompt], self.seed + number
+
+
+def resolve_generation(spec: GenerationSpec, model: ModelInfo, adapters: tuple[StackedAdapter, ...]) -> GenerationPlan:
+    """Raises InvalidSpec."""
+    defaults = model.defaults
+    plan = GenerationPlan(
+        model=model.id,
+        model_sha256=model.sha256,
+        family=model.family,
+        prompts=spec.prompts,
+        negative_prompt=spec.negative_prompt.strip(),
+        adapters=adapters,
+        num_steps=spec.num_steps or defaults.sample_num_steps,
+        guidance_scale=_or(spec.guidance_scale, defaults.sample_guidance_scale),
+        guidance_rescale=_or(spec.guidance_rescale, defaults.sample_guidance_rescale),
+        guidance_start=defaults.sample_guidance_start,
+        guidance_stop=defaults.sample_guidance_stop,
+        seed=spec.seed,
+        num_images=spec.num_images,
+        width=spec.width or model.resolution,
+        height=spec.height or model.resolution,
+    )
+    _refuse(plan, model)
+    return plan
+
+
+def _or(given: float | None, default: float) -> float:
+    return default if given is None else given
+
+
+def _refuse(plan: GenerationPlan, model: ModelInfo) -> None:
+    errors: dict[str, list[str]] = {}
+    step = model.resolution_step
+    for field, pixels in (("/width", plan.width), ("/height", plan.height)):
+        if pixels % step:
+            errors[field] = [f"must be a multiple of {step} on {model.id}"]
+        elif pixels > 2 * model.resolution:
+            errors[field] = [f"must be at most {2 * model.resolution} on {model.id}, twice its resolution"]
+    if plan.total > MAX_IMAGES:
+        errors["/num_images"] = [
+            f"{counted(len(plan.prompts), 'prompt')} of {counted(plan.num_images, 'image')} are {plan.total}; the "
+            f"limit is {MAX_IMAGES}"
+        ]
+    if errors:
+        raise InvalidSpec("The generation cannot be drawn.", errors)

@@ -1,0 +1,88 @@
+"""Draws the images of a generation, some at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from core.domain.generation import GenerationPlan
+from core.domain.tokens import MAX_TOKEN_LENGTH, TOKENS_PER_CHUNK
+from worker.engine.adapter_files.proof.adapters import read_adapter
+from worker.engine.adapter_files.proof.layers import read_layers
+from worker.engine.device import Runtime, open_accelerator
+from worker.engine.families.protocol import Base, Conditioning, SamplingParams, TextLimits
+from worker.engine.generation.parameters import describe
+from worker.engine.generation.stack import Stack, stacked
+from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
+
+PIXELS_AT_ONCE = 4 * 512 * 512
+MAX_AT_ONCE = 4
+LIMITS = TextLimits(MAX_TOKEN_LENGTH // TOKENS_PER_CHUNK)
+"""Of prompts. A negative prompt is cut after one chunk, which stands beside each of a longer prompt's."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    index: int
+    path: Path
+
+
+@torch.no_grad()
+def generate(
+    plan: GenerationPlan, runtime: Runtime, base: Base, files: Mapping[str, Path], observer: Observer, folder: Path
+) -> Iterator[Drawn]:
+    """``files``: sha256 -> an adapter's local file. Each image is a PNG in ``folder`` with its parameters.
+
+    Raises Stopped when the observer asks for it, and BadInput for an adapter that does not fit the base.
+    """
+    open_accelerator(runtime)
+    folder.mkdir(parents=True, exist_ok=True)
+    stack = _read_stack(plan, base, files)
+    prompts = _encode(base, stack, plan.prompts, LIMITS)
+    [negative] = _encode(base, stack, [plan.negative_prompt], TextLimits())
+    params, done = _sampling_params(plan), 0
+    after_step = partial(heartbeat_or_stop, observer)
+    at_once = max(1, min(MAX_AT_ONCE, PIXELS_AT_ONCE // (plan.width * plan.height)))
+    for start in range(0, plan.total, at_once):
+        indices = range(start, min(start + at_once, plan.total))
+        seeds = [plan.place(index)[1] for index in indices]
+        rows = [prompts[index // plan.num_images] for index in indices]
+        with stacked([base.denoiser], stack), runtime.autocast():
+            latents_BCHW = base.sample(rows, negative, seeds, params, after_step)
+        for index, image in zip(indices, base.decode(latents_BCHW), strict=True):
+            prompt, seed = plan.place(index)
+            path = folder / f"{index:02d}.png"
+            image.save(path, pnginfo=describe(prompt, plan.negative_prompt, params, seed, _describe_stack(plan)))
+            done += 1
+            observer.unit(done, plan.total)
+            yield Drawn(index, path)
+        raise_if_stopped(observer)
+
+
+def _read_stack(plan: GenerationPlan, base: Base, files: Mapping[str, Path]) -> Stack:
+    layers = read_layers(plan.family, base.folder) if plan.adapters else None
+    return [(read_adapter(files[a.file.sha256], layers), a.weight) for a in plan.adapters if layers is not None]
+
+
+def _encode(base: Base, stack: Stack, texts: Sequence[str], limits: TextLimits) -> list[Conditioning]:
+    encoders = base.open_text_encoders(limits)
+    with stacked(encoders.networks, stack):
+        rows = [encoders.encode([text])[0] for text in texts]
+    del encoders
+    base.free()
+    return rows
+
+
+def _sampling_params(plan: GenerationPlan) -> SamplingParams:
+    return SamplingParams(
+        plan.num_steps, plan.guidance_scale, plan.guidance_rescale, plan.width, plan.height,
+        plan.guidance_start, plan.guidance_stop,
+    )  # fmt: skip
+
+
+def _describe_stack(plan: GenerationPlan) -> dict[str, object]:
+    """Names are users', and a comma would end the field."""
+    stack = " + ".join(f"{a.name.replace(',', ' ')} ({a.id}) x {a.weight:g}" for a in plan.adapters)
+    return {"Model": plan.model, **({"Adapters": stack} if stack else {})}
