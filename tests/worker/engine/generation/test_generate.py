@@ -21,7 +21,7 @@ from worker.engine.adapters import sum_weights, unchanged
 from worker.engine.device import Runtime, choose_runtime, generation_runtime
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
-from worker.engine.families.protocol import Base, TextLimits
+from worker.engine.families.protocol import Base, SizeConditioning, TextLimits
 from worker.engine.generation.generate import generate
 from worker.engine.generation.stack import stacked
 from worker.engine.observer import RecordingObserver, Stop, Stopped
@@ -122,8 +122,6 @@ def test_a_stack_predicts_as_diffusers_does(trained: Trained, stack: list[tuple[
 
 
 def predict(base: Base, noisy: torch.Tensor, timesteps: torch.Tensor, rows: Sequence[Any]) -> torch.Tensor:
-    from worker.engine.families.protocol import SizeConditioning
-
     size = base.encode_size_conditioning(SizeConditioning((64, 64), (0, 0), (64, 64)))
     return base.predict(noisy, timesteps, [{**row, **size} for row in rows])
 
