@@ -12,6 +12,7 @@ from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
+from app.generations.endpoints import router as generations_router
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
 from app.keys.endpoints import router as keys_router
@@ -43,6 +44,7 @@ ROUTERS = (
     downloads_router,
     webhooks_router,
     adapters_router,
+    generations_router,
     usage_router,
     keys_router,
     tenants_router,

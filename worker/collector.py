@@ -1,8 +1,8 @@
 """Removes objects in storage that no row names: remains of failed deletions, late workers and lost attempts.
 
 Nothing is removed that a row might still come to name. An object is collected only if it is older than a day and in
-the folder of a job, a dataset or an imported adapter that is gone, or has ended and does not name it. A store belongs
-to one database, which leaves a mark there: a service with an empty or another database collects nothing.
+the folder of a job, a dataset, a generation or an imported adapter that is gone, or has ended and does not name it. A
+store belongs to one database, which leaves a mark there: a service with an empty or another database collects nothing.
 """
 
 import logging
@@ -20,10 +20,11 @@ from core.db.references import (
     identify_database,
     list_adapter_references,
     list_dataset_references,
+    list_generation_references,
     list_job_references,
 )
 from core.db.session import make_sessions, open_engine
-from core.domain.artifacts import ADAPTERS, DATASETS, JOBS
+from core.domain.artifacts import ADAPTERS, DATASETS, GENERATIONS, JOBS
 from core.settings import Settings
 from core.storage import ObjectNotFound, Storage, StorageError, open_store_of
 
@@ -37,6 +38,7 @@ _OWNERS: dict[str, tuple[str, References]] = {
     JOBS: ("job_", list_job_references),
     DATASETS: ("ds_", list_dataset_references),
     ADAPTERS: ("ad_", list_adapter_references),
+    GENERATIONS: ("gen_", list_generation_references),
 }
 
 log = logging.getLogger("atelier.collector")

@@ -23,11 +23,12 @@ from sqlalchemy.orm import Session
 from core.db.adapter_claims import expire_imports
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
+from core.db.generation_claims import expire_generations
 from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, Dataset, Job
+from core.db.tables import Adapter, Dataset, Generation, Job
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -112,7 +113,8 @@ class Steward:
         jobs = self._ask(connection, expire_leases) or []
         datasets = self._ask(connection, expire_validations) or []
         adapters = self._ask(connection, expire_imports) or []
-        taken: list[Job | Dataset | Adapter] = [*jobs, *datasets, *adapters]
+        generations = self._ask(connection, expire_generations) or []
+        taken: list[Job | Dataset | Adapter | Generation] = [*jobs, *datasets, *adapters, *generations]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -127,7 +129,7 @@ class Steward:
 
     def ring_for_what_waits(self, connection: Connection) -> None:
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
-            "train": (count_due_jobs, partial(count_waiting, table=Adapter)),
+            "train": (count_due_jobs, *(partial(count_waiting, table=table) for table in (Adapter, Generation))),
             # Imports are checked by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
             "validate": (partial(count_waiting, table=Dataset), partial(count_waiting, table=Adapter)),

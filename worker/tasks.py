@@ -9,6 +9,7 @@ from worker.bases import register_next
 from worker.celery_app import app
 from worker.datasets import service
 from worker.drain import request_drain
+from worker.generations import generate_next
 from worker.imports import import_next
 from worker.jobs import runner
 from worker.lifetime import install_shutdown_hooks
@@ -18,7 +19,7 @@ from worker.lifetime import install_shutdown_hooks
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    while any([register_next(settings), import_next(settings), runner.run_next(settings)]):
+    while any([register_next(settings), import_next(settings), generate_next(settings), runner.run_next(settings)]):
         pass
 
 

@@ -17,6 +17,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
     "models": ("read", "operator"),
     "jobs": ("read", "jobs"),
     "adapters": ("read", "jobs"),
+    "generations": ("read", "jobs"),
     "webhooks": ("jobs", "jobs"),  # reading the secret is enough to sign
     "workers": ("read", "read"),
     "usage": ("read", "admin"),

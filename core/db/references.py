@@ -11,6 +11,7 @@ from core.db.tables import (
     Adapter,
     Dataset,
     DatasetFile,
+    Generation,
     Job,
     JobArtifact,
     JobCheckpoint,
@@ -53,6 +54,15 @@ def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str]
     if row is None:
         return frozenset()
     return None if row[0] == AdapterStatus.CHECKING else frozenset(_keys_of(row[1].values()))
+
+
+def list_generation_references(session: Session, generation_id: str) -> frozenset[str] | None:
+    """The keys of its images. As ``list_job_references``."""
+    found = select(Generation.status, Generation.images).where(Generation.id == generation_id)
+    row = session.execute(found).one_or_none()
+    if row is None:
+        return frozenset()
+    return None if row[0] == Generation.CHECKING else frozenset(_keys_of(row[1].values()))
 
 
 def identify_database(session: Session) -> str:

@@ -41,6 +41,9 @@ SELECT
         SELECT value FROM jsonb_each(files) UNION ALL SELECT upload WHERE upload IS NOT NULL
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
+  + (SELECT coalesce(sum((image.value ->> 'size')::bigint), 0)
+     FROM generations CROSS JOIN LATERAL jsonb_each(images) AS image
+     WHERE generations.tenant_id = :tenant_id)
 """
 """The files that rows name. A ready dataset's images, not its uploads, which are gone by then; a job's adapter is among
 the job's artifacts."""

@@ -7,7 +7,7 @@ from core.domain.base import Frozen
 AdapterFormat = Literal["kohya", "diffusers"]
 ADAPTER_FORMATS: tuple[AdapterFormat, ...] = ("kohya", "diffusers")
 
-ADAPTERS, DATASETS, JOBS = "adapters", "datasets", "jobs"
+ADAPTERS, DATASETS, GENERATIONS, JOBS = "adapters", "datasets", "generations", "jobs"
 """The folders. Objects in them that no row names are collected (core/db/references.py lists the named ones)."""
 
 
@@ -40,6 +40,15 @@ def job_prefix(job_id: str) -> str:
 def attempt_key(job_id: str, attempt: int, name: str) -> str:
     """A file of one attempt: a late worker of an older attempt can never overwrite a newer one's."""
     return f"{JOBS}/{job_id}/a{attempt}/{name}"
+
+
+def generation_prefix(generation_id: str) -> str:
+    return f"{GENERATIONS}/{generation_id}/"
+
+
+def generation_key(generation_id: str, attempt: int, name: str) -> str:
+    """An image, under the attempt that drew it, as for a job."""
+    return f"{GENERATIONS}/{generation_id}/a{attempt}/{name}"
 
 
 def adapter_prefix(adapter_id: str) -> str:

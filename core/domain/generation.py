@@ -21,6 +21,8 @@ GenerationStatus = Literal["queued", "running", "succeeded", "failed", "canceled
 
 
 class AdapterWeight(SpecPart):
+    """An adapter of the stack, and how strongly it acts."""
+
     id: str = Field(min_length=1, max_length=100, description="The adapter's id.")
     weight: float = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="1: as trained; 0: without it.")
 

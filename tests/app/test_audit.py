@@ -93,6 +93,11 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     path_ids["adapter_id"] = import_ready(api)
     yield call("PATCH", "/adapters/{adapter_id}", Action.ADAPTER_CHANGED, json={"name": "other"})
     yield call("DELETE", "/adapters/{adapter_id}", Action.ADAPTER_DELETED, path_ids["adapter_id"])
+    made = call("POST", "/generations", Action.GENERATION_CREATED, json={"model": "toy", "prompts": ["a toy"]})
+    yield made
+    path_ids["generation_id"] = made[4]
+    yield call("POST", "/generations/{generation_id}/cancel", Action.GENERATION_CANCELED, made[4])
+    yield call("DELETE", "/generations/{generation_id}", Action.GENERATION_DELETED, made[4])
 
 
 def test_every_writing_call_leaves_its_entry(operator: LiveApi) -> None:

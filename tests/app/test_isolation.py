@@ -54,6 +54,7 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "job_id": world.job,
         "dataset_id": dataset,
         "adapter_id": world.adapter,
+        "generation_id": world.generation,
         "delivery_id": world.delivery,
         "key_id": world.key,
         "tenant_id": "ten_default",

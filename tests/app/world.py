@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from core.db import generation_claims
+from core.db.generation_claims import GenerationClaim
+from core.domain.artifacts import Artifact, generation_key
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, add_dataset, add_model, draw_png
 
@@ -14,6 +17,7 @@ class World:
     dataset: str
     open_dataset: str
     adapter: str
+    generation: str
     delivery: str
     event: str
     image: str
@@ -21,7 +25,7 @@ class World:
 
     @property
     def ids(self) -> list[str]:
-        return [self.job, self.dataset, self.open_dataset, self.adapter, self.delivery, self.key]
+        return [self.job, self.dataset, self.open_dataset, self.adapter, self.generation, self.delivery, self.key]
 
 
 def build(api: LiveApi, admin: LiveApi) -> World:
@@ -42,11 +46,38 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         dataset=job["dataset"],
         open_dataset=opened,
         adapter=api.client.get("/adapters").json()["data"][0]["id"],
+        generation=draw(api, body["model"]),
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],
         image=api.client.get(f"/datasets/{finished['dataset']}/images").json()["data"][0]["sha256"],
         key=admin.client.post("/keys", json={"name": "spare"}).json()["id"],
     )
+
+
+def draw(api: LiveApi, model: object) -> str:
+    """A generation of one image, drawn as a worker does it."""
+    made = api.client.post("/generations", json={"model": model, "prompts": ["a toy"]}).raise_for_status().json()
+    draw_as_a_worker(api, made["id"])
+    return str(made["id"])
+
+
+def claim_generation(api: LiveApi, generation_id: str, lease_seconds: float = 3600) -> GenerationClaim:
+    """Others, of other tests, are claimed before it."""
+    with api.sessions.begin() as session:
+        while (claim := generation_claims.claim_generation(session, lease_seconds=lease_seconds)) is not None:
+            if claim.id == generation_id:
+                return claim
+    raise AssertionError(f"{generation_id} does not wait")
+
+
+def draw_as_a_worker(api: LiveApi, generation_id: str, num_images: int = 1) -> None:
+    claim = claim_generation(api, generation_id)
+    with api.sessions.begin() as session:
+        for index in range(num_images):
+            stored = api.storage.put(generation_key(claim.id, claim.attempt, f"{index:02d}.png"), draw_png(index))
+            image = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
+            generation_claims.add_image(session, claim, index, image)
+        assert generation_claims.succeed(session, claim)
 
 
 def work(api: LiveApi, job_id: str) -> None:

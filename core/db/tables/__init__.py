@@ -5,6 +5,7 @@ A new table with a tenant's rows needs row-level security in its migration, as 0
 
 from core.db.tables.assets import Adapter, Dataset, DatasetFile, Model
 from core.db.tables.base import DEFAULT_TENANT, Base, Checked, Leased
+from core.db.tables.generations import Generation
 from core.db.tables.jobs import (
     IdempotencyRecord,
     Job,
@@ -29,6 +30,7 @@ __all__ = [
     "DashboardToken",
     "Dataset",
     "DatasetFile",
+    "Generation",
     "IdempotencyRecord",
     "Job",
     "JobArtifact",

@@ -1,8 +1,8 @@
 """A weighted stack of adapters on a warm base, which stays as it was: changed layers add to their own output.
 
 The sum is that of diffusers' ``set_adapters``: for each adapter, its weight times alpha / rank times ``up @ down`` on
-the layer's input. DoRA's magnitudes (arXiv 2402.09353) rescale the layer's own output as in peft's ``DoraLinearLayer``; the
-weight scales the update within the norm, so that a DoRA of weight 0 is not exactly the base.
+the layer's input. DoRA's magnitudes (arXiv 2402.09353) rescale the layer's own output as in peft's
+``DoraLinearLayer``; the weight scales the update within the norm, so that a DoRA of weight 0 is not exactly the base.
 """
 
 from collections import defaultdict

@@ -1,0 +1,88 @@
+"""/generations: images that a base draws with a stack of adapters."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.files import PNG, file_responses, send_file
+from app.generations import service
+from app.generations.schemas import GenerationOut, GenerationRequest
+from app.openapi import OF_FILES, problems
+from app.pages import Page
+from core.db import generations
+from core.domain.generation import MAX_IMAGES
+
+MAX_WAIT_SECONDS = 60
+
+router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[needs_key])
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=GenerationOut,
+    responses=problems("invalid-spec", "not-found", "wrong-state"),
+)
+async def create_generation(
+    body: GenerationRequest, caller: CallerDep, services: ServicesDep, response: Response
+) -> GenerationOut:
+    """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is free."""
+    row = await services.database.run(service.insert, caller.tenant_id, services.settings.default_limits, body)
+    services.doorbell.ring("train")
+    response.headers["Location"] = f"/generations/{row.id}"
+    return GenerationOut.of(row)
+
+
+@router.get("", responses=problems())
+async def list_generations(
+    caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+) -> Page[GenerationOut]:
+    """Newest first."""
+    rows, has_more = await database.run(generations.list_generations, caller.tenant_id, after=after, limit=limit)
+    return Page[GenerationOut].of([GenerationOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
+
+
+@router.get("/{generation_id}", responses=problems("not-found"))
+async def get_generation(
+    generation_id: Id,
+    caller: CallerDep,
+    services: ServicesDep,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another image.", allow_inf_nan=False),
+    ] = 0,
+) -> GenerationOut:
+    """One generation as it is now or, with `wait`, as soon as it has another image or has ended."""
+    return GenerationOut.of(await service.wait_for_change(services, caller, generation_id, wait))
+
+
+@router.post("/{generation_id}/cancel", responses=problems("not-found", "wrong-state"))
+async def cancel_generation(generation_id: Id, caller: CallerDep, services: ServicesDep) -> GenerationOut:
+    """Ends it at once. The images that are drawn stay."""
+    row = await services.database.run(generations.cancel_generation, caller.tenant_id, generation_id)
+    services.progress.announce(generation_id)
+    return GenerationOut.of(row)
+
+
+@router.delete("/{generation_id}", status_code=204, responses=problems("not-found"))
+async def delete_generation(generation_id: Id, caller: CallerDep, services: ServicesDep) -> None:
+    """Deletes it, ended or not, with its images."""
+    await service.delete(services, caller.tenant_id, generation_id)
+
+
+@router.get(
+    "/{generation_id}/images/{index}.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", *OF_FILES)},
+)
+async def download_generated_image(
+    generation_id: Id,
+    index: Annotated[int, Path(ge=0, lt=MAX_IMAGES)],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Response:
+    """An image, with its parameters in the PNG as A1111 writes them."""
+    file = await services.database.run(service.find_image, caller.tenant_id, generation_id, index)
+    return await send_file(request, services.storage, file)

@@ -1,0 +1,154 @@
+"""Generations, as the API shows and receives them."""
+
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, Field
+
+from app.errors import ErrorOut
+from app.jobs.schemas import example
+from core.db.tables import Generation
+from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus
+
+_ID = "gen_01j9z3k8m4x7v2q5w6e8r9t0yd"
+_ADAPTER = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
+_URL = f"/generations/{_ID}"
+REQUEST_EXAMPLE = {
+    "model": "tiny",
+    "prompts": ["a large blip on blue"],
+    "adapters": [{"id": _ADAPTER, "weight": 0.8}],
+    "num_images": 2,
+    "seed": 7,
+}
+EXAMPLE: dict[str, Any] = {
+    "id": _ID,
+    "object": "generation",
+    "status": "succeeded",
+    "model": "tiny",
+    "prompts": ["a large blip on blue"],
+    "negative_prompt": "",
+    "adapters": [{"id": _ADAPTER, "name": "blip", "weight": 0.8}],
+    "num_steps": 20,
+    "guidance_scale": 5.0,
+    "guidance_rescale": 0.7,
+    "seed": 7,
+    "num_images": 2,
+    "width": 64,
+    "height": 64,
+    "num_drawn": 2,
+    "num_total": 2,
+    "images": [
+        {
+            "index": index,
+            "prompt": "a large blip on blue",
+            "seed": 7 + index,
+            "url": f"{_URL}/images/{index}.png",
+            "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+            "size": 8_311,
+        }
+        for index in range(2)
+    ],
+    "error": None,
+    "waiting_reason": None,
+    "created_at": "2026-01-31T12:01:14Z",
+    "ended_at": "2026-01-31T12:01:16Z",
+    "urls": {"self": _URL},
+}
+
+
+class GenerationRequest(GenerationSpec):
+    """What to draw. `{"model", "prompts"}` is enough; the rest comes from the base's card."""
+
+    model_config = example(REQUEST_EXAMPLE)
+
+
+class StackedOut(BaseModel):
+    """An adapter of the stack; ``name`` is the one that it had then."""
+
+    id: str
+    name: str = Field(description="Its name when the generation was made.")
+    weight: float = Field(description="1: as trained; 0: without it.")
+
+
+class GeneratedImage(BaseModel):
+    """A PNG with its parameters, as A1111 writes them; the address needs the API key."""
+
+    index: int = Field(description="Its place: prompt by prompt, `num_images` for each.")
+    prompt: str = Field(description="Its prompt.")
+    seed: int = Field(description="The seed of its noise.")
+    url: str = Field(description="Its address.")
+    sha256: str = Field(description="The file's hash.")
+    size: int = Field(description="Bytes.")
+
+
+class GenerationUrls(BaseModel):
+    """Related paths."""
+
+    self: str = Field(description="The generation.")
+
+
+class GenerationOut(BaseModel):
+    """Images that a base draws with adapters. Each is listed as soon as it is drawn."""
+
+    model_config = example(EXAMPLE)
+
+    id: str
+    object: Literal["generation"] = "generation"
+    status: GenerationStatus = Field(description="queued, running while a worker draws it, and then how it ended.")
+    model: str = Field(description="The base's id.")
+    prompts: list[str] = Field(description="What is drawn.")
+    negative_prompt: str = Field(description="What guidance leads away from; empty for nothing.")
+    adapters: list[StackedOut] = Field(description="The stack; may be empty.")
+    num_steps: int = Field(description="Denoising steps.")
+    guidance_scale: float = Field(description="Classifier-free guidance; 1 is none.")
+    guidance_rescale: float = Field(description="arXiv 2305.08891, section 3.4; 0 is none.")
+    seed: int = Field(description="The first image's of each prompt; the others' follow.")
+    num_images: int = Field(description="Images for each prompt.")
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    num_drawn: int = Field(description="Images that are drawn so far.")
+    num_total: int = Field(description="Images of all prompts.")
+    images: list[GeneratedImage] = Field(description="Those that are drawn, by their place.")
+    error: ErrorOut | None
+    waiting_reason: str | None = Field(description="Why it is deferred, through no fault of its own.")
+    created_at: datetime
+    ended_at: datetime | None = Field(description="Time of its end (UTC); null until then.")
+    urls: GenerationUrls
+
+    @classmethod
+    def of(cls, row: Generation) -> Self:
+        plan, url = GenerationPlan.model_validate(row.plan), f"/generations/{row.id}"
+        images = [_show_image(plan, url, int(index), row.images[index]) for index in sorted(row.images, key=int)]
+        return cls(
+            id=row.id,
+            status="running" if row.status == Generation.CHECKING and row.lease_until else row.status,
+            **{name: getattr(plan, name) for name in _OF_PLAN},
+            prompts=list(plan.prompts),
+            adapters=[StackedOut(id=a.id, name=a.name, weight=a.weight) for a in plan.adapters],
+            num_drawn=len(images),
+            num_total=plan.total,
+            images=images,
+            error=row.error,
+            waiting_reason=row.waiting_reason,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+            urls=GenerationUrls(self=url),
+        )
+
+
+_OF_PLAN = (
+    *("model", "negative_prompt", "num_steps", "guidance_scale", "guidance_rescale", "seed", "num_images"),
+    *("width", "height"),
+)
+
+
+def _show_image(plan: GenerationPlan, url: str, index: int, image: dict[str, Any]) -> GeneratedImage:
+    prompt, seed = plan.place(index)
+    return GeneratedImage(
+        index=index,
+        prompt=prompt,
+        seed=seed,
+        url=f"{url}/images/{index}.png",
+        sha256=image["sha256"],
+        size=image["size"],
+    )

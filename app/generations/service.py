@@ -1,0 +1,93 @@
+"""Queues generations, and waits for their changes."""
+
+import time
+
+from sqlalchemy.orm import Session
+
+from app.auth.service import Caller, check_still_valid
+from app.cleaning import remove_prefix
+from app.files import PNG, StoredFile
+from app.services import Services
+from core.db import adapters, generations, models, quotas
+from core.db.tables import Generation
+from core.domain.artifacts import Artifact, generation_prefix
+from core.domain.errors import InvalidSpec, NotFound, WrongState
+from core.domain.generation import (
+    GENERATION_FORMAT,
+    AdapterWeight,
+    GenerationSpec,
+    StackedAdapter,
+    resolve_generation,
+)
+from core.domain.limits import Limits
+from core.domain.model import ModelInfo
+from core.domain.states import AdapterStatus
+
+
+def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationSpec) -> Generation:
+    """Raises NotFound, WrongState, InvalidSpec or QuotaExceeded."""
+    limits = quotas.lock_limits(session, tenant_id, defaults)
+    try:
+        model = models.read_card(models.get_model(session, spec.model))
+    except (NotFound, WrongState) as error:
+        raise type(error)(error.detail, {"/model": [error.detail]}) from None
+    stack = tuple(_find_adapter(session, tenant_id, model, i, asked) for i, asked in enumerate(spec.adapters))
+    plan = resolve_generation(spec, model, stack)
+    quotas.check_storage(session, tenant_id, limits)
+    return generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
+
+
+def _find_adapter(
+    session: Session, tenant_id: str, model: ModelInfo, index: int, asked: AdapterWeight
+) -> StackedAdapter:
+    pointer = f"/adapters/{index}/id"
+    try:
+        adapter = adapters.get_adapter(session, tenant_id, asked.id)
+    except NotFound as error:
+        raise NotFound(error.detail, {pointer: [error.detail]}) from None
+    if adapter.status != AdapterStatus.READY:
+        detail = f"Adapter {adapter.id} is {adapter.status}: it can be used when it is ready."
+        raise WrongState(detail, {pointer: [detail]})
+    if adapter.model_sha256 != model.sha256:
+        detail = f"Adapter {adapter.id} is for {adapter.model_id} as it was then, and not for this {model.id}."
+        raise InvalidSpec(detail, {pointer: [detail]})
+    file = adapter.files.get(GENERATION_FORMAT)
+    if file is None:
+        detail = f"Adapter {adapter.id} is not available in {GENERATION_FORMAT}'s format."
+        raise InvalidSpec(detail, {pointer: [detail]})
+    return StackedAdapter(id=adapter.id, name=adapter.name, weight=asked.weight, file=Artifact.model_validate(file))
+
+
+async def wait_for_change(services: Services, caller: Caller, generation_id: str, seconds: float) -> Generation:
+    """Once another image is drawn or it has ended, or when the time is up; at once if it has ended."""
+    deadline = time.monotonic() + seconds
+    with services.progress.listen(generation_id) as listener:
+        row = first = await services.database.run(read, caller, generation_id)
+        while row.status == Generation.CHECKING and len(row.images) == len(first.images):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            await listener.wait(left)
+            row = await services.database.run(read, caller, generation_id)
+    return row
+
+
+def read(session: Session, caller: Caller, generation_id: str) -> Generation:
+    """Raises NotFound, Unauthenticated."""
+    check_still_valid(session, caller)
+    return generations.get_generation(session, caller.tenant_id, generation_id)
+
+
+def find_image(session: Session, tenant_id: str, generation_id: str, index: int) -> StoredFile:
+    """Raises NotFound."""
+    row = generations.get_generation(session, tenant_id, generation_id)
+    image = row.images.get(str(index))
+    if image is None:
+        raise NotFound(f"Generation {generation_id} has no image {index}.")
+    return StoredFile(image["key"], image["sha256"], image["size"], f"{generation_id}-{index:02d}.png", PNG)
+
+
+async def delete(services: Services, tenant_id: str, generation_id: str) -> None:
+    """Raises NotFound."""
+    await services.database.run(generations.delete_generation, tenant_id, generation_id)
+    await remove_prefix(services.storage, generation_prefix(generation_id))

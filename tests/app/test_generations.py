@@ -1,0 +1,179 @@
+"""/generations: each line of the contract, and each refusal."""
+
+import threading
+from typing import Any
+
+import httpx
+import pytest
+
+from core.db import generation_claims
+from core.db.generations import MAX_QUEUED
+from core.db.tables import Adapter, Generation
+from core.domain.states import TerminationReason
+from tests.app.conftest import LiveApi
+from tests.app.factory import MODEL, Worker, add_model, submit
+from tests.app.test_adapters import import_ready
+from tests.app.world import claim_generation, draw_as_a_worker
+
+BODY = {"model": MODEL.id, "prompts": ["a toy on red", "a toy on blue"]}
+
+
+def create(api: LiveApi, **changes: Any) -> dict[str, Any]:
+    add_model(api)
+    answer = api.client.post("/generations", json={**BODY, **changes})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    assert answer.headers["location"] == f"/generations/{made['id']}"
+    return made
+
+
+def refuse(api: LiveApi, status: int, pointer: str | None = None, **changes: Any) -> dict[str, Any]:
+    add_model(api)
+    answer = api.client.post("/generations", json={**BODY, **changes})
+    assert answer.status_code == status, answer.text
+    problem: dict[str, Any] = answer.json()
+    assert pointer is None or pointer in problem["errors"], problem
+    return problem
+
+
+def get(api: LiveApi, generation_id: str, **params: Any) -> dict[str, Any]:
+    found: dict[str, Any] = api.client.get(f"/generations/{generation_id}", params=params).raise_for_status().json()
+    return found
+
+
+def train_adapter(api: LiveApi) -> str:
+    """With both of its files."""
+    job = submit(api)
+    Worker(api, job["id"]).succeed()
+    adapter: dict[str, Any] = api.client.get("/adapters").json()["data"][0]
+    assert adapter["job"] == job["id"]
+    return str(adapter["id"])
+
+
+def test_defaults_come_from_the_base(api: LiveApi) -> None:
+    made = create(api)
+    assert (made["status"], made["num_drawn"], made["num_total"]) == ("queued", 0, 2)
+    assert (made["width"], made["height"], made["num_images"], made["seed"]) == (64, 64, 1, 0)
+    assert made["num_steps"] == MODEL.defaults.sample_num_steps
+    assert made["guidance_scale"] == MODEL.defaults.sample_guidance_scale
+    assert api.client.get("/generations").json()["data"][0] == get(api, made["id"]) == made
+
+
+def test_images_are_listed_as_they_are_drawn_and_downloaded(api: LiveApi) -> None:
+    made = create(api, num_images=2, seed=5)
+    claim_generation(api, made["id"])
+    assert get(api, made["id"])["status"] == "running"
+    with api.sessions.begin() as session:
+        session.query(Generation).filter_by(id=made["id"]).update({"attempt": 0, "lease_until": None})
+    draw_as_a_worker(api, made["id"], num_images=3)
+    ended = get(api, made["id"])
+    assert (ended["status"], ended["num_drawn"]) == ("succeeded", 3)
+    assert [(image["index"], image["prompt"], image["seed"]) for image in ended["images"]] == [
+        (0, "a toy on red", 5), (1, "a toy on red", 6), (2, "a toy on blue", 5),
+    ]  # fmt: skip
+    for image in ended["images"]:
+        got = api.client.get(image["url"]).raise_for_status()
+        assert got.headers["content-type"] == "image/png" and len(got.content) == image["size"]
+        assert got.headers["etag"].strip('"') == image["sha256"]
+    assert api.client.get(f"/generations/{made['id']}/images/3.png").status_code == 404
+
+
+def test_a_stack_of_adapters_is_planned_with_their_files(api: LiveApi) -> None:
+    adapter = train_adapter(api)
+    made = create(api, adapters=[{"id": adapter, "weight": 0.5}, {"id": adapter}])
+    assert [(each["id"], each["weight"]) for each in made["adapters"]] == [(adapter, 0.5), (adapter, 1.0)]
+
+
+def test_adapters_that_cannot_be_used_are_refused_by_their_place(api: LiveApi) -> None:
+    refuse(api, 404, "/adapters/0/id", adapters=[{"id": "ad_none"}])
+    checking = api.client.post(
+        "/adapters", data={"model": MODEL.id}, files={"file": ("a.safetensors", b"\x02\0\0\0\0\0\0\0{}")}
+    )
+    if checking.status_code == 202:
+        refuse(api, 409, "/adapters/0/id", adapters=[{"id": checking.json()["id"]}])
+    other = train_adapter(api)
+    with api.sessions.begin() as session:
+        session.query(Adapter).filter_by(id=other).update({"model_sha256": "f" * 64})
+    assert "not for this" in refuse(api, 422, "/adapters/0/id", adapters=[{"id": other}])["detail"]
+    kohya_only = import_ready(api)
+    refuse(api, 422, "/adapters/1/id", adapters=[{"id": train_adapter(api)}, {"id": kohya_only}])
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"width": 65}, "/width"),
+        ({"height": 256}, "/height"),
+        ({"prompts": ["x"] * 16, "num_images": 5}, "/num_images"),
+        ({"prompts": []}, "/prompts"),
+        ({"prompts": ["a\nb"]}, "/prompts/0"),
+        ({"num_steps": 0}, "/num_steps"),
+        ({"seed": -1}, "/seed"),
+        ({"adapters": [{"id": "ad_x", "weight": 9}]}, "/adapters/0/weight"),
+        ({"adapters": [{"id": "ad_x"}] * 6}, "/adapters"),
+        ({"sampler": "euler"}, "/sampler"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(api: LiveApi, changes: dict[str, Any], pointer: str) -> None:
+    refuse(api, 422, pointer, **changes)
+
+
+def test_an_unknown_base_is_refused(api: LiveApi) -> None:
+    refuse(api, 404, "/model", model="nothing")
+
+
+def test_a_canceled_one_keeps_its_images_and_its_worker_loses_it(api: LiveApi) -> None:
+    made = create(api)
+    claim = claim_generation(api, made["id"])
+    canceled = api.client.post(f"/generations/{made['id']}/cancel").raise_for_status().json()
+    assert canceled["status"] == "canceled" and canceled["ended_at"] is not None
+    with api.sessions.begin() as session:
+        assert not generation_claims.succeed(session, claim)
+    assert api.client.post(f"/generations/{made['id']}/cancel").status_code == 409
+
+
+def test_a_failed_one_says_why(api: LiveApi) -> None:
+    made = create(api)
+    claim = claim_generation(api, made["id"])
+    with api.sessions.begin() as session:
+        assert generation_claims.fail(session, claim, TerminationReason.BAD_INPUT, "The adapter does not fit")
+    failed = get(api, made["id"])
+    assert failed["status"] == "failed" and failed["error"]["detail"] == "The adapter does not fit."
+
+
+def test_a_wait_ends_with_the_next_image(api: LiveApi) -> None:
+    made = create(api)
+    answers: list[httpx.Response] = []
+    waiting = threading.Thread(target=lambda: answers.append(api.client.get(made["urls"]["self"], params={"wait": 30})))
+    waiting.start()
+    draw_as_a_worker(api, made["id"])
+    api.app.state.services.progress.poll_seconds = 0.1
+    waiting.join(40)
+    assert answers[0].json()["status"] == "succeeded"
+
+
+def test_deleting_removes_the_images(api: LiveApi) -> None:
+    made = create(api)
+    draw_as_a_worker(api, made["id"])
+    used = api.client.get("/usage").json()["stored_bytes"]["used"]
+    image = get(api, made["id"])["images"][0]
+    assert used >= image["size"]
+    assert api.client.delete(f"/generations/{made['id']}").status_code == 204
+    assert api.client.get(image["url"]).status_code == 404
+    assert api.client.get("/usage").json()["stored_bytes"]["used"] == used - image["size"]
+    assert not list(api.storage.list(f"generations/{made['id']}/"))
+
+
+def test_one_tenant_cannot_fill_the_queue(api: LiveApi) -> None:
+    for _ in range(MAX_QUEUED):
+        create(api)
+    assert "20 generations are waiting" in refuse(api, 429)["detail"]
+
+
+def test_lost_leases_are_taken_back(api: LiveApi) -> None:
+    made = create(api)
+    claim_generation(api, made["id"], lease_seconds=-1)
+    assert get(api, made["id"])["status"] == "running"
+    with api.sessions.begin() as session:
+        assert made["id"] in [row.id for row in generation_claims.expire_generations(session)]
+    assert get(api, made["id"])["status"] == "queued"

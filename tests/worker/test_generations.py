@@ -1,0 +1,99 @@
+"""Generations are drawn by a real trainer, which stays warm between them and the jobs."""
+
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from core.db import generations
+from core.db.tables import DEFAULT_TENANT, Adapter, Generation
+from core.domain.artifacts import Artifact
+from core.domain.generation import GenerationPlan, GenerationSpec, StackedAdapter, resolve_generation
+from core.domain.states import JobStatus
+from tests.fixtures.house import House
+from tests.fixtures.servers import wait_for
+from worker.generations import generate_next
+from worker.jobs import runner
+
+
+def queue(house: House, *stack: StackedAdapter, **spec: Any) -> str:
+    asked = GenerationSpec.model_validate({"model": "random", "prompts": ["zap left"], "num_steps": 2, **spec})
+    plan: GenerationPlan = resolve_generation(asked, house.info, stack)
+    with house.sessions.begin() as session:
+        return generations.insert_generation(session, DEFAULT_TENANT, asked.model_dump(mode="json"), plan).id
+
+
+def read(house: House, generation_id: str) -> Generation:
+    with house.sessions() as session:
+        return generations.get_generation(session, DEFAULT_TENANT, generation_id)
+
+
+def train_adapter(house: House) -> StackedAdapter:
+    job_id = house.submit(steps=2, samples={"prompts": []}, optimizer={"learning_rate": 0.05})
+    assert house.run() and house.job(job_id).status == JobStatus.SUCCEEDED
+    with house.sessions() as session:
+        adapter = session.execute(select(Adapter).where(Adapter.job_id == job_id)).scalar_one()
+    return StackedAdapter(
+        id=adapter.id, name=adapter.name, weight=1.0, file=Artifact.model_validate(adapter.files["diffusers"])
+    )
+
+
+def test_a_jobs_adapter_draws_other_images_on_the_warm_trainer(house: House) -> None:
+    adapter = train_adapter(house)
+    pid = house.trainer_pid
+    plain, changed = queue(house, num_images=2), queue(house, adapter, num_images=2)
+    assert generate_next(house.settings) and generate_next(house.settings)
+    assert not generate_next(house.settings), "nothing waits"
+    rows = [read(house, generation_id) for generation_id in (plain, changed)]
+    assert [row.status for row in rows] == ["succeeded", "succeeded"], [row.error for row in rows]
+    assert [sorted(row.images) for row in rows] == [["0", "1"], ["0", "1"]]
+    assert len({image["sha256"] for row in rows for image in row.images.values()}) == 4
+    for row in rows:
+        for image in row.images.values():
+            assert house.storage.read(image["key"]).startswith(b"\x89PNG")
+    again = train_adapter(house)
+    assert house.trainer_pid == pid and again.file.sha256 == adapter.file.sha256, "a training's bytes do not change"
+
+
+def test_a_missing_file_of_an_adapter_is_said(house: House) -> None:
+    gone = StackedAdapter(id="ad_x", name="x", weight=1.0, file=Artifact(key="adapters/x/f", sha256="0" * 64, size=1))
+    generation_id = queue(house, gone)
+    assert generate_next(house.settings)
+    row = read(house, generation_id)
+    assert row.status == "failed" and row.error is not None and "gone from storage" in row.error["detail"]
+
+
+def test_a_cancel_stops_the_drawing_and_the_trainer_lives(house: House) -> None:
+    train_adapter(house)
+    pid = house.trainer_pid
+    generation_id = queue(house, num_images=16, num_steps=150)
+    drawing = threading.Thread(target=generate_next, args=(house.settings,))
+    drawing.start()
+    wait_for(lambda: read(house, generation_id).lease_until is not None, 30)
+    with house.sessions.begin() as session:
+        generations.cancel_generation(session, DEFAULT_TENANT, generation_id)
+    drawing.join(60)
+    assert not drawing.is_alive()
+    assert read(house, generation_id).status == "canceled"
+    assert len(read(house, generation_id).images) < 16
+    assert house.trainer_pid == pid
+    assert queue(house) and generate_next(house.settings)
+
+
+@pytest.mark.parametrize("kill", [signal.SIGKILL])
+def test_a_generation_whose_trainer_dies_fails_and_the_next_is_drawn(house: House, kill: signal.Signals) -> None:
+    runner.open_slot(house.settings).warm_trainer()
+    generation_id = queue(house, num_images=16, num_steps=150)
+    drawing = threading.Thread(target=generate_next, args=(house.settings,))
+    drawing.start()
+    wait_for(lambda: read(house, generation_id).lease_until is not None, 30)
+    os.kill(house.trainer_pid, kill)
+    drawing.join(60)
+    row = read(house, generation_id)
+    assert row.status == "failed" and row.error is not None and "signal 9" in row.error["detail"]
+    runner.open_slot(house.settings).warm_trainer()
+    later = queue(house)
+    assert generate_next(house.settings) and read(house, later).status == "succeeded"
