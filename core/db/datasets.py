@@ -52,10 +52,10 @@ def get_dataset(
     session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False, whole: bool = False
 ) -> Dataset:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends; ``whole`` also
-    reads the manifest, since a second read may find the row deleted."""
+    reads the manifest and its folders, since a second read may find the row deleted."""
     query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
     if whole:
-        query = query.options(undefer(Dataset.manifest))
+        query = query.options(undefer(Dataset.manifest), undefer(Dataset.image_folders))
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
     dataset = session.execute(query).scalar_one_or_none()
@@ -138,12 +138,15 @@ def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str,
     return {row[0]: Totals(row[1], int(row[2]), row[3]) for row in session.execute(query)}
 
 
-def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> None:
-    """Rows only; the caller then deletes the dataset's prefix in storage. Raises NotFound, WrongState."""
-    get_dataset(session, tenant_id, dataset_id, lock=True)
+def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> frozenset[str]:
+    """Rows only. Returns the datasets, by id, whose folders in storage may have files now that no row names: its own,
+    and those that it shared images of. The caller then cleans these. Raises NotFound, WrongState."""
+    dataset = get_dataset(session, tenant_id, dataset_id, lock=True, whole=True)
+    folders = frozenset({dataset_id, *(dataset.image_folders or ())})
     users = select(Job.id).where(Job.dataset_id == dataset_id, Job.tenant_id == tenant_id)
     user = session.execute(users.limit(1)).scalar_one_or_none()
     if user is not None:
         raise WrongState(f"Dataset {dataset_id} is used by {user}: delete its jobs first.")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id))
     audit.record(session, Action.DATASET_DELETED, dataset_id)
+    return folders

@@ -28,6 +28,13 @@ class Usage:
 STORED_BYTES = """
 SELECT
     (SELECT coalesce(sum(image_bytes), 0) FROM datasets WHERE tenant_id = :tenant_id AND status = 'ready')
+  + (SELECT coalesce(sum(size), 0) FROM (
+        SELECT DISTINCT image ->> 'key', (image ->> 'size')::bigint AS size
+        FROM datasets AS revision CROSS JOIN LATERAL jsonb_array_elements(revision.manifest -> 'images') AS image
+        WHERE revision.tenant_id = :tenant_id AND EXISTS (
+            SELECT FROM unnest(revision.image_folders) AS folder
+            WHERE NOT EXISTS (SELECT FROM datasets WHERE id = folder))
+        AND NOT EXISTS (SELECT FROM datasets WHERE id = split_part(image ->> 'key', '/', 2))) AS left_behind)
   + (SELECT coalesce(sum(size), 0) FROM dataset_files WHERE dataset_id IN (
         SELECT id FROM datasets WHERE tenant_id = :tenant_id AND status IN ('open', 'validating')))
   + (SELECT coalesce(sum(size), 0) FROM job_checkpoints WHERE job_id IN (
@@ -42,8 +49,9 @@ SELECT
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
 """
-"""The files that rows name. A ready dataset's images, not its uploads, which are gone by then; a job's adapter is among
-the job's artifacts."""
+"""The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
+revisions share count for the dataset that they came with and, once it is deleted, by their keys. A job's adapter is
+among the job's artifacts."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from core.db.dataset_claims import ValidationClaim, claim_validation, commit_ready, commit_rejected
+from core.db.references import list_dataset_references
 from core.db.tables import Dataset
 from core.domain.artifacts import dataset_prefix
 from core.domain.errors import UserError
@@ -75,3 +76,6 @@ class Validation:
 
     def prefix_of(self, claim: ValidationClaim) -> str:
         return dataset_prefix(claim.id)
+
+    def list_references(self, session: Session, row_id: str) -> frozenset[str] | None:
+        return list_dataset_references(session, row_id)
