@@ -7,8 +7,16 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from app.datasets import closing, service
-from app.datasets.schemas import DatasetOut, DatasetRequest, FileOut, ImageOut, UploadOut, UploadsRequest
+from app.datasets import closing, revising, service
+from app.datasets.schemas import (
+    DatasetOut,
+    DatasetRequest,
+    FileOut,
+    ImageOut,
+    RevisionRequest,
+    UploadOut,
+    UploadsRequest,
+)
 from app.datasets.service import DatasetWithTotals
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, StoredFile, file_responses, send_file
@@ -184,6 +192,27 @@ async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: Services
     """Finalizes an open dataset, which is then validated in the background."""
     overview = await closing.finalize(services, caller.tenant_id, dataset_id)
     services.doorbell.ring("validate")
+    return show(overview)
+
+
+@router.post(
+    "/{dataset_id}/revisions",
+    status_code=201,
+    response_model=DatasetOut,
+    responses={
+        202: {"model": DatasetOut, "description": "With `crop`: images are cropped in the background."},
+        **problems("not-found", "wrong-state", "dataset-rejected"),
+    },
+)
+async def revise_dataset(
+    dataset_id: Id, body: RevisionRequest, caller: CallerDep, services: ServicesDep, response: Response
+) -> DatasetOut:
+    """Makes a new dataset of a ready one, with edits. It shares the stored images, and names its `parent`."""
+    overview = await revising.revise(services, caller.tenant_id, dataset_id, body)
+    if overview.dataset.status == DatasetStatus.VALIDATING:
+        services.doorbell.ring("validate")
+        response.status_code = 202
+    response.headers["Location"] = f"/datasets/{overview.dataset.id}"
     return show(overview)
 
 

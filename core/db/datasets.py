@@ -12,6 +12,7 @@ from core.db.paging import read_page
 from core.db.tables import Dataset, DatasetFile, Job
 from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
+from core.domain.revision import Revision
 from core.domain.states import DatasetStatus
 
 
@@ -45,6 +46,26 @@ def insert_dataset(
     session.flush()
     session.refresh(dataset)
     audit.record(session, Action.DATASET_CREATED, dataset_id)
+    return dataset
+
+
+def insert_revision(
+    session: Session, *, dataset_id: str, tenant_id: str, name: str | None, parent_id: str, revision: Revision
+) -> Dataset:
+    """Ready at once or, if there are images to crop, for a worker. The caller holds the rows locked of all datasets
+    that it shares images of."""
+    crops = revision.crops()
+    status = DatasetStatus.READY if crops is None else DatasetStatus.VALIDATING
+    dataset = insert_dataset(session, dataset_id=dataset_id, tenant_id=tenant_id, name=name, status=status)
+    dataset.parent_id = parent_id
+    dataset.manifest = revision.manifest.model_dump(mode="json")
+    if crops is not None:
+        dataset.crops = crops.model_dump(mode="json")
+    else:
+        dataset.manifest_sha256 = revision.manifest.content_hash()
+        dataset.report = revision.report().model_dump(mode="json")
+        dataset.validated_at = dataset.created_at
+    session.flush()
     return dataset
 
 

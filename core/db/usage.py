@@ -35,6 +35,9 @@ SELECT
             SELECT FROM unnest(revision.image_folders) AS folder
             WHERE NOT EXISTS (SELECT FROM datasets WHERE id = folder))
         AND NOT EXISTS (SELECT FROM datasets WHERE id = split_part(image ->> 'key', '/', 2))) AS left_behind)
+  + (SELECT coalesce(sum((image ->> 'size')::bigint), 0)
+     FROM datasets CROSS JOIN LATERAL jsonb_array_elements(manifest -> 'images') AS image
+     WHERE tenant_id = :tenant_id AND status = 'validating' AND jsonb_exists(crops -> 'boxes', image ->> 'name'))
   + (SELECT coalesce(sum(size), 0) FROM dataset_files WHERE dataset_id IN (
         SELECT id FROM datasets WHERE tenant_id = :tenant_id AND status IN ('open', 'validating')))
   + (SELECT coalesce(sum(size), 0) FROM job_checkpoints WHERE job_id IN (
@@ -50,8 +53,8 @@ SELECT
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
 """
 """The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
-revisions share count for the dataset that they came with and, once it is deleted, by their keys. A job's adapter is
-among the job's artifacts."""
+revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
+cropped counts twice until it is. A job's adapter is among the job's artifacts."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:
