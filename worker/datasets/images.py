@@ -74,7 +74,7 @@ def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.
 
 
 def _lay_on(color: str, opened: Opened) -> Image.Image:
-    if opened.alpha is None:
+    if opened.alpha is None or opened.is_mask:
         return opened.colours
     paper = Image.new("RGB", opened.colours.size, color)
     paper.paste(opened.colours, mask=opened.alpha)
