@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from app.datasets import closing, revising, service
+from app.datasets import closing, exporting, revising, service
+from app.datasets.exporting import zip_responses
 from app.datasets.schemas import (
     DatasetOut,
     DatasetRequest,
@@ -23,6 +24,7 @@ from app.files import PNG, StoredFile, file_responses, send_file
 from app.media import JSON, MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
+from core.domain.downloads import Layout
 from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
 from core.storage.disposition import make_filename
@@ -229,6 +231,23 @@ async def list_dataset_images(
     chosen, has_more = service.page_images(images, after, limit)
     shown = [ImageOut.of(dataset_id, image) for image in chosen]
     return Page[ImageOut].of(shown, lambda image: image.name, has_more=has_more)
+
+
+@router.get(
+    "/{dataset_id}/download",
+    response_class=Response,
+    responses={**zip_responses(), **problems("not-found", "wrong-state", "precondition-failed")},
+)
+async def download_dataset(
+    dataset_id: Id,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    layout: Annotated[Layout, Query(description="`kohya` for sd-scripts, `imagefolder` for Hugging Face.")] = "kohya",
+) -> Response:
+    """The images and captions of a ready dataset as a .zip, which can be uploaded again."""
+    archive = await services.database.run(exporting.prepare, caller.tenant_id, dataset_id, layout)
+    return exporting.send(request, services.storage, archive)
 
 
 @router.get(
