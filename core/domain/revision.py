@@ -76,10 +76,15 @@ def revise(
 
 
 def _check_images(images: Sequence[ManifestImage], max_images: int) -> None:
-    if not any(image.role == "subject" for image in images):
-        raise DatasetRejected("No image is left to train on. Leave out fewer images, or include others.")
+    refuse_without_subject(images)
     if len(images) > max_images:
         raise DatasetRejected(f"The revision has {len(images):,} images; the limit is {max_images:,}. Include fewer.")
+
+
+def refuse_without_subject(images: Iterable[ManifestImage]) -> None:
+    """Raises DatasetRejected."""
+    if not any(image.role == "subject" for image in images):
+        raise DatasetRejected("No image is left to train on. Leave out fewer images, or include others.")
 
 
 @dataclass

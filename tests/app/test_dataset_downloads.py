@@ -2,70 +2,23 @@
 
 import io
 import json
-import threading
 import zipfile
-from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
 from core.domain.states import DatasetStatus
-from tests.app.conftest import LiveApi, workers_url
+from tests.app.conftest import LiveApi
 from tests.app.factory import add_dataset, set_status
 from tests.app.test_jobs import refuse
+from tests.app.uploader import Uploader, translucent
 from tests.fixtures.pictures import png
-from worker.consumer import Consumer
-from worker.datasets.service import Validation
-
-
-class Uploader:
-    """Uploads files in an archive, or an archive, and has them validated."""
-
-    def __init__(self, api: LiveApi) -> None:
-        self._api = api
-        settings = api.settings.model_copy(update={"database_url": workers_url(api)})
-        self.validator = Consumer(Validation, settings, api.sessions, api.storage, threading.Event())
-
-    def __call__(self, files: dict[str, bytes] | bytes) -> str:
-        content = files if isinstance(files, bytes) else pack(files)
-        answer = self._api.client.post("/datasets", files=[("files", ("set.zip", content))])
-        assert answer.status_code == 202, answer.text
-        return self.finish(answer.json()["id"])
-
-    def finish(self, dataset: str) -> str:
-        while (shown := self._api.client.get(f"/datasets/{dataset}").json())["status"] == "validating":
-            assert self.validator.run_next()
-        assert shown["status"] == "ready", shown
-        return dataset
-
-
-@pytest.fixture
-def upload(api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Uploader:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return Uploader(api)
-
-
-def pack(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return buffer.getvalue()
 
 
 def jpeg(number: int) -> bytes:
     buffer = io.BytesIO()
     Image.open(io.BytesIO(png(number))).convert("RGB").save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def translucent(number: int) -> bytes:
-    """Colours under an alpha of many levels, 0 among them."""
-    image = Image.open(io.BytesIO(png(number))).convert("RGB")
-    image.putalpha(Image.linear_gradient("L").resize(image.size))
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

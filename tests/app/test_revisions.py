@@ -1,15 +1,22 @@
 """POST /datasets/{id}/revisions: what each edit does, what is refused, and that shared images outlive their dataset."""
 
+import hashlib
+import io
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
+from core.db import quotas
+from core.domain.limits import Limits
 from core.domain.states import DatasetStatus
 from tests.app.conftest import LiveApi
 from tests.app.factory import add_dataset, add_model, set_status
 from tests.app.test_jobs import refuse
+from tests.app.uploader import Uploader, translucent
+from tests.fixtures.pictures import encode, png
 
 
 def post(api: LiveApi, dataset: str, **edits: Any) -> httpx.Response:
@@ -163,6 +170,80 @@ def test_shared_bytes_count_once(api: LiveApi) -> None:
     assert used() == sizes[0] + sizes[2]
     delete(api, third)
     assert used() == 0
+
+
+def crop(left: int, top: int, width: int, height: int) -> dict[str, int]:
+    return {"left": left, "top": top, "width": width, "height": height}
+
+
+def open_image(api: LiveApi, image: dict[str, Any]) -> Image.Image:
+    content = api.client.get(image["url"]).content
+    assert hashlib.sha256(content).hexdigest() == image["sha256"]
+    return Image.open(io.BytesIO(content))
+
+
+def test_a_worker_crops_images_and_their_masks(api: LiveApi, upload: Uploader) -> None:
+    parent = upload({"a.png": png(1), "b.png": translucent(2), "c.png": png(3)})
+    boxes = {"a.png": crop(8, 4, 24, 16), "b.png": crop(0, 20, 48, 20)}
+    answer = post(api, parent, crop=boxes, prefix="x ", captions={"a.png": "a toy"})
+    shown = answer.json()
+    assert (answer.status_code, shown["status"], shown["num_images"]) == (202, "validating", None)
+    refuse(api.client.get(shown["urls"]["images"]), 409, "wrong-state")
+    dataset = upload.finish(shown["id"])
+    shown = api.client.get(f"/datasets/{dataset}").json()
+    assert (shown["parent"], shown["num_images"], shown["report"]["left_out"]) == (parent, 3, [])
+    assert shown["report"]["notes"] == [f"Revision of {parent}: 1 caption changed, 2 images cropped."]
+    before, after = list_images(api, parent), list_images(api, dataset)
+    assert [image["caption"] for image in after] == ["x a toy", None, None]
+    assert after[2]["sha256"] == before[2]["sha256"]
+    for old, new, box in zip(before[:2], after[:2], boxes.values(), strict=True):
+        region = (box["left"], box["top"], box["left"] + box["width"], box["top"] + box["height"])
+        assert open_image(api, new).tobytes() == open_image(api, old).crop(region).tobytes()
+        assert (new["width"], new["height"]) == (box["width"], box["height"])
+    assert len(api.list_stored(f"datasets/{dataset}")) == 2
+    delete(api, parent)
+    assert len(api.list_stored(f"datasets/{parent}")) == 1
+    delete(api, dataset)
+    assert api.list_stored(f"datasets/{parent}") == []
+    assert api.list_stored(f"datasets/{dataset}") == []
+
+
+def test_the_parent_may_be_deleted_while_a_revision_waits_for_its_crops(api: LiveApi, upload: Uploader) -> None:
+    parent = upload({"a.png": png(1), "b.png": png(2)})
+    waiting = post(api, parent, crop={"a.png": crop(0, 0, 16, 16)}).json()["id"]
+    delete(api, parent)
+    assert api.client.get("/usage").json()["stored_bytes"]["used"] > 0
+    assert len(list_images(api, upload.finish(waiting))) == 2
+
+
+def test_a_part_that_is_there_already_or_hidden_is_left_out(api: LiveApi, upload: Uploader) -> None:
+    white = Image.new("RGBA", (32, 64), (9, 9, 9, 255))
+    white.paste((9, 9, 9, 0), (0, 32, 32, 64))
+    parent = upload({"a.png": encode(white), "b.png": encode(Image.new("RGB", (16, 16), (9, 9, 9))), "c.png": png(1)})
+    same = post(api, parent, crop={"a.png": crop(0, 0, 16, 16)}).json()["id"]
+    reasons = [
+        item["reason"] for item in api.client.get(f"/datasets/{upload.finish(same)}").json()["report"]["left_out"]
+    ]
+    assert reasons == ["Its part has exactly the same pixels as b.png."]
+    hidden = post(api, parent, exclude=["b.png", "c.png"], crop={"a.png": crop(0, 40, 16, 16)}).json()["id"]
+    assert upload.validator.run_next()
+    shown = api.client.get(f"/datasets/{hidden}").json()
+    assert (shown["status"], shown["error"]["type"]) == ("rejected", "/problems/dataset-rejected")
+    assert "Nothing of it is visible" in shown["report"]["left_out"][0]["reason"]
+    for dataset in (same, parent, hidden):
+        delete(api, dataset)
+    assert [api.list_stored(f"datasets/{dataset}") for dataset in (same, parent, hidden)] == [[], [], []]
+
+
+def test_bytes_of_crops_are_reserved(api: LiveApi, admin: LiveApi) -> None:
+    parent = add_dataset(api)
+    used = api.client.get("/usage").json()["stored_bytes"]["used"]
+    with api.sessions.begin() as session:
+        quotas.set_limits(session, api.tenant_id, Limits.unlimited().model_copy(update={"stored_bytes": used + 1}))
+    problem = refuse(post(api, parent, crop={"toys/0.png": crop(0, 0, 16, 16)}), 429, "quota-exceeded")
+    assert "storage" in problem["detail"]
+    revise(api, parent, prefix="no bytes ")
+    assert len(api.client.get("/datasets").json()["data"]) == 2
 
 
 def test_revisions_and_deletions_at_once_lose_no_image(api: LiveApi) -> None:
