@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from sqlalchemy import delete, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -37,6 +38,24 @@ class Totals:
     files_sha256: str | None = None
 
 
+@dataclass(frozen=True)
+class NewRevision:
+    """The columns of a revision; while there are ``crops`` to make, its report and hash are not known."""
+
+    manifest: dict[str, Any]
+    manifest_sha256: str | None
+    report: dict[str, Any] | None
+    crops: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, revision: Revision) -> Self:
+        """Takes seconds for thousands of images: outside of transactions."""
+        manifest, crops = revision.manifest.model_dump(mode="json"), revision.crops()
+        if crops is not None:
+            return cls(manifest, None, None, crops.model_dump(mode="json"))
+        return cls(manifest, revision.manifest.content_hash(), revision.report().model_dump(mode="json"), None)
+
+
 def insert_dataset(
     session: Session, *, dataset_id: str, tenant_id: str, name: str | None, status: DatasetStatus
 ) -> Dataset:
@@ -50,20 +69,17 @@ def insert_dataset(
 
 
 def insert_revision(
-    session: Session, *, dataset_id: str, tenant_id: str, name: str | None, parent_id: str, revision: Revision
+    session: Session, *, dataset_id: str, tenant_id: str, name: str | None, parent_id: str, new: NewRevision
 ) -> Dataset:
     """Ready at once or, if there are images to crop, for a worker. The caller holds the rows locked of all datasets
     that it shares images of."""
-    crops = revision.crops()
-    status = DatasetStatus.READY if crops is None else DatasetStatus.VALIDATING
+    status = DatasetStatus.READY if new.crops is None else DatasetStatus.VALIDATING
     dataset = insert_dataset(session, dataset_id=dataset_id, tenant_id=tenant_id, name=name, status=status)
-    dataset.parent_id = parent_id
-    dataset.manifest = revision.manifest.model_dump(mode="json")
-    if crops is not None:
-        dataset.crops = crops.model_dump(mode="json")
+    dataset.parent_id, dataset.manifest = parent_id, new.manifest
+    if new.crops is not None:
+        dataset.crops = new.crops
     else:
-        dataset.manifest_sha256 = revision.manifest.content_hash()
-        dataset.report = revision.report().model_dump(mode="json")
+        dataset.manifest_sha256, dataset.report = new.manifest_sha256, new.report
         dataset.validated_at = dataset.created_at
     session.flush()
     return dataset
