@@ -38,7 +38,7 @@ def check_line(text: str) -> str:
     return text
 
 
-ImageName = Annotated[str, Field(min_length=1, max_length=600, pattern=_ONE_LINE)]
+ImageName = Annotated[str, Field(min_length=1, max_length=1000, pattern=_ONE_LINE)]
 CaptionText = Annotated[
     str,
     Field(min_length=1, max_length=MAX_CAPTION_CHARS, json_schema_extra={"pattern": PATTERN}),
