@@ -39,6 +39,12 @@ def test_nothing_is_held_back() -> None:
     assert next(stream) == b"y" * 100
 
 
+def test_a_client_may_leave() -> None:
+    stream = stream_zip([entry("a", b"x", b"y"), entry("b", b"z")])
+    next(stream)
+    stream.close()
+
+
 def test_another_length_than_promised_is_an_error() -> None:
     with pytest.raises(ValueError, match="1 bytes instead of 2"):
         list(stream_zip([entry("a", b"x", size=2)]))
