@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 
 from core.domain.errors import Unavailable
-from core.storage import Storage, StorageError
+from core.storage import Storage, StorageError, delete_others
 
 logger = logging.getLogger(__name__)
 
@@ -17,6 +17,14 @@ async def remove_prefix(storage: Storage, prefix: str) -> None:
         await asyncio.to_thread(storage.delete_prefix, prefix)
     except StorageError as error:
         logger.warning("%s was not deleted from storage: %s", prefix, error)
+
+
+async def remove_others(storage: Storage, prefix: str, needed: frozenset[str]) -> None:
+    """As ``remove_prefix``, but keeps what other rows still name."""
+    try:
+        await asyncio.to_thread(delete_others, storage, prefix, needed)
+    except StorageError as error:
+        logger.warning("not all of %s was deleted from storage: %s", prefix, error)
 
 
 async def remove_keys(storage: Storage, keys: Iterable[str]) -> None:

@@ -101,8 +101,10 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "DatasetStatus": {"": "open: accepts files; validating: being checked; ready: immutable; rejected: see error."},
     "DatasetUrls": {
         "": "Related paths.",
+        "download": "Its images and captions as a .zip.",
         "finalize": "Finalizes an open dataset.",
         "images": "Its images.",
+        "revisions": "Makes a revision of it.",
         "self": "The dataset.",
     },
     "Defaults": {

@@ -15,7 +15,7 @@ from core.db.leases import LostLease, RowClaim
 from core.db.session import make_sessions, open_engine
 from core.db.tables import Checked
 from core.settings import Settings
-from core.storage import Storage, open_store_of
+from core.storage import Storage, delete_others, open_store_of
 from worker import drain
 from worker.deferrals import explain_waiting
 from worker.lease import Draining, Lease
@@ -53,6 +53,9 @@ class Check(Protocol[Claim, Result]):
 
     def prefix_of(self, claim: Claim) -> str:
         """Where in storage its files are."""
+
+    def list_references(self, session: Session, row_id: str) -> frozenset[str] | None:
+        """The keys there that rows name (core/db/references.py)."""
 
 
 class Consumer(Generic[Claim, Result]):
@@ -120,11 +123,13 @@ class Consumer(Generic[Claim, Result]):
             self._clear_deleted(claim)
 
     def _clear_deleted(self, claim: Claim) -> None:
-        """An upload that was deleted meanwhile may have received files after its own were removed."""
+        """An upload that was deleted meanwhile may have received files after its own were removed. Another worker may
+        have finished it before, and revisions share its images."""
         with self._sessions() as session:
             gone = leases.is_gone(session, self._check.table, claim.id)
-        if gone:
-            self._storage.delete_prefix(self._check.prefix_of(claim))
+            needed = self._check.list_references(session, claim.id) if gone else None
+        if needed is not None:
+            delete_others(self._storage, self._check.prefix_of(claim), needed)
 
     def _release(self, claim: Claim, waiting_reason: str | None = None) -> None:
         """If the database is away too, the lease runs out by itself."""

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from core.db import adapter_claims
 from core.db.adapter_claims import ImportClaim
+from core.db.references import list_adapter_references
 from core.db.tables import Adapter
 from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES, ImportRequest, ImportResult
 from core.domain.artifacts import AdapterFormat, Artifact, adapter_key, adapter_prefix
@@ -64,6 +65,9 @@ class AdapterImport:
 
     def prefix_of(self, claim: ImportClaim) -> str:
         return adapter_prefix(claim.id)
+
+    def list_references(self, session: Session, row_id: str) -> frozenset[str] | None:
+        return list_adapter_references(session, row_id)
 
     def _read(self, claim: ImportClaim, scratch: Path, check_lease: Callable[[], None]) -> ImportResult:
         model_folder = find_model_folder(self._settings, claim.model_id)

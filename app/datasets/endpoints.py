@@ -7,14 +7,24 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
-from app.datasets import closing, service
-from app.datasets.schemas import DatasetOut, DatasetRequest, FileOut, ImageOut, UploadOut, UploadsRequest
+from app.datasets import closing, exporting, revising, service
+from app.datasets.exporting import zip_responses
+from app.datasets.schemas import (
+    DatasetOut,
+    DatasetRequest,
+    FileOut,
+    ImageOut,
+    RevisionRequest,
+    UploadOut,
+    UploadsRequest,
+)
 from app.datasets.service import DatasetWithTotals
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, StoredFile, file_responses, send_file
 from app.media import JSON, MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
+from core.domain.downloads import Layout
 from core.domain.errors import InvalidRequest, UnsupportedMedia
 from core.domain.states import DatasetStatus
 from core.storage.disposition import make_filename
@@ -187,6 +197,27 @@ async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: Services
     return show(overview)
 
 
+@router.post(
+    "/{dataset_id}/revisions",
+    status_code=201,
+    response_model=DatasetOut,
+    responses={
+        202: {"model": DatasetOut, "description": "With `crop`: images are cropped in the background."},
+        **problems("not-found", "wrong-state", "dataset-rejected"),
+    },
+)
+async def revise_dataset(
+    dataset_id: Id, body: RevisionRequest, caller: CallerDep, services: ServicesDep, response: Response
+) -> DatasetOut:
+    """Makes a new dataset of a ready one, with edits. It shares the stored images, and names its `parent`."""
+    overview = await revising.revise(services, caller.tenant_id, dataset_id, body)
+    if overview.dataset.status == DatasetStatus.VALIDATING:
+        services.doorbell.ring("validate")
+        response.status_code = 202
+    response.headers["Location"] = f"/datasets/{overview.dataset.id}"
+    return show(overview)
+
+
 @router.get("/{dataset_id}/images", responses=problems("not-found", "wrong-state"))
 async def list_dataset_images(
     dataset_id: Id,
@@ -200,6 +231,23 @@ async def list_dataset_images(
     chosen, has_more = service.page_images(images, after, limit)
     shown = [ImageOut.of(dataset_id, image) for image in chosen]
     return Page[ImageOut].of(shown, lambda image: image.name, has_more=has_more)
+
+
+@router.get(
+    "/{dataset_id}/download",
+    response_class=Response,
+    responses={**zip_responses(), **problems("not-found", "wrong-state", "precondition-failed")},
+)
+async def download_dataset(
+    dataset_id: Id,
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+    layout: Annotated[Layout, Query(description="`kohya` for sd-scripts, `imagefolder` for Hugging Face.")] = "kohya",
+) -> Response:
+    """The images and captions of a ready dataset as a .zip, which can be uploaded again."""
+    archive = await services.database.run(exporting.prepare, caller.tenant_id, dataset_id, layout)
+    return exporting.send(request, services.storage, archive)
 
 
 @router.get(

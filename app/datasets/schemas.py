@@ -9,6 +9,7 @@ from app.errors import ErrorOut
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetReport, ManifestImage, Role
+from core.domain.edits import Edits
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.states import DatasetStatus
 
@@ -32,10 +33,31 @@ class DatasetRequest(BaseModel):
     name: DatasetName | None = None
 
 
+class RevisionRequest(Edits):
+    """The edits that make a new dataset of a ready one; at least one must change something."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "exclude": ["cat-7.png"],
+                    "captions": {"cat-1.png": "a cat on a sofa"},
+                    "find_replace": [{"find": "kitten", "replace": "cat", "whole_word": True}],
+                    "prefix": "a photo of ",
+                }
+            ]
+        }
+    )
+
+    name: DatasetName | None = Field(None, description="The name of the new dataset; by default its parent's.")
+
+
 class DatasetUrls(BaseModel):
     self: str
     images: str
     finalize: str
+    revisions: str
+    download: str
 
 
 class DatasetOut(BaseModel):
@@ -75,7 +97,14 @@ class DatasetOut(BaseModel):
             },
             "error": None,
             "waiting_reason": None,
-            "urls": {"self": _URL, "images": f"{_URL}/images", "finalize": f"{_URL}/finalize"},
+            "parent": None,
+            "urls": {
+                "self": _URL,
+                "images": f"{_URL}/images",
+                "finalize": f"{_URL}/finalize",
+                "revisions": f"{_URL}/revisions",
+                "download": f"{_URL}/download",
+            },
         }
     )
 
@@ -85,7 +114,7 @@ class DatasetOut(BaseModel):
     status: DatasetStatus
     created_at: datetime
     validated_at: datetime | None
-    num_files: int = Field(description="Files received; an archive counts as one.")
+    num_files: int = Field(description="Files received; an archive counts as one. A revision has none.")
     size: int = Field(description="Bytes received.")
     files_sha256: str | None = Field(
         description="Of the files received: SHA-256 over each name and each file's SHA-256 in hexadecimal, both "
@@ -96,6 +125,9 @@ class DatasetOut(BaseModel):
     report: DatasetReport | None
     error: ErrorOut | None
     waiting_reason: str | None = Field(description="Why validation is deferred, through no fault of the dataset.")
+    parent: str | None = Field(
+        description="The dataset that this is a revision of; null if it is none, or if that was deleted."
+    )
     urls: DatasetUrls
 
     @classmethod
@@ -116,7 +148,14 @@ class DatasetOut(BaseModel):
             report=report,
             error=ErrorOut.model_validate(dataset.error) if dataset.error else None,
             waiting_reason=dataset.waiting_reason,
-            urls=DatasetUrls(self=url, images=f"{url}/images", finalize=f"{url}/finalize"),
+            parent=dataset.parent_id,
+            urls=DatasetUrls(
+                self=url,
+                images=f"{url}/images",
+                finalize=f"{url}/finalize",
+                revisions=f"{url}/revisions",
+                download=f"{url}/download",
+            ),
         )
 
 

@@ -1,21 +1,22 @@
 """Fills and finalizes datasets. Rows name a file only after its bytes are in storage."""
 
+import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.cleaning import is_undone, remove_keys, remove_prefix, removing_if_it_fails
+from app.cleaning import is_undone, remove_keys, remove_others, removing_if_it_fails
 from app.datasets.names import check_apart, check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
-from core.db import audit, datasets, quotas
+from core.db import audit, datasets, quotas, references
 from core.db.datasets import NewFile, Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.audit import Action
 from core.domain.dataset import DatasetManifest, ManifestImage
-from core.domain.errors import NotFound, TooLarge, WrongState
+from core.domain.errors import NotFound, TooLarge, Unavailable, WrongState
 from core.domain.ids import new_id
 from core.domain.states import DatasetStatus
 from core.settings import Settings
@@ -149,5 +150,13 @@ def find_image(session: Session, tenant_id: str, dataset_id: str, sha256: str) -
 
 async def delete(services: Services, tenant_id: str, dataset_id: str) -> None:
     """Raises NotFound, and WrongState while a job uses it."""
-    await services.database.run(datasets.delete_dataset, tenant_id, dataset_id)
-    await remove_prefix(services.storage, dataset_prefix(dataset_id))
+    for folder in await services.database.run(datasets.delete_dataset, tenant_id, dataset_id):
+        await _clean_folder(services, folder)
+
+
+async def _clean_folder(services: Services, dataset_id: str) -> None:
+    """Keeps the images that revisions share. The rows are gone: a failure here is left to the steward."""
+    with contextlib.suppress(Unavailable):
+        needed = await services.database.run(references.list_dataset_references, dataset_id)
+        if needed is not None:
+            await remove_others(services.storage, dataset_prefix(dataset_id), needed)

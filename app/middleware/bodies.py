@@ -12,16 +12,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth.service import Caller
-from app.media import media_type_of, refuse_coding
+from app.media import JSON, media_type_of, refuse_coding
 from app.services import Services
 from core.domain.errors import InvalidRequest, TooLarge, UserError
 from core.settings import Settings
 
 MAX_JSON_BYTES = 1 << 20
+MAX_EDITS_BYTES = 4 << 20
+"""New captions for all images of a large dataset."""
 JSON_SECONDS = 60.0
 UPLOAD_SECONDS = 2 * 3600.0
 
 _FILE_PATH = re.compile(r"/datasets/[^/]+/files/.+")
+_REVISIONS_PATH = re.compile(r"/datasets/[^/]+/revisions")
 
 
 class TooSlow(UserError):
@@ -61,6 +64,8 @@ def find_limits(path: str, headers: Headers, settings: Settings) -> tuple[int, f
             return settings.max_adapter_bytes + MAX_JSON_BYTES, UPLOAD_SECONDS
     if _FILE_PATH.fullmatch(path):
         return settings.max_file_bytes, UPLOAD_SECONDS
+    if _REVISIONS_PATH.fullmatch(path) and media_type_of(headers) == JSON:
+        return MAX_EDITS_BYTES, JSON_SECONDS
     return MAX_JSON_BYTES, JSON_SECONDS
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, null, select
 from sqlalchemy.orm import Session
 
 from core.db import leases
@@ -11,6 +11,7 @@ from core.db.leases import MAX_DEATHS, RowClaim
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import AtelierError, describe_problem
+from core.domain.revision import Crops
 from core.domain.states import DatasetStatus
 
 _GIVEN_UP = describe_problem(
@@ -19,6 +20,10 @@ _GIVEN_UP = describe_problem(
     f"Its validation was started {MAX_DEATHS} times, and each time the worker died. Upload the files as "
     "a new dataset, a few at a time to find the faulty one, or ask the operator to read the cpu worker's log.",
 )
+
+
+_NO_DRAFT = {"manifest": null(), "crops": null()}
+"""A rejected revision uses no image any more."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +37,24 @@ class ReceivedFile:
 
 
 @dataclass(frozen=True)
+class Draft:
+    """A revision as the API left it: images and, by name, the parts of them that are to take their places."""
+
+    manifest: DatasetManifest
+    crops: Crops
+
+
+@dataclass(frozen=True)
 class ValidationClaim(RowClaim):
-    """A worker's claim: the dataset under one attempt."""
+    """A worker's claim: the dataset under one attempt. It has files, or is the draft of a revision."""
 
     files: tuple[ReceivedFile, ...]
+    draft: Draft | None = None
 
 
 def claim_validation(session: Session, *, lease_seconds: float) -> ValidationClaim | None:
     row = leases.claim(session, Dataset, lease_seconds=lease_seconds)
-    return None if row is None else ValidationClaim(row.id, row.attempt, _list_files(session, row.id))
+    return None if row is None else ValidationClaim(row.id, row.attempt, _list_files(session, row.id), _draft_of(row))
 
 
 def commit_ready(session: Session, claim: ValidationClaim, manifest: DatasetManifest, report: DatasetReport) -> bool:
@@ -51,6 +65,7 @@ def commit_ready(session: Session, claim: ValidationClaim, manifest: DatasetMani
         manifest=manifest.model_dump(mode="json"),
         manifest_sha256=manifest.content_hash(),
         report=report.model_dump(mode="json"),
+        crops=null(),
     )
 
 
@@ -61,6 +76,7 @@ def commit_rejected(session: Session, claim: ValidationClaim, error: AtelierErro
         DatasetStatus.REJECTED,
         error=error.describe(),
         report=report.model_dump(mode="json"),
+        **_NO_DRAFT,
     )
 
 
@@ -69,13 +85,19 @@ def expire_validations(session: Session) -> list[Dataset]:
     return leases.take_back(
         session,
         Dataset,
-        {"status": DatasetStatus.REJECTED, "error": _GIVEN_UP, "validated_at": func.clock_timestamp()},
+        {"status": DatasetStatus.REJECTED, "error": _GIVEN_UP, "validated_at": func.clock_timestamp(), **_NO_DRAFT},
     )
 
 
 def _list_files(session: Session, dataset_id: str) -> tuple[ReceivedFile, ...]:
     query = select(DatasetFile).where(DatasetFile.dataset_id == dataset_id).order_by(DatasetFile.filename)
     return tuple(ReceivedFile(f.filename, f.key, f.sha256, f.size) for f in session.execute(query).scalars())
+
+
+def _draft_of(row: Dataset) -> Draft | None:
+    if row.crops is None:
+        return None
+    return Draft(DatasetManifest.model_validate(row.manifest), Crops.model_validate(row.crops))
 
 
 def _end(session: Session, claim: ValidationClaim, status: DatasetStatus, **values: Any) -> bool:

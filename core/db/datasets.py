@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 from sqlalchemy import delete, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
@@ -12,6 +13,7 @@ from core.db.paging import read_page
 from core.db.tables import Dataset, DatasetFile, Job
 from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
+from core.domain.revision import Revision
 from core.domain.states import DatasetStatus
 
 
@@ -36,6 +38,24 @@ class Totals:
     files_sha256: str | None = None
 
 
+@dataclass(frozen=True)
+class NewRevision:
+    """The columns of a revision; while there are ``crops`` to make, its report and hash are not known."""
+
+    manifest: dict[str, Any]
+    manifest_sha256: str | None
+    report: dict[str, Any] | None
+    crops: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, revision: Revision) -> Self:
+        """Takes seconds for thousands of images: outside of transactions."""
+        manifest, crops = revision.manifest.model_dump(mode="json"), revision.crops()
+        if crops is not None:
+            return cls(manifest, None, None, crops.model_dump(mode="json"))
+        return cls(manifest, revision.manifest.content_hash(), revision.report().model_dump(mode="json"), None)
+
+
 def insert_dataset(
     session: Session, *, dataset_id: str, tenant_id: str, name: str | None, status: DatasetStatus
 ) -> Dataset:
@@ -48,14 +68,31 @@ def insert_dataset(
     return dataset
 
 
+def insert_revision(
+    session: Session, *, dataset_id: str, tenant_id: str, name: str | None, parent_id: str, new: NewRevision
+) -> Dataset:
+    """Ready at once or, if there are images to crop, for a worker. The caller holds the rows locked of all datasets
+    that it shares images of."""
+    status = DatasetStatus.READY if new.crops is None else DatasetStatus.VALIDATING
+    dataset = insert_dataset(session, dataset_id=dataset_id, tenant_id=tenant_id, name=name, status=status)
+    dataset.parent_id, dataset.manifest = parent_id, new.manifest
+    if new.crops is not None:
+        dataset.crops = new.crops
+    else:
+        dataset.manifest_sha256, dataset.report = new.manifest_sha256, new.report
+        dataset.validated_at = dataset.created_at
+    session.flush()
+    return dataset
+
+
 def get_dataset(
     session: Session, tenant_id: str, dataset_id: str, *, lock: bool = False, whole: bool = False
 ) -> Dataset:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends; ``whole`` also
-    reads the manifest, since a second read may find the row deleted."""
+    reads the manifest and its folders, since a second read may find the row deleted."""
     query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
     if whole:
-        query = query.options(undefer(Dataset.manifest))
+        query = query.options(undefer(Dataset.manifest), undefer(Dataset.image_folders))
     if lock:
         query = query.with_for_update().execution_options(populate_existing=True)
     dataset = session.execute(query).scalar_one_or_none()
@@ -138,12 +175,15 @@ def total_files_of(session: Session, dataset_ids: Sequence[str]) -> Mapping[str,
     return {row[0]: Totals(row[1], int(row[2]), row[3]) for row in session.execute(query)}
 
 
-def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> None:
-    """Rows only; the caller then deletes the dataset's prefix in storage. Raises NotFound, WrongState."""
-    get_dataset(session, tenant_id, dataset_id, lock=True)
+def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> frozenset[str]:
+    """Rows only. Returns the datasets, by id, whose folders in storage may have files now that no row names: its own,
+    and those that it shared images of. The caller then cleans these. Raises NotFound, WrongState."""
+    dataset = get_dataset(session, tenant_id, dataset_id, lock=True, whole=True)
+    folders = frozenset({dataset_id, *(dataset.image_folders or ())})
     users = select(Job.id).where(Job.dataset_id == dataset_id, Job.tenant_id == tenant_id)
     user = session.execute(users.limit(1)).scalar_one_or_none()
     if user is not None:
         raise WrongState(f"Dataset {dataset_id} is used by {user}: delete its jobs first.")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id))
     audit.record(session, Action.DATASET_DELETED, dataset_id)
+    return folders

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from core.db.tables import (
@@ -34,18 +34,24 @@ def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
 
 
 def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str] | None:
-    """The keys of a ready dataset's images: uploads are not needed any more. For an open one, those of the uploads that
-    were not announced again. As ``list_job_references``."""
-    found = select(Dataset.status, Dataset.manifest).where(Dataset.id == dataset_id)
-    row = session.execute(found).one_or_none()
-    if row is None:
-        return frozenset()
-    if row[0] == DatasetStatus.VALIDATING:
+    """The keys of images, of a ready dataset and of the revisions that share them, even after it was deleted: uploads
+    are not needed any more. For an open one, those of the uploads that were not announced again. As
+    ``list_job_references``.
+
+    One statement reads all of them: a revision is made while the dataset that it takes a key from is locked, so that
+    a key which no row names in one snapshot is never named again.
+    """
+    shared = Dataset.image_folders.contains([dataset_id])
+    rows = session.execute(
+        select(Dataset.id, Dataset.status, Dataset.manifest).where(or_(Dataset.id == dataset_id, shared))
+    ).all()
+    status = next((row.status for row in rows if row.id == dataset_id), None)
+    if status == DatasetStatus.VALIDATING:
         return None
-    if row[0] == DatasetStatus.OPEN:
+    if status == DatasetStatus.OPEN:
         announced = select(DatasetFile.key).where(DatasetFile.dataset_id == dataset_id)
         return frozenset(session.execute(announced).scalars())
-    return frozenset(_keys_of((row[1] or {}).get("images", [])))
+    return frozenset(key for row in rows for key in _keys_of((row.manifest or {}).get("images", [])))
 
 
 def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str] | None:

@@ -28,6 +28,16 @@ class Usage:
 STORED_BYTES = """
 SELECT
     (SELECT coalesce(sum(image_bytes), 0) FROM datasets WHERE tenant_id = :tenant_id AND status = 'ready')
+  + (SELECT coalesce(sum(size), 0) FROM (
+        SELECT DISTINCT image ->> 'key', (image ->> 'size')::bigint AS size
+        FROM datasets AS revision CROSS JOIN LATERAL jsonb_array_elements(revision.manifest -> 'images') AS image
+        WHERE revision.tenant_id = :tenant_id AND EXISTS (
+            SELECT FROM unnest(revision.image_folders) AS folder
+            WHERE NOT EXISTS (SELECT FROM datasets WHERE id = folder))
+        AND NOT EXISTS (SELECT FROM datasets WHERE id = split_part(image ->> 'key', '/', 2))) AS left_behind)
+  + (SELECT coalesce(sum((image ->> 'size')::bigint), 0)
+     FROM datasets CROSS JOIN LATERAL jsonb_array_elements(manifest -> 'images') AS image
+     WHERE tenant_id = :tenant_id AND status = 'validating' AND jsonb_exists(crops -> 'boxes', image ->> 'name'))
   + (SELECT coalesce(sum(size), 0) FROM dataset_files WHERE dataset_id IN (
         SELECT id FROM datasets WHERE tenant_id = :tenant_id AND status IN ('open', 'validating')))
   + (SELECT coalesce(sum(size), 0) FROM job_checkpoints WHERE job_id IN (
@@ -45,8 +55,9 @@ SELECT
      FROM generations CROSS JOIN LATERAL jsonb_each(images) AS image
      WHERE generations.tenant_id = :tenant_id)
 """
-"""The files that rows name. A ready dataset's images, not its uploads, which are gone by then; a job's adapter is among
-the job's artifacts."""
+"""The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
+revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
+cropped counts twice until it is. A job's adapter is among the job's artifacts."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

@@ -72,7 +72,7 @@ def read_layout(pictures: Iterable[str]) -> Layout:
     ]
     left_out |= dict.fromkeys([*alone, *alone_in_folders], MASK_ALONE) | dict.fromkeys(doubled, MASK_TWICE)
     no_images = {*from_folders.values(), *alone_in_folders}
-    places = {name: _find_place(name) for name in rest if name not in no_images}
+    places = {name: read_place(name) for name in rest if name not in no_images}
     for image in [name for name, place in places.items() if place.repeats == 0]:
         del places[image]
         left_out |= dict.fromkeys(filter(None, (image, masks.pop(image, None))), NO_REPEATS)
@@ -82,7 +82,7 @@ def read_layout(pictures: Iterable[str]) -> Layout:
 # --- kohya's folders -------------------------------------------------------------------------------------
 
 
-def _find_place(name: str) -> Place:
+def read_place(name: str) -> Place:
     """The nearest folder with repeats counts; an image in a folder without any is trained once."""
     folders = _folders_of(name)
     role: Role = "class" if any(folder.lower() in REG_FOLDERS for folder in folders) else "subject"

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from core.settings import Settings
+from core.storage.cleaning import delete_others
 from core.storage.directory import DirectoryStorage
 from core.storage.memory import MemoryStorage
 from core.storage.protocol import (
@@ -36,6 +37,7 @@ __all__ = [
     "StorageFull",
     "StorageUnavailable",
     "StoredObject",
+    "delete_others",
     "open_storage",
     "open_store_of",
 ]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -28,6 +29,9 @@ from core.settings import Settings
 from core.storage import Storage, open_storage
 from tests.fixtures.database import fresh_database, in_database
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle, wait_for
+
+if TYPE_CHECKING:
+    from tests.app.uploader import Uploader
 
 START_SECONDS = 60
 
@@ -213,3 +217,11 @@ def start_api(
 @pytest.fixture
 def own_api(start_api: Callable[..., LiveApi]) -> LiveApi:
     return start_api()
+
+
+@pytest.fixture
+def upload(api: LiveApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "Uploader":
+    from tests.app.uploader import Uploader
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return Uploader(api)

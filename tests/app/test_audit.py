@@ -76,6 +76,7 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     yield call("PUT", "/datasets/{dataset_id}/files/{filename}", Action.DATASET_FILLED, made[4], content=draw_png())
     yield call("POST", "/datasets/{dataset_id}/finalize", Action.DATASET_FINALIZED, made[4])
     path_ids["dataset_id"] = add_dataset(api)
+    yield call("POST", "/datasets/{dataset_id}/revisions", Action.DATASET_CREATED, json={"suffix": " on white"})
     yield call("DELETE", "/datasets/{dataset_id}", Action.DATASET_DELETED, path_ids["dataset_id"])
     spec = {"model": add_model(api), "dataset": add_dataset(api), "trigger": "toy", "steps": 10}
     made = call("POST", "/jobs", Action.JOB_CREATED, json={**spec, "webhook": {"url": "https://example.com/"}})

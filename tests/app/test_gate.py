@@ -122,7 +122,10 @@ def test_another_tenants_things_are_as_good_as_missing(api: LiveApi, other: Live
     worker.succeed()
     dataset = job["dataset"]
     image = api.client.get(f"/datasets/{dataset}/images").json()["data"][0]["sha256"]
-    bodies = {"create_dataset_uploads": {"json": {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]}}}
+    bodies = {
+        "create_dataset_uploads": {"json": {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]}},
+        "revise_dataset": {"json": {"prefix": "a photo of "}},
+    }
     with_ids = [(method, path) for method, path in ROUTES if "{job_id}" in path or "{dataset_id}" in path]
     assert len(with_ids) > 18
     for method, path in with_ids:

@@ -23,6 +23,7 @@ WITH_IDS = [(method, path) for method, path in ROUTES if "{" in path and not pat
 RATES = {"ratelimit", "ratelimit-policy"}
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/datasets/{dataset_id}/uploads"): {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]},
+    ("POST", "/datasets/{dataset_id}/revisions"): {"prefix": "a photo of "},
     ("PATCH", "/adapters/{adapter_id}"): {"name": "mine now"},
 }
 
@@ -99,18 +100,18 @@ def test_another_tenants_thing_is_answered_as_one_that_is_not_there(two: Two) ->
 
 def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
     theirs = two.theirs
-    model = two.them.client.get(f"/jobs/{theirs.job}").json()["model"]
+    model, own = two.them.client.get(f"/jobs/{theirs.job}").json()["model"], add_dataset(two.us)
 
     def ask(there: bool) -> list[httpx.Response]:
         def name(known: str) -> str:
             return known if there else missing(known)
 
-        own = add_dataset(two.us)
         post = two.us.client.post
         return [
             post("/jobs", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs?dry_run=true", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs", json={"model": model, "dataset": own, "init_adapter": name(theirs.adapter)}),
+            post(f"/datasets/{own}/revisions", json={"include": [{"dataset": name(theirs.dataset)}]}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),
             two.us.client.get("/audit", params={"tenant": name("ten_default")}),

@@ -29,6 +29,7 @@ OPERATIONS = [
 CONTRACT = """
 POST /datasets · GET /datasets · GET /datasets/{} · DELETE /datasets/{} · PUT /datasets/{}/files/{}
 POST /datasets/{}/uploads · POST /datasets/{}/finalize · GET /datasets/{}/images
+POST /datasets/{}/revisions · GET /datasets/{}/download
 GET /models · GET /models/{} · POST /models
 POST /jobs · GET /jobs · GET /jobs/{} · DELETE /jobs/{} · POST /jobs/{}/cancel · POST /jobs/{}/pause
 GET /jobs/{}/deliveries · POST /jobs/{}/deliveries/{}/redeliver · GET /webhooks/secret · POST /webhooks/secret/rotate

@@ -241,6 +241,39 @@ def test_proofs_lose_what_is_no_longer_compared(empty_database_url: str) -> None
     engine.dispose()
 
 
+def test_folders_and_bytes_of_earlier_datasets_are_computed(empty_database_url: str) -> None:
+    config = migrations.make_config(empty_database_url)
+    migrations.command.upgrade(config, "0105")
+    engine = open_engine(empty_database_url)
+    images = [{"key": f"datasets/ds_1/images/{name}.png", "size": size} for name, size in (("a", 2), ("b", 3))]
+    with engine.begin() as connection:
+        connection.execute(sa.text(ROWS_WITHOUT_SLOTS))
+        given = {"manifest": json.dumps({"images": images})}
+        connection.execute(sa.text("UPDATE datasets SET manifest = :manifest"), given)
+
+    def look(columns: str) -> tuple[object, ...]:
+        with engine.begin() as connection:
+            connection.execute(sa.text("SELECT set_config('atelier.tenant', 'ten_default', true)"))
+            return tuple(connection.execute(sa.text(f"SELECT {columns} FROM datasets ORDER BY id")).one())
+
+    assert look("image_bytes") == (5,)
+    migrations.command.upgrade(config, "head")
+    assert look("image_bytes, image_folders, parent_id, crops") == (5, ["ds_1"], None, None)
+    migrations.command.downgrade(config, "0105")
+    assert look("image_bytes") == (5,)
+    engine.dispose()
+
+
+def test_a_parents_deletion_leaves_its_revisions(sessions: sessionmaker[Session]) -> None:
+    with sessions() as session:
+        session.add(Dataset(id="ds_1", tenant_id=DEFAULT_TENANT, status="ready"))
+        session.flush()
+        session.add(Dataset(id="ds_2", tenant_id=DEFAULT_TENANT, status="ready", parent_id="ds_1"))
+        session.flush()
+        session.execute(sa.delete(Dataset).where(Dataset.id == "ds_1"))
+        assert session.execute(sa.select(Dataset.id, Dataset.parent_id)).all() == [("ds_2", None)]
+
+
 def test_every_revision_before_the_table_of_slots_is_tried() -> None:
     scripts = ScriptDirectory.from_config(migrations.make_config("postgresql://"))
     revisions = [script.revision for script in scripts.walk_revisions("base", "0102")]

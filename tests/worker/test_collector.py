@@ -22,7 +22,7 @@ from core.domain.artifacts import (
     upload_key,
 )
 from core.domain.states import DatasetStatus, JobStatus
-from core.storage import Storage, open_storage
+from core.storage import MemoryStorage, Storage, open_storage
 from tests.worker.conftest import Start, wait_until
 from worker.collector import MARK, Collector
 
@@ -120,6 +120,20 @@ def test_what_ended_jobs_and_settled_datasets_do_not_name_is_collected(
     assert collector.collect(ALL_ARE_OLD) == len(unneeded)
     assert keys_of(store) == needed
     assert collector.collect(ALL_ARE_OLD) == 0
+
+
+def test_images_that_revisions_share_are_kept(sessions: sessionmaker[Session]) -> None:
+    """Also of a dataset that was deleted; a revision that was rejected shares none."""
+    store = MemoryStorage()
+    kept = {image_key("ds_gone", "a"), image_key("ds_parent", "a"), image_key("ds_parent", "b")}
+    for key in (*kept, image_key("ds_gone", "b"), image_key("ds_parent", "c"), image_key("ds_revision", "a")):
+        store.put(key, b"x")
+    add_dataset(sessions, "ds_parent", DatasetStatus.READY, image_key("ds_parent", "a"))
+    add_dataset(sessions, "ds_revision", DatasetStatus.READY, image_key("ds_gone", "a"))
+    add_dataset(sessions, "ds_waiting", DatasetStatus.VALIDATING, image_key("ds_parent", "b"))
+
+    assert Collector(sessions, store).collect(ALL_ARE_OLD) == 3
+    assert keys_of(store) == kept
 
 
 @pytest.mark.parametrize("kind", ["directory", "s3", "memory"])

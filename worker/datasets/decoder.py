@@ -22,7 +22,7 @@ from typing import Any
 
 from core.domain.errors import ArchiveRejected
 from worker.datasets.archives import ExpandLimits, expand_archive
-from worker.datasets.images import Unusable, convert_image
+from worker.datasets.images import Unusable, convert_image, crop_image
 from worker.parent import die_with_parent
 
 MAX_OPEN_FILES = 64
@@ -111,7 +111,14 @@ def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     return {"image": asdict(image)}
 
 
-_WORK = {"expand": _expand, "convert": _convert}
+def _crop(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
+    allow_cpu(limits.image_cpu_seconds)
+    left, top, width, height = request["box"]
+    source, target = Path(request["source"]), Path(request["target"])
+    return {"image": asdict(crop_image(source, target, (left, top, width, height), max_pixels=limits.max_pixels))}
+
+
+_WORK = {"expand": _expand, "convert": _convert, "crop": _crop}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -5,7 +5,7 @@ a mask file replaces it. Runs in the decoder's process alone.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from PIL import Image
 from worker.datasets.colours import OPAQUE
 from worker.datasets.opening import Note, Opened, Unusable, open_image
 
-__all__ = ["ConvertedImage", "Unusable", "convert_image"]
+__all__ = ["ConvertedImage", "Unusable", "convert_image", "crop_image"]
 
 SHARPNESS_SIDE = 256
 DHASH_COLUMNS, DHASH_ROWS = 9, 8
@@ -43,7 +43,23 @@ def convert_image(source: Path, target: Path, *, mask: Path | None = None, max_p
     """``mask``: an image whose light parts count. Raises Unusable."""
     opened = open_image(source, max_pixels)
     alpha = opened.alpha if mask is None else _decode_mask(mask, opened.colours.size, max_pixels)
-    image = _lay_on("white", opened)
+    image, notes = _lay_on("white", opened), opened.notes
+    written = _write(image, alpha, target)
+    if written.masked and mask is None:
+        notes = (*notes, "alpha-mask")
+    return replace(written, notes=notes)
+
+
+def crop_image(source: Path, target: Path, box: tuple[int, int, int, int], *, max_pixels: int) -> ConvertedImage:
+    """A part of an image that ``convert_image`` wrote, and so of its mask. ``box``: left, top, width and height, in
+    pixels within the image. Raises Unusable."""
+    opened, (left, top, width, height) = open_image(source, max_pixels), box
+    region = (left, top, left + width, top + height)
+    return _write(opened.colours.crop(region), opened.alpha and opened.alpha.crop(region), target)
+
+
+def _write(image: Image.Image, alpha: Image.Image | None, target: Path) -> ConvertedImage:
+    """Raises Unusable if nothing is visible."""
     if alpha is not None and not np.asarray(alpha).any():
         raise Unusable("Nothing of it is visible: its mask or alpha channel hides all of it.")
     masked = alpha is not None and bool(np.asarray(alpha).min() < OPAQUE)
@@ -55,8 +71,7 @@ def convert_image(source: Path, target: Path, *, mask: Path | None = None, max_p
     with target.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     described = hash_differences(image), measure_sharpness(image)
-    notes: tuple[Note, ...] = (*opened.notes, "alpha-mask") if masked and mask is None else opened.notes
-    return ConvertedImage(sha256, image.width, image.height, *described, masked, notes)
+    return ConvertedImage(sha256, image.width, image.height, *described, masked)
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:
@@ -74,7 +89,7 @@ def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.
 
 
 def _lay_on(color: str, opened: Opened) -> Image.Image:
-    if opened.alpha is None:
+    if opened.alpha is None or opened.is_mask:
         return opened.colours
     paper = Image.new("RGB", opened.colours.size, color)
     paper.paste(opened.colours, mask=opened.alpha)

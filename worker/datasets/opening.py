@@ -17,6 +17,7 @@ import pillow_heif
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image, ImageChops
 
+from core.domain import mask_mark
 from core.domain.dataset import MIN_SIDE
 from core.domain.image_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 from worker.datasets import coded_colours
@@ -59,11 +60,15 @@ class Unusable(Exception):
 
 @dataclass(frozen=True)
 class Opened:
-    """``colours`` is RGB in sRGB, ``alpha`` L of the same size, None if the image has no such channel."""
+    """``colours`` is RGB in sRGB, ``alpha`` L of the same size, None if the image has no such channel.
+
+    ``is_mask``: alpha hides nothing, as an image of a downloaded dataset says (core/domain/mask_mark.py).
+    """
 
     colours: Image.Image
     alpha: Image.Image | None
     notes: tuple[Note, ...] = ()
+    is_mask: bool = False
 
 
 def open_image(source: Path, max_pixels: int, *, with_profile: bool = True) -> Opened:
@@ -106,6 +111,7 @@ class _Stored:
     lost_profile: bool
     orientation: int
     has_more: bool
+    is_mask: bool
 
 
 def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
@@ -113,6 +119,7 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
     with _open_source(source, kind) as png, Image.open(png.file, formats=READERS.get(kind, (kind,))) as image:
         _check_size(image, max_pixels)
         raw_mode = _raw_mode_of(image)
+        is_mask = kind == "PNG" and image.info.get(mask_mark.KEYWORD) == mask_mark.VALUE
         image.load()
         _check_size(image, max_pixels)  # a HEIC may turn out to have another size than its header says
         colours, alpha = split_alpha(image)
@@ -129,7 +136,8 @@ def _read(source: Path, kind: str, max_pixels: int) -> _Stored:
             profile or coded.profile,
             png.lost_profile or not coded.is_known,
             _find_orientation(image),
-            _has_more(image),  # moves on to the next image, so it comes last
+            _has_more(image),  # moves on to the next image, so what it changes comes before
+            is_mask,
         )
 
 
@@ -148,7 +156,7 @@ def _finish(stored: _Stored, with_profile: bool) -> Opened:
         "first-frame": stored.has_more,
         "unusable-profile": with_profile and (stored.lost_profile or not converted.profile_used),
     }
-    return Opened(flat, alpha, tuple(note for note, said in notes.items() if said))
+    return Opened(flat, alpha, tuple(note for note, said in notes.items() if said), stored.is_mask)
 
 
 @contextlib.contextmanager

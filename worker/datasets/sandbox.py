@@ -101,6 +101,13 @@ class Sandbox:
         request = {"do": "convert", "source": str(source), "target": str(target)}
         if mask is not None:
             request["mask"] = str(mask)
+        return self._ask_for_image(request)
+
+    def crop(self, source: Path, target: Path, box: tuple[int, int, int, int]) -> ConvertedImage:
+        """A part of a stored image: left, top, width and height. Raises as ``convert``."""
+        return self._ask_for_image({"do": "crop", "source": str(source), "target": str(target), "box": box})
+
+    def _ask_for_image(self, request: dict[str, Any]) -> ConvertedImage:
         answer = self._ask(request, self._limits.image_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])
@@ -112,7 +119,7 @@ class Sandbox:
             self._process.communicate()
             self._process = None
 
-    def _ask(self, request: dict[str, str], timeout_seconds: float) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
         self._process = self._process or self._start()
         try:
             _pipe(self._process.stdin).write(json.dumps(request).encode() + b"\n")

@@ -21,11 +21,11 @@ from typing import Any, Self
 
 import httpx
 
-from atelier_client.downloads import save
+from atelier_client.calls import UPLOAD_TIMEOUT
+from atelier_client.datasets import DatasetCalls
 from atelier_client.errors import (
     AdapterUnusable,
     ApiError,
-    DatasetUnusable,
     JobEnded,
     ModelUnusable,
 )
@@ -33,9 +33,7 @@ from atelier_client.models import (
     Adapter,
     AdapterFormat,
     AuditEntry,
-    Dataset,
     Delivery,
-    Item,
     Job,
     JobEvent,
     Key,
@@ -50,16 +48,12 @@ from atelier_client.models import (
     Worker,
 )
 from atelier_client.transport import Transport, quote
-from atelier_client.uploads import LazyFile, Selection, select_files
-from atelier_client.waiting import explain_dataset, explain_job, poll, report_waiting, retry
+from atelier_client.uploads import LazyFile
+from atelier_client.waiting import explain_job, poll, report_waiting, retry
 from atelier_client.watching import Update, watch_job
 
-LARGEST_PAGE = 100
-UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
-"""The service answers an upload only after it has stored the whole body."""
 
-
-class AtelierClient:
+class AtelierClient(DatasetCalls):
     def __init__(
         self,
         url: str,
@@ -82,61 +76,6 @@ class AtelierClient:
 
     def close(self) -> None:
         self._transport.http.close()
-
-    # --- datasets ---------------------------------------------------------------------------------------
-
-    def upload_dataset(
-        self, source: Path | Selection, *, name: str | None = None, on_bytes: Callable[[int], None] | None = None
-    ) -> Dataset:
-        """Streams the files in one multipart request. ``source`` is a folder, an archive, an image or a
-        ``Selection``; ``on_bytes`` is called with the length of each block that was read. Raises InputError."""
-        selection = source if isinstance(source, Selection) else select_files(source)
-        files = [
-            ("files", (upload.name, LazyFile(upload.path, on_bytes), "application/octet-stream"))
-            for upload in selection.uploads
-        ]
-        fields = {"name": name} if name else {}
-        return self._transport.ask("POST", "/datasets", Dataset, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
-
-    def get_dataset(self, dataset_id: str) -> Dataset:
-        return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
-
-    def list_datasets(self, *, after: str | None = None) -> Iterator[Dataset]:
-        """Newest first, starting after an id. Pages are fetched on demand."""
-        return self._list("/datasets", Page[Dataset], {"after": after})
-
-    def find_dataset(self, selection: Selection) -> Dataset | None:
-        """The newest dataset of the same files, by name and content, that is ready or being validated. Its report says
-        which of them it left out. Reads every file. Raises InputError."""
-        wanted = selection.content_hash()
-        for dataset in self._list("/datasets", Page[Dataset], {"limit": str(LARGEST_PAGE)}):
-            if dataset.files_sha256 == wanted and dataset.status in {"ready", "validating"}:
-                return dataset
-        return None
-
-    def delete_dataset(self, dataset_id: str) -> None:
-        """Fails while a job uses the dataset: ApiError with status 409."""
-        self._transport.send("DELETE", f"/datasets/{quote(dataset_id)}")
-
-    def wait_for_dataset(
-        self,
-        dataset_id: str,
-        *,
-        timeout_seconds: float = 3600,
-        on_waiting: Callable[[str], None] = lambda _: None,
-    ) -> Dataset:
-        """Returns the dataset once it is ``ready``. Raises DatasetUnusable with its report, or WaitTimeout.
-        ``on_waiting`` is called with the reason if the service has to postpone the check."""
-        dataset = poll(
-            lambda: self.get_dataset(dataset_id),
-            lambda dataset: dataset.status == "validating",
-            timeout_seconds=timeout_seconds,
-            what=f"Dataset {dataset_id} is still being checked",
-            on_pending=report_waiting(on_waiting),
-        )
-        if dataset.status != "ready":
-            raise DatasetUnusable(explain_dataset(dataset), dataset)
-        return dataset
 
     # --- models -----------------------------------------------------------------------------------------
 
@@ -371,21 +310,3 @@ class AtelierClient:
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:
         return self._download(f"/jobs/{quote(job_id)}/samples/{step}/grid.png", target)
-
-    def _download(self, path: str, target: Path) -> str:
-        def fetch() -> str:
-            with self._transport.stream(path) as response:
-                return save(response, target)
-
-        return retry(fetch)
-
-    def _list(
-        self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
-    ) -> Iterator[Item]:
-        params = {key: value for key, value in (filters or {}).items() if value is not None}
-        while True:
-            page = self._transport.get(path, kind, params=params)
-            yield from page.data
-            if not page.has_more or page.last_id is None:
-                return
-            params["after"] = page.last_id

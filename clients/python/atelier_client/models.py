@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 AdapterFormat = Literal["kohya", "diffusers"]
+DatasetLayout = Literal["kohya", "imagefolder"]
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled"})
 FINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled"})
 
@@ -73,6 +74,8 @@ class Dataset(Answer):
     created_at: datetime
     num_images: int | None = None
     files_sha256: str | None = None
+    manifest_sha256: str | None = None
+    parent: str | None = None
     report: Report | None = None
     error: ErrorInfo | None = None
     waiting_reason: str | None = None

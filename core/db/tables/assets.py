@@ -3,7 +3,8 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Computed, ForeignKey, Index, String, UniqueConstraint, text
+from sqlalchemy import Computed, ForeignKey, Index, String, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Checked, now
@@ -26,20 +27,33 @@ class Model(Base):
 
 
 class Dataset(Checked, Base):
-    """``manifest`` may list thousands of images: it is loaded on demand, within its session."""
+    """``manifest`` may list thousands of images: it is loaded on demand, within its session.
+
+    A revision names its ``parent_id``, and its images' keys are in the folders of the datasets that they came with.
+    ``crops``: image -> its box, while a revision waits for a worker to cut them out.
+    """
 
     __tablename__ = "datasets"
-    __table_args__ = (Index("ix_datasets_tenant_id_id", "tenant_id", "id"),)
+    __table_args__ = (
+        Index("ix_datasets_tenant_id_id", "tenant_id", "id"),
+        Index("ix_datasets_image_folders", "image_folders", postgresql_using="gin"),
+    )
     CHECKING = DatasetStatus.VALIDATING
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
     name: Mapped[str | None]
     manifest: Mapped[dict[str, Any] | None] = mapped_column(deferred=True)
     manifest_sha256: Mapped[str | None]
-    # Its images' size in storage, computed by the database, so that a tenant's usage is a sum over short rows.
+    # Computed by the database, so that a tenant's usage is a sum over short rows: the size in storage of the images in
+    # its own folder, and all folders that its images are in (each named by its dataset's id).
     image_bytes: Mapped[int | None] = mapped_column(
-        Computed("total_sizes(manifest -> 'images'::text)", persisted=True), deferred=True
+        Computed("total_sizes_in((id)::text, (manifest -> 'images'::text))", persisted=True), deferred=True
     )
+    image_folders: Mapped[list[str] | None] = mapped_column(
+        ARRAY(Text), Computed("list_folders((manifest -> 'images'::text))", persisted=True), deferred=True
+    )
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
+    crops: Mapped[dict[str, Any] | None]
     report: Mapped[dict[str, Any] | None]
     validated_at: Mapped[datetime | None]
 

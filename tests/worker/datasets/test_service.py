@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import dataset_claims, leases
-from core.db.tables import Dataset, DatasetFile
+from core.db.tables import DEFAULT_TENANT, Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.dataset import DatasetManifest
 from core.domain.states import DatasetStatus
@@ -178,6 +178,27 @@ def test_a_set_that_was_deleted_meanwhile_leaves_nothing(
     storage.on_put = once(delete_it)
     assert validator.run_next()
     assert keys(storage, dataset_id) == []
+
+
+def test_a_late_worker_keeps_what_revisions_share(
+    validator: AnyConsumer, sessions: Sessions, storage: WatchedStorage
+) -> None:
+    """Another one finished the set meanwhile, a revision was made of it, and the set was deleted."""
+    dataset_id = upload(sessions, storage, GOOD)
+    shared: list[str] = []
+
+    def finish_and_delete_it() -> None:
+        take_over(sessions)
+        shared.append(storage.put(f"{dataset_prefix(dataset_id)}images/{'0' * 64}.png", b"x").key)
+        with sessions.begin() as session:
+            session.execute(delete(DatasetFile))
+            session.execute(delete(Dataset))
+            manifest = {"images": [{"key": shared[0]}]}
+            session.add(Dataset(id="ds_r", tenant_id=DEFAULT_TENANT, status=DatasetStatus.READY, manifest=manifest))
+
+    storage.on_put = once(finish_and_delete_it)
+    assert validator.run_next()
+    assert keys(storage, dataset_id) == shared
 
 
 def test_the_lease_is_renewed_while_it_lasts(

@@ -1,0 +1,37 @@
+"""What the calls of all resources share: lists page by page, and files."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+
+from atelier_client.downloads import save
+from atelier_client.models import Item, Page
+from atelier_client.transport import Transport
+from atelier_client.waiting import retry
+
+LARGEST_PAGE = 100
+UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
+"""The service answers an upload only after it has stored the whole body."""
+
+
+class Calls:
+    _transport: Transport
+
+    def _download(self, path: str, target: Path) -> str:
+        def fetch() -> str:
+            with self._transport.stream(path) as response:
+                return save(response, target)
+
+        return retry(fetch)
+
+    def _list(
+        self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
+    ) -> Iterator[Item]:
+        params = {key: value for key, value in (filters or {}).items() if value is not None}
+        while True:
+            page = self._transport.get(path, kind, params=params)
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            params["after"] = page.last_id
