@@ -29,6 +29,7 @@ from atelier_client.errors import (
     JobEnded,
     ModelUnusable,
 )
+from atelier_client.generations import GenerationCalls
 from atelier_client.models import (
     Adapter,
     AdapterFormat,
@@ -53,7 +54,7 @@ from atelier_client.waiting import explain_job, poll, report_waiting, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(DatasetCalls):
+class AtelierClient(DatasetCalls, GenerationCalls):
     def __init__(
         self,
         url: str,

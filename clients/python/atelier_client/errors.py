@@ -9,6 +9,7 @@ ClientError                       base; ``str(error)`` is one sentence or two fo
 ├── AdapterUnusable               the imported adapter was rejected
 ├── ModelUnusable                 the base was rejected; ``model`` is its latest state
 ├── JobEnded                      the job failed or was canceled; ``job`` has the reason
+├── GenerationEnded               the generation failed or was canceled; ``generation`` has the reason
 ├── WaitTimeout                   the wait took longer than its timeout
 └── DownloadDamaged               the bytes received differ from those that the service announced
 """
@@ -18,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atelier_client.models import Dataset, Job, Model
+    from atelier_client.models import Dataset, Generation, Job, Model
 
 
 PASSING_STATUSES = frozenset({502, 503, 504})
@@ -63,6 +64,12 @@ class JobEnded(ClientError):
     def __init__(self, message: str, job: "Job") -> None:
         super().__init__(message)
         self.job = job
+
+
+class GenerationEnded(ClientError):
+    def __init__(self, message: str, generation: "Generation") -> None:
+        super().__init__(message)
+        self.generation = generation
 
 
 class DatasetUnusable(ClientError):

@@ -1,0 +1,78 @@
+"""Generations: queue, follow, and fetch their images."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from atelier_client.calls import Calls
+from atelier_client.errors import GenerationEnded, WaitTimeout
+from atelier_client.models import Generation, Page
+from atelier_client.transport import quote
+from atelier_client.waiting import retry
+
+WAIT_SECONDS = 30
+"""Of one request: the service answers as soon as another image is drawn."""
+
+
+class GenerationCalls(Calls):
+    def create_generation(self, spec: Mapping[str, Any]) -> Generation:
+        """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough."""
+        return self._transport.ask("POST", "/generations", Generation, json=dict(spec))
+
+    def get_generation(self, generation_id: str, *, wait_seconds: float = 0) -> Generation:
+        """``wait_seconds``: for another image or the end, at most a minute."""
+        params = {"wait": str(wait_seconds)} if wait_seconds else None
+        return self._transport.get(f"/generations/{quote(generation_id)}", Generation, params=params)
+
+    def list_generations(self, *, after: str | None = None) -> Iterator[Generation]:
+        """Newest first, starting after an id. Pages are fetched on demand."""
+        return self._list("/generations", Page[Generation], {"after": after})
+
+    def wait_for_generation(
+        self,
+        generation_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_update: Callable[[Generation], object] = lambda _: None,
+    ) -> Generation:
+        """Returns it once all images are drawn; ``on_update`` is called whenever another one is. Raises
+        GenerationEnded if it failed or was canceled, and WaitTimeout."""
+        started = time.monotonic()
+        while True:
+            generation = retry(lambda: self.get_generation(generation_id, wait_seconds=WAIT_SECONDS))
+            on_update(generation)
+            if generation.status == "succeeded":
+                return generation
+            if generation.is_terminal:
+                raise GenerationEnded(explain_generation(generation), generation)
+            if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+                raise WaitTimeout(f"Generation {generation_id} is still {generation.status}.")
+
+    def generate(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> list[bytes]:
+        """Draws, waits, and returns the images as PNG files, prompt by prompt. Raises as ``wait_for_generation``."""
+        made = self.create_generation(spec)
+        done = self.wait_for_generation(made.id, timeout_seconds=timeout_seconds)
+        return [retry(partial(self._read, image.url)) for image in done.images]
+
+    def download_generated_image(self, generation_id: str, index: int, target: Path) -> str:
+        """Returns the file's sha256. Raises DownloadDamaged, InputError."""
+        return self._download(f"/generations/{quote(generation_id)}/images/{index}.png", target)
+
+    def _read(self, path: str) -> bytes:
+        with self._transport.stream(path) as response:
+            return response.read()
+
+    def cancel_generation(self, generation_id: str) -> Generation:
+        return self._transport.ask("POST", f"/generations/{quote(generation_id)}/cancel", Generation)
+
+    def delete_generation(self, generation_id: str) -> None:
+        """Ended or not, with its images."""
+        self._transport.send("DELETE", f"/generations/{quote(generation_id)}")
+
+
+def explain_generation(generation: Generation) -> str:
+    if generation.error is not None:
+        return f"Generation {generation.id} failed. {generation.error.title}: {generation.error.detail}"
+    return f"Generation {generation.id} was {generation.status}."
