@@ -75,6 +75,5 @@ def insert_revision(
     dataset = datasets.insert_revision(
         session, dataset_id=new_id("ds"), tenant_id=tenant_id, name=name, parent_id=parent_id, new=new
     )
-    if new.crops is not None:
-        quotas.check_storage(session, tenant_id, limits)
+    quotas.check_storage(session, tenant_id, limits)
     return DatasetWithTotals(dataset, Totals(0, 0))

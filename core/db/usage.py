@@ -35,6 +35,8 @@ SELECT
             SELECT FROM unnest(revision.image_folders) AS folder
             WHERE NOT EXISTS (SELECT FROM datasets WHERE id = folder))
         AND NOT EXISTS (SELECT FROM datasets WHERE id = split_part(image ->> 'key', '/', 2))) AS left_behind)
+  + (SELECT coalesce(sum(pg_column_size(manifest)), 0) FROM datasets
+     WHERE tenant_id = :tenant_id AND image_folders <> ARRAY[id::text] AND image_folders <> '{}')
   + (SELECT coalesce(sum((image ->> 'size')::bigint), 0)
      FROM datasets CROSS JOIN LATERAL jsonb_array_elements(manifest -> 'images') AS image
      WHERE tenant_id = :tenant_id AND status = 'validating' AND jsonb_exists(crops -> 'boxes', image ->> 'name'))
@@ -57,7 +59,8 @@ SELECT
 """
 """The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
 revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
-cropped counts twice until it is. A job's adapter is among the job's artifacts."""
+cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill the database with
+them. A job's adapter is among the job's artifacts."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

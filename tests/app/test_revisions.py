@@ -7,9 +7,11 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from PIL import Image
 
 from core.db import quotas
+from core.db.tables import Dataset
 from core.domain.limits import Limits
 from core.domain.states import DatasetStatus
 from tests.app.conftest import LiveApi
@@ -152,24 +154,33 @@ def test_shared_images_live_as_long_as_a_dataset_uses_them(api: LiveApi) -> None
     assert api.list_stored(folder) == []
 
 
-def test_shared_bytes_count_once(api: LiveApi) -> None:
-    def used() -> int:
-        return int(api.client.get("/usage").json()["stored_bytes"]["used"])
+def used_bytes(api: LiveApi) -> int:
+    return int(api.client.get("/usage").json()["stored_bytes"]["used"])
 
+
+def size_of_lists(api: LiveApi, *revisions: str) -> int:
+    """Of their manifests in the database."""
+    with api.sessions() as session:
+        sizes = sa.select(sa.func.pg_column_size(Dataset.manifest)).where(Dataset.id.in_(revisions))
+        return sum(session.execute(sizes).scalars())
+
+
+def test_shared_bytes_count_once(api: LiveApi) -> None:
     parent = add_dataset(api)
     sizes = [image["size"] for image in list_images(api, parent)]
     first = revise(api, parent, exclude=["toys/0.png"])
     second = revise(api, parent, exclude=["toys/1.png"], prefix="a ")
     third = revise(api, second, suffix="!")
-    assert used() == sum(sizes)
+    lists = size_of_lists(api, first, second, third)
+    assert used_bytes(api) == sum(sizes) + lists
     delete(api, parent)
-    assert used() == sum(sizes)
+    assert used_bytes(api) == sum(sizes) + lists
     delete(api, first)
-    assert used() == sizes[0] + sizes[2]
+    assert used_bytes(api) == sizes[0] + sizes[2] + size_of_lists(api, second, third)
     delete(api, second)
-    assert used() == sizes[0] + sizes[2]
+    assert used_bytes(api) == sizes[0] + sizes[2] + size_of_lists(api, third)
     delete(api, third)
-    assert used() == 0
+    assert used_bytes(api) == 0
 
 
 def crop(left: int, top: int, width: int, height: int) -> dict[str, int]:
@@ -235,15 +246,17 @@ def test_a_part_that_is_there_already_or_hidden_is_left_out(api: LiveApi, upload
     assert [api.list_stored(f"datasets/{dataset}") for dataset in (same, parent, hidden)] == [[], [], []]
 
 
-def test_bytes_of_crops_are_reserved(api: LiveApi, admin: LiveApi) -> None:
+def test_quotas_hold_for_crops_and_for_lists(api: LiveApi) -> None:
     parent = add_dataset(api)
-    used = api.client.get("/usage").json()["stored_bytes"]["used"]
+    size = size_of_lists(api, revise(api, parent, prefix="one "))
+    limit = used_bytes(api) + size + 50
     with api.sessions.begin() as session:
-        quotas.set_limits(session, api.tenant_id, Limits.unlimited().model_copy(update={"stored_bytes": used + 1}))
-    problem = refuse(post(api, parent, crop={"toys/0.png": crop(0, 0, 16, 16)}), 429, "quota-exceeded")
-    assert "storage" in problem["detail"]
-    revise(api, parent, prefix="no bytes ")
-    assert len(api.client.get("/datasets").json()["data"]) == 2
+        quotas.set_limits(session, api.tenant_id, Limits.unlimited().model_copy(update={"stored_bytes": limit}))
+    cropped = post(api, parent, prefix="two ", crop={"toys/0.png": crop(0, 0, 16, 16)})
+    assert "storage" in refuse(cropped, 429, "quota-exceeded")["detail"]
+    revise(api, parent, prefix="two ")
+    refuse(post(api, parent, prefix="six "), 429, "quota-exceeded")
+    assert len(api.client.get("/datasets").json()["data"]) == 3
 
 
 def test_revisions_and_deletions_at_once_lose_no_image(api: LiveApi) -> None:
