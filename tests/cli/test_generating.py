@@ -1,0 +1,64 @@
+"""`atelier generate` and the client's calls on a real API; the worker is played by the test."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from atelier_client import ApiError, AtelierClient, GenerationEnded
+from tests.cli.conftest import Atelier
+from tests.fixtures.drawing import drawer
+from tests.fixtures.pictures import png
+from tests.fixtures.scripted_job import MODEL
+
+__all__ = ["drawer"]
+
+pytestmark = pytest.mark.usefixtures("drawer")
+
+
+def test_images_are_drawn_and_saved(atelier: Atelier, tmp_path: Path) -> None:
+    prompts = ("a toy on red", "a toy on blue")
+    done = atelier(
+        "generate", *prompts, "--model", MODEL.id, "--num-images", 2, "--seed", 7, "--out", "images", "--json"
+    )
+    assert done.exit_code == 0, done.output
+    first, *images = (json.loads(line) for line in done.stdout.splitlines() if '"waiting"' not in line)
+    assert (first["event"], first["status"]) == ("generation", "queued")
+    assert [(image["prompt"], image["seed"]) for image in images] == [(p, s) for p in prompts for s in (7, 8)]
+    assert [Path(image["path"]).read_bytes() for image in images] == [png(index) for index in range(4)]
+    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+        f"{first['id']}-{index:02d}.png" for index in range(4)
+    ]
+
+
+def test_a_failure_is_told_with_its_reason(atelier: Atelier) -> None:
+    failed = atelier("generate", "fail", "--model", MODEL.id)
+    assert failed.exit_code == 1
+    assert "the adapter does not fit" in failed.stderr
+
+
+def test_faults_are_spelled_as_options(atelier: Atelier) -> None:
+    odd = atelier("generate", "a toy", "--model", MODEL.id, "--width", 65)
+    assert (odd.exit_code, "--width: must be a multiple of" in odd.stderr) == (2, True), odd.stderr
+    many = atelier("generate", "a toy", "--model", MODEL.id, "--num-images", 17)
+    assert (many.exit_code, "--num-images" in many.stderr) == (2, True), many.stderr
+    unknown = atelier("generate", "a toy", "--adapter", "ad_01j9z3k8m4x7v2q5w6e8r9t0yc:0.5")
+    assert unknown.exit_code == 2, unknown.output
+    weight = atelier("generate", "a toy", "--adapter", "ad_01j9z3k8m4x7v2q5w6e8r9t0yc:much")
+    assert weight.exit_code == 2, weight.output
+
+
+def test_the_client_returns_the_images(client: AtelierClient) -> None:
+    images = client.generate({"model": MODEL.id, "prompts": ["a toy"], "num_images": 2}, timeout_seconds=60)
+    assert images == [png(0), png(1)]
+    newest = next(client.list_generations())
+    assert (newest.status, newest.num_drawn, newest.is_terminal) == ("succeeded", 2, True)
+    client.delete_generation(newest.id)
+    with pytest.raises(ApiError):
+        client.get_generation(newest.id)
+
+
+def test_the_client_says_why_there_are_none(client: AtelierClient) -> None:
+    with pytest.raises(GenerationEnded, match="the adapter does not fit") as caught:
+        client.generate({"model": MODEL.id, "prompts": ["fail"]}, timeout_seconds=60)
+    assert caught.value.generation.status == "failed"
