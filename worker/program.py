@@ -13,13 +13,14 @@ from pydantic import ValidationError
 
 import worker
 from core.domain.adapter_import import ImportResult
+from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
 from core.domain.registration import RegistrationResult
 
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-Result = TypeVar("Result", ImportResult, RegistrationResult)
+Result = TypeVar("Result", ImportResult, MergeResult, RegistrationResult)
 
 
 @functools.cache

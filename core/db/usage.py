@@ -39,11 +39,13 @@ SELECT
   + (SELECT coalesce(sum((file.value ->> 'size')::bigint), 0)
      FROM adapters CROSS JOIN LATERAL (
         SELECT value FROM jsonb_each(files) UNION ALL SELECT upload WHERE upload IS NOT NULL
+        UNION ALL SELECT jsonb_build_object('size', merge -> 'expected_bytes') WHERE merge IS NOT NULL
+            AND status = 'checking'
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
 """
 """The files that rows name. A ready dataset's images, not its uploads, which are gone by then; a job's adapter is among
-the job's artifacts."""
+the job's artifacts. A merge counts before it is made, or any number of them could be waiting."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

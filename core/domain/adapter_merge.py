@@ -1,7 +1,10 @@
 """Adapters made from others: what is merged and how, the order to the program that does it, and its answer."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
+
+from pydantic import Field
 
 from core.domain.adapter_import import ImportResult
 from core.domain.base import Frozen
@@ -22,11 +25,16 @@ class MergeSource(Frozen):
     weight: float
 
 
-class LayerError(Frozen):
-    """``layer``: the network and the path in it, as diffusers names them."""
+def describe_sources(sources: Sequence[MergeSource]) -> str:
+    """``blip (1), ink (0.6)``."""
+    return ", ".join(f"{source.name} ({source.weight:g})" for source in sources)
 
-    layer: str
-    error: float
+
+class LayerError(Frozen):
+    """One layer's part in a merge's error."""
+
+    layer: str = Field(description="The network and the layer's path in it, by diffusers' names.")
+    error: float = Field(description="Relative to the layer's exact update.")
 
 
 class MergeError(Frozen):
@@ -38,8 +46,8 @@ class MergeError(Frozen):
 
 
 class Merge(Frozen):
-    """How an adapter was made. ``expected_bytes``: an upper bound of its files' size, which counts as used storage until
-    it is ready. ``error`` is None until then."""
+    """How an adapter was made. ``expected_bytes``: about the size of its files, which counts as used storage until it
+    is ready. ``error`` is None until then."""
 
     method: MergeMethod
     rank: int | None = None

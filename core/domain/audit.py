@@ -17,6 +17,8 @@ class Action(StrEnum):
     JOB_RESUMED = "job.resumed"
     JOB_DELETED = "job.deleted"
     ADAPTER_IMPORTED = "adapter.imported"
+    ADAPTER_MERGED = "adapter.merged"
+    ADAPTER_RESIZED = "adapter.resized"
     ADAPTER_CHANGED = "adapter.changed"
     ADAPTER_DELETED = "adapter.deleted"
     MODEL_REGISTERED = "model.registered"

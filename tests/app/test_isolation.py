@@ -24,6 +24,7 @@ RATES = {"ratelimit", "ratelimit-policy"}
 BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/datasets/{dataset_id}/uploads"): {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]},
     ("PATCH", "/adapters/{adapter_id}"): {"name": "mine now"},
+    ("POST", "/adapters/{adapter_id}/resize"): {"rank": 1},
 }
 
 
@@ -110,6 +111,7 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
             post("/jobs", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs?dry_run=true", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs", json={"model": model, "dataset": own, "init_adapter": name(theirs.adapter)}),
+            post("/adapters/merge", json={"adapters": [{"id": name(theirs.adapter)}]}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),
             two.us.client.get("/audit", params={"tenant": name("ten_default")}),

@@ -61,9 +61,11 @@ class DatasetFile(Base):
 
 
 class Adapter(Checked, Base):
-    """A job's adapter, which is deleted with its job; or an imported file, of which little is known while `checking`.
+    """A job's adapter, which is deleted with its job; or an imported file or a merge of others, of which little is
+    known while `checking`.
 
-    ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check.
+    ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check. ``merge``:
+    what a merge was made from, as core.domain.adapter_merge.Merge.
     """
 
     __tablename__ = "adapters"
@@ -83,6 +85,7 @@ class Adapter(Checked, Base):
     type: Mapped[str | None]
     rank: Mapped[int | None]
     upload: Mapped[dict[str, Any] | None]
+    merge: Mapped[dict[str, Any] | None]
     files: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     ignored: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     num_ignored: Mapped[int] = mapped_column(server_default="0")

@@ -1,7 +1,7 @@
 """The weighted sum of adapters as one adapter: exact, or the best one of a given rank.
 
-LoRA and LoCon are linear in their updates, so a stack of them with weights is itself a LoRA. DoRA is not: its magnitudes
-scale the norm of the base's weight plus the update.
+LoRA and LoCon are linear in their updates, so a stack of them with weights is itself a LoRA. DoRA is not: its
+magnitudes scale the norm of the base's weight plus the update.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The update of one layer as a product of two factors, and arithmetic on it that never forms the product.
 
-A dense update of a layer may have millions of numbers, and its factors some ten thousand. Sums, norms, inner products and
-the singular values of such an update all follow from the factors; every function here works on them, in float64.
+A dense update of a layer may have millions of numbers, and its factors some ten thousand. Sums, norms, inner products
+and the singular values of such an update all follow from the factors; every function here works on them, in float64.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A merge is the weighted sum of its adapters: by the deltas themselves, and by what diffusers predicts with a stack."""
+"""A merge is the weighted sum of its adapters: by the deltas themselves, and by diffusers' predictions with a stack."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +103,7 @@ def run(
             resolution=64,
             folder=folder,
             memory_bytes=PROGRAM_BYTES,
-        )  # fmt: skip
+        )
     )
 
 
