@@ -134,6 +134,8 @@ class AdapterResize(StrictNumbers):
 
 
 class MergeSourceOut(BaseModel):
+    """An adapter that a merge was made from."""
+
     id: str
     name: str = Field(description="Its name at that time; it may be deleted since.")
     weight: float = Field(description="The factor of its update.")

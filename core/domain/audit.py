@@ -19,6 +19,7 @@ class Action(StrEnum):
     ADAPTER_IMPORTED = "adapter.imported"
     ADAPTER_MERGED = "adapter.merged"
     ADAPTER_RESIZED = "adapter.resized"
+    ADAPTERS_CHECKED = "adapters.checked"
     ADAPTER_CHANGED = "adapter.changed"
     ADAPTER_DELETED = "adapter.deleted"
     MODEL_REGISTERED = "model.registered"

@@ -98,6 +98,8 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     made = call("POST", "/adapters/{adapter_id}/resize", Action.ADAPTER_RESIZED, json={"rank": 1})
     yield made
     api.client.delete(f"/adapters/{made[4]}")
+    asked = {"adapters": [path_ids["adapter_id"]]}
+    yield call("POST", "/adapters/check", Action.ADAPTERS_CHECKED, json=asked, params={"wait": 0})
     yield call("PATCH", "/adapters/{adapter_id}", Action.ADAPTER_CHANGED, json={"name": "other"})
     yield call("DELETE", "/adapters/{adapter_id}", Action.ADAPTER_DELETED, path_ids["adapter_id"])
 

@@ -42,6 +42,7 @@ def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
         "jobs": [first.job, *(job["id"] for job in jobs), *waiting],
         "datasets": [first.dataset, first.open_dataset, *(job["dataset"] for job in jobs)],
         "adapters": adapters,
+        "checks": [first.check],
         "deliveries": [first.delivery],
         "images": [first.image],
         "keys": [first.key],

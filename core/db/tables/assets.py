@@ -8,7 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Checked, now
 from core.domain.model import Family
-from core.domain.states import AdapterStatus, DatasetStatus
+from core.domain.states import AdapterStatus, CheckStatus, DatasetStatus
 
 
 class Model(Base):
@@ -92,3 +92,19 @@ class Adapter(Checked, Base):
     metrics: Mapped[dict[str, Any] | None]
     proofs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     checked_at: Mapped[datetime | None]
+
+
+class AdapterCheck(Checked, Base):
+    """A comparison of adapters with a base and with one another. ``adapters``: their ids; ``result``: as
+    core.domain.adapter_check.CheckResult."""
+
+    __tablename__ = "adapter_checks"
+    __table_args__ = (Index("ix_adapter_checks_tenant_id_id", "tenant_id", "id"),)
+    CHECKING = CheckStatus.CHECKING
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    model_sha256: Mapped[str]
+    family: Mapped[Family] = mapped_column(String)
+    adapters: Mapped[list[Any]]
+    result: Mapped[dict[str, Any] | None]

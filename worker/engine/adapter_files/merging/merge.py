@@ -4,8 +4,7 @@ LoRA and LoCon are linear in their updates, so a stack of them with weights is i
 magnitudes scale the norm of the base's weight plus the update.
 """
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +14,7 @@ from worker.engine.adapter_files.merging.updates import (
     Update,
     add,
     balance,
+    join,
     measure,
     read_update,
     round_to,
@@ -123,12 +123,7 @@ def _measure_error(places: Mapping[Layer, Rows], written: Sequence[AdapterModule
     relative = {layer: _divide(apart[layer], sizes[layer]) for layer in places}
     worst = sorted(places, key=lambda layer: -relative[layer])
     rows_of_layers = tuple(LayerError(layer=f"{row.part}.{row.path}", error=relative[row]) for row in worst)
-    return MergeError(total=_divide(_join(apart.values()), _join(sizes.values())), layers=rows_of_layers)
-
-
-def _join(norms: Iterable[float]) -> float:
-    """The norm of several layers together."""
-    return math.sqrt(sum(norm**2 for norm in norms))
+    return MergeError(total=_divide(join(apart.values()), join(sizes.values())), layers=rows_of_layers)
 
 
 def _divide(part: float, whole: float) -> float:

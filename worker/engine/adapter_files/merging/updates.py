@@ -5,7 +5,7 @@ and the singular values of such an update all follow from the factors; every fun
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +45,11 @@ def inner_product(first: Update, second: Update) -> float:
 def measure(update: Update) -> float:
     """The Frobenius norm, with a relative error of some 1e-8 of the largest term of the sum."""
     return math.sqrt(max(inner_product(update, update), 0.0))
+
+
+def join(norms: Iterable[float]) -> float:
+    """The norm of several layers together."""
+    return math.sqrt(sum(norm**2 for norm in norms))
 
 
 def subtract(first: Update, second: Update) -> Update:
