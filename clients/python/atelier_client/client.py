@@ -21,21 +21,18 @@ from typing import Any, Self
 
 import httpx
 
-from atelier_client.downloads import save
+from atelier_client.adapters import AdapterCalls
 from atelier_client.errors import (
-    AdapterUnusable,
     ApiError,
     DatasetUnusable,
     JobEnded,
     ModelUnusable,
 )
 from atelier_client.models import (
-    Adapter,
     AdapterFormat,
     AuditEntry,
     Dataset,
     Delivery,
-    Item,
     Job,
     JobEvent,
     Key,
@@ -49,17 +46,15 @@ from atelier_client.models import (
     Tenant,
     Worker,
 )
-from atelier_client.transport import Transport, quote
+from atelier_client.transport import UPLOAD_TIMEOUT, Transport, quote
 from atelier_client.uploads import LazyFile, Selection, select_files
 from atelier_client.waiting import explain_dataset, explain_job, poll, report_waiting, retry
 from atelier_client.watching import Update, watch_job
 
 LARGEST_PAGE = 100
-UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
-"""The service answers an upload only after it has stored the whole body."""
 
 
-class AtelierClient:
+class AtelierClient(AdapterCalls):
     def __init__(
         self,
         url: str,
@@ -70,7 +65,7 @@ class AtelierClient:
     ) -> None:
         """``find_url`` is called when nothing listens at ``url``. If it returns another address, all requests go there
         from then on. Raises InputError for an invalid address. Sends nothing before the first call."""
-        self._transport = Transport(url, api_key, transport, find_url)
+        super().__init__(Transport(url, api_key, transport, find_url))
 
     def __enter__(self) -> Self:
         return self
@@ -251,71 +246,6 @@ class AtelierClient:
         """Sends a webhook again now, whether or not it was delivered before."""
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
 
-    # --- adapters ---------------------------------------------------------------------------------------
-
-    def list_adapters(
-        self,
-        *,
-        model: str | None = None,
-        trigger: str | None = None,
-        tag: str | None = None,
-        text: str | None = None,
-        after: str | None = None,
-    ) -> Iterator[Adapter]:
-        """Newest first, of jobs and imports, starting after an id. Pages are fetched on demand."""
-        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
-        return self._list("/adapters", Page[Adapter], filters)
-
-    def get_adapter(self, adapter_id: str) -> Adapter:
-        return self._transport.get(f"/adapters/{quote(adapter_id)}", Adapter)
-
-    def import_adapter(
-        self,
-        path: Path,
-        model: str,
-        *,
-        name: str | None = None,
-        trigger: str | None = None,
-        tags: Sequence[str] = (),
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> Adapter:
-        """Uploads another tool's .safetensors file; the adapter is ``checking`` first. ``on_bytes`` as for datasets."""
-        given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
-        fields = {key: value for key, value in given.items() if value}
-        files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
-        return self._transport.ask("POST", "/adapters", Adapter, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
-
-    def wait_for_adapter(
-        self,
-        adapter_id: str,
-        *,
-        timeout_seconds: float = 3600,
-        on_waiting: Callable[[str], None] = lambda _: None,
-    ) -> Adapter:
-        """Returns the adapter once it is ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout.
-        ``on_waiting`` is called with the reason if the service has to postpone the check."""
-        adapter = poll(
-            lambda: self.get_adapter(adapter_id),
-            lambda adapter: adapter.status == "checking",
-            timeout_seconds=timeout_seconds,
-            what=f"Adapter {adapter_id} is still being checked",
-            on_pending=report_waiting(on_waiting),
-        )
-        if adapter.status != "ready":
-            raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")
-        return adapter
-
-    def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-        """``changes`` may contain ``name``, ``description`` and ``tags``."""
-        return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
-
-    def delete_adapter(self, adapter_id: str) -> None:
-        self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}")
-
-    def download_adapter_file(self, adapter_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
-        """Like ``download_adapter``, by the adapter's id."""
-        return self._download(f"/adapters/{quote(adapter_id)}/download?format={adapter_format}", target)
-
     # --- keys and tenants: for admins, and the operator ---------------------------------------------------
 
     def create_key(
@@ -371,21 +301,3 @@ class AtelierClient:
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:
         return self._download(f"/jobs/{quote(job_id)}/samples/{step}/grid.png", target)
-
-    def _download(self, path: str, target: Path) -> str:
-        def fetch() -> str:
-            with self._transport.stream(path) as response:
-                return save(response, target)
-
-        return retry(fetch)
-
-    def _list(
-        self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
-    ) -> Iterator[Item]:
-        params = {key: value for key, value in (filters or {}).items() if value is not None}
-        while True:
-            page = self._transport.get(path, kind, params=params)
-            yield from page.data
-            if not page.has_more or page.last_id is None:
-                return
-            params["after"] = page.last_id

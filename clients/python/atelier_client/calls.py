@@ -1,0 +1,32 @@
+"""What all groups of calls have in common: the transport, lists in pages, and downloads."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from atelier_client.downloads import save
+from atelier_client.models import Item, Page
+from atelier_client.transport import Transport
+from atelier_client.waiting import retry
+
+
+class Calls:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _download(self, path: str, target: Path) -> str:
+        def fetch() -> str:
+            with self._transport.stream(path) as response:
+                return save(response, target)
+
+        return retry(fetch)
+
+    def _list(
+        self, path: str, kind: type[Page[Item]], filters: Mapping[str, str | None] | None = None
+    ) -> Iterator[Item]:
+        params = {key: value for key, value in (filters or {}).items() if value is not None}
+        while True:
+            page = self._transport.get(path, kind, params=params)
+            yield from page.data
+            if not page.has_more or page.last_id is None:
+                return
+            params["after"] = page.last_id
