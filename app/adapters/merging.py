@@ -32,7 +32,7 @@ def insert_merge(session: Session, settings: Settings, tenant_id: str, asked: Ad
         sources[0],
         merge,
         name=asked.name or _shorten(" + ".join(row.name for row in sources), MAX_NAME_CHARS),
-        trigger=asked.trigger or _shorten(_join_triggers(sources), MAX_TRIGGER_CHARS),
+        trigger=asked.trigger or _join_triggers(sources),
         tags=asked.tags,
         action=Action.ADAPTER_MERGED,
     )
@@ -146,7 +146,12 @@ def _describe(asked: AdapterMerge, sources: Sequence[Adapter], settings: Setting
 
 
 def _join_triggers(sources: Sequence[Adapter]) -> str:
-    return ", ".join(dict.fromkeys(row.trigger for row in sources if row.trigger))
+    """As many whole ones as fit: a part of one invokes nothing."""
+    joined = ""
+    for trigger in dict.fromkeys(row.trigger for row in sources if row.trigger):
+        longer = f"{joined}, {trigger}" if joined else trigger
+        joined = longer if len(longer) <= MAX_TRIGGER_CHARS else joined
+    return joined
 
 
 def _shorten(text: str, max_chars: int) -> str:

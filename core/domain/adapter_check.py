@@ -132,7 +132,10 @@ def describe_pair(first: str, second: str, cosine: float | None, num_common: int
         return f"How far {both} overlap is unknown: that needs two adapters that fit the base, and none of them a DoRA."
     if not num_common:
         return f"{both} are independent: there is no layer that both change."
-    measured, size = f"their updates have a cosine of {cosine:.2f}", abs(math.sqrt(max(0.0, 1 + cosine)) - 1)
+    measured, size = (
+        f"their updates have a cosine of {round(cosine, 2) + 0.0:.2f}",
+        abs(math.sqrt(max(0.0, 1 + cosine)) - 1),
+    )
     if kind == "independent":
         return f"{both} are nearly independent: {measured}, so each acts in a stack much as it does alone."
     if kind == "fight":

@@ -75,6 +75,9 @@ def test_names_and_triggers_are_the_sources_by_default(api: LiveApi) -> None:
     made = merge(api, (first, 1), (second, 1), method="svd", rank=2).json()
     assert made["name"].startswith("ink + yyy") and len(made["name"]) == 100
     assert (made["trigger"], made["merge"]["rank"]) == ("inkish, other", 2)
+    long = str(send(api, trigger="z" * 95).json()["id"])
+    check(api, long)
+    assert merge(api, (first, 1), (long, 1), (second, 1)).json()["trigger"] == "inkish, other", "whole ones alone"
 
 
 def test_a_jobs_adapter_stays_until_the_merge_is_made(api: LiveApi) -> None:
