@@ -9,6 +9,7 @@ from typing import Any
 EVERYWHERE = {
     "adapter_id": "The adapter's id, `ad_…`.",
     "attempt": "The number of the attempt, from 1; 0 before the first.",
+    "check_id": "The check's id, `chk_…`.",
     "created_at": "Time of creation (UTC).",
     "data": "The items, in the documented order.",
     "dataset": "The dataset's id, `ds_…`.",
@@ -72,7 +73,7 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "AdapterOut": {
         "files": "The file in each format, once it is ready.",
         "model_sha256": "SHA-256 of the base model's weights.",
-        "source": "Whether it was trained by a job or imported.",
+        "source": "Whether it was trained by a job, imported, or merged from others.",
     },
     "AdapterUrls": {"": "Paths of the adapter and its file.", "download": "The file.", "self": "The adapter."},
     "Announced": {"filename": "The file's name in the dataset.", "size": "Its size in bytes."},

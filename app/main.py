@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
+from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
@@ -45,6 +46,7 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     generations_router,
+    checks_router,
     usage_router,
     keys_router,
     tenants_router,

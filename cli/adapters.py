@@ -1,20 +1,29 @@
-"""`atelier adapters`: list, show, import, delete. Without a subcommand it lists."""
+"""`atelier adapters`: list, show, import, merge, resize, check, delete. Without a subcommand it lists."""
 
 import itertools
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from atelier_client import InputError
+from atelier_client import AtelierClient, InputError
+from atelier_client.models import Adapter
 from cli.app import App
-from cli.context import JsonOption, LimitOption, list_unless_asked, open_context, show_all
+from cli.context import Context, JsonOption, LimitOption, list_unless_asked, open_context, show_all
+from cli.errors import UsageError
 from cli.ids import find_adapter, find_model
 from cli.invocation import hint
-from cli.tables import print_adapter, print_adapters
+from cli.tables import print_adapter, print_adapters, print_check
 from core.domain.counts import counted
 
-adapters = App(invoke_without_command=True, help="List, show, import and delete adapters.")
+adapters = App(invoke_without_command=True, help="List, show, import, merge, check and delete adapters.")
+
+
+class MergeMethod(StrEnum):
+    CONCAT = "concat"
+    SVD = "svd"
+
 
 AdapterArgument = Annotated[str, typer.Argument(metavar="ADAPTER", help="The adapter's id, or a prefix of it.")]
 
@@ -90,9 +99,95 @@ def import_adapter(
         context.reporter.say("adapter", text, id=ready.id, status=ready.status)
 
 
+@adapters.command("merge")
+def merge_adapters(
+    stack: Annotated[
+        list[str],
+        typer.Argument(metavar="ADAPTER[:WEIGHT]…", help="Ids or prefixes, each with its weight; by default 1."),
+    ],
+    method: Annotated[
+        MergeMethod, typer.Option(help="concat is exact, and ranks add up; svd is the best of one rank.")
+    ] = MergeMethod.CONCAT,
+    rank: Annotated[int | None, typer.Option(metavar="RANK", help="For svd.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default the adapters'.")] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="By default the adapters'.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be given several times.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make one adapter from several, and wait for it."""
+    options = {"/adapters": "ADAPTER", "/method": "--method", "/rank": "--rank", "/name": "--name", "/tags": "--tag"}
+    with open_context(as_json, {**options, "/trigger": "--trigger"}) as context:
+        made = context.client.merge_adapters(
+            _parse_stack(context.client, stack),
+            method=method.value,
+            rank=rank,
+            name=name,
+            trigger=trigger,
+            tags=tag or (),
+        )
+        _wait_for_merge(context, made, f"Adapter {made.id} is being made from {counted(len(stack), 'other')}.")
+
+
+@adapters.command("resize")
+def resize_adapter(
+    adapter: AdapterArgument,
+    rank: Annotated[int, typer.Option(metavar="RANK", help="Lower than the adapter's.")],
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default the adapter's, with the rank.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a smaller adapter from one, and wait for it."""
+    with open_context(as_json, {"/rank": "--rank", "/name": "--name"}) as context:
+        source = find_adapter(context.client, adapter)
+        made = context.client.resize_adapter(source, rank, name=name)
+        _wait_for_merge(context, made, f"Adapter {made.id} is being made from {source}.")
+
+
+@adapters.command("check")
+def check_adapters(
+    stack: Annotated[list[str], typer.Argument(metavar="ADAPTER…", help="Ids or prefixes.")],
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="By default the first adapter's base.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say whether adapters fit a base, and how far they overlap."""
+    with open_context(as_json, {"/adapters": "ADAPTER", "/model": "--model"}) as context:
+        ids = [find_adapter(context.client, typed) for typed in stack]
+        base = None if model is None else find_model(context.client, model)
+        with context.reporter.waiting("Comparing the adapters"):
+            check = context.client.check_adapters(
+                ids, model=base, on_waiting=lambda why: context.reporter.warn("waiting", why)
+            )
+        show_all([check], as_json, lambda rows: print_check(rows[0]))
+
+
+def _parse_stack(client: AtelierClient, typed: list[str]) -> dict[str, float]:
+    """Raises UsageError for a weight that is not a number, and for an adapter that stands there twice."""
+    stack = dict[str, float]()
+    for one in typed:
+        start, colon, weight = one.partition(":")
+        adapter_id = find_adapter(client, start)
+        if adapter_id in stack:
+            raise UsageError(f"{adapter_id} is in the stack twice: add its weights up.")
+        try:
+            stack[adapter_id] = float(weight) if colon else 1.0
+        except ValueError:
+            raise UsageError(f"{one}: the weight must be a number, as in {start}:0.7.") from None
+    return stack
+
+
+def _wait_for_merge(context: Context, made: Adapter, text: str) -> None:
+    context.reporter.say("adapter", text, id=made.id, status=made.status)
+    with context.reporter.waiting("Making the adapter"):
+        ready = context.client.wait_for_adapter(made.id, on_waiting=lambda why: context.reporter.warn("waiting", why))
+    error = ready.merge.error.total if ready.merge and ready.merge.error else 0.0
+    text = (
+        f"Adapter {ready.id} is ready: {ready.name}, {ready.type} of rank {ready.rank}, with an error of {error:.2%}."
+    )
+    context.reporter.say("adapter", text, id=ready.id, status=ready.status, error=error)
+
+
 @adapters.command("delete")
 def delete_adapter(adapter: AdapterArgument, as_json: JsonOption = False) -> None:
-    """Delete an imported adapter. A job's adapter is deleted with its job."""
+    """Delete an imported or merged adapter. A job's adapter is deleted with its job."""
     with open_context(as_json) as context:
         adapter_id = find_adapter(context.client, adapter)
         context.client.delete_adapter(adapter_id)

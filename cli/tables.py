@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier_client.models import Adapter, Dataset, Job, Key, Model, Tenant
+from atelier_client.models import Adapter, AdapterCheck, Dataset, Job, Key, Merge, Model, Tenant
 from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
 from cli.invocation import hint
@@ -198,7 +198,8 @@ def print_adapter(adapter: Adapter) -> None:
             ("description", adapter.description),
             ("tags", ", ".join(adapter.tags)),
             ("model", f"{adapter.model} ({adapter.family})"),
-            ("job", adapter.job or "imported"),
+            ("job", adapter.job or ("" if adapter.merge else "imported")),
+            ("made from", _describe_merge(adapter.merge) if adapter.merge else ""),
             ("formats", ", ".join(adapter.files)),
             *(("not taken", f"{one.key}: {one.reason}") for one in adapter.ignored),
             ("", f"and {more} more" if (more := adapter.num_ignored - len(adapter.ignored)) > 0 else ""),
@@ -212,6 +213,34 @@ def print_adapter(adapter: Adapter) -> None:
 
 def _describe_kind(adapter: Adapter) -> str:
     return f"{adapter.type}, rank {adapter.rank}" if adapter.type else ""
+
+
+def _describe_merge(merge: Merge) -> str:
+    """``ad_… (blip) × 1, …; concat, error 0.03 %``."""
+    sources = ", ".join(f"{one.id} ({one.name}) × {one.weight:g}" for one in merge.sources)
+    error = f", error {merge.error.total:.2%}" if merge.error else ""
+    return f"{sources}; {merge.method}{f' of rank {merge.rank}' if merge.rank else ''}{error}"
+
+
+def print_check(check: AdapterCheck) -> None:
+    """Each adapter's fit, each pair's cosine, and the whole in words."""
+    assert check.result is not None
+    columns = Column("ADAPTER"), Column("FITS"), Column("LAYERS", is_number=True), Column("WHY NOT", is_elastic=True)
+    rows: list[Sequence[Cell]] = [
+        (one.id, "yes" if one.fits else "no", f"{one.num_layers}", one.reason or "") for one in check.result.adapters
+    ]
+    print_rows(columns, rows)
+    if check.result.pairs:
+        _print("")
+        columns = Column("ADAPTER"), Column("WITH"), Column("COSINE", is_number=True), Column("THEY", is_elastic=True)
+        print_rows(
+            columns, [(*pair.adapters, _describe_cosine(pair.cosine), pair.relation) for pair in check.result.pairs]
+        )
+    _print(f"\n{check.result.summary}")
+
+
+def _describe_cosine(cosine: float | None) -> str:
+    return "" if cosine is None else f"{cosine:.3f}"
 
 
 def print_keys(keys: list[Key]) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from core.db import generation_claims
 from core.db.generation_claims import GenerationClaim
+from core.db.references import list_generation_references
 from core.db.tables import Generation
 from core.domain.artifacts import Artifact, generation_key, generation_prefix
 from core.domain.errors import ModelRejected
@@ -81,6 +82,9 @@ class Drawing:
 
     def prefix_of(self, claim: GenerationClaim) -> str:
         return generation_prefix(claim.id)
+
+    def list_references(self, session: Session, row_id: str) -> frozenset[str] | None:
+        return list_generation_references(session, row_id)
 
     @property
     def _slot(self) -> DeviceSlot:

@@ -7,6 +7,7 @@ from core.settings import load_settings
 from worker import deliveries
 from worker.bases import register_next
 from worker.celery_app import app
+from worker.checks import check_next
 from worker.datasets import service
 from worker.drain import request_drain
 from worker.generations import generate_next
@@ -19,14 +20,16 @@ from worker.lifetime import install_shutdown_hooks
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    while any([register_next(settings), import_next(settings), generate_next(settings), runner.run_next(settings)]):
+    turns = (register_next, import_next, check_next, generate_next, runner.run_next)
+    while sum(take_turn(settings) for take_turn in turns):
         pass
 
 
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    while service.validate_next(settings) or register_next(settings) or import_next(settings):
+    workings = (service.validate_next, register_next, import_next, check_next)
+    while any(work(settings) for work in workings):
         pass
 
 

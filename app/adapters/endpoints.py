@@ -1,18 +1,20 @@
-"""/adapters: find, download, import, change, delete."""
+"""/adapters: find, download, import, merge, change, delete."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.adapters import service
+from app.adapters import merging, service
 from app.adapters.receiving import FILE_FIELD
-from app.adapters.schemas import AdapterChange, AdapterOut
+from app.adapters.schemas import AdapterChange, AdapterMerge, AdapterOut, AdapterResize
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import SAFETENSORS, file_responses, send_file
 from app.media import MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
+from app.services import Services
 from core.db import adapters
+from core.db.tables import Adapter
 from core.domain.artifacts import AdapterFormat
 from core.domain.errors import UnsupportedMedia
 
@@ -63,7 +65,7 @@ async def list_adapters(
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AdapterOut]:
-    """Newest first, trained and imported ones."""
+    """Newest first: trained, imported and merged ones."""
     rows, has_more = await database.run(
         adapters.list_adapters,
         caller.tenant_id,
@@ -74,7 +76,8 @@ async def list_adapters(
         after=after,
         limit=limit,
     )
-    return Page[AdapterOut].of([AdapterOut.of(row) for row in rows], lambda adapter: adapter.id, has_more=has_more)
+    shown = [AdapterOut.of(row).without_layers() for row in rows]
+    return Page[AdapterOut].of(shown, lambda adapter: adapter.id, has_more=has_more)
 
 
 @router.post(
@@ -91,6 +94,32 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
     if media_type_of(request.headers) != MULTIPART:
         raise UnsupportedMedia(f"Send the file as multipart/form-data, in the field `{FILE_FIELD}`, and the `model`.")
     adapter = await service.import_file(services, caller.tenant_id, request.stream(), request.headers["content-type"])
+    return _accept(services, response, adapter)
+
+
+@router.post("/merge", status_code=202, responses=problems("not-found", "wrong-state"))
+async def merge_adapters(
+    body: AdapterMerge, caller: CallerDep, services: ServicesDep, response: Response
+) -> AdapterOut:
+    """Makes one adapter from a weighted stack of others for the same base. It is `checking` until a worker has made
+    it, and keeps nothing of the others: they may be deleted once it is `ready`.
+    """
+    adapter = await services.database.run(merging.insert_merge, services.settings, caller.tenant_id, body)
+    return _accept(services, response, adapter)
+
+
+@router.post("/{adapter_id}/resize", status_code=202, responses=problems("not-found", "wrong-state"))
+async def resize_adapter(
+    adapter_id: Id, body: AdapterResize, caller: CallerDep, services: ServicesDep, response: Response
+) -> AdapterOut:
+    """Makes a smaller adapter from one, the best of that rank; the first stays as it is. `merge.error` says how far
+    the two are apart."""
+    adapter = await services.database.run(merging.insert_resize, services.settings, caller.tenant_id, adapter_id, body)
+    return _accept(services, response, adapter)
+
+
+def _accept(services: Services, response: Response, adapter: Adapter) -> AdapterOut:
+    """For a worker to check or make."""
     services.doorbell.ring("validate")
     services.doorbell.ring("train")
     response.headers["Location"] = f"/adapters/{adapter.id}"
@@ -112,8 +141,8 @@ async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep,
 
 @router.delete("/{adapter_id}", status_code=204, responses=problems("not-found", "wrong-state"))
 async def delete_adapter(adapter_id: Id, caller: CallerDep, services: ServicesDep) -> None:
-    """Deletes an imported adapter that no unfinished job starts from, and its files. A job's adapter is
-    deleted with its job."""
+    """Deletes an imported or merged adapter, and its files, unless an unfinished job starts from it or a merge is
+    being made from it. A job's adapter is deleted with its job."""
     await service.delete(services, caller.tenant_id, adapter_id)
 
 

@@ -10,10 +10,12 @@ from app.errors import ErrorOut
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
 from core.domain.adapter_import import MAX_IGNORED, AdapterSource, IgnoredKey
+from core.domain.adapter_merge import MAX_SOURCES, MAX_WEIGHT, LayerError, MergeMethod
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import FAMILY_FACTS, Family
+from core.domain.numbers import StrictFloat, StrictInt, StrictNumbers
 from core.domain.proof import LoadProof
-from core.domain.spec import AdapterType
+from core.domain.spec import MAX_RANK, AdapterType
 from core.domain.states import AdapterStatus
 
 MAX_TAGS = 20
@@ -37,6 +39,7 @@ EXAMPLE: dict[str, Any] = {
     "rank": 8,
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
     "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in ADAPTER_FORMATS},
+    "merge": None,
     "ignored": [],
     "num_ignored": 0,
     "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
@@ -48,6 +51,7 @@ EXAMPLE: dict[str, Any] = {
 }
 
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PLAIN)]
+AdapterId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PLAIN)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50, pattern=PLAIN)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)]
 Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
@@ -77,6 +81,83 @@ class AdapterChange(BaseModel):
         return self.model_dump(mode="json", exclude_none=True)
 
 
+class WeightedAdapter(StrictNumbers):
+    """An adapter in a stack. A negative weight subtracts its update."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: AdapterId
+    weight: Annotated[StrictFloat, Field(ge=-MAX_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)] = Field(
+        1.0, description="The factor of its update. Not 0."
+    )
+
+
+class AdapterMerge(StrictNumbers):
+    """A stack of adapters that becomes one adapter. All are for the same base, and none is a DoRA."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "adapters": [{"id": _ID, "weight": 1.0}, {"id": f"{_ID[:-1]}d", "weight": 0.6}],
+                    "method": "svd",
+                    "rank": 16,
+                    "name": "Blip in ink",
+                    "tags": ["mascot"],
+                }
+            ]
+        },
+    )
+
+    adapters: tuple[WeightedAdapter, ...] = Field(
+        min_length=1, max_length=MAX_SOURCES, description="Each adapter once, with its weight."
+    )
+    method: MergeMethod = Field(
+        "concat",
+        description="`concat` is exact: the ranks add up, and so does the size of the file. `svd` is the best "
+        "approximation of the given rank, and says its error.",
+    )
+    rank: StrictInt | None = Field(None, ge=1, le=MAX_RANK, description="For `svd`, and only then.")
+    name: Line | None = Field(None, description="Default: the adapters' names.")
+    trigger: Line | None = Field(None, description="Default: the adapters' triggers.")
+    tags: Tags = ()
+
+
+class AdapterResize(StrictNumbers):
+    """A lower rank for an adapter."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rank": 4}]})
+
+    rank: StrictInt = Field(ge=1, le=MAX_RANK, description="Lower than the adapter's own.")
+    name: Line | None = Field(None, description="Default: the adapter's name with the rank.")
+
+
+class MergeSourceOut(BaseModel):
+    """An adapter that a merge was made from."""
+
+    id: str
+    name: str = Field(description="Its name at that time; it may be deleted since.")
+    weight: float = Field(description="The factor of its update.")
+
+
+class MergeErrorOut(BaseModel):
+    """The Frobenius norm of the difference between the adapter's update, as stored, and the exact weighted sum, over
+    that of the sum: 0 is exact, and rounding to half precision costs some 0.0003."""
+
+    total: float = Field(description="Over all layers together.")
+    layers: list[LayerError] | None = Field(description="For each layer, the worst first; null in lists of adapters.")
+
+
+class MergeOut(BaseModel):
+    """How the adapter was made from others."""
+
+    method: MergeMethod = Field(description="`concat` or `svd`; a resized adapter has `svd` with one source.")
+    rank: int | None = Field(description="The rank that was asked of `svd`.")
+    sources: list[MergeSourceOut] = Field(description="What it was made from. It does not need them any more.")
+    error: MergeErrorOut | None = Field(description="Null until it is ready.")
+
+
 class AdapterMetrics(BaseModel):
     """The training's measurements. Scores go from 0 to 1."""
 
@@ -94,8 +175,8 @@ class AdapterUrls(BaseModel):
 
 
 class AdapterOut(BaseModel):
-    """An adapter from a job, or an imported one: `checking` until a worker has read its file, then `ready`, or
-    `rejected` with the reason in ``error``.
+    """An adapter from a job, an imported one, or one merged from others. The latter two are `checking` until a worker
+    has read and written the files, then `ready`, or `rejected` with the reason in ``error``.
     """
 
     model_config = example(EXAMPLE)
@@ -111,19 +192,20 @@ class AdapterOut(BaseModel):
     model: str = Field(description="The base model that it was trained on, or checked against.")
     model_sha256: str
     family: Family
-    type: AdapterType | None = Field(description="Null until an import is checked.")
+    type: AdapterType | None = Field(description="Null while it is `checking`.")
     rank: int | None = Field(description="The highest rank of its layers.")
     job: str | None = Field(description="The job that trained it; deleting the job deletes the adapter.")
+    merge: MergeOut | None = Field(None, description="How it was made from others; null if it was not.")
     files: dict[AdapterFormat, File]
     ignored: list[IgnoredKey] = Field(
         default_factory=list,
         description=f"Tensors of an imported file that were ignored, and why: at most the first {MAX_IGNORED}.",
     )
     num_ignored: int = Field(0, description="How many tensors of an imported file were ignored.")
-    metrics: AdapterMetrics | None = Field(description="Null for imports.")
+    metrics: AdapterMetrics | None = Field(description="Null for imports and merges.")
     proofs: dict[AdapterFormat, LoadProof] = Field(description="Which tools load each file completely.")
     error: ErrorOut | None
-    waiting_reason: str | None = Field(description="Why an import's check is deferred, through no fault of the file.")
+    waiting_reason: str | None = Field(description="Why its check is deferred, through no fault of the file.")
     created_at: datetime
     urls: AdapterUrls
 
@@ -143,8 +225,15 @@ class AdapterOut(BaseModel):
         }
         return cls.model_validate({**shown, **found})
 
+    def without_layers(self) -> Self:
+        """For lists: a merge's errors by layer are many."""
+        if self.merge is None or self.merge.error is None:
+            return self
+        error = self.merge.error.model_copy(update={"layers": None})
+        return self.model_copy(update={"merge": self.merge.model_copy(update={"error": error})})
+
 
 _AS_THEY_ARE = (
     *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
-    *("ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
+    *("merge", "ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
 )

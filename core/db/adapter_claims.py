@@ -1,15 +1,18 @@
-"""The workers' side of imported adapters, over leases.py: claim one that needs a check, and commit the findings."""
+"""The workers' side of adapters that wait, over leases.py: claim an import to check or a merge to make, and commit the
+findings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import case, func, null
+from sqlalchemy import case, func, null, select
 from sqlalchemy.orm import Session
 
 from core.db import leases
 from core.db.leases import MAX_DEATHS, RowClaim
 from core.db.tables import Adapter
 from core.domain.adapter_import import Findings
+from core.domain.adapter_merge import Merge, MergeError
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.errors import AdapterRejected
 from core.domain.model import Family
@@ -22,38 +25,84 @@ _ENDED = {"upload": null(), "checked_at": func.clock_timestamp()}
 
 
 @dataclass(frozen=True)
-class ImportClaim(RowClaim):
+class AdapterClaim(RowClaim):
     """A worker's claim: the adapter under one attempt."""
 
     model_id: str
     family: Family
+
+
+@dataclass(frozen=True)
+class ImportClaim(AdapterClaim):
     upload: Artifact
 
 
-def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | None:
+@dataclass(frozen=True)
+class MergeClaim(AdapterClaim):
+    """``files``: the sources' files in kohya's format, by the sources' ids."""
+
+    merge: Merge
+    name: str
+    trigger: str
+    files: Mapping[str, Artifact]
+
+
+def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | MergeClaim | None:
+    """The adapter that has waited longest: an import or, since both wait in one queue, a merge."""
     row = leases.claim(session, Adapter, lease_seconds=lease_seconds)
     if row is None:
         return None
-    return ImportClaim(row.id, row.attempt, row.model_id, row.family, Artifact.model_validate(row.upload))
+    if row.merge is None:
+        return ImportClaim(row.id, row.attempt, row.model_id, row.family, Artifact.model_validate(row.upload))
+    merge = Merge.model_validate(row.merge)
+    files = _find_files(session, row.tenant_id, merge)
+    return MergeClaim(row.id, row.attempt, row.model_id, row.family, merge, row.name, row.trigger, files)
+
+
+def _find_files(session: Session, tenant_id: str, merge: Merge) -> dict[str, Artifact]:
+    wanted = [source.id for source in merge.sources]
+    query = select(Adapter.id, Adapter.files).where(Adapter.id.in_(wanted), Adapter.tenant_id == tenant_id)
+    return {row.id: Artifact.model_validate(row.files["kohya"]) for row in session.execute(query)}
 
 
 def commit_import(
-    session: Session, claim: ImportClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
+    session: Session, claim: AdapterClaim, findings: Findings, files: Mapping[AdapterFormat, Artifact]
 ) -> bool:
     """The file's trigger is used if its owner gave none."""
+    return _commit(session, claim, findings, files)
+
+
+def commit_merge(
+    session: Session,
+    claim: MergeClaim,
+    findings: Findings,
+    files: Mapping[AdapterFormat, Artifact],
+    error: MergeError | None,
+) -> bool:
+    merge = claim.merge.model_copy(update={"error": error})
+    return _commit(session, claim, findings, files, merge=merge.model_dump(mode="json"))
+
+
+def _commit(
+    session: Session,
+    claim: AdapterClaim,
+    findings: Findings,
+    files: Mapping[AdapterFormat, Artifact],
+    **values: Any,
+) -> bool:
     found = findings.model_dump(mode="json")
     found["trigger"] = case((Adapter.trigger == "", findings.trigger), else_=Adapter.trigger)
     kept = {name: file.model_dump() for name, file in files.items()}
-    return leases.end(session, Adapter, claim, AdapterStatus.READY, files=kept, **found, **_ENDED)
+    return leases.end(session, Adapter, claim, AdapterStatus.READY, files=kept, **found, **values, **_ENDED)
 
 
-def reject_import(session: Session, claim: ImportClaim, detail: str) -> bool:
+def reject_import(session: Session, claim: AdapterClaim, detail: str) -> bool:
     error = AdapterRejected(detail).describe()
     return leases.end(session, Adapter, claim, AdapterStatus.REJECTED, error=error, **_ENDED)
 
 
 def expire_imports(session: Session) -> list[Adapter]:
-    """Takes back every import whose worker lost its lease; rejects one at its last death. For the steward."""
+    """Takes back every adapter whose worker lost its lease; rejects one at its last death. For the steward."""
     error = AdapterRejected(_GIVEN_UP).describe()
     given_up = {"status": AdapterStatus.REJECTED, "error": error, "checked_at": func.clock_timestamp()}
     return leases.take_back(session, Adapter, given_up)

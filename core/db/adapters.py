@@ -155,12 +155,22 @@ def find_of_job(session: Session, job_id: str) -> Adapter | None:
 
 
 def refuse_if_needed(session: Session, adapter: Adapter) -> None:
-    """Raises WrongState while an unfinished job starts from it. The caller holds its row."""
+    """Raises WrongState while an unfinished job starts from it, or a merge that is not made yet needs it. The caller
+    holds its row."""
     unfinished = (Job.tenant_id == adapter.tenant_id, Job.status.not_in(TERMINAL))
     users = select(Job.id).where(*unfinished, Job.spec["init_adapter"].astext == adapter.id)
     user = session.execute(users.limit(1)).scalar_one_or_none()
     if user is not None:
         raise WrongState(f"Adapter {adapter.id} is in use: {user} starts from it. Wait for its end, or cancel it.")
+    if (merge := find_waiting_merge(session, adapter)) is not None:
+        raise WrongState(f"Adapter {adapter.id} is in use: {merge} is being made from it. Wait until it is ready.")
+
+
+def find_waiting_merge(session: Session, adapter: Adapter) -> str | None:
+    """A merge that still needs the adapter's file."""
+    waiting = (Adapter.tenant_id == adapter.tenant_id, Adapter.status == AdapterStatus.CHECKING)
+    names_it = Adapter.merge["sources"].contains([{"id": adapter.id}])
+    return session.execute(select(Adapter.id).where(*waiting, names_it).limit(1)).scalar_one_or_none()
 
 
 def keep_for_job(session: Session, tenant_id: str, adapter_id: str) -> None:

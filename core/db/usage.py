@@ -51,6 +51,8 @@ SELECT
   + (SELECT coalesce(sum((file.value ->> 'size')::bigint), 0)
      FROM adapters CROSS JOIN LATERAL (
         SELECT value FROM jsonb_each(files) UNION ALL SELECT upload WHERE upload IS NOT NULL
+        UNION ALL SELECT jsonb_build_object('size', merge -> 'expected_bytes') WHERE merge IS NOT NULL
+            AND status = 'checking'
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
   + (SELECT coalesce(sum((image.value ->> 'size')::bigint), 0)
@@ -60,7 +62,8 @@ SELECT
 """The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
 revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
 cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill the database with
-them. A job's adapter is among the job's artifacts."""
+them. A job's adapter is among the job's artifacts. A merge counts before it is made, or any number of them could be
+waiting."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

@@ -11,7 +11,7 @@ from core.domain.model import Family
 from core.domain.proof import LoadProof
 from core.domain.spec import AdapterType
 
-AdapterSource = Literal["job", "import"]
+AdapterSource = Literal["job", "import", "merge"]
 
 
 PROGRAM_BYTES = 2 * 1024**3

@@ -73,6 +73,14 @@ class AdapterStatus(StrEnum):
     REJECTED = "rejected"  # checking -> rejected: the error says why
 
 
+class CheckStatus(StrEnum):
+    """checking: a worker compares the adapters; done: see result; failed: see error."""
+
+    CHECKING = "checking"  # POST /adapters/check
+    DONE = "done"  # checking -> done by the worker
+    FAILED = "failed"  # checking -> failed: the error says why
+
+
 class TerminationReason(StrEnum):
     """Every reason for which a job can fail."""
 

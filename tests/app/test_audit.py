@@ -92,6 +92,15 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     file = {"file": ("ink.safetensors", weights_of(b"ink"))}
     yield call("POST", "/adapters", Action.ADAPTER_IMPORTED, data={"model": "toy"}, files=file)
     path_ids["adapter_id"] = import_ready(api)
+    stack = {"adapters": [{"id": path_ids["adapter_id"]}]}
+    made = call("POST", "/adapters/merge", Action.ADAPTER_MERGED, json=stack)
+    yield made
+    api.client.delete(f"/adapters/{made[4]}")  # or its source could not be
+    made = call("POST", "/adapters/{adapter_id}/resize", Action.ADAPTER_RESIZED, json={"rank": 1})
+    yield made
+    api.client.delete(f"/adapters/{made[4]}")
+    asked = {"adapters": [path_ids["adapter_id"]]}
+    yield call("POST", "/adapters/check", Action.ADAPTERS_CHECKED, json=asked, params={"wait": 0})
     yield call("PATCH", "/adapters/{adapter_id}", Action.ADAPTER_CHANGED, json={"name": "other"})
     yield call("DELETE", "/adapters/{adapter_id}", Action.ADAPTER_DELETED, path_ids["adapter_id"])
     made = call("POST", "/generations", Action.GENERATION_CREATED, json={"model": "toy", "prompts": ["a toy"]})

@@ -25,6 +25,7 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/datasets/{dataset_id}/uploads"): {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]},
     ("POST", "/datasets/{dataset_id}/revisions"): {"prefix": "a photo of "},
     ("PATCH", "/adapters/{adapter_id}"): {"name": "mine now"},
+    ("POST", "/adapters/{adapter_id}/resize"): {"rank": 1},
 }
 
 
@@ -56,6 +57,7 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "dataset_id": dataset,
         "adapter_id": world.adapter,
         "generation_id": world.generation,
+        "check_id": world.check,
         "delivery_id": world.delivery,
         "key_id": world.key,
         "tenant_id": "ten_default",
@@ -112,6 +114,8 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
             post("/jobs?dry_run=true", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs", json={"model": model, "dataset": own, "init_adapter": name(theirs.adapter)}),
             post(f"/datasets/{own}/revisions", json={"include": [{"dataset": name(theirs.dataset)}]}),
+            post("/adapters/merge", json={"adapters": [{"id": name(theirs.adapter)}]}),
+            post("/adapters/check", json={"adapters": [name(theirs.adapter)]}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),
             two.us.client.get("/audit", params={"tenant": name("ten_default")}),

@@ -36,7 +36,8 @@ GET /jobs/{}/deliveries · POST /jobs/{}/deliveries/{}/redeliver · GET /webhook
 POST /jobs/{}/resume · GET /jobs/{}/events · GET /jobs/{}/metrics · GET /jobs/{}/checkpoints · GET /jobs/{}/samples
 GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
 GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}
-GET /adapters/{}/download
+GET /adapters/{}/download · POST /adapters/merge · POST /adapters/{}/resize
+POST /adapters/check · GET /adapters/checks/{}
 GET /healthz · GET /readyz · GET /workers
 POST /keys · GET /keys · DELETE /keys/{} · POST /keys/{}/rotate · POST /tenants · GET /tenants · GET /audit
 """

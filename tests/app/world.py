@@ -18,6 +18,7 @@ class World:
     open_dataset: str
     adapter: str
     generation: str
+    check: str
     delivery: str
     event: str
     image: str
@@ -25,7 +26,16 @@ class World:
 
     @property
     def ids(self) -> list[str]:
-        return [self.job, self.dataset, self.open_dataset, self.adapter, self.generation, self.delivery, self.key]
+        return [
+            self.job,
+            self.dataset,
+            self.open_dataset,
+            self.adapter,
+            self.generation,
+            self.check,
+            self.delivery,
+            self.key,
+        ]
 
 
 def build(api: LiveApi, admin: LiveApi) -> World:
@@ -41,12 +51,16 @@ def build(api: LiveApi, admin: LiveApi) -> World:
     api.client.get("/webhooks/secret")
     assert api.client.post("/ui/tokens").status_code == 201
     finished = api.client.get(f"/jobs/{job['id']}").json()
+    adapter = api.client.get("/adapters").json()["data"][0]["id"]
+    check = api.client.post("/adapters/check?wait=0", json={"adapters": [adapter]})
+    assert check.status_code == 202, check.text
     return World(
         job=job["id"],
         dataset=job["dataset"],
         open_dataset=opened,
-        adapter=api.client.get("/adapters").json()["data"][0]["id"],
+        adapter=adapter,
         generation=draw(api, body["model"]),
+        check=check.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],
         image=api.client.get(f"/datasets/{finished['dataset']}/images").json()["data"][0]["sha256"],

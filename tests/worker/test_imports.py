@@ -10,11 +10,14 @@ import pytest
 from safetensors.torch import save
 from sqlalchemy.orm import Session, sessionmaker
 
+from core.db import adapter_merges
 from core.db import adapters as db
 from core.db.models import upsert_model
 from core.db.session import make_sessions, open_engine
 from core.db.tables import DEFAULT_TENANT, Adapter
+from core.domain.adapter_merge import Merge, MergeSource
 from core.domain.artifacts import Artifact, adapter_upload_key
+from core.domain.audit import Action
 from core.domain.ids import new_id
 from core.domain.model import ModelInfo
 from core.settings import Settings
@@ -165,3 +168,50 @@ def test_an_import_outlives_a_killed_worker(
     first.popen.send_signal(signal.SIGKILL)
     second = start(*command, *options, "-n", "second@%h")
     wait_until(lambda: read(sessions, adapter_id).status == "ready", lambda: second.log, 180)
+
+
+def test_a_merge_is_made_from_the_files_of_others(
+    importer: AnyConsumer, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
+) -> None:
+    """By the real programs; it loads as the imports do, and stays when they go."""
+    sources = [send(sessions, storage, info, save(tensors)) for _ in range(2)]
+    while importer.run_next():
+        pass
+    merged, resized = (request_merge(sessions, sources, **asked) for asked in ({}, {"method": "svd", "rank": 2}))
+    while importer.run_next():
+        pass
+    row = read(sessions, merged)
+    assert row.status == "ready" and row.merge is not None, row.error
+    assert (row.type, row.rank, row.trigger, set(row.files)) == ("locon", 8, "a", {"kohya", "diffusers"})
+    assert row.merge["error"]["total"] < 1e-3 and len(row.merge["error"]["layers"]) == len(tensors) // 3
+    assert all(proof["tools"][0]["verdict"] == "same" for proof in row.proofs.values()), row.proofs
+    cut = read(sessions, resized)
+    assert cut.merge is not None and (cut.rank, cut.merge["rank"]) == (2, 2) and cut.merge["error"]["total"] > 0.1
+    for source in sources:
+        with sessions.begin() as session:
+            db.delete_adapter(session, DEFAULT_TENANT, source)
+        storage.delete_prefix(f"adapters/{source}/")
+    assert {file["key"] for file in row.files.values()} == {s.key for s in storage.list(f"adapters/{merged}")}
+
+
+def test_a_merge_whose_source_is_lost_says_so(
+    importer: AnyConsumer, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
+) -> None:
+    source = send(sessions, storage, info, save(tensors))
+    assert importer.run_next()
+    merged = request_merge(sessions, [source])
+    storage.put(read(sessions, source).files["kohya"]["key"], b"another file")
+    assert importer.run_next()
+    row = read(sessions, merged)
+    assert row.status == "rejected" and row.error is not None
+    assert row.error["detail"] == f"The file of {source} was damaged in storage: merge the others without it."
+
+
+def request_merge(sessions: sessionmaker[Session], sources: list[str], **asked: Any) -> str:
+    with sessions.begin() as session:
+        rows = adapter_merges.keep_sources(session, DEFAULT_TENANT, sources)
+        stack = tuple(MergeSource(id=one, name="a", weight=0.5) for one in sources)
+        merge = Merge(**{"method": "concat", "sources": stack, "expected_bytes": 1, **asked})
+        return adapter_merges.insert_merge(
+            session, rows[sources[0]], merge, name="both", trigger="a", tags=(), action=Action.ADAPTER_MERGED
+        ).id

@@ -3,20 +3,17 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import httpx
-
 from atelier_client.downloads import save
 from atelier_client.models import Item, Page
 from atelier_client.transport import Transport
 from atelier_client.waiting import retry
 
 LARGEST_PAGE = 100
-UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
-"""The service answers an upload only after it has stored the whole body."""
 
 
 class Calls:
-    _transport: Transport
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
 
     def _download(self, path: str, target: Path) -> str:
         def fetch() -> str:

@@ -21,17 +21,15 @@ from typing import Any, Self
 
 import httpx
 
-from atelier_client.calls import UPLOAD_TIMEOUT
+from atelier_client.adapters import AdapterCalls
 from atelier_client.datasets import DatasetCalls
 from atelier_client.errors import (
-    AdapterUnusable,
     ApiError,
     JobEnded,
     ModelUnusable,
 )
 from atelier_client.generations import GenerationCalls
 from atelier_client.models import (
-    Adapter,
     AdapterFormat,
     AuditEntry,
     Delivery,
@@ -49,12 +47,11 @@ from atelier_client.models import (
     Worker,
 )
 from atelier_client.transport import Transport, quote
-from atelier_client.uploads import LazyFile
-from atelier_client.waiting import explain_job, poll, report_waiting, retry
+from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(DatasetCalls, GenerationCalls):
+class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls):
     def __init__(
         self,
         url: str,
@@ -65,7 +62,7 @@ class AtelierClient(DatasetCalls, GenerationCalls):
     ) -> None:
         """``find_url`` is called when nothing listens at ``url``. If it returns another address, all requests go there
         from then on. Raises InputError for an invalid address. Sends nothing before the first call."""
-        self._transport = Transport(url, api_key, transport, find_url)
+        super().__init__(Transport(url, api_key, transport, find_url))
 
     def __enter__(self) -> Self:
         return self
@@ -190,71 +187,6 @@ class AtelierClient(DatasetCalls, GenerationCalls):
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Sends a webhook again now, whether or not it was delivered before."""
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
-
-    # --- adapters ---------------------------------------------------------------------------------------
-
-    def list_adapters(
-        self,
-        *,
-        model: str | None = None,
-        trigger: str | None = None,
-        tag: str | None = None,
-        text: str | None = None,
-        after: str | None = None,
-    ) -> Iterator[Adapter]:
-        """Newest first, of jobs and imports, starting after an id. Pages are fetched on demand."""
-        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
-        return self._list("/adapters", Page[Adapter], filters)
-
-    def get_adapter(self, adapter_id: str) -> Adapter:
-        return self._transport.get(f"/adapters/{quote(adapter_id)}", Adapter)
-
-    def import_adapter(
-        self,
-        path: Path,
-        model: str,
-        *,
-        name: str | None = None,
-        trigger: str | None = None,
-        tags: Sequence[str] = (),
-        on_bytes: Callable[[int], None] | None = None,
-    ) -> Adapter:
-        """Uploads another tool's .safetensors file; the adapter is ``checking`` first. ``on_bytes`` as for datasets."""
-        given = {"model": model, "name": name, "trigger": trigger, "tags": ",".join(tags)}
-        fields = {key: value for key, value in given.items() if value}
-        files = {"file": (path.name, LazyFile(path, on_bytes), "application/octet-stream")}
-        return self._transport.ask("POST", "/adapters", Adapter, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
-
-    def wait_for_adapter(
-        self,
-        adapter_id: str,
-        *,
-        timeout_seconds: float = 3600,
-        on_waiting: Callable[[str], None] = lambda _: None,
-    ) -> Adapter:
-        """Returns the adapter once it is ``ready``. Raises AdapterUnusable with the reason, or WaitTimeout.
-        ``on_waiting`` is called with the reason if the service has to postpone the check."""
-        adapter = poll(
-            lambda: self.get_adapter(adapter_id),
-            lambda adapter: adapter.status == "checking",
-            timeout_seconds=timeout_seconds,
-            what=f"Adapter {adapter_id} is still being checked",
-            on_pending=report_waiting(on_waiting),
-        )
-        if adapter.status != "ready":
-            raise AdapterUnusable(adapter.error.detail if adapter.error else f"Adapter {adapter_id} was rejected.")
-        return adapter
-
-    def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-        """``changes`` may contain ``name``, ``description`` and ``tags``."""
-        return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
-
-    def delete_adapter(self, adapter_id: str) -> None:
-        self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}")
-
-    def download_adapter_file(self, adapter_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
-        """Like ``download_adapter``, by the adapter's id."""
-        return self._download(f"/adapters/{quote(adapter_id)}/download?format={adapter_format}", target)
 
     # --- keys and tenants: for admins, and the operator ---------------------------------------------------
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atelier_client.calls import LARGEST_PAGE, UPLOAD_TIMEOUT, Calls
+from atelier_client.calls import LARGEST_PAGE, Calls
 from atelier_client.errors import DatasetUnusable
 from atelier_client.models import Dataset, DatasetLayout, Page
-from atelier_client.transport import quote
+from atelier_client.transport import UPLOAD_TIMEOUT, quote
 from atelier_client.uploads import LazyFile, Selection, select_files
 from atelier_client.waiting import explain_dataset, poll, report_waiting
 

@@ -103,8 +103,38 @@ class IgnoredKey(Answer):
     reason: str
 
 
+class MergeSource(Answer):
+    """An adapter that another was made from. It may be deleted since."""
+
+    id: str
+    name: str = ""
+    weight: float
+
+
+class LayerError(Answer):
+    layer: str
+    error: float
+
+
+class MergeError(Answer):
+    """Relative to the exact weighted sum. ``layers`` is null in lists."""
+
+    total: float
+    layers: tuple[LayerError, ...] | None = None
+
+
+class Merge(Answer):
+    """How an adapter was made from others. ``error`` is null until it is ready."""
+
+    method: str
+    rank: int | None = None
+    sources: tuple[MergeSource, ...] = ()
+    error: MergeError | None = None
+
+
 class Adapter(Answer):
-    """``type`` and ``rank`` are null until an import has been checked; ``job`` is null for imports."""
+    """``type`` and ``rank`` are null while it is ``checking``; ``job`` is null for imports and merges, and ``merge``
+    for all others."""
 
     id: str
     status: str
@@ -118,6 +148,7 @@ class Adapter(Answer):
     type: str | None = None
     rank: int | None = None
     job: str | None = None
+    merge: Merge | None = None
     files: dict[str, Any] = Field(default_factory=dict)
     ignored: tuple[IgnoredKey, ...] = ()
     num_ignored: int = 0
@@ -157,6 +188,50 @@ class Generation(Answer):
     @property
     def is_terminal(self) -> bool:
         return self.status not in {"queued", "running"}
+
+
+class CheckedAdapter(Answer):
+    """An adapter's fit to a base. ``norm``: how large its update is."""
+
+    id: str
+    fits: bool
+    same_base: bool = True
+    reason: str | None = None
+    misfits: tuple[dict[str, Any], ...] = ()
+    num_layers: int = 0
+    norm: float | None = None
+
+
+class CheckedPair(Answer):
+    """How far two adapters overlap. ``layers``: the cosine of each that both change."""
+
+    adapters: tuple[str, str]
+    cosine: float | None = None
+    relation: str
+    sentence: str = ""
+    layers: tuple[dict[str, Any], ...] = ()
+
+
+class CheckResult(Answer):
+    """``differences``: layers that the adapters do not all change, or with unlike ranks."""
+
+    fits: bool
+    summary: str = ""
+    adapters: tuple[CheckedAdapter, ...] = ()
+    differences: tuple[dict[str, Any], ...] = ()
+    pairs: tuple[CheckedPair, ...] = ()
+
+
+class AdapterCheck(Answer):
+    """``result`` is null until the check is ``done``."""
+
+    id: str
+    status: str
+    model: str
+    adapters: tuple[str, ...] = ()
+    result: CheckResult | None = None
+    error: ErrorInfo | None = None
+    waiting_reason: str | None = None
 
 
 class Progress(Answer):

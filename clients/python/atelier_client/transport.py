@@ -23,6 +23,8 @@ from atelier_client.errors import (
 from atelier_client.models import Answer
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+UPLOAD_TIMEOUT = httpx.Timeout(60.0, connect=10.0, read=600.0)
+"""The service answers an upload only after it has stored the whole body."""
 
 MAX_PAUSE_SECONDS = 30.0
 """How long one request waits for the rate limit. When a quota resets only at midnight, the error is raised at once."""

@@ -15,7 +15,7 @@ RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class Deferrable(Protocol):
-    """A dataset or an adapter: the service can postpone its check."""
+    """A dataset, an adapter or a check of adapters: the service can postpone it."""
 
     @property
     def waiting_reason(self) -> str | None: ...

@@ -3,7 +3,7 @@
 A new table with a tenant's rows needs row-level security in its migration, as 0006 has it; a test checks this.
 """
 
-from core.db.tables.assets import Adapter, Dataset, DatasetFile, Model
+from core.db.tables.assets import Adapter, AdapterCheck, Dataset, DatasetFile, Model
 from core.db.tables.base import DEFAULT_TENANT, Base, Checked, Leased
 from core.db.tables.generations import Generation
 from core.db.tables.jobs import (
@@ -23,6 +23,7 @@ from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
 __all__ = [
     "DEFAULT_TENANT",
     "Adapter",
+    "AdapterCheck",
     "ApiKey",
     "AuditEntry",
     "Base",

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Checked, now
 from core.domain.model import Family
-from core.domain.states import AdapterStatus, DatasetStatus
+from core.domain.states import AdapterStatus, CheckStatus, DatasetStatus
 
 
 class Model(Base):
@@ -75,9 +75,11 @@ class DatasetFile(Base):
 
 
 class Adapter(Checked, Base):
-    """A job's adapter, which is deleted with its job; or an imported file, of which little is known while `checking`.
+    """A job's adapter, which is deleted with its job; or an imported file or a merge of others, of which little is
+    known while `checking`.
 
-    ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check.
+    ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check. ``merge``:
+    what a merge was made from, as core.domain.adapter_merge.Merge.
     """
 
     __tablename__ = "adapters"
@@ -97,9 +99,26 @@ class Adapter(Checked, Base):
     type: Mapped[str | None]
     rank: Mapped[int | None]
     upload: Mapped[dict[str, Any] | None]
+    merge: Mapped[dict[str, Any] | None]
     files: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     ignored: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     num_ignored: Mapped[int] = mapped_column(server_default="0")
     metrics: Mapped[dict[str, Any] | None]
     proofs: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     checked_at: Mapped[datetime | None]
+
+
+class AdapterCheck(Checked, Base):
+    """A comparison of adapters with a base and with one another. ``adapters``: their ids; ``result``: as
+    core.domain.adapter_check.CheckResult."""
+
+    __tablename__ = "adapter_checks"
+    __table_args__ = (Index("ix_adapter_checks_tenant_id_id", "tenant_id", "id"),)
+    CHECKING = CheckStatus.CHECKING
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    model_id: Mapped[str] = mapped_column(ForeignKey("models.id", ondelete="CASCADE"))
+    model_sha256: Mapped[str]
+    family: Mapped[Family] = mapped_column(String)
+    adapters: Mapped[list[Any]]
+    result: Mapped[dict[str, Any] | None]

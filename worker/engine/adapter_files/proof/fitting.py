@@ -1,13 +1,13 @@
 """Which of a file's tensors belong to which of a base's layers; the others are ignored, with the reason."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from core.domain.adapter_import import MAX_IGNORED, IgnoredKey
-from worker.engine.adapter_files.proof.files import AdapterFile, Role, role_of, split_key
+from worker.engine.adapter_files.proof.files import AdapterFile, role_of, split_key
 from worker.engine.adapter_files.proof.identify import identify
 from worker.engine.adapter_files.proof.kinds import explain_key
-from worker.engine.adapter_files.proof.layers import TEXT_PROJECTION, BaseLayers, Layer, Shape
+from worker.engine.adapter_files.proof.layers import TEXT_PROJECTION, BaseLayers, Layer
 from worker.engine.adapter_files.proof.resolve import Group, fits
 from worker.engine.adapter_files.proof.spellings import Spellings, is_original
 from worker.engine.errors import BadInput
@@ -33,8 +33,8 @@ def fit(file: AdapterFile, base: BaseLayers) -> Fit:
         raise BadInput(f"the file is for {kind.family} ({kind.evidence}); the base is {base.family}")
     ignored: dict[str, str] = {}
     groups = _choose(_group(file, base, ignored), ignored)
-    for layer, (name, group) in groups.items():
-        _refuse_misfit(name, {role: file.shapes[key] for role, key in group.items()}, base.shapes[layer])
+    for name, why in _list_misfits(file, base, groups):
+        raise BadInput(f"the file does not fit the base: {name} {why}")
     if not groups:
         raise BadInput(_explain_nothing(ignored))
     return Fit({layer: group for layer, (_, group) in groups.items()}, ignored)
@@ -87,12 +87,19 @@ def _is_whole(group: Group) -> bool:
     return "down" in group and "up" in group
 
 
-def _refuse_misfit(name: str, shape: Mapping[Role, Shape], layer: Shape) -> None:
-    if not fits(shape, layer, strict=False):
-        raise BadInput(
-            f"the file does not fit the base: {name} has halves of {shape['down']} and {shape['up']}, "
-            f"the base's layer is {layer}"
-        )
+def find_misfits(file: AdapterFile, base: BaseLayers) -> list[tuple[str, str]]:
+    """The layers of a file whose shapes are not the base's: their names in the file, and the shapes of both."""
+    groups = _choose(_group(file, base, {}), {})
+    return list(_list_misfits(file, base, groups))
+
+
+def _list_misfits(
+    file: AdapterFile, base: BaseLayers, groups: Mapping[Layer, tuple[str, Group]]
+) -> Iterator[tuple[str, str]]:
+    for layer, (name, group) in groups.items():
+        shape, wanted = {role: file.shapes[key] for role, key in group.items()}, base.shapes[layer]
+        if not fits(shape, wanted, strict=False):
+            yield name, f"has halves of {shape['down']} and {shape['up']}, the base's layer is {wanted}"
 
 
 def _explain_nothing(ignored: Mapping[str, str]) -> str:

@@ -1,0 +1,47 @@
+"""/adapters/check and /adapters/checks: whether adapters fit a base and one another."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.adapters import checking
+from app.adapters.check_schemas import AdapterCheckOut, AdapterCheckRequest
+from app.deps import CallerDep, Id, ServicesDep, needs_key
+from app.openapi import problems
+from core.domain.states import CheckStatus
+
+MAX_WAIT_SECONDS = 60
+
+router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
+
+Wait = Annotated[
+    float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the answer.", allow_inf_nan=False)
+]
+
+
+@router.post(
+    "/check",
+    response_model=AdapterCheckOut,
+    responses={
+        202: {"model": AdapterCheckOut, "description": "No worker has answered within `wait`: look again at its url."},
+        **problems("not-found", "wrong-state"),
+    },
+)
+async def check_adapters(
+    body: AdapterCheckRequest, caller: CallerDep, services: ServicesDep, response: Response, wait: Wait = 20
+) -> AdapterCheckOut:
+    """Do these adapters fit this base, and together? A worker compares their layers and sizes with the base's, and
+    measures how far each two of them overlap. The answer is kept for a day."""
+    made = await services.database.run(checking.insert_check, services.settings, caller.tenant_id, body)
+    services.doorbell.ring("validate")
+    services.doorbell.ring("train")
+    check = await checking.wait_for_check(services, caller, made.id, wait)
+    response.headers["Location"] = f"/adapters/checks/{check.id}"
+    response.status_code = 202 if check.status == CheckStatus.CHECKING else 200
+    return AdapterCheckOut.of(check)
+
+
+@router.get("/checks/{check_id}", responses=problems("not-found"))
+async def get_adapter_check(check_id: Id, caller: CallerDep, services: ServicesDep, wait: Wait = 0) -> AdapterCheckOut:
+    """One check as it is now or, with `wait`, as soon as it has ended."""
+    return AdapterCheckOut.of(await checking.wait_for_check(services, caller, check_id, wait))

@@ -1,0 +1,1 @@
+"""Adapters as updates of a base's layers: added up, cut to a rank, compared."""

@@ -1,0 +1,56 @@
+"""Makes an adapter from others: fetches their files, and has a program merge them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from core.db.adapter_claims import MergeClaim
+from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES
+from core.domain.adapter_merge import MergeInput, MergeRequest, MergeResult, describe_sources
+from core.model_folders import find_model_folder, read_card
+from core.settings import Settings
+from core.storage import Storage
+from worker.adapter_inputs import InputLost, fetch_input
+from worker.program import ask_program
+
+PROGRAM = "worker.engine.adapter_files.merging.program"
+
+
+def make_merge(
+    settings: Settings, storage: Storage, claim: MergeClaim, scratch: Path, folder: Path, check: Callable[[], None]
+) -> MergeResult:
+    """Raises BaseMissing and StorageError; ``check`` may raise too."""
+    model_folder = find_model_folder(settings, claim.model_id).resolve()
+    try:
+        inputs = _fetch_sources(storage, claim, scratch, check)
+    except InputLost as error:
+        return MergeResult(refusal=str(error))
+    order = MergeRequest(
+        family=claim.family,
+        model_folder=model_folder,
+        inputs=inputs,
+        method=claim.merge.method,
+        rank=claim.merge.rank,
+        name=claim.name,
+        trigger=claim.trigger,
+        made_from=describe_sources(claim.merge.sources),
+        resolution=read_card(model_folder).resolution,
+        folder=folder,
+        memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * sum(file.size for file in claim.files.values()),
+    )
+    return ask_program(PROGRAM, order, MergeResult, check, task="merges adapters")
+
+
+def _fetch_sources(
+    storage: Storage, claim: MergeClaim, scratch: Path, check: Callable[[], None]
+) -> tuple[MergeInput, ...]:
+    inputs = []
+    for number, source in enumerate(claim.merge.sources):
+        check()
+        if (file := claim.files.get(source.id)) is None:
+            raise InputLost(f"{source.id} was deleted: merge the others without it.")
+        try:
+            path = fetch_input(storage, file, scratch / f"{number}.safetensors")
+        except InputLost as error:
+            raise InputLost(f"The file of {source.id} {error}: merge the others without it.") from None
+        inputs.append(MergeInput(file=path, weight=source.weight))
+    return tuple(inputs)
