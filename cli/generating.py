@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from atelier_client import AtelierClient, GenerationEnded
-from atelier_client.models import Generation
+from atelier_client.generations import Generation
 from cli.app import App
 from cli.context import FAILED, Context, JsonOption, open_context
 from cli.errors import UsageError

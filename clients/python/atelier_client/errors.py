@@ -19,7 +19,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atelier_client.models import Dataset, Generation, Job, Model
+    from atelier_client.generations import Generation
+    from atelier_client.models import Dataset, Job, Model
 
 
 PASSING_STATUSES = frozenset({502, 503, 504})

@@ -2,18 +2,50 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from atelier_client.calls import Calls
 from atelier_client.errors import GenerationEnded, WaitTimeout
-from atelier_client.models import Generation, Page
+from atelier_client.models import Answer, ErrorInfo, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import retry
 
 WAIT_SECONDS = 30
 """Of one request: the service answers as soon as another image is drawn."""
+
+
+class GeneratedImage(Answer):
+    """``url`` is a path of the service."""
+
+    index: int
+    prompt: str
+    seed: int
+    url: str
+    sha256: str
+    size: int
+
+
+class Generation(Answer):
+    """``images`` are those that are drawn, of ``num_total``."""
+
+    id: str
+    status: str
+    model: str
+    prompts: tuple[str, ...] = ()
+    num_drawn: int = 0
+    num_total: int = 0
+    images: tuple[GeneratedImage, ...] = ()
+    error: ErrorInfo | None = None
+    waiting_reason: str | None = None
+    created_at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status not in {"queued", "running"}
 
 
 class GenerationCalls(Calls):

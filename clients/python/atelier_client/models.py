@@ -159,37 +159,6 @@ class Adapter(Answer):
     created_at: datetime
 
 
-class GeneratedImage(Answer):
-    """``url`` is a path of the service."""
-
-    index: int
-    prompt: str
-    seed: int
-    url: str
-    sha256: str
-    size: int
-
-
-class Generation(Answer):
-    """``images`` are those that are drawn, of ``num_total``."""
-
-    id: str
-    status: str
-    model: str
-    prompts: tuple[str, ...] = ()
-    num_drawn: int = 0
-    num_total: int = 0
-    images: tuple[GeneratedImage, ...] = ()
-    error: ErrorInfo | None = None
-    waiting_reason: str | None = None
-    created_at: datetime
-    ended_at: datetime | None = None
-
-    @property
-    def is_terminal(self) -> bool:
-        return self.status not in {"queued", "running"}
-
-
 class CheckedAdapter(Answer):
     """An adapter's fit to a base. ``norm``: how large its update is."""
 
