@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from app.glossary import describe_all, list_operations, tell_defaults
+from app.descriptions import describe_all, list_operations, tell_defaults
 from app.problems import MEDIA_TYPE, STATUS_OF, Problem
 from core.domain.errors import AtelierError, describe_problem
 
