@@ -1,5 +1,6 @@
 """`atelier generate`: draws images with adapters, and saves them."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from core.domain.counts import counted
 
 EXAMPLE = """Example: atelier generate "a large blip on blue" --adapter ad_01j9z3k8:0.8 --num-images 4
 
-Without --model the images are drawn on the base of the first adapter."""
+Without --model the images are drawn on the base of the first adapter, or on tiny without any."""
 
 FIELDS = {
     "model": "--model", "prompts": "PROMPT", "adapters": "--adapter", "negative_prompt": "--negative",
@@ -64,11 +65,14 @@ def generate(
 
 
 def _find(client: AtelierClient, typed: str) -> dict[str, Any]:
-    adapter_id, colon, weight = typed.partition(":")
+    adapter_id, colon, typed_weight = typed.partition(":")
     try:
-        return {"id": find_adapter(client, adapter_id), "weight": float(weight) if colon else 1.0}
+        weight = float(typed_weight) if colon else 1.0
     except ValueError:
-        raise UsageError(f"{weight!r} is not a weight: write --adapter {adapter_id}:0.8.") from None
+        weight = math.nan
+    if not math.isfinite(weight):
+        raise UsageError(f"{typed_weight!r} is not a weight: write --adapter {adapter_id}:0.8.")
+    return {"id": find_adapter(client, adapter_id), "weight": weight}
 
 
 def _choose_model(client: AtelierClient, typed: str | None, stack: list[dict[str, Any]]) -> str:
@@ -93,7 +97,7 @@ def _follow(context: Context, made: Generation) -> Generation:
 
 
 def _describe(generation: Generation) -> str:
-    if generation.waiting_reason:
+    if generation.waiting_reason and generation.status == "queued":
         return generation.waiting_reason
     return f"{generation.num_drawn} of {counted(generation.num_total, 'image')}"
 

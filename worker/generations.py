@@ -1,12 +1,16 @@
 """Draws generations in the slot's trainer, one at a time, when no job holds it."""
 
 import contextlib
+import hashlib
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from core.db import generation_claims
@@ -21,11 +25,12 @@ from core.domain.states import TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.queue import progress_channel
 from core.settings import Settings
-from core.storage import ObjectNotFound, Storage, StorageError
+from core.storage import Storage, StorageError
+from worker.adapter_inputs import InputLost, fetch_input
 from worker.consumer import open_consumer
 from worker.device.slot import DeviceSlot
 from worker.device.trainer import TrainerDied, TrainerRun
-from worker.device.wire import FINAL_REPORTS, Failed, Generate, Generated, ImageDrawn
+from worker.device.wire import Failed, Generate, Generated, ImageDrawn, TrainingStopped
 from worker.jobs.runner import open_slot
 from worker.scratch import open_scratch
 
@@ -66,9 +71,10 @@ class Drawing:
         with open_scratch() as scratch:
             try:
                 command = self._make_command(claim, plan, model, scratch)
-            except (ObjectNotFound, ModelRejected) as error:
-                gone = "The file of one of its adapters is gone from storage"
-                return _refuse(claim, error.detail if isinstance(error, ModelRejected) else gone)
+            except ModelRejected as error:
+                return _refuse(claim, error.detail)
+            except InputLost as error:
+                return _refuse(claim, str(error))
             return self._draw(claim, command, check_lease)
 
     def commit(self, session: Session, claim: GenerationClaim, result: Failed | None) -> bool:
@@ -94,8 +100,11 @@ class Drawing:
         folder = find_planned_folder(self._settings, model, plan.model_sha256)
         files: dict[str, Path] = {}
         for adapter in plan.adapters:
-            files[adapter.file.sha256] = scratch / f"{len(files)}.safetensors"
-            self._storage.fetch(adapter.file.key, files[adapter.file.sha256])
+            sha256 = adapter.file.sha256
+            try:
+                files[sha256] = fetch_input(self._storage, adapter.file, scratch / f"{sha256}.safetensors")
+            except InputLost as error:
+                raise InputLost(f"The file of {adapter.id} {error}") from None
         return Generate(
             run_id=f"{claim.id}/{claim.attempt}",
             plan=plan,
@@ -125,9 +134,18 @@ class Drawing:
 
     def _follow(self, claim: GenerationClaim, run: TrainerRun, check_lease: Callable[[], None]) -> Failed | None:
         """Uploads each image as it is drawn."""
+        heard_at = registered_at = time.monotonic()
         while True:
             check_lease()
             report = run.receive(POLL_SECONDS)
+            now = time.monotonic()
+            heard_at = heard_at if report is None else now
+            if now - heard_at > self._settings.stall_seconds:
+                log.error("%s: no sign of life for %.0f s", claim.id, now - heard_at)
+                run.kill()
+            if now - registered_at > self._settings.heartbeat_seconds:
+                self._register()
+                registered_at = now
             if isinstance(report, ImageDrawn):
                 self._keep(claim, report)
             elif isinstance(report, Generated):
@@ -138,7 +156,7 @@ class Drawing:
                 return report
 
     def _keep(self, claim: GenerationClaim, report: ImageDrawn) -> None:
-        key = generation_key(claim.id, claim.attempt, report.path.name)
+        key = generation_key(claim.id, claim.attempt, f"{report.index:02d}-{hash_file(report.path)}.png")
         stored = self._storage.put_file(key, report.path, content_type="image/png")
         image = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
         with self._slot.sessions.begin() as session:
@@ -150,15 +168,26 @@ class Drawing:
         try:
             run.stop(save=False)
             while (report := run.receive(STOP_SECONDS)) is not None:
-                if isinstance(report, FINAL_REPORTS):
+                if isinstance(report, TrainingStopped | Generated):
                     return
             self._slot.drop_trainer()
         except TrainerDied:
             self._slot.drop_trainer()
 
+    def _register(self) -> None:
+        """As alive; during an outage of the database that can wait."""
+        with contextlib.suppress(DBAPIError, PoolTimeoutError):
+            self._slot.register()
+
     def _announce(self, claim: GenerationClaim) -> None:
         with contextlib.suppress(RedisError):
             self._slot.bell.publish(progress_channel(claim.id), "")
+
+
+def hash_file(path: Path) -> str:
+    """An attempt's number may be used again, and an image that a row names must not be overwritten by another."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _fail(claim: GenerationClaim, detail: str) -> Failed:

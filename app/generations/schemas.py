@@ -3,10 +3,10 @@
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from app.errors import ErrorOut
-from app.jobs.schemas import example
+from app.jobs.schemas import example, refuse_nul
 from core.db.tables import Generation
 from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus
 
@@ -60,6 +60,11 @@ class GenerationRequest(GenerationSpec):
     """What to draw. `{"model", "prompts"}` is enough; the rest comes from the base's card."""
 
     model_config = example(REQUEST_EXAMPLE)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_nul(cls, data: Any) -> Any:
+        return refuse_nul(data)
 
 
 class StackedOut(BaseModel):

@@ -33,7 +33,7 @@ def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationS
         raise type(error)(error.detail, {"/model": [error.detail]}) from None
     stack = tuple(_find_adapter(session, tenant_id, model, i, asked) for i, asked in enumerate(spec.adapters))
     plan = resolve_generation(spec, model, stack)
-    quotas.check_storage(session, tenant_id, limits)
+    quotas.check_room(session, tenant_id, limits)
     return generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
 
 

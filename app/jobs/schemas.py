@@ -46,13 +46,18 @@ class JobRequest(TrainingSpec):
     @model_validator(mode="before")
     @classmethod
     def _no_nul(cls, data: Any) -> Any:
-        if (pointer := find_nul(data)) is not None:
-            message = "text must not contain the character NUL"
-            raise InvalidSpec(f"{pointer or 'The body'}: {message}.", {pointer: [message]})
-        return data
+        return refuse_nul(data)
 
     def to_spec(self) -> TrainingSpec:
         return TrainingSpec.model_validate(self.model_dump(exclude={"model", "dataset"}, exclude_unset=True))
+
+
+def refuse_nul(data: Any) -> Any:
+    """The data. Raises InvalidSpec if a text in it has the character, which PostgreSQL cannot store."""
+    if (pointer := find_nul(data)) is not None:
+        message = "text must not contain the character NUL"
+        raise InvalidSpec(f"{pointer or 'The body'}: {message}.", {pointer: [message]})
+    return data
 
 
 def find_nul(data: Any) -> str | None:

@@ -231,7 +231,8 @@ def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Pa
         pipeline = pipeline_with(adapter, base_folder)
         base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
     runtime = choose_runtime(plan, CPU, read_card(base_folder), torch.get_num_threads())
-    cache = fill_cache(base, plan, runtime, files, name / "cache", start_caching(plan, RecordingObserver()))
+    progress = start_caching(plan, RecordingObserver())
+    cache = fill_cache(base, plan, runtime, files, name / "cache", name / "kept", progress)
     order, total = BatchOrder(plan), 0.0
     with torch.no_grad():
         for number in range(20):

@@ -1,11 +1,12 @@
 """The workers' side of generations, over leases.py: claim one, add its images, and write its end."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, literal, update
+from sqlalchemy import ColumnElement, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from core.db import leases
 from core.db.leases import MAX_DEATHS, LostLease, RowClaim
@@ -14,6 +15,7 @@ from core.domain.artifacts import Artifact
 from core.domain.errors import describe_problem
 from core.domain.states import TerminationReason, advice_of, title_of
 
+TURN_MINUTES = 10
 _GIVEN_UP = f"It was started {MAX_DEATHS} times, and each time its worker died. Ask the operator to read the log"
 
 
@@ -26,10 +28,19 @@ class GenerationClaim(RowClaim):
 
 
 def claim_generation(session: Session, *, lease_seconds: float) -> GenerationClaim | None:
-    row = leases.claim(session, Generation, lease_seconds=lease_seconds)
+    """That of the tenant for whom least is drawn, and was within TURN_MINUTES; of these the one that waited longest."""
+    row = leases.claim(session, Generation, lease_seconds=lease_seconds, turn=_count_drawn())
     if row is None:
         return None
     return GenerationClaim(row.id, row.attempt, row.plan, session.get_one(Model, row.model_id).info)
+
+
+def _count_drawn() -> ColumnElement[int]:
+    """Of the row's tenant."""
+    other = aliased(Generation)
+    recent = other.ended_at > func.clock_timestamp() - literal(timedelta(minutes=TURN_MINUTES))
+    drawn = or_(other.lease_until.is_not(None), recent)
+    return select(func.count(other.id)).where(other.tenant_id == Generation.tenant_id, drawn).scalar_subquery()
 
 
 def add_image(session: Session, claim: GenerationClaim, index: int, image: Artifact) -> None:

@@ -62,8 +62,8 @@ def cancel_generation(session: Session, tenant_id: str, generation_id: str) -> G
     """At once: its worker notices that its lease is lost. The drawn images stay. Raises NotFound, WrongState."""
     generation = get_generation(session, tenant_id, generation_id, lock=True)
     if generation.status != Generation.CHECKING:
-        raise WrongState(f"Generation {generation_id} has ended: it is {generation.status}.")
-    generation.status, generation.lease_until = "canceled", None
+        raise WrongState(f"Generation {generation_id} has ended already, as {generation.status}.")
+    generation.status, generation.lease_until, generation.waiting_reason = "canceled", None, None
     generation.ended_at = session.execute(select(func.clock_timestamp())).scalar_one()
     session.flush()
     audit.record(session, Action.GENERATION_CANCELED, generation_id)

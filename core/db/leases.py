@@ -1,5 +1,6 @@
-"""Leases on uploads that one worker at a time checks, datasets and adapters: claim one, hold it, write the outcome.
-Jobs and deliveries share ``lock_expired`` and ``LostLease``; their fences are in job_claims.py, delivery_claims.py.
+"""Leases on rows that one worker at a time works on, such as datasets and generations: claim one, hold it, write the
+outcome. Jobs and deliveries share ``lock_expired`` and ``LostLease``; their fences are in job_claims.py and
+delivery_claims.py.
 
 The fence is the attempt number together with the lease: a write succeeds only while this very attempt holds the
 row. ``False`` means that it no longer does: stop, write nothing.
@@ -39,12 +40,15 @@ class RowClaim:
     attempt: int
 
 
-def claim(session: Session, table: type[C], *, lease_seconds: float) -> C | None:
-    """Takes the row that has waited longest, or None. Rows that killed workers come last."""
+def claim(
+    session: Session, table: type[C], *, lease_seconds: float, turn: ColumnElement[int] | None = None
+) -> C | None:
+    """Takes the row that has waited longest, or None. Rows that killed workers come last. ``turn``: among the others,
+    the lowest goes first, however long it has waited."""
     waiting = (
         select(table.id)
         .where(_is_claimable(table))
-        .order_by(table.attempt, table.created_at)
+        .order_by(table.attempt, *([] if turn is None else [turn]), table.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()

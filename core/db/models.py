@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from core.db import audit
-from core.db.tables import Adapter, Job, Model
+from core.db.tables import Adapter, Generation, Job, Model
 from core.domain.audit import Action
 from core.domain.errors import ModelRejected, NotFound, WrongState
 from core.domain.model import ModelInfo
@@ -110,7 +110,8 @@ def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
             session.execute(delete(Model).where(Model.id == model_id))
     except IntegrityError as error:
         raise WrongState(
-            f"The model {model_id} is used by jobs or adapters of other tenants: those must be deleted first."
+            f"The model {model_id} is used by jobs, adapters or generations of other tenants: those must be deleted "
+            "first."
         ) from error
     session.expunge(model)
     if keep_away:
@@ -122,10 +123,12 @@ def delete_model(session: Session, model_id: str, *, keep_away: bool) -> Model:
 
 def _refuse_if_needed(session: Session, model_id: str) -> None:
     """Within the caller's own tenant; only the database sees the other tenants' uses."""
-    for kind, table in (("job", Job), ("adapter", Adapter)):
+    for kind, table in (("job", Job), ("adapter", Adapter), ("generation", Generation)):
         found = session.execute(select(table.id).where(table.model_id == model_id).limit(1)).scalar_one_or_none()
         if found is not None:
-            raise WrongState(f"The model {model_id} is used by the {kind} {found}: delete its jobs and adapters first.")
+            raise WrongState(
+                f"The model {model_id} is used by the {kind} {found}: delete its jobs, adapters and generations first."
+            )
 
 
 def is_registered_from(session: Session, model_id: str, folder: Path, sha256: str) -> bool:

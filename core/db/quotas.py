@@ -69,6 +69,11 @@ def refuse_full_storage(session: Session, tenant_id: str, defaults: Limits) -> N
     _check_bytes(session, tenant_id, get_limits(session, tenant_id, defaults), num_more=1)
 
 
+def check_room(session: Session, tenant_id: str, limits: Limits) -> None:
+    """For something that will be stored later. Raises QuotaExceeded if there is no room at all."""
+    _check_bytes(session, tenant_id, limits, num_more=1)
+
+
 def check_storage(session: Session, tenant_id: str, limits: Limits) -> None:
     """After the rows of the stored files are inserted, and before the commit. Raises QuotaExceeded."""
     _check_bytes(session, tenant_id, limits, num_more=0)
@@ -81,7 +86,7 @@ def _check_bytes(session: Session, tenant_id: str, limits: Limits, *, num_more: 
     if used + num_more > limits.stored_bytes:
         raise QuotaExceeded(
             f"{'With this, ' if not num_more else ''}{used:,} of {counted(limits.stored_bytes, 'byte')} of storage are "
-            "used. Delete datasets, jobs or adapters, or ask the operator for a larger quota."
+            "used. Delete datasets, jobs, adapters or generations, or ask the operator for a larger quota."
         )
 
 

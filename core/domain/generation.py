@@ -2,13 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictInt
+from pydantic import Field
 
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.base import Frozen
 from core.domain.counts import counted
 from core.domain.errors import InvalidSpec
 from core.domain.model import Family, ModelInfo
+from core.domain.numbers import StrictFloat, StrictInt
 from core.domain.phrases import Prompt
 from core.domain.spec_part import SpecPart
 
@@ -24,7 +25,7 @@ class AdapterWeight(SpecPart):
     """An adapter of the stack, and how strongly it acts."""
 
     id: str = Field(min_length=1, max_length=100, description="The adapter's id.")
-    weight: float = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="1: as trained; 0: without it.")
+    weight: StrictFloat = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="1: as trained; 0: without it.")
 
 
 class GenerationSpec(SpecPart):
@@ -37,13 +38,13 @@ class GenerationSpec(SpecPart):
     num_steps: Annotated[StrictInt, Field(ge=1, le=MAX_STEPS)] | None = Field(
         None, description="Denoising steps; by default the base's."
     )
-    guidance_scale: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] | None = Field(
+    guidance_scale: Annotated[StrictFloat, Field(ge=1, le=30, allow_inf_nan=False)] | None = Field(
         None, description="By default the base's."
     )
-    guidance_rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
+    guidance_rescale: Annotated[StrictFloat, Field(ge=0, le=1, allow_inf_nan=False)] | None = Field(
         None, description="arXiv 2305.08891, section 3.4; by default the base's."
     )
-    seed: StrictInt = Field(0, ge=0, le=MAX_SEED, description="The same seed gives the same image.")
+    seed: StrictInt = Field(0, ge=0, le=MAX_SEED, description="The same seed starts from the same noise.")
     num_images: StrictInt = Field(1, ge=1, le=16, description="Images for each prompt.")
     width: StrictInt | None = Field(None, ge=16, le=MAX_SIDE, description="Pixels; by default the base's resolution.")
     height: StrictInt | None = Field(None, ge=16, le=MAX_SIDE, description="Pixels; by default the base's resolution.")

@@ -6,9 +6,10 @@ from typing import Any
 import httpx
 import pytest
 
-from core.db import generation_claims
+from core.db import generation_claims, models
 from core.db.generations import MAX_QUEUED
 from core.db.tables import Adapter, Generation
+from core.domain.errors import WrongState
 from core.domain.states import TerminationReason
 from tests.app.conftest import LiveApi
 from tests.app.factory import MODEL, Worker, add_model, submit
@@ -177,3 +178,26 @@ def test_lost_leases_are_taken_back(api: LiveApi) -> None:
     with api.sessions.begin() as session:
         assert made["id"] in [row.id for row in generation_claims.expire_generations(session)]
     assert get(api, made["id"])["status"] == "queued"
+
+
+def test_the_tenant_that_drew_least_is_next(api: LiveApi, other: LiveApi) -> None:
+    first, second = create(api), create(api)
+    draw_as_a_worker(api, first["id"])
+    theirs = create(other)
+    order = []
+    with api.sessions.begin() as session:
+        while (claim := generation_claims.claim_generation(session, lease_seconds=3600)) is not None:
+            order.append(claim.id)
+    assert order.index(theirs["id"]) < order.index(second["id"])
+
+
+def test_nul_is_refused_in_every_text(api: LiveApi) -> None:
+    refuse(api, 422, "/negative_prompt", negative_prompt="a\0b")
+    refuse(api, 422, "/adapters/0/id", adapters=[{"id": "ad_\0"}])
+
+
+def test_a_base_with_generations_is_not_deleted(api: LiveApi) -> None:
+    alone = add_model(api, MODEL.model_copy(update={"id": "alone"}))
+    made = create(api, model=alone)
+    with api.sessions.begin() as session, pytest.raises(WrongState, match=f"used by the generation {made['id']}"):
+        models.delete_model(session, alone, keep_away=False)

@@ -1,11 +1,13 @@
 """Generations are drawn by a real trainer, which stays warm between them and the jobs."""
 
+import io
 import os
 import signal
 import threading
 from typing import Any
 
 import pytest
+from PIL import Image
 from sqlalchemy import select
 
 from core.db import generations
@@ -13,10 +15,12 @@ from core.db.tables import DEFAULT_TENANT, Adapter, Generation
 from core.domain.artifacts import Artifact
 from core.domain.generation import GenerationPlan, GenerationSpec, StackedAdapter, resolve_generation
 from core.domain.states import JobStatus
-from tests.fixtures.house import House
+from tests.fixtures.house import House, house
 from tests.fixtures.servers import wait_for
 from worker.generations import generate_next
 from worker.jobs import runner
+
+__all__ = ["house"]
 
 
 def queue(house: House, *stack: StackedAdapter, **spec: Any) -> str:
@@ -97,3 +101,44 @@ def test_a_generation_whose_trainer_dies_fails_and_the_next_is_drawn(house: Hous
     runner.open_slot(house.settings).warm_trainer()
     later = queue(house)
     assert generate_next(house.settings) and read(house, later).status == "succeeded"
+
+
+def test_one_adapter_twice_is_read_once(house: House) -> None:
+    adapter = train_adapter(house)
+    twice = queue(house, adapter, adapter.model_copy(update={"weight": -1.0}))
+    plain = queue(house)
+    while generate_next(house.settings):
+        pass
+    rows = [read(house, generation_id) for generation_id in (twice, plain)]
+    assert [row.status for row in rows] == ["succeeded", "succeeded"], [row.error for row in rows]
+    images = [house.storage.read(row.images["0"]["key"]) for row in rows]
+    with Image.open(io.BytesIO(images[0])) as ours, Image.open(io.BytesIO(images[1])) as base:
+        assert max(abs(a - b) for a, b in zip(ours.tobytes(), base.tobytes(), strict=True)) <= 2, "they cancel out"
+
+
+def test_deleting_one_that_is_drawn_leaves_nothing(house: House) -> None:
+    generation_id = queue(house, num_images=16, num_steps=20)
+    drawing = threading.Thread(target=generate_next, args=(house.settings,))
+    runner.open_slot(house.settings).warm_trainer()
+    drawing.start()
+    wait_for(lambda: len(read(house, generation_id).images) > 0, 60)
+    with house.sessions.begin() as session:
+        generations.delete_generation(session, DEFAULT_TENANT, generation_id)
+    drawing.join(60)
+    assert not drawing.is_alive()
+    assert not list(house.storage.list(f"generations/{generation_id}/"))
+
+
+def test_a_silent_trainer_is_killed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner.open_slot(house.settings).warm_trainer()
+    assert queue(house) and generate_next(house.settings), "warm"
+    generation_id = queue(house, num_images=16, num_steps=150)
+    settings = house.settings.model_copy(update={"stall_seconds": 2.0})
+    monkeypatch.setattr("worker.generations.open_slot", lambda _: runner.open_slot(house.settings))
+    drawing = threading.Thread(target=generate_next, args=(settings,))
+    drawing.start()
+    wait_for(lambda: read(house, generation_id).lease_until is not None, 30)
+    os.kill(house.trainer_pid, signal.SIGSTOP)
+    drawing.join(60)
+    row = read(house, generation_id)
+    assert row.status == "failed" and row.error is not None and "signal 9" in row.error["detail"]

@@ -1,4 +1,4 @@
-"""How many threads a training on the CPU gets.
+"""How many threads a training or a generation on the CPU gets.
 
 Its threads meet thousands of times in a step. Where another program keeps a core busy, each meeting waits until the
 system's scheduler has given every thread its turn: two threads on two cores, one of them busy, took twenty times as

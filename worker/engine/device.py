@@ -70,7 +70,7 @@ def choose_runtime(plan: TrainPlan, device: torch.device, model: ModelInfo, cpu_
         precision=precision,
         gradient_checkpointing=setting.checkpointing,
         samples_per_pass=setting.samples_per_pass,
-        cpu_threads=choose_threads(cpu_threads) if device.type == "cpu" else count_usable_cores(),
+        cpu_threads=_choose_threads(device, cpu_threads),
         versions=_find_versions(),
     )
 
@@ -82,9 +82,18 @@ def generation_runtime(device: torch.device, cpu_threads: int) -> Runtime:
         device_name=name_device(device),
         precision=choose_precision(device),
         gradient_checkpointing=False,
-        cpu_threads=choose_threads(cpu_threads) if device.type == "cpu" else count_usable_cores(),
+        cpu_threads=_choose_threads(device, cpu_threads),
         versions=_find_versions(),
     )
+
+
+def _choose_threads(device: torch.device, requested: int) -> int:
+    return choose_threads(requested) if device.type == "cpu" else requested or count_usable_cores()
+
+
+def runs_as_recorded(runtime: Runtime, device: torch.device) -> bool:
+    """Whether this device and these versions are those of the job's first attempt."""
+    return (runtime.device_name, runtime.versions) == (name_device(device), _find_versions())
 
 
 def _find_versions() -> dict[str, str]:

@@ -222,6 +222,6 @@ class Attempt:
         log.info("job %s attempt %d ended by %s", *self._names(), write.__name__)
 
     def _clear_up(self, status: JobStatus) -> None:
-        """Unless the job continues: its next attempt may run here and reuse its latents, or may already run here."""
+        """Unless the job continues: its next attempt may run here and reuse its images, or may already run here."""
         if status in TERMINAL:
             shutil.rmtree(self.workdir, ignore_errors=True)

@@ -66,7 +66,8 @@ def _remove_unused(settings: Settings) -> None:
     for path in cache_of(settings).rglob("*"):
         with suppress(FileNotFoundError):
             if path.suffix in CACHED:
-                files.append((path.stat().st_mtime, path.stat().st_size, path))
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
     excess = sum(size for _, size, _ in files) - MAX_CACHE_BYTES
     oldest = time.time() - UNUSED_SECONDS
     for used_at, size, path in sorted(files):

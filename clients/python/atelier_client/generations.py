@@ -1,5 +1,6 @@
 """Generations: queue, follow, and fetch their images."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -71,15 +72,19 @@ class GenerationCalls(Calls):
     ) -> Generation:
         """Returns it once all images are drawn; ``on_update`` is called whenever another one is. Raises
         GenerationEnded if it failed or was canceled, and WaitTimeout."""
-        started = time.monotonic()
+        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        num_drawn = -1
         while True:
-            generation = retry(lambda: self.get_generation(generation_id, wait_seconds=WAIT_SECONDS))
-            on_update(generation)
+            wait_seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic())) if num_drawn >= 0 else 0.0
+            generation = retry(partial(self.get_generation, generation_id, wait_seconds=wait_seconds))
+            if generation.num_drawn != num_drawn or generation.is_terminal:
+                on_update(generation)
+                num_drawn = generation.num_drawn
             if generation.status == "succeeded":
                 return generation
             if generation.is_terminal:
                 raise GenerationEnded(explain_generation(generation), generation)
-            if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+            if time.monotonic() >= deadline:
                 raise WaitTimeout(f"Generation {generation_id} is still {generation.status}.")
 
     def generate(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> list[bytes]:

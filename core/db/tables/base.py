@@ -42,7 +42,7 @@ class Leased:
 
 
 class Checked(Leased):
-    """Something uploaded that a worker checks, in the status ``CHECKING``. See core/db/leases.py."""
+    """Something that a worker checks or makes, in the status ``CHECKING``. See core/db/leases.py."""
 
     CHECKING: ClassVar[str]
 

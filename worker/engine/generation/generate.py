@@ -45,20 +45,21 @@ def generate(
     params, done = _sampling_params(plan), 0
     after_step = partial(heartbeat_or_stop, observer)
     at_once = max(1, min(MAX_AT_ONCE, PIXELS_AT_ONCE // (plan.width * plan.height)))
-    for start in range(0, plan.total, at_once):
-        indices = range(start, min(start + at_once, plan.total))
-        seeds = [plan.place(index)[1] for index in indices]
-        rows = [prompts[index // plan.num_images] for index in indices]
-        with stacked([base.denoiser], stack), runtime.autocast():
-            latents_BCHW = base.sample(rows, negative, seeds, params, after_step)
-        for index, image in zip(indices, base.decode(latents_BCHW), strict=True):
-            prompt, seed = plan.place(index)
-            path = folder / f"{index:02d}.png"
-            image.save(path, pnginfo=describe(prompt, plan.negative_prompt, params, seed, _describe_stack(plan)))
-            done += 1
-            observer.unit(done, plan.total)
-            yield Drawn(index, path)
-        raise_if_stopped(observer)
+    with stacked([base.denoiser], stack):
+        for start in range(0, plan.total, at_once):
+            indices = range(start, min(start + at_once, plan.total))
+            seeds = [plan.place(index)[1] for index in indices]
+            rows = [prompts[index // plan.num_images] for index in indices]
+            with runtime.autocast():
+                latents_BCHW = base.sample(rows, negative, seeds, params, after_step)
+            for index, image in zip(indices, base.decode(latents_BCHW), strict=True):
+                prompt, seed = plan.place(index)
+                path = folder / f"{index:02d}.png"
+                image.save(path, pnginfo=describe(prompt, plan.negative_prompt, params, seed, _describe_stack(plan)))
+                done += 1
+                observer.unit(done, plan.total)
+                yield Drawn(index, path)
+            raise_if_stopped(observer)
 
 
 def _read_stack(plan: GenerationPlan, base: Base, files: Mapping[str, Path]) -> Stack:

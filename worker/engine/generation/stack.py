@@ -7,7 +7,7 @@ the layer's input. DoRA's magnitudes (arXiv 2402.09353) rescale the layer's own 
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,10 @@ Stack = Sequence[tuple[Sequence[AdapterModule], float]]
 @contextmanager
 def stacked(networks: Sequence[Network], stack: Stack) -> Iterator[None]:
     """Within it, the networks predict with the adapters. Layers of other networks are left out."""
-    handles = [layer.register_forward_hook(_make_hook(updates)) for layer, updates in _place(networks, stack)]
-    try:
+    with ExitStack() as hooks:
+        for layer, updates in _place(networks, stack):
+            hooks.callback(layer.register_forward_hook(_make_hook(updates)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,10 @@ machine's numerics. Each is encoded alone. So a job reads the same bytes, whoeve
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import torch
@@ -24,6 +26,9 @@ from worker.engine.families.protocol import Base, Posterior, SizeConditioning
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.conditioning import ConditioningStore
 from worker.engine.training.data import EMPTY, Cache, Example, FramedImage, frame_image, list_captions
+
+ENCODING_VERSION = 1
+"""To be raised when images are framed or texts read in another way."""
 
 
 class Progress:
@@ -77,7 +82,8 @@ class CacheFolder:
     def of(cls, path: Path, plan: TrainPlan, runtime: Runtime) -> "CacheFolder":
         """The encoders run in fp32 whatever the plan's precision."""
         numerics = (runtime.device_type, runtime.device_name, runtime.cpu_threads, runtime.versions)
-        return cls(path, (plan.model_sha256, *numerics))
+        libraries = [version(name) for name in ("pillow", "tokenizers")]
+        return cls(path, (ENCODING_VERSION, plan.model_sha256, *numerics, *libraries))
 
     def place(self, ending: str, *facts: object) -> Path:
         digest = hashlib.sha256(json.dumps([*self.facts, *facts], sort_keys=True).encode())
@@ -85,23 +91,31 @@ class CacheFolder:
 
 
 def fill_cache(
-    base: Base, plan: TrainPlan, runtime: Runtime, files: Mapping[str, Path], folder: Path, progress: Progress
+    base: Base,
+    plan: TrainPlan,
+    runtime: Runtime,
+    files: Mapping[str, Path],
+    folder: Path,
+    kept_folder: Path,
+    progress: Progress,
 ) -> Cache:
     """Encodes every text and image that ``folder`` does not have yet. ``files`` maps an image's sha256 to its local
-    file."""
+    file; ``kept_folder`` is the run's own, for what has no room in memory."""
     cached, captions = CacheFolder.of(folder, plan, runtime), _list_all_captions(plan)
-    conditioning = _encode_texts(base, plan, cached, progress)
+    conditioning = _encode_texts(base, plan, cached, kept_folder, progress)
     examples = _encode_images(base, plan, files, cached, progress)
     num_cut = sum(any(text in conditioning.cut for text in row) for row in captions)
     return Cache(examples, conditioning, captions, num_cut)
 
 
 @torch.no_grad()
-def _encode_texts(base: Base, plan: TrainPlan, cached: CacheFolder, progress: Progress) -> ConditioningStore:
+def _encode_texts(
+    base: Base, plan: TrainPlan, cached: CacheFolder, kept_folder: Path, progress: Progress
+) -> ConditioningStore:
     """Each text's conditioning from the base's own encoders, which are opened only if one is missing."""
     limits = limits_of(plan)
     paths = {text: cached.place("conditioning", asdict(limits), text) for text in _list_texts(plan)}
-    store = ConditioningStore()
+    store = ConditioningStore(kept_folder)
     missing = [text for text, path in paths.items() if not store.read(text, path)]
     progress.tick(len(paths) - len(missing))
     if missing:
@@ -159,7 +173,7 @@ def _read_example(base: Base, path: Path) -> Example | None:
     """None if there is none, or none that can be read: it is then computed again."""
     try:
         tensors = load_file(path)
-        path.touch()  # the least recently used files are deleted first when space runs short
+        os.utime(path)  # the least recently used files are deleted first when space runs short
         a, b, c, d, e, f = tensors["framing"].tolist()
         framing = base.encode_size_conditioning(SizeConditioning((a, b), (c, d), (e, f)))
         return Example(Posterior(tensors["mean"], tensors["std"]), framing, tensors.get("mask"))

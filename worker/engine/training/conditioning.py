@@ -3,6 +3,8 @@
 A large text encoder makes megabytes of a caption (T5-XXL: 512 states of 4096), and a caption may have several shuffles.
 """
 
+import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,9 +20,11 @@ CUT = {"cut": "true"}
 
 class ConditioningStore(Mapping[str, Conditioning]):
     """By text. Each row is a file in the precision that the encoders choose, and is read in float32. Rows for which
-    there is no room in memory are read again whenever they are asked for. ``cut``: the texts not encoded whole."""
+    there is no room in memory are read again whenever they are asked for, from ``kept_folder``: files in the cache may
+    be deleted meanwhile. ``cut``: the texts not encoded whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept_folder: Path) -> None:
+        self._kept_folder = kept_folder
         self.cut: set[str] = set()
         self._num_bytes = 0
         self._rows: dict[str, Conditioning | Path] = {}
@@ -29,7 +33,7 @@ class ConditioningStore(Mapping[str, Conditioning]):
         """Whether an earlier attempt or job has left it there."""
         try:
             row, metadata = _read(path)
-            path.touch()  # the least recently used files are deleted first when space runs short
+            os.utime(path)  # the least recently used files are deleted first when space runs short
         except (OSError, SafetensorError):
             return False
         self._keep(text, path, row, is_cut=metadata == CUT)
@@ -44,8 +48,19 @@ class ConditioningStore(Mapping[str, Conditioning]):
         num_bytes = sum(tensor.nbytes for tensor in row.values())
         fits = self._num_bytes + num_bytes <= MAX_BYTES_IN_MEMORY
         self._num_bytes += num_bytes if fits else 0
-        self._rows[text] = row if fits else path
+        self._rows[text] = row if fits else self._keep_file(path)
         self.cut |= {text} if is_cut else set()
+
+    def _keep_file(self, path: Path) -> Path:
+        """A second name for it where the file system has them, else a copy."""
+        kept = self._kept_folder / path.name
+        self._kept_folder.mkdir(parents=True, exist_ok=True)
+        kept.unlink(missing_ok=True)
+        try:
+            kept.hardlink_to(path)
+        except OSError:
+            shutil.copyfile(path, kept)
+        return kept
 
     def __getitem__(self, text: str) -> Conditioning:
         row = self._rows[text]

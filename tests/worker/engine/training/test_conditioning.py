@@ -28,7 +28,7 @@ def test_a_training_from_disk_has_the_same_bytes(bench: Bench, tmp_path: Path, m
 def test_half_precision_takes_half_the_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_bytes: int) -> None:
     """And gives the same numbers from disk as from memory."""
     monkeypatch.setattr(conditioning, "MAX_BYTES_IN_MEMORY", max_bytes)
-    store, states = ConditioningStore(), torch.randn(16, 64)
+    store, states = ConditioningStore(tmp_path / "kept"), torch.randn(16, 64)
     store.add("a cat", tmp_path / "row", {"states": states}, torch.bfloat16, is_cut=False)
     assert list(store) == ["a cat"] and len(store) == 1
     assert store["a cat"]["states"].dtype == torch.float32

@@ -249,6 +249,6 @@ def test_an_adapter_that_changed_nothing_has_no_prior_loss(random_base: tuple[Pa
     draw = NoisedBatch(plan, base, 0, examples, stream="prior-")
     rows = [conditioning[text] for text in texts]
     attach_all(base, plan)
-    with adapters_disabled([base.denoiser]):
+    with adapters_disabled([base.denoiser]), torch.no_grad():
         teacher_prediction = draw.predict(base, rows, torch.device("cpu"))
     assert compute_prior_loss(base, plan, draw, rows, teacher_prediction, torch.device("cpu")).item() == 0.0
