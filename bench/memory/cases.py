@@ -14,10 +14,12 @@ from tests.fixtures.bases import write_tokenizer
 from worker.engine.bases.inspection import inspect, write_card
 from worker.engine.bases.single_file import CONFIGS
 from worker.engine.families.recognition import read_config
+from worker.engine.families.registry import FAMILIES
 from worker.engine.memory.tracing import add_memory
 
 TINY = BUNDLED / "tiny"
-LAYOUT = CONFIGS / "sd1"
+LAYOUT = CONFIGS / next(iter(FAMILIES))
+"""SD 1.x's: the first family."""
 NUM_TOKENS = 49_408
 
 
