@@ -106,7 +106,8 @@ def merge_adapters(
         typer.Argument(metavar="ADAPTER[:WEIGHT]…", help="Ids or prefixes, each with its weight; by default 1."),
     ],
     method: Annotated[
-        MergeMethod, typer.Option(help="concat is exact, and ranks add up; svd is the best of one rank.")
+        MergeMethod,
+        typer.Option(metavar="concat|svd", help="concat is exact, and ranks add up; svd is the best of one rank."),
     ] = MergeMethod.CONCAT,
     rank: Annotated[int | None, typer.Option(metavar="RANK", help="For svd.")] = None,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="By default the adapters'.")] = None,
