@@ -7,9 +7,11 @@ read the database every POLL_SECONDS, whatever they hear.
 import asyncio
 import logging
 import math
+import time
 from collections import defaultdict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -24,6 +26,8 @@ REDIS_TIMEOUT_SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 10.0
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Listener:
@@ -82,6 +86,19 @@ class ProgressHub:
             self._listeners[channel].discard(listener)
             if not self._listeners[channel]:
                 del self._listeners[channel]
+
+    async def wait_until(
+        self, row_id: str, read: Callable[[], Awaitable[T]], is_awaited: Callable[[T], bool], seconds: float
+    ) -> T:
+        """The first answer that is awaited, or the one when the time is up. Reads at every change of the row."""
+        deadline = time.monotonic() + seconds
+        with self.listen(row_id) as listener:
+            while True:
+                answer = await read()
+                left = deadline - time.monotonic()
+                if is_awaited(answer) or left <= 0:
+                    return answer
+                await listener.wait(left)
 
     def announce(self, job_id: str) -> None:
         """Tells every process that a job has changed; best effort, and without waiting for the broker."""

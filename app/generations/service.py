@@ -1,6 +1,6 @@
 """Queues generations, and waits for their changes."""
 
-import time
+from functools import partial
 
 from sqlalchemy.orm import Session
 
@@ -60,16 +60,15 @@ def _find_adapter(
 
 async def wait_for_change(services: Services, caller: Caller, generation_id: str, seconds: float) -> Generation:
     """Once another image is drawn or it has ended, or when the time is up; at once if it has ended."""
-    deadline = time.monotonic() + seconds
-    with services.progress.listen(generation_id) as listener:
-        row = first = await services.database.run(read, caller, generation_id)
-        while row.status == Generation.CHECKING and len(row.images) == len(first.images):
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            await listener.wait(left)
-            row = await services.database.run(read, caller, generation_id)
-    return row
+    first = await services.database.run(read, caller, generation_id)
+    if seconds <= 0:
+        return first
+    return await services.progress.wait_until(
+        generation_id,
+        partial(services.database.run, read, caller, generation_id),
+        lambda row: row.status != Generation.CHECKING or len(row.images) != len(first.images),
+        seconds,
+    )
 
 
 def read(session: Session, caller: Caller, generation_id: str) -> Generation:

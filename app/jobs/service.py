@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -261,16 +261,15 @@ def read_job(session: Session, caller: Caller, job_id: str) -> Job:
 
 async def wait_for_change(services: Services, caller: Caller, job_id: str, seconds: float) -> Job:
     """The job once its status has changed, or when the time is up; at once if it has ended."""
-    deadline = time.monotonic() + seconds
-    with services.progress.listen(job_id) as listener:
-        job = first = await services.database.run(jobs.get_job, caller.tenant_id, job_id)
-        while job.status == first.status and JobStatus(job.status) not in TERMINAL:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            await listener.wait(left)
-            job = await services.database.run(read_job, caller, job_id)
-    return job
+    first = await services.database.run(jobs.get_job, caller.tenant_id, job_id)
+    if seconds <= 0:
+        return first
+    return await services.progress.wait_until(
+        job_id,
+        partial(services.database.run, read_job, caller, job_id),
+        lambda job: job.status != first.status or JobStatus(job.status) in TERMINAL,
+        seconds,
+    )
 
 
 def refuse_forbidden(allow: AllowList, webhook: WebhookSpec | None) -> None:

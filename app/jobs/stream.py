@@ -6,10 +6,10 @@ whichever process answers.
 
 import asyncio
 import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
@@ -153,14 +153,13 @@ async def wait_for_events(
 ) -> Sequence[JobEvent]:
     """The events after ``after_seq``, oldest first: as soon as there is one, else none when the time is up; at once
     if the job has ended. Raises NotFound, Unauthenticated."""
-    deadline = time.monotonic() + seconds
-    with services.progress.listen(job_id) as listener:
-        while True:
-            job, events = await services.database.run(read_events, caller, job_id, after_seq, limit)
-            left = deadline - time.monotonic()
-            if events or left <= 0 or JobStatus(job.status) in TERMINAL:
-                return events
-            await listener.wait(left)
+    _, events = await services.progress.wait_until(
+        job_id,
+        partial(services.database.run, read_events, caller, job_id, after_seq, limit),
+        lambda found: bool(found[1]) or JobStatus(found[0].status) in TERMINAL,
+        seconds,
+    )
+    return events
 
 
 def read_events(
