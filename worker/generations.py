@@ -9,8 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from core.db import generation_claims
@@ -144,7 +142,7 @@ class Drawing:
                 log.error("%s: no sign of life for %.0f s", claim.id, now - heard_at)
                 run.kill()
             if now - registered_at > self._settings.heartbeat_seconds:
-                self._register()
+                self._slot.try_to_register()
                 registered_at = now
             if isinstance(report, ImageDrawn):
                 self._keep(claim, report)
@@ -173,11 +171,6 @@ class Drawing:
             self._slot.drop_trainer()
         except TrainerDied:
             self._slot.drop_trainer()
-
-    def _register(self) -> None:
-        """As alive; during an outage of the database that can wait."""
-        with contextlib.suppress(DBAPIError, PoolTimeoutError):
-            self._slot.register()
 
     def _announce(self, claim: GenerationClaim) -> None:
         with contextlib.suppress(RedisError):

@@ -1,12 +1,15 @@
 """A device slot: the state of one training worker between jobs."""
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db.session import make_sessions, open_engine
@@ -65,6 +68,11 @@ class DeviceSlot:
         if self.trainer is not None:
             self.trainer.kill()
             self.trainer = None
+
+    def try_to_register(self) -> None:
+        """Bookkeeping: a database outage here ends nothing that was just claimed."""
+        with suppress(DBAPIError, PoolTimeoutError):
+            self.register()
 
     def register(self) -> None:
         """Records that this worker is alive, and its current job."""

@@ -3,13 +3,10 @@
 import functools
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 
 from core.db import job_claims
@@ -59,10 +56,8 @@ def run_next(settings: Settings) -> bool:
 
 
 def _register(slot: DeviceSlot, job: Job | None) -> None:
-    """Bookkeeping: a database outage here does not end a job that was just claimed."""
     slot.job_id = job.id if job else None
-    with suppress(DBAPIError, PoolTimeoutError):
-        slot.register()
+    slot.try_to_register()
 
 
 @dataclass(frozen=True)
