@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, literal, or_, select, update
+from sqlalchemy import ColumnElement, func, literal, select, update
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session, aliased
 
@@ -36,11 +36,12 @@ def claim_generation(session: Session, *, lease_seconds: float) -> GenerationCla
 
 
 def _count_drawn() -> ColumnElement[int]:
-    """Of the row's tenant."""
+    """Of the row's tenant: those that a worker holds, and the recent ones. Each has an index."""
     other = aliased(Generation)
-    recent = other.ended_at > func.clock_timestamp() - literal(timedelta(minutes=TURN_MINUTES))
-    drawn = or_(other.lease_until.is_not(None), recent)
-    return select(func.count(other.id)).where(other.tenant_id == Generation.tenant_id, drawn).scalar_subquery()
+    own = select(func.count(other.id)).where(other.tenant_id == Generation.tenant_id)
+    held = own.where(other.status == Generation.CHECKING, other.lease_until.is_not(None))
+    recent = own.where(other.ended_at > func.clock_timestamp() - literal(timedelta(minutes=TURN_MINUTES)))
+    return held.scalar_subquery() + recent.scalar_subquery()
 
 
 def add_image(session: Session, claim: GenerationClaim, index: int, image: Artifact) -> None:

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["model_id"], ["models.id"], name="fk_generations_model_id_models"),
     )
     op.create_index("ix_generations_tenant_id_id", "generations", ["tenant_id", "id"])
+    op.create_index("ix_generations_tenant_id_ended_at", "generations", ["tenant_id", "ended_at"])
     waiting = sa.text("status = 'queued'")
     op.create_index("ix_generations_queued", "generations", ["attempt", "created_at"], postgresql_where=waiting)
     op.execute(f"CREATE POLICY tenant ON generations USING ({OWN}) WITH CHECK ({OWN})")

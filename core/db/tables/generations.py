@@ -15,6 +15,7 @@ class Generation(Checked, Base):
     __tablename__ = "generations"
     __table_args__ = (
         Index("ix_generations_tenant_id_id", "tenant_id", "id"),
+        Index("ix_generations_tenant_id_ended_at", "tenant_id", "ended_at"),
         Index("ix_generations_queued", "attempt", "created_at", postgresql_where=text("status = 'queued'")),
     )
     CHECKING = "queued"
