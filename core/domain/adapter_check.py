@@ -147,13 +147,13 @@ def summarise(
     model: str, names: Sequence[str], adapters: Sequence[CheckedAdapter], pairs: Sequence[CheckedPair]
 ) -> str:
     """``names``: those of ``adapters``. Pairs that are independent are passed over, except for the only one."""
-    told = [_describe_fit(model, [name for name, one in zip(names, adapters, strict=True) if not one.fits], names)]
+    sentences = [_describe_fit(model, [name for name, one in zip(names, adapters, strict=True) if not one.fits], names)]
     if others := sum(one.fits and not one.same_base for one in adapters):
-        told.append(f"{counted(others, 'adapter is', 'adapters are')} for another base of the same shape.")
+        sentences.append(f"{counted(others, 'adapter is', 'adapters are')} for another base of the same shape.")
     related = [pair.sentence for pair in pairs if pair.relation != "independent" or len(pairs) == 1]
     if pairs and not related:
         related = ["No two of them have much in common."]
-    return " ".join([*told, *related])
+    return " ".join([*sentences, *related])
 
 
 def _describe_fit(model: str, misfits: Sequence[str], names: Sequence[str]) -> str:

@@ -1,9 +1,9 @@
 """The gradient of an adapter's convolutions on the CPU, as a matrix product.
 
 oneDNN computes the gradient of a convolution's weights in threads that meet at barriers of its own. They spin, whatever
-OMP_WAIT_POLICY says: beside another busy process such a step takes ten times as long. The adapter's convolutions have
-few outputs (its rank) or a kernel of one pixel, so matrix products take hardly longer, and their threads wait as
-OpenMP's do.
+OMP_WAIT_POLICY says: beside another busy process a step of `tiny` takes five times as long. The adapter's convolutions
+have few outputs (its rank) or a kernel of one pixel, so matrix products do: on one thread they take 0.7 to 2.0 ms where
+oneDNN takes 0.4 to 1.3, and their threads wait as OpenMP's do.
 """
 
 from typing import Any
