@@ -1,5 +1,6 @@
 """The adapter's own convolution computes what torch's does."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,10 +10,20 @@ from torch import nn
 from worker.engine.cpu_convolution import AdapterConvolution
 
 
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """One thread leaves the convolution to oneDNN."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize(
     "options",
     [
         {"kernel_size": 1},
+        {"kernel_size": 1, "stride": 2},
         {"kernel_size": 3, "padding": 1},
         {"kernel_size": 3, "padding": 1, "stride": 2},
         {"kernel_size": (3, 5), "padding": (1, 2)},
