@@ -5,7 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,12 +16,15 @@ from core.domain.adapter_check import CheckAnswer
 from core.domain.adapter_import import ImportResult
 from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
-from core.domain.registration import RegistrationResult
+from core.domain.registration import CalibrationResult, RegistrationResult
 
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult)
+Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult, CalibrationResult)
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""The libraries' pools take memory for each of the machine's cores, and memory may be limited."""
 
 
 @functools.cache
@@ -30,10 +33,18 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def ask_program(module: str, order: Frozen, result: type[Result], check: Callable[[], None], *, task: str) -> Result:
+def ask_program(
+    module: str,
+    order: Frozen,
+    result: type[Result],
+    check: Callable[[], None],
+    *,
+    task: str,
+    env: Mapping[str, str] = ONE_THREAD,
+) -> Result:
     """``check`` is called periodically; its exception ends the program and is passed on. A program that dies counts as
     a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal."""
-    answer, exit_code = _run(module, order.model_dump_json().encode(), check)
+    answer, exit_code = _run(module, order.model_dump_json().encode(), check, env)
     try:
         return result.model_validate_json(answer)
     except ValidationError:
@@ -43,15 +54,14 @@ def ask_program(module: str, order: Frozen, result: type[Result], check: Callabl
         )
 
 
-def _run(module: str, order: bytes, check: Callable[[], None]) -> tuple[bytes, int]:
+def _run(module: str, order: bytes, check: Callable[[], None], env: Mapping[str, str]) -> tuple[bytes, int]:
     """The program's output, and its exit code; one below 0 is the signal that killed it."""
     process = subprocess.Popen(
         [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        # One thread each: the libraries' pools take memory per core of the machine, and memory may be limited.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={**os.environ, **env},
         start_new_session=True,
     )
     unsent: bytes | None = order

@@ -6,6 +6,7 @@ from core.queue import DELIVER_TASK, TRAIN_TASK, VALIDATE_TASK
 from core.settings import load_settings
 from worker import deliveries
 from worker.bases import register_next
+from worker.calibration import calibrate_next
 from worker.celery_app import app
 from worker.checks import check_next
 from worker.datasets import service
@@ -20,7 +21,7 @@ from worker.lifetime import install_shutdown_hooks
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    turns = (register_next, import_next, check_next, generate_next, runner.run_next)
+    turns = (register_next, import_next, check_next, generate_next, runner.run_next, calibrate_next)
     while sum(take_turn(settings) for take_turn in turns):
         pass
 

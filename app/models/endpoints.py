@@ -38,7 +38,6 @@ async def register_model(body: ModelRegistration, services: ServicesDep, respons
 
     A folder that was prepared before is `ready` at once. A single file, a folder without a card and a repository of
     the Hub are `checking` until a worker has prepared them: `GET /models/{id}` then says `ready`, or `rejected` with
-    the reason. The folder of a registered model takes no other id: copy it for that.
     the reason. The folder of a registered model cannot take another id: copy it for that.
     """
     models_path = services.settings.models_path

@@ -5,12 +5,12 @@ the connection by which it also commits: if it loses the connection, it loses th
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, null, select, update
+from sqlalchemy import ColumnElement, delete, func, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from core.db import audit
 from core.db.tables import Adapter, Generation, Job, Model
 from core.domain.audit import Action
 from core.domain.errors import ModelRejected, NotFound, WrongState
-from core.domain.model import ModelInfo
+from core.domain.model import Calibration, ModelInfo
 from core.domain.registration import ModelSource
 from core.domain.states import ModelStatus
 
@@ -83,6 +83,22 @@ def commit_check(session: Session, claim: CheckClaim, info: ModelInfo, *, locati
 
 def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
     return _end(session, claim, status=ModelStatus.REJECTED, error=ModelRejected(detail).describe())
+
+
+def find_uncalibrated(session: Session, *, beside: Collection[tuple[str, str]]) -> Model | None:
+    """The first ready model whose memory was traced and whose speed was not measured; ``beside`` are ids with their
+    sha256, which are left out."""
+    untimed = Model.info["calibration"].astext.is_(None) & Model.info["memory"].astext.is_not(None)
+    key = tuple_(Model.id, Model.info["sha256"].astext)
+    wanted = select(Model).where(Model.status == ModelStatus.READY, untimed, key.not_in(list(beside)))
+    return session.execute(wanted.order_by(Model.created_at).limit(1)).scalar_one_or_none()
+
+
+def record_calibration(session: Session, info: ModelInfo, calibration: Calibration) -> bool:
+    """False if the model was replaced meanwhile."""
+    card = info.model_copy(update={"calibration": calibration}).model_dump(mode="json")
+    same = (Model.id == info.id, Model.status == ModelStatus.READY, Model.info["sha256"].astext == info.sha256)
+    return session.execute(update(Model).where(*same).values(info=card).returning(Model.id)).first() is not None
 
 
 def get_model(session: Session, model_id: str) -> Model:

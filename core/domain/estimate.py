@@ -109,12 +109,12 @@ def _estimate_time(
     if measured is not None:
         return seconds, _describe_jobs(measured)
     assert calibration is not None
-    return seconds, f"the model's calibration on {calibration.device}; no job on this base was measured here yet"
+    return seconds, f"a few timed steps on {calibration.device}; no job on this base was measured here yet"
 
 
 def _scale_memory(plan: TrainPlan, calibration: Calibration | None, measured: Measured | None) -> int | None:
     memory: int | None = None if measured is None else measured.peak_memory_bytes
-    if calibration is not None:
+    if calibration is not None and calibration.base_memory_bytes is not None:
         scale = (plan.resolution / calibration.resolution) ** 2
         at_once = max(plan.batch_size, plan.class_images_per_batch)
         scaled = round(calibration.base_memory_bytes + at_once * scale * calibration.memory_bytes_per_sample)

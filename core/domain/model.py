@@ -97,7 +97,8 @@ def name_families(conjunction: str = "and") -> str:
 
 
 class Calibration(Frozen):
-    """One measured training, from which an estimate is scaled when no job has run here yet."""
+    """A few timed steps, from which an estimate is scaled while no job has run here. They are in the bundled base's
+    card; on other bases the first idle worker measures them after the registration."""
 
     device: str = Field(description="Such as `cpu x2`; shown with the estimate.")
     resolution: int
@@ -107,8 +108,8 @@ class Calibration(Frozen):
         validation_alias=AliasChoices("seconds_per_image", "seconds_per_picture"),  # the second in cards of 0.1.0
         description="One sample image at the model's default number of steps.",
     )
-    base_memory_bytes: int
-    memory_bytes_per_sample: int
+    base_memory_bytes: int | None = Field(None, description="None where the base's memory is traced.")
+    memory_bytes_per_sample: int = 0
 
 
 NEUTRAL_PROMPTS = (

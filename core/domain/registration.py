@@ -1,4 +1,4 @@
-"""The registration of a base model that has no card yet."""
+"""The registration of a base model that has no card yet, and the first timing of one."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from core.domain.base import Frozen
-from core.domain.model import ModelInfo, PredictionType
+from core.domain.model import Calibration, ModelInfo, PredictionType
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 HUB_ID_PATTERN = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
@@ -36,4 +36,20 @@ class RegistrationResult(Frozen):
 
     info: ModelInfo | None = None
     folder: Path | None = None
+    refusal: str | None = None
+
+
+class CalibrationRequest(Frozen):
+    """The order to the program that times a base on a device. ``cpu_threads``: 0 for as many as cores are free."""
+
+    model: ModelInfo
+    folder: Path
+    device: str
+    cpu_threads: int
+
+
+class CalibrationResult(Frozen):
+    """The answer: what was measured, or why nothing was."""
+
+    calibration: Calibration | None = None
     refusal: str | None = None

@@ -357,7 +357,7 @@ def test_an_estimate_says_what_it_rests_on() -> None:
     samples = 400 + 11 * 2 * 8 / 3  # ten evaluations and the base's, of two held-out pictures
     assert first.seconds == pytest.approx(5 + pictures * 1 + samples * 0.1, abs=0.1)
     assert first.peak_memory_bytes == 1040
-    assert first.basis == "the model's calibration on cpu x2; no job on this base was measured here yet"
+    assert first.basis == "a few timed steps on cpu x2; no job on this base was measured here yet"
     measured = Measured(
         num_jobs=3, seconds_per_sample=0.2, seconds_per_image=0.5, start_seconds=9, resolution=64,
         peak_memory_bytes=5000,
