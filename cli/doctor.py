@@ -37,7 +37,13 @@ TORCH_TIMEOUT_SECONDS = 120
 MEASURING = "Checking: devices (loading torch and measuring some steps)"
 
 # In a process of its own: this one never loads torch.
-EXAMINE_MACHINE = (sys.executable, "-m", "worker.engine.machine", str(BUNDLED / "tiny" / "unet"))
+EXAMINE_MACHINE = (
+    sys.executable,
+    "-m",
+    "worker.engine.launch",
+    "worker.engine.machine",
+    str(BUNDLED / "tiny" / "unet"),
+)
 
 
 @dataclass(frozen=True)

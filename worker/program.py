@@ -18,6 +18,7 @@ from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
 from core.domain.registration import CalibrationResult, RegistrationResult
 
+LAUNCHER = "worker.engine.launch"
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
@@ -57,7 +58,7 @@ def ask_program(
 def _run(module: str, order: bytes, check: Callable[[], None], env: Mapping[str, str]) -> tuple[bytes, int]:
     """The program's output, and its exit code; one below 0 is the signal that killed it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", module, str(os.getpid())],
+        [sys.executable, "-m", LAUNCHER, module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,

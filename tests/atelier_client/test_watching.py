@@ -97,7 +97,7 @@ def move(api: RunningApi) -> None:
     api.start()
 
 
-@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("streams", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_service_that_moved_is_followed(own_api: RunningApi, tmp_path: Path, streams: bool) -> None:
     job, first_url = ScriptedJob(own_api), own_api.url
 

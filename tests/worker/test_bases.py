@@ -57,6 +57,7 @@ def test_a_folder_gets_its_card(settings: Settings, sessions: sessionmaker[Sessi
     assert (row.status, row.location, row.error) == ("ready", str(folder), None)
     info = db.read_card(row)
     assert (info.id, info.family, info.resolution, info.description) == ("xl", "sdxl", 64, "Noise.")
+    assert info.memory is not None
     assert ModelInfo.model_validate_json((folder / CARD).read_text()) == info
     assert find_model_folder(settings, "xl") == folder
     assert not service.register_next(settings)

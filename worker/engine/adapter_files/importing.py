@@ -72,5 +72,9 @@ def _keep_described(metadata: Mapping[str, str]) -> dict[str, str]:
     return kept
 
 
-if __name__ == "__main__":
+def main() -> None:
     answer_order(ImportRequest.model_validate_json, import_adapter)
+
+
+if __name__ == "__main__":
+    main()

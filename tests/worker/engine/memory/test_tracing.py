@@ -94,6 +94,7 @@ def test_the_table_is_complete(traced: ModelInfo) -> None:
     assert table.passes["cuda16"].step.per_sample < table.passes["fp32"].step.per_sample
 
 
+@pytest.mark.slow  # each takes seconds; SDXL's registration is among the quick tests
 @pytest.mark.parametrize("family", ["sd2", "sdxl"])
 def test_every_family_is_traced(tmp_path: Path, family: Family) -> None:
     info = write_random_base(tmp_path / "base", family=family)
@@ -109,5 +110,6 @@ def test_a_base_that_cannot_be_traced_has_no_table(random_base: tuple[Path, Mode
     assert add_memory(random_base[1], tmp_path / "nowhere").memory is None
 
 
+@pytest.mark.slow
 def test_the_same_base_has_the_same_table(traced: ModelInfo, random_base: tuple[Path, ModelInfo]) -> None:
     assert add_memory(random_base[1], random_base[0]).memory == traced.memory

@@ -11,23 +11,36 @@ from worker.engine.observer import RecordingObserver, Stop, Stopped
 
 TEXT = {"text_encoder": {"train": True}}
 PLANS: dict[str, dict[str, Any]] = {
-    "fp32": {"precision": "fp32", "samples": {"every": 3}},
-    "bf16": {"precision": "bf16", "samples": {"every": 3}},
-    "draws": {
+    "fp32, draws": {
+        "precision": "fp32",
+        "samples": {"every": 3},
         "gradient_accumulation": 2,
         "flip": True,
         "captions": {"dropout": 0.3, "shuffle": True},
         "loss": {"noise_offset": 0.1, "min_snr_gamma": 5},
         "schedule": {"name": "cosine", "warmup_steps": 3},
     },
-    "dropout, average, text encoder": {"adapter": {"dropout": 0.3, "ema": 0.9}, **TEXT},
-    "dora": {"adapter": {"type": "dora", "targets": "all"}},
-    "locon, gradient checkpointing": {"adapter": {"type": "locon"}, "gradient_checkpointing": True},
-    "adafactor": {"optimizer": {"name": "adafactor"}},
-    "prodigy": {"optimizer": {"name": "prodigy"}, **TEXT},
-    "lion": {"optimizer": {"name": "lion"}},
-    "prior preservation": {"loss": {"prior_preservation": {"class_prompt": "a thing", "num_images": 3}}},
-    "long captions beside short ones": {"captions": {"template": "{caption}, {trigger}", "dropout": 0.5}, **TEXT},
+    "bf16, dora, dropout, average, lion": {
+        "precision": "bf16",
+        "samples": {"every": 3},
+        "adapter": {"type": "dora", "targets": "all", "dropout": 0.3, "ema": 0.9},
+        "optimizer": {"name": "lion"},
+    },
+    "locon, gradient checkpointing, adafactor": {
+        "adapter": {"type": "locon"},
+        "gradient_checkpointing": True,
+        "optimizer": {"name": "adafactor"},
+    },
+    "text encoder, prodigy, prior preservation": {
+        "optimizer": {"name": "prodigy"},
+        "loss": {"prior_preservation": {"class_prompt": "a thing", "num_images": 3}},
+        **TEXT,
+    },
+    "text encoder, long captions beside short ones, average": {
+        "captions": {"template": "{caption}, {trigger}", "dropout": 0.5},
+        "adapter": {"dropout": 0.3, "ema": 0.9},
+        **TEXT,
+    },
     "held out, stopped early": {
         "steps": 12,
         "validation": {"fraction": 0.3, "every": 1, "early_stopping": {"patience": 2, "min_delta": 0.5}},

@@ -93,5 +93,9 @@ def _compare(first: Read, second: Read) -> CheckedPair:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
     answer_order(CheckRequest.model_validate_json, check_adapters)
+
+
+if __name__ == "__main__":
+    main()

@@ -52,5 +52,9 @@ def _describe(order: MergeRequest, rank: int) -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def main() -> None:
     answer_order(MergeRequest.model_validate_json, merge_adapters)
+
+
+if __name__ == "__main__":
+    main()
