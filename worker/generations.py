@@ -122,7 +122,6 @@ class Drawing:
             except BaseException:
                 self._stop(run)
                 raise
-            trainer.warm_model = command.plan.model
             return failure
         except TrainerDied as error:
             self._slot.drop_trainer()

@@ -42,7 +42,7 @@ class WorkerOut(BaseModel):
                     "device_name": "cpu x2",
                     "memory_bytes": 25_000_000_000,
                     "job": "job_01j9z0000000000000000000000",
-                    "warm_model": "tiny",
+                    "warm_models": ["tiny"],
                     "seen_at": "2026-01-31T12:00:00Z",
                 }
             ]
@@ -55,7 +55,7 @@ class WorkerOut(BaseModel):
     device_name: str
     memory_bytes: int | None = Field(description="The device's whole memory; null until its first job.")
     job: str | None = Field(description="The job it runs, if it is yours.")
-    warm_model: str | None = Field(description="The base model that it holds in memory.")
+    warm_models: list[str] = Field(description="The base models that it holds in memory, the last used last.")
     seen_at: datetime
 
     @classmethod
@@ -66,6 +66,6 @@ class WorkerOut(BaseModel):
             device_name=row.device_name,
             memory_bytes=row.memory_bytes,
             job=row.job_id,
-            warm_model=row.warm_model,
+            warm_models=list(row.warm_models),
             seen_at=row.seen_at,
         )

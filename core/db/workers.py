@@ -24,7 +24,7 @@ class SeenWorker:
     device_name: str
     memory_bytes: int | None
     job_id: str | None
-    warm_model: str | None
+    warm_models: Sequence[str]
     seen_at: datetime
 
 
@@ -36,7 +36,7 @@ def record_worker(
     device_name: str,
     memory_bytes: int | None,
     job_id: str | None,
-    warm_model: str | None,
+    warm_models: Sequence[str],
 ) -> None:
     """``memory_bytes``: the device's, once one of this worker's trainers has reported it."""
     values = {
@@ -45,7 +45,7 @@ def record_worker(
         "device_name": device_name,
         "memory_bytes": memory_bytes,
         "job_id": job_id,
-        "warm_model": warm_model,
+        "warm_models": list(warm_models),
         "seen_at": func.clock_timestamp(),
     }
     session.execute(insert(Worker).values(**values).on_conflict_do_update(index_elements=["id"], set_=values))
@@ -61,7 +61,7 @@ def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
         Worker.device_name,
         Worker.memory_bytes,
         Job.id,
-        Worker.warm_model,
+        Worker.warm_models,
         Worker.seen_at,
     )
     rows = session.execute(select(*columns).outerjoin(Job, own).where(fresh).order_by(Worker.id))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from core.domain.generation import GenerationPlan
 from core.domain.memory_table import MemoryTable, Numerics, Peak
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
@@ -16,7 +17,7 @@ PROCESS_BYTES: dict[DeviceKind, int] = {"cpu": 560_000_000, "cuda": 0}
 WORKSPACE_BYTES_PER_WEIGHT: dict[DeviceKind, int] = {"cpu": 8, "cuda": 0}
 """For each weight of the largest layer: oneDNN's copies of it in its own layout, and gaps in the heap. Measured
 (docs/benchmarks.md); tracing does not see it."""
-SAMPLES_AT_ONCE = 4
+SAMPLES_AT_ONCE, PIXELS_AT_ONCE = 4, 4 * 512 * 512
 CLASS_IMAGES_AT_ONCE = 8
 NUM_VALIDATION_TIMESTEPS = 8
 """The number of timesteps for each held-out image's loss, all of them at once."""
@@ -48,6 +49,24 @@ def choose_numerics(kind: DeviceKind, precision: str) -> Numerics:
 def predict_peak(plan: TrainPlan, model: ModelInfo, kind: DeviceKind, setting: Setting) -> int:
     """Bytes on a device of this kind, with the trainer's process if it is a CPU. Needs the base's table."""
     return predict_overhead(model, kind) + max(predict_phases(plan, model, setting).values())
+
+
+def count_images_at_once(plan: GenerationPlan) -> int:
+    return max(1, min(SAMPLES_AT_ONCE, PIXELS_AT_ONCE // (plan.width * plan.height)))
+
+
+def predict_generation(plan: GenerationPlan, model: ModelInfo, kind: DeviceKind, numerics: Numerics) -> int:
+    """Bytes that images take, with the base and without the adapters' own weights."""
+    assert model.memory is not None
+    table, bytes_per_weight = model.memory, 4 if numerics == "fp32" else 2
+    passes = table.passes[numerics]
+    area = plan.width * plan.height / table.resolution**2
+    denoiser = bytes_per_weight * model.num_parameters
+    return predict_overhead(model, kind) + max(
+        denoiser + 4 * table.text_encoder_parameters + table.text_encoding.at(1),
+        denoiser + passes.prediction.at(2 * count_images_at_once(plan) * area),  # with and without the prompt
+        denoiser + 4 * table.vae_parameters + passes.decoding.at(area),
+    )
 
 
 def predict_overhead(model: ModelInfo, kind: DeviceKind) -> int:

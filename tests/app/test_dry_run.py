@@ -33,7 +33,7 @@ def test_an_optimizer_that_no_device_here_runs_is_refused(own_api: LiveApi) -> N
                 device_name="one",
                 memory_bytes=None,
                 job_id=None,
-                warm_model=None,
+                warm_models=(),
             )
 
     body = {"model": add_model(own_api), "dataset": add_dataset(own_api), "optimizer": {"name": "adamw8bit"}}

@@ -163,7 +163,7 @@ def test_a_worker_is_seen_without_anothers_job(two: Two) -> None:
             device_name="x",
             memory_bytes=None,
             job_id=two.theirs.job,
-            warm_model="toy",
+            warm_models=["toy"],
         )
     seen = [api.client.get("/workers").json()["data"][0]["job"] for api in (two.them, two.us)]
     assert seen == [two.theirs.job, None]

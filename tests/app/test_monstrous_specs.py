@@ -173,7 +173,7 @@ def see(api: LiveApi, worker_id: str, memory_bytes: int | None) -> None:
     with api.sessions.begin() as session:
         record_worker(
             session, worker_id=worker_id, device="cpu", device_name="x", memory_bytes=memory_bytes, job_id=None,
-            warm_model=None,
+            warm_models=(),
         )  # fmt: skip
 
 

@@ -110,11 +110,11 @@ def test_workers_are_listed_while_fresh(own_api: LiveApi) -> None:
             device_name="cpu x2",
             memory_bytes=None,
             job_id=None,
-            warm_model="tiny",
+            warm_models=["tiny"],
         )
     page = own_api.client.get("/workers").json()
-    assert [(worker["id"], worker["device"], worker["warm_model"]) for worker in page["data"]] == [
-        ("w1", "cpu", "tiny")
+    assert [(worker["id"], worker["device"], worker["warm_models"]) for worker in page["data"]] == [
+        ("w1", "cpu", ["tiny"])
     ]
     with own_api.sessions.begin() as session:
         session.get_one(Worker, "w1").seen_at = datetime(2020, 1, 1, tzinfo=UTC)
@@ -179,7 +179,7 @@ def test_metrics_show_the_operator_every_tenant_and_the_workers(own_api: LiveApi
             device_name="A CPU",
             memory_bytes=None,
             job_id=None,
-            warm_model=None,
+            warm_models=(),
         )
     gauges = read_gauges(own_api)
     queued = [

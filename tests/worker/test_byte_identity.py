@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from sqlalchemy import func, update
 
-from core.db import jobs
+from core.db import jobs, models
 from core.db.tables import Job
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
+from worker.device.wire import RuntimeChosen
+from worker.engine.memory.tracing import add_memory
 from worker.jobs import runner
 
 __all__ = ["house"]
@@ -110,14 +112,30 @@ def fingerprint(house: House, job_id: str) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_job_after_another_kind_has_the_bytes_of_a_fresh_trainer(house: House) -> None:
-    """One warm trainer runs bf16, fp32, bf16 in turn; a cold one runs each alone."""
+@pytest.mark.parametrize("is_traced", [False, True])
+def test_a_job_after_another_kind_has_the_bytes_of_a_fresh_trainer(house: House, is_traced: bool) -> None:
+    """One warm trainer runs bf16, fp32, bf16 in turn; a cold one runs each alone. Where the base's memory was traced,
+    the warm one holds both precisions at a time."""
+    if is_traced:
+        trace_memory(house)
     quick = {**BASIC, "steps": 20}
+    runner.open_slot(house.settings).drop_trainer()
+    runtimes: list[RuntimeChosen] = []
+    trainer = runner.open_slot(house.settings).warm_trainer()
+    trainer.on_report = lambda report: runtimes.append(report) if isinstance(report, RuntimeChosen) else None
     warm = [house.submit(**{**quick, "precision": precision}) for precision in ("bf16", "fp32", "bf16")]
     for _ in warm:
         assert house.run()
+    assert [report.warm for report in runtimes] == [False, False, is_traced]
     for job_id, precision in zip(warm, ("bf16", "fp32", "bf16"), strict=True):
         runner.open_slot(house.settings).drop_trainer()
         cold = house.submit(**{**quick, "precision": precision})
         assert house.run()
         assert fingerprint(house, cold) == fingerprint(house, job_id)
+
+
+def trace_memory(house: House) -> None:
+    folder = house.settings.models_path / house.info.id
+    with house.sessions.begin() as session:
+        row = models.get_model(session, house.info.id)
+        row.info = add_memory(models.read_card(row), folder).model_dump(mode="json")

@@ -56,6 +56,11 @@ class DeviceSlot:
         """Such as ``host/cuda:0/0``: at most one job is held under it."""
         return f"{socket.gethostname()}/{self.settings.device}/{self.settings.slot}"
 
+    @property
+    def warm_models(self) -> tuple[str, ...]:
+        """The ids of the bases that its trainer holds in memory."""
+        return self.trainer.warm_models if self.trainer is not None and self.trainer.is_alive() else ()
+
     def warm_trainer(self) -> TrainerHandle:
         if self.trainer is None or not self.trainer.is_alive():
             self.drop_trainer()
@@ -86,5 +91,5 @@ class DeviceSlot:
                 device_name=trainer.device_name if trainer else "",
                 memory_bytes=self._memory_bytes,
                 job_id=self.job_id,
-                warm_model=trainer.warm_model if trainer else None,
+                warm_models=self.warm_models,
             )

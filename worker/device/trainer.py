@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from worker.device.wire import REPORTS, Generate, Message, Ready, RunReport, StopTraining, Train
+from worker.device.wire import REPORTS, Generate, Message, Ready, RunReport, RuntimeChosen, StopTraining, Train
 
 log = logging.getLogger("atelier.trainer_handle")
 
@@ -78,7 +78,7 @@ class TrainerHandle:
             )
         self.device_name = ""
         self.memory_bytes: int | None = None
-        self.warm_model: str | None = None
+        self.warm_models: tuple[str, ...] = ()
         self.on_report: Callable[[RunReport], None] = lambda _: None
         self._runs: dict[str, Reports] = {}
         self._lock = threading.Lock()
@@ -154,6 +154,8 @@ class TrainerHandle:
         if isinstance(report, Ready):
             self.device_name, self.memory_bytes = report.device_name, report.memory_bytes
             return
+        if isinstance(report, RuntimeChosen):
+            self.warm_models = report.in_memory
         self.on_report(report)
         with self._lock:
             reports = self._runs.get(report.run_id)

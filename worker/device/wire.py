@@ -78,6 +78,7 @@ class RuntimeChosen(RunMessage):
     type: Literal["runtime"] = "runtime"
     runtime: dict[str, Any]
     warm: bool
+    in_memory: tuple[str, ...]  # the ids of the bases there, this run's last
     warning: str | None
 
 

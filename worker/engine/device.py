@@ -24,7 +24,7 @@ LARGE_BASE_PARAMETERS = 100_000_000
 ROOMY_DEVICE_BYTES = 20 * 1024**3
 """What checkpointing is chosen by for a base whose memory was not traced."""
 MEMORY_INFO = Path("/proc/meminfo")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+CGROUP_LIMIT, CGROUP_USE = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
 
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -233,9 +233,13 @@ def available_memory_bytes(device: torch.device) -> int:
         return int(torch.cuda.mem_get_info(device)[0])
     try:
         lines = MEMORY_INFO.read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        machine = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):  # macOS
         return total_memory_bytes(device)
+    try:
+        return min(machine, int(CGROUP_LIMIT.read_text()) - int(CGROUP_USE.read_text()))
+    except (OSError, ValueError):  # no cgroup of version 2, or "max"
+        return machine
 
 
 def reset_peak(device: torch.device) -> None:

@@ -1,6 +1,6 @@
 """The trainer's own program: reads commands from stdin, writes reports to what was stdout.
 
-It keeps the last base warm, holds a lock per device so that no two trainers share one, and ends with its parent or with
+It keeps bases warm, holds a lock per device so that no two trainers share one, and ends with its parent or with
 stdin. It logs an unexpected error, reports it as an infrastructure failure, and exits: the next job then gets a new
 process.
 """
@@ -49,6 +49,7 @@ gc.disable()  # imports make a million objects to be kept: looking through them 
 
 import torch
 
+from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_generation, predict_peak
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
 from worker.engine.adapter_files.proof.layers import list_layers
@@ -57,7 +58,6 @@ from worker.engine.adapters import unchanged
 from worker.engine.device import (
     Runtime,
     choose_runtime,
-    free_memory,
     generation_runtime,
     is_out_of_memory,
     name_device,
@@ -72,6 +72,7 @@ from worker.engine.families.registry import build_networks
 from worker.engine.generation.generate import generate
 from worker.engine.observer import SampleImage, StepReport, Stop, Stopped
 from worker.engine.training.train import train
+from worker.engine.warm import WarmBases, tidy
 
 log = logging.getLogger("atelier.trainer")
 
@@ -171,7 +172,7 @@ class Trainer:
 
     def __init__(self, device: torch.device, reports: ReportPipe, commands: CommandReader) -> None:
         self._device, self._reports, self._commands = device, reports, commands
-        self._warm: tuple[tuple[str, str], Base] | None = None
+        self._warm = WarmBases(device)
 
     def run(self, command: Train | Generate) -> Message:
         """The run's final report."""
@@ -190,13 +191,14 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             log.warning("out of memory", exc_info=error)
-            self._warm = None
         finally:
             self._commands.forget(command.run_id)
-            self._tidy()
+            tidy(self._device)  # a run may be stopped anywhere: its memory is freed, except the warm bases
+        others = self._warm.count > 1
+        self._warm.drop_all()
         if isinstance(command, Generate):
             return Failed(run_id=command.run_id, reason=TerminationReason.OUT_OF_MEMORY, detail="")
-        return _fail_for_memory(command, runtime)
+        return _fail_for_memory(command, runtime, others_in_memory=others)
 
     def _train(self, command: Train, runtime: Runtime) -> Message:
         plan = command.plan
@@ -227,30 +229,40 @@ class Trainer:
         return choose_runtime(command.plan, self._device, command.model, command.cpu_threads)
 
     def _load(self, command: Train | Generate, runtime: Runtime) -> Base:
-        key = (command.plan.model_sha256, runtime.precision)
-        warm = self._warm is not None and self._warm[0] == key
-        warning = warn_of_emulation(runtime, self._device)
+        key, model_id = (command.plan.model_sha256, runtime.precision), command.plan.model
+        warm = key in self._warm
+        self._warm.make_room(key, _predict_peak(command, runtime))
         self._reports.send(
-            RuntimeChosen(run_id=command.run_id, runtime=runtime.model_dump(mode="json"), warm=warm, warning=warning)
+            RuntimeChosen(
+                run_id=command.run_id,
+                runtime=runtime.model_dump(mode="json"),
+                warm=warm,
+                in_memory=tuple(dict.fromkeys([*self._warm.models, model_id])),
+                warning=warn_of_emulation(runtime, self._device),
+            )
         )
-        if self._warm is None or not warm:
-            self._cool()
-            base = load_base(command.plan.family, command.model_folder, self._device, runtime.dtype)
-            self._warm = (key, base)
-        return self._warm[1]
-
-    def _tidy(self) -> None:
-        """A training may be stopped anywhere: its memory on the device is freed, except the warm base."""
-        gc.collect()
-        free_memory(self._device)
-
-    def _cool(self) -> None:
-        self._warm = None
-        self._tidy()
+        family, folder = command.plan.family, command.model_folder
+        return self._warm.open(key, model_id, lambda: load_base(family, folder, self._device, runtime.dtype))
 
 
-def _fail_for_memory(command: Train, runtime: Runtime) -> Failed:
+def _predict_peak(command: Train | Generate, runtime: Runtime) -> int | None:
+    """Bytes; None for a base whose memory was not traced, or a device without a table."""
+    model = command.model
+    if model.memory is None or runtime.device_type not in {"cpu", "cuda"}:
+        return None
+    kind: DeviceKind = "cuda" if runtime.device_type == "cuda" else "cpu"
+    numerics = choose_numerics(kind, runtime.precision)
+    if isinstance(command, Generate):
+        return predict_generation(command.plan, model, kind, numerics)
+    setting = Setting(numerics, runtime.gradient_checkpointing, runtime.samples_per_pass)
+    return predict_peak(command.plan, model, kind, setting)
+
+
+def _fail_for_memory(command: Train, runtime: Runtime, *, others_in_memory: bool) -> Failed:
+    """The retry is in a new process, which holds no other base."""
     reduced = reduce_memory(runtime, command.plan)
+    if others_in_memory:
+        reduced = runtime, "The device ran out of memory: retrying without other bases in it."
     retry_runtime, detail = (None, "") if reduced is None else (reduced[0].model_dump(mode="json"), reduced[1])
     return Failed(
         run_id=command.run_id,

@@ -199,8 +199,6 @@ class Attempt:
         seconds = time.monotonic() - self.started_at if undisturbed else None
         result = describe_result(self.plan, finished.outcome, finished.proofs, artifacts, undisturbed_seconds=seconds)
         self._end(job_claims.succeed, result=result, artifacts=artifacts)
-        if self.slot.trainer is not None:
-            self.slot.trainer.warm_model = self.model.id
 
     def _stop(self) -> None:
         if self.stops.is_over_time():

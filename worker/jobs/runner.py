@@ -40,6 +40,7 @@ def run_next(settings: Settings) -> bool:
             slot=slot.name,
             lease_seconds=settings.lease_seconds,
             running_limit=settings.quota_running_jobs,
+            warm=slot.warm_models,
         )
         claimed = _read_claimed(session, job) if job else None
     _register(slot, job)

@@ -368,7 +368,7 @@ class Worker(Answer):
     device_name: str = ""
     memory_bytes: int | None = None
     job: str | None = None
-    warm_model: str | None = None
+    warm_models: tuple[str, ...] = ()
 
 
 class SampleImage(Answer):

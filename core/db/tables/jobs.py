@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import ColumnElement, Computed, ForeignKey, Index, String, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import JSONB, array
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array
 from sqlalchemy.orm import Mapped, column_property, mapped_column
 
 from core.db.tables.base import Base, Leased, now
@@ -154,5 +154,5 @@ class Worker(Base):
     device_name: Mapped[str]
     memory_bytes: Mapped[int | None]
     job_id: Mapped[str | None]
-    warm_model: Mapped[str | None]
+    warm_models: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'::varchar[]"))
     seen_at: Mapped[datetime] = now()

@@ -1,7 +1,7 @@
 """Whose job is next: shares between tenants, the running quota, and many workers that choose at once."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from threading import Barrier
@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, sessionmaker
 
-from core.db import job_claims, jobs
+from core.db import job_claims, jobs, turns
 from core.db.job_claims import Claim
 from core.db.session import make_sessions, open_engine
 from core.db.tables import Dataset, Job, JobEvent, Model, Quota, Tenant
-from core.domain.states import JobStatus
+from core.domain.states import JobStatus, TerminationReason
 
 Sessions = sessionmaker[Session]
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,14 +47,14 @@ def add_tenant(sessions: Sessions, name: str, num_jobs: int, *, priorities: Iter
             session.execute(sa.insert(Job), rows)
 
 
-def claim(sessions: Sessions, slot: str, running_limit: int | None = None) -> Job | None:
+def claim(sessions: Sessions, slot: str, running_limit: int | None = None, warm: Sequence[str] = ()) -> Job | None:
     with sessions.begin() as session:
-        return job_claims.claim_next(session, slot=slot, lease_seconds=600, running_limit=running_limit)
+        return job_claims.claim_next(session, slot=slot, lease_seconds=600, running_limit=running_limit, warm=warm)
 
 
 def end(sessions: Sessions, job: Job) -> None:
     with sessions.begin() as session:
-        job_claims.fail(session, Claim(job.id, job.attempt), job_claims.TerminationReason.BAD_INPUT, "")
+        job_claims.fail(session, Claim(job.id, job.attempt), TerminationReason.BAD_INPUT, "")
 
 
 def simulate(sessions: Sessions, num_claims: int, num_slots: int = 2) -> list[str]:
@@ -134,6 +134,80 @@ def test_a_job_that_its_client_holds_is_passed_over(sessions: Sessions) -> None:
     assert claim(sessions, "t") is None
 
 
+def submit(sessions: Sessions, tenant: str, number: int, model: str, minutes_ago: float) -> None:
+    with sessions.begin() as session:
+        created = sa.func.clock_timestamp() - timedelta(minutes=minutes_ago)
+        session.add(
+            Job(
+                id=f"job_{tenant}_{number:05}", tenant_id=tenant, model_id=model, dataset_id=f"ds_{tenant}",
+                status="queued", spec={}, plan={"images": []}, estimate={}, created_at=created,
+            )
+        )  # fmt: skip
+
+
+def run_all(sessions: Sessions, *, slots_on: list[str]) -> tuple[list[str], int]:
+    """The models of all jobs in the order in which they were begun, and how often a slot had to load another than its
+    last. Each slot begins with one of ``slots_on`` in memory."""
+    memory, order, loads = list(slots_on), list[str](), 0
+    running: list[Job | None] = [None] * len(memory)
+    while True:
+        for number, held in enumerate(memory):
+            if (job := running[number]) is not None:
+                end(sessions, job)
+            running[number] = job = claim(sessions, f"s{number}", warm=[held])
+            if job is None:
+                return order, loads
+            loads += job.model_id != held
+            memory[number] = job.model_id
+            order.append(job.model_id)
+
+
+def test_a_worker_prefers_the_base_that_it_holds(sessions: Sessions) -> None:
+    add_tenant(sessions, "ten_a", 0)
+    with sessions.begin() as session:
+        session.add(Model(id="n", status="ready", location="", info={}))
+    for number in range(40):
+        submit(sessions, "ten_a", number, "mn"[number % 2], 5 - number / 10)
+    order, loads = run_all(sessions, slots_on=["m"])
+    assert order == ["m"] * 20 + ["n"] * 20
+    assert loads == 1, "in the order of submission it would be 39"
+
+
+def test_no_job_is_passed_over_for_longer_than_its_patience(sessions: Sessions) -> None:
+    """However many jobs there are on the base in memory, of its own tenant or of another."""
+    with sessions.begin() as session:
+        session.add(Model(id="n", status="ready", location="", info={}))
+    for name in ("ten_a", "ten_b"):
+        add_tenant(sessions, name, 0)
+    for number in range(20):
+        submit(sessions, "ten_a", number, "m", 5)
+    submit(sessions, "ten_a", 99, "n", 9)
+    submit(sessions, "ten_b", 0, "n", 9)
+    for _ in range(8):
+        job = claim(sessions, "s", warm=["m"])
+        assert job is not None and job.model_id == "m"
+        end(sessions, job)
+    with sessions.begin() as session:
+        older = Job.created_at - timedelta(minutes=2)
+        session.execute(sa.update(Job).where(Job.model_id == "n").values(created_at=older))
+    for tenant in ("ten_b", "ten_a"):
+        job = claim(sessions, "s", warm=["m"])
+        assert job is not None and (job.tenant_id, job.model_id) == (tenant, "n")
+        end(sessions, job)
+
+
+def test_priority_goes_before_the_base_in_memory(sessions: Sessions) -> None:
+    add_tenant(sessions, "ten_a", 0)
+    with sessions.begin() as session:
+        session.add(Model(id="n", status="ready", location="", info={}))
+    submit(sessions, "ten_a", 0, "m", 1)
+    submit(sessions, "ten_a", 1, "n", 1)
+    with sessions.begin() as session:
+        session.get_one(Job, "job_ten_a_00001").priority = 1
+    job = claim(sessions, "s", warm=["m"])
+    assert job is not None and job.model_id == "n"
+
+
 def test_the_running_quota_holds_at_the_claim(sessions: Sessions) -> None:
     """Its own, else that of the settings; a job that ended makes room."""
     add_tenant(sessions, "ten_a", 9)
@@ -206,7 +280,7 @@ def test_a_worker_frozen_while_it_chooses_holds_up_the_others_for_seconds_only(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server cuts it off; what it had taken goes to the next."""
-    monkeypatch.setattr(job_claims, "CHOICE_SECONDS", 1)
+    monkeypatch.setattr(turns, "CHOICE_SECONDS", 1)
     add_tenant(sessions, "ten_a", 1)
     frozen = sessions()
     assert job_claims.claim_next(frozen, slot="frozen", lease_seconds=600) is not None

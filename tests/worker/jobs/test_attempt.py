@@ -74,7 +74,7 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     assert types[:2] == ["job.queued", "job.running"] and types[-1] == "job.succeeded"
     with house.sessions() as session:
         worker = session.get(Worker, runner.open_slot(house.settings).name)
-    assert worker is not None and worker.job_id is None and worker.warm_model == house.info.id
+    assert worker is not None and worker.job_id is None and worker.warm_models == [house.info.id]
 
 
 def test_a_job_says_what_of_its_captions_was_cut(house: House) -> None:

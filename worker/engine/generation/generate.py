@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from core.domain.generation import GenerationPlan
-from core.domain.memory import SAMPLES_AT_ONCE
+from core.domain.memory import count_images_at_once
 from core.domain.tokens import MAX_TOKEN_LENGTH, TOKENS_PER_CHUNK
 from worker.engine.adapter_files.proof.adapters import read_adapter
 from worker.engine.adapter_files.proof.layers import read_layers
@@ -18,7 +18,6 @@ from worker.engine.generation.parameters import describe
 from worker.engine.generation.stack import Stack, stacked
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 
-PIXELS_AT_ONCE = 4 * 512 * 512
 LIMITS = TextLimits(MAX_TOKEN_LENGTH // TOKENS_PER_CHUNK)
 """Of prompts. A negative prompt is cut after one chunk, which stands beside each of a longer prompt's."""
 
@@ -45,7 +44,7 @@ def generate(
         [negative] = _encode(base, stack, [plan.negative_prompt], TextLimits())
     params, done = _sampling_params(plan), 0
     after_step = partial(heartbeat_or_stop, observer)
-    at_once = max(1, min(SAMPLES_AT_ONCE, PIXELS_AT_ONCE // (plan.width * plan.height)))
+    at_once = count_images_at_once(plan)
     with stacked([base.denoiser], stack):
         for start in range(0, plan.total, at_once):
             indices = range(start, min(start + at_once, plan.total))
