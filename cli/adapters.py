@@ -14,7 +14,7 @@ from cli.context import Context, JsonOption, LimitOption, list_unless_asked, ope
 from cli.errors import UsageError
 from cli.ids import find_adapter, find_model
 from cli.invocation import hint
-from cli.tables import print_adapter, print_adapters, print_check
+from cli.tables import describe_conversion, print_adapter, print_adapters, print_check
 from core.domain.counts import counted
 
 adapters = App(invoke_without_command=True, help="List, show, import, merge, check and delete adapters.")
@@ -90,6 +90,8 @@ def import_adapter(
             ready = context.client.wait_for_adapter(
                 sent.id, on_waiting=lambda why: context.reporter.warn("waiting", why)
             )
+        if ready.conversion:
+            context.reporter.warn("converted", f"Converted {describe_conversion(ready.conversion)}.")
         if ready.num_ignored:
             was = "was" if ready.num_ignored == 1 else "were"
             first = f"{ready.ignored[0].key}: {ready.ignored[0].reason}"

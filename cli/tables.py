@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atelier_client.models import Adapter, AdapterCheck, Dataset, Job, Key, Merge, Model, Tenant
+from atelier_client.models import Adapter, AdapterCheck, Conversion, Dataset, Job, Key, Merge, Model, Tenant
 from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
 from cli.invocation import hint
 from cli.progress import describe_progress, describe_state
 from cli.proofs import describe_proofs
 from cli.reporting import printable
+from core.domain.counts import counted
 
 PIPED_WIDTH = 100_000
 STYLES = {
@@ -186,6 +187,11 @@ def print_adapters(adapters: list[Adapter]) -> None:
     print_rows(columns, rows)
 
 
+def describe_conversion(made: Conversion) -> str:
+    layers = counted(made.num_layers, f"{made.kind} layer")
+    return f"from {layers}, to a rank of up to {made.rank}; what rounding costs: {made.error:.1g} of the update"
+
+
 def print_adapter(adapter: Adapter) -> None:
     scores = {key: value for key, value in (adapter.metrics or {}).items() if isinstance(value, float)}
     print_fields(
@@ -200,6 +206,7 @@ def print_adapter(adapter: Adapter) -> None:
             ("model", f"{adapter.model} ({adapter.family})"),
             ("job", adapter.job or ("" if adapter.merge else "imported")),
             ("made from", _describe_merge(adapter.merge) if adapter.merge else ""),
+            ("converted", describe_conversion(adapter.conversion) if adapter.conversion else ""),
             ("formats", ", ".join(adapter.files)),
             *(("not taken", f"{one.key}: {one.reason}") for one in adapter.ignored),
             ("", f"and {more} more" if (more := adapter.num_ignored - len(adapter.ignored)) > 0 else ""),

@@ -9,7 +9,7 @@ from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
-from core.domain.adapter_import import MAX_IGNORED, AdapterSource, IgnoredKey
+from core.domain.adapter_import import MAX_IGNORED, AdapterSource, Conversion, IgnoredKey
 from core.domain.adapter_merge import MAX_SOURCES, MAX_WEIGHT, LayerError, MergeMethod
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import FAMILY_FACTS, Family
@@ -40,6 +40,7 @@ EXAMPLE: dict[str, Any] = {
     "job": "job_01j9z3k8m4x7v2q5w6e8r9t0ya",
     "files": {name: {"url": f"{_URL}/download?format={name}", **_FILE} for name in ADAPTER_FORMATS},
     "merge": None,
+    "conversion": None,
     "ignored": [],
     "num_ignored": 0,
     "metrics": {"loss": 0.0713, "validation_loss": 0.0698, "retention": 0.97},
@@ -196,6 +197,7 @@ class AdapterOut(BaseModel):
     rank: int | None = Field(description="The highest rank of its layers.")
     job: str | None = Field(description="The job that trained it; deleting the job deletes the adapter.")
     merge: MergeOut | None = Field(None, description="How it was made from others; null if it was not.")
+    conversion: Conversion | None = Field(None, description="An import's LoHa or LoKr layers, which became LoRA's.")
     files: dict[AdapterFormat, File]
     ignored: list[IgnoredKey] = Field(
         default_factory=list,
@@ -235,5 +237,5 @@ class AdapterOut(BaseModel):
 
 _AS_THEY_ARE = (
     *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
-    *("merge", "ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
+    *("merge", "conversion", "ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
 )

@@ -31,6 +31,15 @@ class IgnoredKey(Frozen):
     reason: str
 
 
+class Conversion(Frozen):
+    """An import's layers that were of another type and became LoRA's."""
+
+    kind: str = Field(description="`LoHa`, `LoKr`, or `LoHa and LoKr`.")
+    num_layers: int
+    rank: int = Field(description="The largest of the resulting layers.")
+    error: float = Field(description="What the result misses of their updates: the ratio of the Frobenius norms.")
+
+
 class ImportRequest(Frozen):
     """The order: check ``file`` against the base in ``model_folder``, and rewrite it into ``folder``, within
     ``memory_bytes``."""
@@ -50,6 +59,7 @@ class Findings(Frozen):
     rank: int
     trigger: str
     proofs: dict[AdapterFormat, LoadProof]
+    conversion: Conversion | None = None
     ignored: tuple[IgnoredKey, ...] = ()
     num_ignored: int = 0
 

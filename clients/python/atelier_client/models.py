@@ -96,6 +96,15 @@ class Model(Answer):
     created_at: datetime | None = None
 
 
+class Conversion(Answer):
+    """An import's LoHa or LoKr layers, which became LoRA's. ``error`` is relative to their updates."""
+
+    kind: str
+    num_layers: int
+    rank: int
+    error: float
+
+
 class IgnoredKey(Answer):
     """A tensor of an imported file that the adapter leaves out."""
 
@@ -149,6 +158,7 @@ class Adapter(Answer):
     rank: int | None = None
     job: str | None = None
     merge: Merge | None = None
+    conversion: Conversion | None = None
     files: dict[str, Any] = Field(default_factory=dict)
     ignored: tuple[IgnoredKey, ...] = ()
     num_ignored: int = 0

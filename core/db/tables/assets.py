@@ -79,7 +79,7 @@ class Adapter(Checked, Base):
     known while `checking`.
 
     ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check. ``merge``:
-    what a merge was made from, as core.domain.adapter_merge.Merge.
+    what a merge was made from, as core.domain.adapter_merge.Merge. ``conversion``: as core.domain.adapter_import's.
     """
 
     __tablename__ = "adapters"
@@ -100,6 +100,7 @@ class Adapter(Checked, Base):
     rank: Mapped[int | None]
     upload: Mapped[dict[str, Any] | None]
     merge: Mapped[dict[str, Any] | None]
+    conversion: Mapped[dict[str, Any] | None]
     files: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     ignored: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     num_ignored: Mapped[int] = mapped_column(server_default="0")

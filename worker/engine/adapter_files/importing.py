@@ -16,6 +16,7 @@ from worker.engine.adapter_files.answering import (
     limit_memory,
     printable,
 )
+from worker.engine.adapter_files.lycoris import convert
 from worker.engine.adapter_files.proof.adapters import read_modules
 from worker.engine.adapter_files.proof.files import AdapterFile, read_file
 from worker.engine.adapter_files.proof.fitting import fit
@@ -42,11 +43,13 @@ def _printable_all(ignored: Sequence[IgnoredKey]) -> tuple[IgnoredKey, ...]:
 
 
 def _import_adapter(order: ImportRequest) -> ImportResult:
-    file = read_file(order.file)
+    read_file(order.file)  # refuses what is not a whole file
+    path, conversion = convert(order.file, order.folder)
+    file = read_file(path)
     networks = build_networks(order.family, order.model_folder)
     layers = list_layers(order.family, networks)
     found = fit(file, layers)
-    read = read_modules(order.file, file, found, layers)
+    read = read_modules(path, file, found, layers)
     modules = [name_module(module, networks) for module in read]
     files = write_files(modules, _keep_described(file.metadata), order.family, order.folder)
     findings = Findings(
@@ -54,6 +57,7 @@ def _import_adapter(order: ImportRequest) -> ImportResult:
         rank=max(module.rank for module in modules),
         trigger=_trigger_of(file),
         proofs=prove_files(layers, networks, files, read),
+        conversion=conversion,
         ignored=_printable_all(found.list_ignored()),
         num_ignored=len(found.ignored),
     )

@@ -182,8 +182,8 @@ def test_what_cannot_be_used_is_refused_with_the_reason(tmp_path: Path, folders:
     name = key.removesuffix(".lora_down.weight")
     four = torch.zeros(4, 4)
     refused: dict[str, Tensors] = {
-        "this file is a LoHa (LyCORIS) adapter": {f"{name}.hada_w1_a": four, f"{name}.hada_w1_b": four},
-        "this file is a LoKr (LyCORIS) adapter": {f"{name}.lokr_w1": four, f"{name}.alpha": torch.tensor(1.0)},
+        "an incomplete LoHa (LyCORIS) layer": {f"{name}.hada_w1_a": four, f"{name}.hada_w1_b": four},
+        "an incomplete LoKr (LyCORIS) layer": {f"{name}.lokr_w1": four, f"{name}.alpha": torch.tensor(1.0)},
         "this file is an OFT adapter": {f"{name}.oft_blocks": torch.zeros(2, 4, 4)},
         "changes only whole weights or norms": {"lora_unet_conv_norm_out.w_norm": torch.zeros(8)},
         "this file is an embedding (textual inversion)": {"emb_params": four},

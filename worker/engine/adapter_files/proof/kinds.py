@@ -6,8 +6,8 @@ from worker.engine.adapter_files.proof.files import AdapterFile, role_of, split_
 from worker.engine.errors import BadInput
 
 _ADAPTERS = (  # a pattern in a key, and the type of adapter that has it
-    (r"\.hada_", "a LoHa (LyCORIS) adapter"),
-    (r"\.lokr_", "a LoKr (LyCORIS) adapter"),
+    (r"\.hada_", "an incomplete LoHa (LyCORIS) layer"),
+    (r"\.lokr_", "an incomplete LoKr (LyCORIS) layer"),
     (r"\.(oft_blocks|oft_diag|oft_R)\b", "an OFT adapter"),
     (r"\.boft_", "a BOFT adapter"),
     (r"\.(a1|a2|b1|b2)\.weight$|\.glora", "a GLoRA (LyCORIS) adapter"),
