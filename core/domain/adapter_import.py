@@ -35,7 +35,7 @@ class Conversion(Frozen):
     """An import's layers that were of another type and became LoRA's."""
 
     kind: str = Field(description="`LoHa`, `LoKr`, or `LoHa and LoKr`.")
-    num_layers: int
+    num_layers: int = Field(description="How many layers of the file became LoRA's.")
     rank: int = Field(description="The largest of the resulting layers.")
     error: float = Field(description="What the result misses of their updates: the ratio of the Frobenius norms.")
 
