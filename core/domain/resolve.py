@@ -16,7 +16,7 @@ from core.domain.plan import PlannedImage, TrainPlan
 from core.domain.plan_checks import check_dataset_size, check_limits, check_plan
 from core.domain.plan_guidance import choose_guidance
 from core.domain.plan_prior import call_class_image, choose_prior
-from core.domain.prompts import default_prompts
+from core.domain.prompts import default_prompts, put_trigger
 from core.domain.spec import (
     MAX_RESOLUTION,
     MAX_STEPS,
@@ -124,6 +124,7 @@ def resolve(
         neutral_prompts=model.neutral_prompts if spec.evaluation == "on" else (),
         checkpoint_every=spec.checkpoints.every or max(25, math.ceil(steps / CHECKPOINTS_PER_JOB)),
         checkpoint_keep=spec.checkpoints.keep,
+        checkpoint_adapters=spec.checkpoints.adapters,
         sample_prompts=_resolve_prompts(spec, model, trigger, images),
         sample_every=spec.samples.every or max(1, math.ceil(steps / GRIDS_PER_JOB)),
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
@@ -269,4 +270,4 @@ def _resolve_prompts(
     if prompts is None:
         shown = sorted(images, key=lambda image: not image.held_out)
         prompts = default_prompts(model, spec.preset, trigger, [image.caption for image in shown])
-    return tuple(prompt.replace("{trigger}", trigger).strip() for prompt in prompts)
+    return tuple(put_trigger(prompt, trigger) for prompt in prompts)

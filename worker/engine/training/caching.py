@@ -22,7 +22,7 @@ from core.domain.plan import PlannedImage, TrainPlan
 from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.device import Runtime
 from worker.engine.families.long_texts import limits_of
-from worker.engine.families.protocol import Base, Posterior, SizeConditioning
+from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.conditioning import ConditioningStore
 from worker.engine.training.data import EMPTY, Cache, Example, FramedImage, frame_image, list_captions
@@ -127,6 +127,16 @@ def _encode_texts(
         del encoders
         base.free()
     return store
+
+
+@torch.no_grad()
+def encode_prompts(base: Base, plan: TrainPlan, prompts: Sequence[str]) -> list[Conditioning]:
+    """Of texts that the plan does not have, as those that it has, by the base's own encoders."""
+    encoders = base.open_text_encoders(limits_of(plan))
+    rows = [encoders.encode([prompt])[0] for prompt in prompts]
+    del encoders
+    base.free()
+    return [{name: tensor.to("cpu", torch.float32) for name, tensor in row.items()} for row in rows]
 
 
 def _encode_images(

@@ -19,7 +19,7 @@ from worker.engine.device import Runtime, choose_runtime
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.loop import TrainResult
+from worker.engine.training.output import TrainResult
 from worker.engine.training.train import train
 
 BASELINE: dict[str, Any] = {
