@@ -67,7 +67,8 @@ def get_job(session: Session, tenant_id: str, job_id: str) -> Job:
     return _one(session, select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id), job_id)
 
 
-def _lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
+def lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Until the transaction ends. Raises NotFound."""
     query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id).with_for_update()
     return _one(session, query.execution_options(populate_existing=True), job_id)
 
@@ -118,7 +119,7 @@ def pause_job(session: Session, tenant_id: str, job_id: str) -> Job:
 
 
 def resume_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     if job.status != JobStatus.PAUSED:
         raise WrongState(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
     job.status, job.run_after = JobStatus.QUEUED, read_clock(session)
@@ -135,7 +136,7 @@ def _move(
     action: Action,
     choose: Callable[[JobStatus], tuple[JobStatus, EventType]],
 ) -> Job:
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     current = JobStatus(job.status)
     following, event = choose(current)
     if current is following:
@@ -155,7 +156,7 @@ def _move(
 
 def delete_job(session: Session, tenant_id: str, job_id: str) -> None:
     """Rows only, including its adapter's; the caller then deletes the job's prefix in storage."""
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     if JobStatus(job.status) not in TERMINAL:
         raise WrongState(f"Job {job_id} is {job.status}: cancel it before you delete it.")
     if (adapter := find_of_job(session, job_id)) is not None:
