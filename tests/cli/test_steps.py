@@ -1,4 +1,4 @@
-"""`atelier steps`, `promote`, `sample`, `metrics`, `report` and the client's calls on a real API; the test is the worker."""
+"""`atelier steps`, `promote`, `sample`, `metrics`, `report` and the client on a real API; the test is the worker."""
 
 import json
 from collections.abc import Iterator
