@@ -80,6 +80,10 @@ def checkpoints(a: Outcome, b: Outcome) -> bool:
     return [step for step, _ in a.seen.checkpoints] != [step for step, _ in b.seen.checkpoints]
 
 
+def kept_adapters(a: Outcome, b: Outcome) -> bool:
+    return [step for step, _ in a.seen.adapters] != [step for step, _ in b.seen.adapters]
+
+
 def runtimes(a: Outcome, b: Outcome) -> bool:
     return a.runtime != b.runtime
 
@@ -188,6 +192,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("evaluation", {}, {"evaluation": "on"}, scores),
     ("checkpoints.every", {}, {"checkpoints": {"every": 1}}, checkpoints),
     ("checkpoints.keep", {}, {"checkpoints": {"keep": 5}}, plans),
+    ("checkpoints.adapters", SHOWN, {"checkpoints": {"adapters": "best"}}, kept_adapters),
     ("samples.prompts", {}, SHOWN, grids),
     ("samples.every", SHOWN, {"samples": {**SHOWN["samples"], "every": 1}}, grids),
     ("samples.num_steps", SHOWN, {"samples": {**SHOWN["samples"], "num_steps": 3}}, pictures),
