@@ -82,6 +82,4 @@ def _send(
         "Content-Disposition": attachment(filename),
         "Content-Security-Policy": "default-src 'none'; img-src data:; style-src 'unsafe-inline'; sandbox",
     }
-    if is_head(request):
-        return Response(media_type=media_type, headers=headers)
-    return StreamingResponse(content, media_type=media_type, headers=headers)
+    return StreamingResponse(() if is_head(request) else content, media_type=media_type, headers=headers)

@@ -18,8 +18,7 @@ from core.domain.webhooks import SECRET_PATTERN, check_secret
 
 _TEMPLATE_FIELDS = (("trigger", "", None), ("caption", "", None))
 
-MAX_RANK = 256
-MAX_STEPS = 100_000
+MAX_RANK, MAX_STEPS = 256, 100_000
 MIN_RESOLUTION, MAX_RESOLUTION = 64, 2048
 
 Preset = Literal["auto", "subject", "style", "quick"]
@@ -221,7 +220,7 @@ class CheckpointsSpec(SpecPart):
     """Saved training states, to continue from after an interruption, and the adapters of steps."""
 
     every: StrictInt | None = Field(
-        None, ge=1, le=MAX_STEPS, description="Steps between. Default: a fifth, at least 25."
+        None, ge=1, le=MAX_STEPS, description="Steps between checkpoints. Default: a fifth of all, at least 25."
     )
     keep: StrictInt = Field(2, ge=1, le=20, description="How many of the newest checkpoints are kept.")
     adapters: KeptAdapters = Field(
