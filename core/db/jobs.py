@@ -16,11 +16,13 @@ from core.db.tables import (
     Job,
     JobArtifact,
     JobCheckpoint,
+    JobDataset,
     JobMetric,
     JobSample,
 )
 from core.db.webhooks import insert_webhook
 from core.domain.audit import Action
+from core.domain.concepts import ConceptSpec
 from core.domain.errors import NotFound, WrongState
 from core.domain.estimate import Estimate, Measured
 from core.domain.events import EventType
@@ -41,6 +43,7 @@ def insert_job(
     spec: TrainingSpec,
     plan: TrainPlan,
     estimate: Estimate,
+    concepts: Sequence[ConceptSpec] = (),
 ) -> Job:
     job = Job(
         id=new_id("job"),
@@ -48,7 +51,7 @@ def insert_job(
         model_id=model_id,
         dataset_id=dataset_id,
         status=JobStatus.QUEUED,
-        spec=spec.model_dump(mode="json", exclude_unset=True, exclude={"webhook": {"secret"}}),
+        spec=_dump_spec(spec, concepts),
         plan=plan.model_dump(mode="json"),
         estimate=estimate.model_dump(mode="json"),
         priority=spec.priority,
@@ -56,11 +59,20 @@ def insert_job(
     session.add(job)
     session.flush()
     session.refresh(job)
+    session.add_all(JobDataset(job_id=job.id, dataset_id=concept.id) for concept in concepts)
+    session.flush()
     if spec.webhook is not None:
         insert_webhook(session, job.id, spec.webhook)
     append_event(session, job.id, EventType.QUEUED, 0, {"reason": "accepted"})
     audit.record(session, Action.JOB_CREATED, job.id)
     return job
+
+
+def _dump_spec(spec: TrainingSpec, concepts: Sequence[ConceptSpec]) -> dict[str, Any]:
+    """As posted, without what is secret."""
+    dumped = spec.model_dump(mode="json", exclude_unset=True, exclude={"webhook": {"secret"}})
+    more = [concept.model_dump(mode="json", exclude_unset=True) for concept in concepts]
+    return {**dumped, "datasets": more} if more else dumped
 
 
 def get_job(session: Session, tenant_id: str, job_id: str) -> Job:

@@ -27,7 +27,7 @@ NOT_IN_OUTLINE = ("images", "class_images", "prior_prompts", "neutral_prompts")
 
 class PlannedImage(Frozen):
     """One image of the set: the key of its pixels, its training size, its training caption, and how often it occurs
-    in an epoch."""
+    in an epoch, and how much its loss counts."""
 
     key: str
     sha256: str
@@ -36,6 +36,7 @@ class PlannedImage(Frozen):
     masked: bool = False
     held_out: bool = False
     repeats: int = 1
+    weight: float = 1.0
 
 
 class InitAdapter(Frozen):

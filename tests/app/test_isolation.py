@@ -114,6 +114,7 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
         post = two.us.client.post
         return [
             post("/jobs", json={"model": model, "dataset": name(theirs.dataset)}),
+            post("/jobs", json={"model": model, "dataset": own, "datasets": [{"id": name(theirs.dataset)}]}),
             post("/jobs?dry_run=true", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs", json={"model": model, "dataset": own, "init_adapter": name(theirs.adapter)}),
             post(f"/datasets/{own}/revisions", json={"include": [{"dataset": name(theirs.dataset)}]}),

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -159,7 +159,11 @@ def _encode_images(
         _write_example(paths[variant], posterior, framed.pop())
         found[variant] = _read_example(base, paths[variant])
         progress.tick()
-    return {variant: example for variant, example in found.items() if example is not None}
+    return {
+        variant: replace(example, weight=images[variant[0]].weight)
+        for variant, example in found.items()
+        if example is not None
+    }
 
 
 def _describe(image: PlannedImage) -> Sequence[object]:
