@@ -16,6 +16,8 @@ from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
 from app.jobs.downloads import router as downloads_router
 from app.jobs.endpoints import router as jobs_router
+from app.jobs.exports import router as exports_router
+from app.jobs.steps import router as steps_router
 from app.keys.endpoints import router as keys_router
 from app.middleware.bodies import BodyGuard
 from app.middleware.cross_origin import CrossOrigins
@@ -43,6 +45,8 @@ ROUTERS = (
     models_router,
     jobs_router,
     downloads_router,
+    steps_router,
+    exports_router,
     webhooks_router,
     adapters_router,
     generations_router,

@@ -19,6 +19,7 @@ from cli.invocation import hint
 from cli.progress import describe_end
 from cli.reporting import Reporter
 from cli.specs import read_spec
+from cli.steps import save_step
 from cli.tables import describe_measures, print_job, print_jobs
 from cli.training import TrainRequest, collect, follow, show_plan, train
 
@@ -163,12 +164,18 @@ def download(
         AdapterFormat,
         typer.Option("--format", metavar="kohya|diffusers", help="kohya: for A1111, Forge, ComfyUI and sd-scripts."),
     ] = "kohya",
+    step: Annotated[
+        int | None, typer.Option(metavar="N", help="Another step's adapter; `atelier steps JOB` lists them.")
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where they go.")] = Path("out"),
     as_json: JsonOption = False,
 ) -> None:
-    """Download a finished job's adapter and its sample grid."""
-    with open_context(as_json) as context:
+    """Download a finished job's adapter and its sample grid, or the adapter of one of its steps."""
+    with open_context(as_json, {"/query/step": "--step"}) as context:
         found = context.client.get_job(find_job(context.client, job))
+        if step is not None:
+            save_step(context, found, step, out, adapter_format)
+            return
         collect(context.client, found, out, context.reporter, adapter_format)
 
 

@@ -11,7 +11,7 @@ from atelier_client.generations import Generation
 from cli.app import App
 from cli.context import FAILED, Context, JsonOption, open_context
 from cli.errors import UsageError
-from cli.ids import find_adapter, find_model
+from cli.ids import find_adapter, find_job, find_model
 from cli.reporting import Reporter
 from core.domain.counts import counted
 
@@ -30,7 +30,10 @@ def generate(
     prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; may be several.")],
     adapter: Annotated[
         list[str] | None,
-        typer.Option(metavar="ADAPTER[:WEIGHT]", help="Its id, or a prefix of it. May be given up to five times."),
+        typer.Option(
+            metavar="ADAPTER[:WEIGHT]",
+            help="Its id, or a prefix of it; JOB@STEP for a step that a job has kept. May be given up to five times.",
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="The base to draw with.")] = None,
     negative: Annotated[str, typer.Option(metavar="TEXT", help="What to lead away from.")] = "",
@@ -72,13 +75,21 @@ def _find(client: AtelierClient, typed: str) -> dict[str, Any]:
         weight = math.nan
     if not math.isfinite(weight):
         raise UsageError(f"{typed_weight!r} is not a weight: write --adapter {adapter_id}:0.8.")
-    return {"id": find_adapter(client, adapter_id), "weight": weight}
+    job_id, at, typed_step = adapter_id.partition("@")
+    if not at:
+        return {"id": find_adapter(client, adapter_id), "weight": weight}
+    if not (typed_step.isascii() and typed_step.isdigit()):
+        raise UsageError(f"{typed_step!r} is not a step: write --adapter {job_id}@100.")
+    return {"job": find_job(client, job_id), "step": int(typed_step), "weight": weight}
 
 
 def _choose_model(client: AtelierClient, typed: str | None, stack: list[dict[str, Any]]) -> str:
     if typed is not None:
         return find_model(client, typed)
-    return client.get_adapter(stack[0]["id"]).model if stack else "tiny"
+    if not stack:
+        return "tiny"
+    first = stack[0]
+    return client.get_job(first["job"]).model if "job" in first else client.get_adapter(first["id"]).model
 
 
 def _follow(context: Context, made: Generation) -> Generation:

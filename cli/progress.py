@@ -110,6 +110,8 @@ def describe_event(event: JobEvent) -> str | None:
     match event.type:
         case "job.samples":
             return f"  sample pictures at step {event.data.get('step')}"
+        case "job.requested_samples":
+            return f"  requested sample pictures at step {event.data.get('step')}"
         case "job.checkpoint":
             return f"  checkpoint at step {event.data.get('step')}"
         case "job.notice":

@@ -27,9 +27,10 @@ from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
 from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
+from core.db.promotions import expire_promotions
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job
+from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job, Promotion
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -116,7 +117,8 @@ class Steward:
         adapters = self._ask(connection, expire_imports) or []
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks]
+        promotions = self._ask(connection, expire_promotions) or []
+        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *promotions]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -130,7 +132,7 @@ class Steward:
             self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
-        of_adapters = (partial(count_waiting, table=Adapter), partial(count_waiting, table=AdapterCheck))
+        of_adapters = tuple(partial(count_waiting, table=table) for table in (Adapter, AdapterCheck, Promotion))
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
             "train": (count_due_jobs, partial(count_waiting, table=Generation), *of_adapters),
             # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for

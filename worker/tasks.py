@@ -15,13 +15,14 @@ from worker.generations import generate_next
 from worker.imports import import_next
 from worker.jobs import runner
 from worker.lifetime import install_shutdown_hooks
+from worker.promotions import promote_next
 
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    turns = (register_next, import_next, check_next, generate_next, runner.run_next, calibrate_next)
+    turns = (register_next, import_next, check_next, promote_next, generate_next, runner.run_next, calibrate_next)
     while sum(take_turn(settings) for take_turn in turns):
         pass
 
@@ -29,7 +30,7 @@ def train() -> None:
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    workings = (service.validate_next, register_next, import_next, check_next)
+    workings = (service.validate_next, register_next, import_next, check_next, promote_next)
     while any(work(settings) for work in workings):
         pass
 

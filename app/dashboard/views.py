@@ -122,6 +122,10 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
             return f"Checkpoint at step {data.get('step')}"
         case EventType.SAMPLES:
             return f"Samples at step {data.get('step')}"
+        case EventType.REQUESTED_SAMPLES:
+            return f"Requested samples at step {data.get('step')}"
+        case EventType.PROMOTED:
+            return f"The adapter of step {data.get('step')} was promoted"
         case EventType.NOTICE:
             return str(data.get("message", ""))
         case EventType.FAILED:

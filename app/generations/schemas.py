@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 from app.errors import ErrorOut
 from app.jobs.schemas import example, refuse_nul
 from core.db.tables import Generation
-from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus
+from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus, StackedAdapter
 
 _ID = "gen_01j9z3k8m4x7v2q5w6e8r9t0yd"
 _ADAPTER = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
@@ -27,7 +27,7 @@ EXAMPLE: dict[str, Any] = {
     "model": "tiny",
     "prompts": ["a large blip on blue"],
     "negative_prompt": "",
-    "adapters": [{"id": _ADAPTER, "name": "blip", "weight": 0.8}],
+    "adapters": [{"id": _ADAPTER, "job": None, "step": None, "name": "blip", "weight": 0.8}],
     "num_steps": 20,
     "guidance_scale": 5.0,
     "guidance_rescale": 0.7,
@@ -70,9 +70,22 @@ class GenerationRequest(GenerationSpec):
 class StackedOut(BaseModel):
     """An adapter of the stack; ``name`` is the one that it had then."""
 
-    id: str
+    id: str | None = Field(description="The adapter's id; null for a job's step.")
+    job: str | None = Field(None, description="The job whose step it is; null for an adapter by its id.")
+    step: int | None = Field(None, description="The job's step; null for an adapter by its id.")
     name: str = Field(description="Its name when the generation was made.")
     weight: float = Field(description="1: as trained; 0: without it.")
+
+    @classmethod
+    def of(cls, adapter: StackedAdapter) -> Self:
+        by_step = adapter.step is not None
+        return cls(
+            id=None if by_step else adapter.id,
+            job=adapter.id if by_step else None,
+            step=adapter.step,
+            name=adapter.name,
+            weight=adapter.weight,
+        )
 
 
 class GeneratedImage(BaseModel):
@@ -129,7 +142,7 @@ class GenerationOut(BaseModel):
             status="running" if row.status == Generation.CHECKING and row.lease_until else row.status,
             **{name: getattr(plan, name) for name in _OF_PLAN},
             prompts=list(plan.prompts),
-            adapters=[StackedOut(id=a.id, name=a.name, weight=a.weight) for a in plan.adapters],
+            adapters=[StackedOut.of(adapter) for adapter in plan.adapters],
             num_drawn=len(images),
             num_total=plan.total,
             images=images,

@@ -8,7 +8,7 @@ from app.auth.service import Caller, check_still_valid
 from app.cleaning import remove_prefix
 from app.files import PNG, StoredFile
 from app.services import Services
-from core.db import adapters, generations, models, quotas
+from core.db import adapters, generations, jobs, models, quotas, step_adapters
 from core.db.tables import Generation
 from core.domain.artifacts import Artifact, generation_prefix
 from core.domain.errors import InvalidSpec, NotFound, WrongState
@@ -40,9 +40,11 @@ def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationS
 def _find_adapter(
     session: Session, tenant_id: str, model: ModelInfo, index: int, asked: AdapterWeight
 ) -> StackedAdapter:
-    pointer = f"/adapters/{index}/id"
+    if asked.job is not None and asked.step is not None:
+        return _find_step(session, tenant_id, model, f"/adapters/{index}", asked.job, asked.step, asked.weight)
+    pointer, adapter_id = f"/adapters/{index}/id", asked.id or ""
     try:
-        adapter = adapters.get_adapter(session, tenant_id, asked.id)
+        adapter = adapters.get_adapter(session, tenant_id, adapter_id)
     except NotFound as error:
         raise NotFound(error.detail, {pointer: [error.detail]}) from None
     if adapter.status != AdapterStatus.READY:
@@ -56,6 +58,26 @@ def _find_adapter(
         detail = f"Adapter {adapter.id} is not available in {GENERATION_FORMAT}'s format."
         raise InvalidSpec(detail, {pointer: [detail]})
     return StackedAdapter(id=adapter.id, name=adapter.name, weight=asked.weight, file=Artifact.model_validate(file))
+
+
+def _find_step(
+    session: Session, tenant_id: str, model: ModelInfo, pointer: str, job_id: str, step: int, weight: float
+) -> StackedAdapter:
+    """A step's adapter, of a job in any state."""
+    try:
+        job = jobs.get_job(session, tenant_id, job_id)
+    except NotFound as error:
+        raise NotFound(error.detail, {f"{pointer}/job": [error.detail]}) from None
+    try:
+        kept = step_adapters.get_step(session, job_id, step)
+    except NotFound as error:
+        raise NotFound(error.detail, {f"{pointer}/step": [error.detail]}) from None
+    if job.outline["model_sha256"] != model.sha256:
+        detail = f"Job {job_id} trained on {job.model_id} as it was then, and not on this {model.id}."
+        raise InvalidSpec(detail, {f"{pointer}/job": [detail]})
+    name = f"{job.outline['name']}, step {step}"
+    file = Artifact.model_validate(kept.files[GENERATION_FORMAT])
+    return StackedAdapter(id=job_id, step=step, name=name, weight=weight, file=file)
 
 
 async def wait_for_change(services: Services, caller: Caller, generation_id: str, seconds: float) -> Generation:

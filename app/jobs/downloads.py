@@ -11,7 +11,7 @@ from app.files import PNG, SAFETENSORS, StoredFile, file_responses, send_file
 from app.jobs.schemas import CheckpointOut, MetricOut, SampleOut
 from app.openapi import OF_FILES, problems
 from app.pages import Page
-from core.db import job_outputs, jobs
+from core.db import job_outputs, jobs, step_adapters
 from core.db.tables import Job
 from core.domain.artifacts import AdapterFormat
 from core.domain.counts import counted
@@ -21,6 +21,7 @@ from core.domain.states import TERMINAL, JobStatus
 from core.storage.disposition import make_filename
 
 MAX_METRICS = 10_000
+SUFFIXES: dict[AdapterFormat, str] = {"kohya": ".safetensors", "diffusers": ".diffusers.safetensors"}
 
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[needs_key])
 
@@ -125,9 +126,17 @@ async def download_adapter(
     caller: CallerDep,
     services: ServicesDep,
     adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
+    step: Annotated[
+        int | None,
+        Query(ge=1, le=MAX_STEPS, description="One that GET /jobs/{id}/steps lists; default: the job's own."),
+    ] = None,
 ) -> Response:
-    """The finished .safetensors: `kohya` for A1111, Forge, ComfyUI and sd-scripts, or `diffusers`."""
-    file = await services.database.run(find_adapter, caller.tenant_id, job_id, adapter_format)
+    """The finished .safetensors: `kohya` for A1111, Forge, ComfyUI and sd-scripts, or `diffusers`. With `step`, the
+    adapter of that step, also while the job runs."""
+    if step is None:
+        file = await services.database.run(find_adapter, caller.tenant_id, job_id, adapter_format)
+    else:
+        file = await services.database.run(find_step_adapter, caller.tenant_id, job_id, step, adapter_format)
     return await send_file(request, services.storage, file)
 
 
@@ -162,8 +171,17 @@ def find_adapter(session: Session, tenant_id: str, job_id: str, adapter_format: 
         has_ended = JobStatus(job.status) in TERMINAL
         then = "it ended without an adapter" if has_ended else "the adapter is available once the job has succeeded"
         raise WrongState(f"Job {job_id} is {job.status}: {then}.")
-    suffix = ".safetensors" if adapter_format == "kohya" else ".diffusers.safetensors"
-    return StoredFile(row.key, row.sha256, row.size, make_filename(name_of(job), suffix), SAFETENSORS)
+    return StoredFile(row.key, row.sha256, row.size, make_filename(name_of(job), SUFFIXES[adapter_format]), SAFETENSORS)
+
+
+def find_step_adapter(
+    session: Session, tenant_id: str, job_id: str, step: int, adapter_format: AdapterFormat
+) -> StoredFile:
+    """Raises NotFound."""
+    job = jobs.get_job(session, tenant_id, job_id)
+    file = step_adapters.get_step(session, job_id, step).files[adapter_format]
+    filename = make_filename(f"{name_of(job)}-step-{step}", SUFFIXES[adapter_format])
+    return StoredFile(file["key"], file["sha256"], file["size"], filename, SAFETENSORS)
 
 
 def name_of(job: Job) -> str:

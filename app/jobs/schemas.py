@@ -13,6 +13,7 @@ from app.validation import escape
 from core.db.tables import Job, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.advice import Advice
 from core.domain.artifacts import AdapterFormat
+from core.domain.concepts import MAX_CONCEPTS, ConceptSpec
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import Estimate
 from core.domain.outcome import summarize
@@ -42,14 +43,26 @@ class JobRequest(TrainingSpec):
 
     model: Name = Field(description="The id of a base model, such as `tiny`.")
     dataset: Name = Field(description="The id of a ready dataset.")
+    datasets: tuple[ConceptSpec, ...] = Field(
+        (), max_length=MAX_CONCEPTS, description="Further datasets: other concepts, or class images."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _no_nul(cls, data: Any) -> Any:
         return refuse_nul(data)
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        named = [self.dataset, *(concept.id for concept in self.datasets)]
+        if len(set(named)) < len(named):
+            raise ValueError("name each dataset once")
+        return self
+
     def to_spec(self) -> TrainingSpec:
-        return TrainingSpec.model_validate(self.model_dump(exclude={"model", "dataset"}, exclude_unset=True))
+        return TrainingSpec.model_validate(
+            self.model_dump(exclude={"model", "dataset", "datasets"}, exclude_unset=True)
+        )
 
 
 def refuse_nul(data: Any) -> Any:

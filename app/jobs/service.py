@@ -18,6 +18,7 @@ from app.services import Services
 from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
 from core.db.tables import Dataset, Job
 from core.domain.advice import Advice, advise
+from core.domain.concepts import Concepts, join_datasets
 from core.domain.dataset import DatasetManifest
 from core.domain.errors import IdempotencyMismatch, NotFound, UrlForbidden, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
@@ -34,6 +35,7 @@ from core.domain.states import TERMINAL, DatasetStatus, JobStatus
 from core.domain.waiting import Place
 
 ROUTE = "POST /jobs"
+NO_CONCEPTS = Concepts()
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class PlanInputs:
 
     model: ModelInfo
     manifest: DatasetManifest
+    concepts: Concepts
     measured: Measured | None
     init: InitAdapterSource | None
     limits: Limits
@@ -86,7 +89,9 @@ async def plan_job(services: Services, tenant_id: str, request: JobRequest) -> P
 
 def plan_from(spec: TrainingSpec, inputs: PlanInputs) -> PlannedJob:
     """Raises InvalidSpec."""
-    plan = resolve(spec, inputs.manifest, inputs.model, init=inputs.init, limits=inputs.limits)
+    plan = resolve(
+        spec, inputs.manifest, inputs.model, init=inputs.init, limits=inputs.limits, concepts=inputs.concepts
+    )
     check_devices(plan, inputs.model, inputs.largest_memory, inputs.device_kinds)
     estimated = estimate(
         plan, inputs.model, inputs.measured, kinds=inputs.device_kinds, largest_memory=inputs.largest_memory
@@ -107,25 +112,29 @@ def load_inputs(session: Session, tenant_id: str, defaults: Limits, request: Job
     measured = jobs.measure_model(session, tenant_id, request.model)
     memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
 
-    def with_manifest(manifest: DatasetManifest) -> PlanInputs:
-        return PlanInputs(info, manifest, measured, init, limits, memory, kinds)
+    def with_manifest(manifest: DatasetManifest, concepts: Concepts = NO_CONCEPTS) -> PlanInputs:
+        return PlanInputs(info, manifest, concepts, measured, init, limits, memory, kinds)
 
+    further = [
+        (concept, read_manifest(find_dataset(session, tenant_id, concept.id, place), place))
+        for place, concept in ((f"/datasets/{number}/id", one) for number, one in enumerate(request.datasets))
+    ]
     try:
         dataset = find_dataset(session, tenant_id, request.dataset)
     except NotFound:
         check_without_dataset(request.to_spec(), info, lambda spec, manifest: plan_from(spec, with_manifest(manifest)))
         raise
-    return with_manifest(read_manifest(dataset))
+    return with_manifest(*join_datasets(read_manifest(dataset), further))
 
 
-def find_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:
+def find_dataset(session: Session, tenant_id: str, dataset_id: str, place: str = "/dataset") -> Dataset:
     try:
         return datasets.get_dataset(session, tenant_id, dataset_id, whole=True)
     except NotFound as error:
-        raise NotFound(error.detail, {"/dataset": [error.detail]}) from None
+        raise NotFound(error.detail, {place: [error.detail]}) from None
 
 
-def read_manifest(dataset: Dataset) -> DatasetManifest:
+def read_manifest(dataset: Dataset, place: str = "/dataset") -> DatasetManifest:
     if dataset.status != DatasetStatus.READY:
         advice = {
             DatasetStatus.OPEN: f"finalize it first, by POST /datasets/{dataset.id}/finalize",
@@ -133,7 +142,7 @@ def read_manifest(dataset: Dataset) -> DatasetManifest:
             DatasetStatus.REJECTED: "its report says why; upload a better one",
         }[DatasetStatus(dataset.status)]
         detail = f"Dataset {dataset.id} is {dataset.status}: {advice}."
-        raise WrongState(detail, {"/dataset": [detail]})
+        raise WrongState(detail, {place: [detail]})
     return DatasetManifest.model_validate(dataset.manifest)
 
 
@@ -169,6 +178,7 @@ def insert(
         spec=planned.spec,
         plan=planned.plan,
         estimate=planned.estimate,
+        concepts=request.datasets,
     )
     if key is not None:
         jobs.record_idempotent(session, tenant_id, ROUTE, key, body_sha256, job.id)

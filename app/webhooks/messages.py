@@ -102,8 +102,10 @@ MEANINGS: dict[EventType, str] = {
     EventType.CANCELED: "The job was canceled.",
     EventType.CHECKPOINT: "A checkpoint was stored: `data.event.step`.",
     EventType.SAMPLES: "Samples were drawn: `data.event.step`.",
+    EventType.REQUESTED_SAMPLES: "Requested samples were drawn: `data.event.request`, at `data.event.step`.",
     EventType.NOTICE: "A notice: `data.event.message`.",
     EventType.SUCCEEDED: "The adapter is ready.",
+    EventType.PROMOTED: "The adapter of another step is the job's now: `data.event.step`.",
     EventType.FAILED: "The job has failed: `data.job.error` says why.",
 }
 ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session, undefer
 
 from core.db import audit
 from core.db.paging import read_page
-from core.db.tables import Dataset, DatasetFile, Job
+from core.db.tables import Dataset, DatasetFile, Job, JobDataset
 from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
 from core.domain.revision import Revision
@@ -181,7 +181,8 @@ def delete_dataset(session: Session, tenant_id: str, dataset_id: str) -> frozens
     dataset = get_dataset(session, tenant_id, dataset_id, lock=True, whole=True)
     folders = frozenset({dataset_id, *(dataset.image_folders or ())})
     users = select(Job.id).where(Job.dataset_id == dataset_id, Job.tenant_id == tenant_id)
-    user = session.execute(users.limit(1)).scalar_one_or_none()
+    further = select(JobDataset.job_id).where(JobDataset.dataset_id == dataset_id)
+    user = session.execute(users.union_all(further).limit(1)).scalar_one_or_none()
     if user is not None:
         raise WrongState(f"Dataset {dataset_id} is used by {user}: delete its jobs first.")
     session.execute(delete(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id))

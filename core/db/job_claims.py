@@ -18,6 +18,7 @@ from core.db.adapters import insert_of_job
 from core.db.events import append_event
 from core.db.leases import LostLease, lock_expired
 from core.db.session import from_now, read_clock
+from core.db.step_adapters import keep_files
 from core.db.tables import Job, JobArtifact, JobCheckpoint, JobEvent, JobMetric, JobSample
 from core.domain.artifacts import Artifact
 from core.domain.errors import describe_problem
@@ -134,13 +135,13 @@ def write_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any]) ->
 
 
 def add_notice(session: Session, claim: Claim, message: str) -> None:
-    _hold(session, claim)
+    hold(session, claim)
     append_event(session, claim.job_id, EventType.NOTICE, claim.attempt, {"message": message})
 
 
 def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]]) -> None:
     """Each row has step, loss, learning_rate and seconds_per_step; a repeated step is overwritten."""
-    _hold(session, claim)
+    hold(session, claim)
     latest = {row["step"]: {"job_id": claim.job_id, "attempt": claim.attempt, **row} for row in rows}
     if latest:
         statement = insert(JobMetric).values(list(latest.values()))
@@ -150,7 +151,7 @@ def add_metrics(session: Session, claim: Claim, rows: Sequence[Mapping[str, Any]
 
 def add_validation(session: Session, claim: Claim, *, step: int, loss: float) -> None:
     """The held-out loss of a step whose metrics are written."""
-    _hold(session, claim)
+    hold(session, claim)
     row = update(JobMetric).where(JobMetric.job_id == claim.job_id, JobMetric.step == step)
     session.execute(row.values(validation_loss=loss))
 
@@ -180,7 +181,7 @@ def add_checkpoint(
 def add_sample(
     session: Session, claim: Claim, *, step: int, images: Sequence[Mapping[str, Any]], grid: Artifact
 ) -> None:
-    _hold(session, claim)
+    hold(session, claim)
     values = {
         "job_id": claim.job_id,
         "step": step,
@@ -197,11 +198,12 @@ def succeed(
     session: Session, claim: Claim, *, result: Mapping[str, Any], artifacts: Mapping[str, Artifact]
 ) -> JobStatus:
     """The commit: artifacts, adapter, state and event in one transaction. Canceled, if that was requested before."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     if job.status == JobStatus.CANCELING:
         return _release(session, job, reason="requested")
     result = {**result, "adapter_id": insert_of_job(session, job, result, artifacts)}
     _end(session, job, JobStatus.SUCCEEDED, result=result)
+    keep_files(session, job, step=result.get("metrics", {}).get("step"), artifacts=artifacts)
     for kind, artifact in artifacts.items():
         session.merge(JobArtifact(job_id=claim.job_id, kind=kind, **artifact.model_dump()))
     data = {**summarize(claim.job_id, result), "verdicts": list_verdicts(result)}
@@ -211,7 +213,7 @@ def succeed(
 
 def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str) -> JobStatus:
     """A failure that no further attempt can fix. Canceled, if that was requested before."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     if job.status == JobStatus.CANCELING:
         return _release(session, job, reason="requested")
     _end(session, job, JobStatus.FAILED, error=_error_of(reason, detail))
@@ -221,20 +223,20 @@ def fail(session: Session, claim: Claim, reason: TerminationReason, detail: str)
 
 def acknowledge_stop(session: Session, claim: Claim) -> JobStatus:
     """The worker stopped as requested: canceling -> canceled, pausing -> paused, running (a drain) -> queued."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     return _release(session, job, reason="the worker was shut down" if job.status == JobStatus.RUNNING else "requested")
 
 
 def retry(session: Session, claim: Claim, detail: str) -> JobStatus:
     """Retries up to MAX_FAILURES, and at most MAX_DEATHS_WITHOUT_PROGRESS times without a checkpoint."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     return _retry(session, job, detail)
 
 
 def defer(session: Session, claim: Claim, reason: str) -> JobStatus:
     """Defers the job without counting a failure, because another worker may have what this one lacks, or this one may
     have it later. Delay: a tenth of the job's age, MIN_WAIT_SECONDS to MAX_WAIT_SECONDS."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     if job.status != JobStatus.RUNNING:
         return _release(session, job, reason=reason)
     age_seconds = (read_clock(session) - job.created_at).total_seconds()
@@ -246,7 +248,7 @@ def defer(session: Session, claim: Claim, reason: str) -> JobStatus:
 
 def retry_with_runtime(session: Session, claim: Claim, runtime: Mapping[str, Any], message: str) -> JobStatus:
     """The device ran out of memory: retries with a runtime that needs less. No failure is counted."""
-    job = _hold(session, claim)
+    job = hold(session, claim)
     if job.status == JobStatus.RUNNING:
         session.execute(update(Job).where(Job.id == job.id).values(runtime=dict(runtime)))
         append_event(session, job.id, EventType.NOTICE, job.attempt, {"message": message})
@@ -300,7 +302,7 @@ def _touch(session: Session, claim: Claim, states: frozenset[JobStatus], **value
         raise LostLease(claim)
 
 
-def _hold(session: Session, claim: Claim) -> Job:
+def hold(session: Session, claim: Claim) -> Job:
     """Locks the job's row for this transaction, if the claim still stands."""
     query = select(Job).where(Job.id == claim.job_id, Job.attempt == claim.attempt, Job.status.in_(HELD))
     query = query.with_for_update().execution_options(populate_existing=True)

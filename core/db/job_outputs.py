@@ -1,9 +1,11 @@
 """A job's outputs so far: events and metrics, in order."""
 
-from sqlalchemy import select
+from collections.abc import Sequence
+
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from core.db.tables import JobCheckpoint, JobEvent, JobMetric
+from core.db.tables import JobCheckpoint, JobEvent, JobMetric, SampleRequest
 from core.domain.errors import InvalidRequest, NotFound
 
 
@@ -23,6 +25,15 @@ def page_metrics(session: Session, job_id: str, *, after_step: int, limit: int) 
     return rows[:limit], len(rows) > limit
 
 
+def list_losses(session: Session, job_id: str, *, max_points: int) -> list[tuple[int, float]]:
+    """(step, smoothed loss), in the order of the steps: every so many, and the last."""
+    last = select(func.max(JobMetric.step)).where(JobMetric.job_id == job_id).scalar_subquery()
+    every = func.greatest(func.div(last, max_points), 1)
+    query = select(JobMetric.step, JobMetric.loss).where(JobMetric.job_id == job_id)
+    shown = query.where((JobMetric.step % every == 0) | (JobMetric.step == last)).order_by(JobMetric.step)
+    return [(step, loss) for step, loss in session.execute(shown)]
+
+
 def list_validations(session: Session, job_id: str) -> list[tuple[int, float]]:
     """(step, held-out loss), in the order of the steps."""
     query = select(JobMetric.step, JobMetric.validation_loss).where(JobMetric.job_id == job_id)
@@ -36,3 +47,9 @@ def get_checkpoint(session: Session, job_id: str, step: int) -> JobCheckpoint:
     if checkpoint is None:
         raise NotFound(f"Job {job_id} has no checkpoint at step {step}; GET /jobs/{job_id}/checkpoints lists them.")
     return checkpoint
+
+
+def find_waiting_requests(session: Session, job_ids: Sequence[str]) -> Sequence[SampleRequest]:
+    """The samples that clients have requested of these jobs, oldest first."""
+    waiting = (SampleRequest.job_id.in_(job_ids), SampleRequest.status == "waiting")
+    return session.execute(select(SampleRequest).where(*waiting).order_by(SampleRequest.id)).scalars().all()

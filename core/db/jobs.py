@@ -16,11 +16,13 @@ from core.db.tables import (
     Job,
     JobArtifact,
     JobCheckpoint,
+    JobDataset,
     JobMetric,
     JobSample,
 )
 from core.db.webhooks import insert_webhook
 from core.domain.audit import Action
+from core.domain.concepts import ConceptSpec
 from core.domain.errors import NotFound, WrongState
 from core.domain.estimate import Estimate, Measured
 from core.domain.events import EventType
@@ -41,6 +43,7 @@ def insert_job(
     spec: TrainingSpec,
     plan: TrainPlan,
     estimate: Estimate,
+    concepts: Sequence[ConceptSpec] = (),
 ) -> Job:
     job = Job(
         id=new_id("job"),
@@ -48,7 +51,7 @@ def insert_job(
         model_id=model_id,
         dataset_id=dataset_id,
         status=JobStatus.QUEUED,
-        spec=spec.model_dump(mode="json", exclude_unset=True, exclude={"webhook": {"secret"}}),
+        spec=_dump_spec(spec, concepts),
         plan=plan.model_dump(mode="json"),
         estimate=estimate.model_dump(mode="json"),
         priority=spec.priority,
@@ -56,6 +59,8 @@ def insert_job(
     session.add(job)
     session.flush()
     session.refresh(job)
+    session.add_all(JobDataset(job_id=job.id, dataset_id=concept.id) for concept in concepts)
+    session.flush()
     if spec.webhook is not None:
         insert_webhook(session, job.id, spec.webhook)
     append_event(session, job.id, EventType.QUEUED, 0, {"reason": "accepted"})
@@ -63,11 +68,19 @@ def insert_job(
     return job
 
 
+def _dump_spec(spec: TrainingSpec, concepts: Sequence[ConceptSpec]) -> dict[str, Any]:
+    """As posted, without what is secret."""
+    dumped = spec.model_dump(mode="json", exclude_unset=True, exclude={"webhook": {"secret"}})
+    more = [concept.model_dump(mode="json", exclude_unset=True) for concept in concepts]
+    return {**dumped, "datasets": more} if more else dumped
+
+
 def get_job(session: Session, tenant_id: str, job_id: str) -> Job:
     return _one(session, select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id), job_id)
 
 
-def _lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
+def lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
+    """Until the transaction ends. Raises NotFound."""
     query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id).with_for_update()
     return _one(session, query.execution_options(populate_existing=True), job_id)
 
@@ -118,7 +131,7 @@ def pause_job(session: Session, tenant_id: str, job_id: str) -> Job:
 
 
 def resume_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     if job.status != JobStatus.PAUSED:
         raise WrongState(f"Job {job_id} is {job.status}: only a paused job can be resumed.")
     job.status, job.run_after = JobStatus.QUEUED, read_clock(session)
@@ -135,7 +148,7 @@ def _move(
     action: Action,
     choose: Callable[[JobStatus], tuple[JobStatus, EventType]],
 ) -> Job:
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     current = JobStatus(job.status)
     following, event = choose(current)
     if current is following:
@@ -155,7 +168,7 @@ def _move(
 
 def delete_job(session: Session, tenant_id: str, job_id: str) -> None:
     """Rows only, including its adapter's; the caller then deletes the job's prefix in storage."""
-    job = _lock_job(session, tenant_id, job_id)
+    job = lock_job(session, tenant_id, job_id)
     if JobStatus(job.status) not in TERMINAL:
         raise WrongState(f"Job {job_id} is {job.status}: cancel it before you delete it.")
     if (adapter := find_of_job(session, job_id)) is not None:

@@ -16,6 +16,8 @@ from core.db.tables import (
     JobArtifact,
     JobCheckpoint,
     JobSample,
+    SampleRequest,
+    StepAdapter,
     Tenant,
 )
 from core.domain.states import TERMINAL, AdapterStatus, DatasetStatus
@@ -30,6 +32,10 @@ def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
     keys |= set(session.execute(select(JobCheckpoint.key).where(JobCheckpoint.job_id == job_id)).scalars())
     for sample in session.execute(select(JobSample).where(JobSample.job_id == job_id)).scalars():
         keys |= _keys_of([sample.grid, *sample.images])
+    for files in session.execute(select(StepAdapter.files).where(StepAdapter.job_id == job_id)).scalars():
+        keys |= _keys_of(files.values())
+    for images in session.execute(select(SampleRequest.images).where(SampleRequest.job_id == job_id)).scalars():
+        keys |= _keys_of(images)
     return frozenset(keys)
 
 

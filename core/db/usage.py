@@ -48,6 +48,11 @@ SELECT
         SELECT id FROM jobs WHERE tenant_id = :tenant_id))
   + (SELECT coalesce(sum(size), 0) FROM job_artifacts WHERE job_id IN (
         SELECT id FROM jobs WHERE tenant_id = :tenant_id))
+  + (SELECT coalesce(sum(size), 0) FROM step_adapters AS kept WHERE job_id IN (
+        SELECT id FROM jobs WHERE tenant_id = :tenant_id) AND NOT EXISTS (
+            SELECT FROM job_artifacts WHERE job_id = kept.job_id AND key = kept.files -> 'kohya' ->> 'key'))
+  + (SELECT coalesce(sum(image_bytes), 0) FROM sample_requests WHERE job_id IN (
+        SELECT id FROM jobs WHERE tenant_id = :tenant_id))
   + (SELECT coalesce(sum((file.value ->> 'size')::bigint), 0)
      FROM adapters CROSS JOIN LATERAL (
         SELECT value FROM jsonb_each(files) UNION ALL SELECT upload WHERE upload IS NOT NULL
@@ -62,7 +67,8 @@ SELECT
 """The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
 revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
 cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill the database with
-them. A job's adapter is among the job's artifacts. A merge counts before it is made, or any number of them could be
+them. A job's adapter is among the job's artifacts, and
+once more among its steps'. A merge counts before it is made, or any number of them could be
 waiting."""
 
 

@@ -15,6 +15,8 @@ class Action(StrEnum):
     JOB_CANCELED = "job.canceled"
     JOB_PAUSED = "job.paused"
     JOB_RESUMED = "job.resumed"
+    JOB_PROMOTED = "job.promoted"
+    SAMPLES_REQUESTED = "samples.requested"
     JOB_DELETED = "job.deleted"
     ADAPTER_IMPORTED = "adapter.imported"
     ADAPTER_MERGED = "adapter.merged"

@@ -13,9 +13,11 @@ class EventType(StrEnum):
     CANCELED = "job.canceled"
     CHECKPOINT = "job.checkpoint"  # data.step, data.sha256
     SAMPLES = "job.samples"  # data.step
+    REQUESTED_SAMPLES = "job.requested_samples"  # data.step, data.request: drawn because a client requested them
     NOTICE = "job.notice"  # data.message: something the user should know, such as a resumed attempt
     SUCCEEDED = "job.succeeded"  # data: the job's result, with each tool's verdict instead of the proofs
     FAILED = "job.failed"  # data.reason
+    PROMOTED = "job.promoted"  # data.step, data.adapter_id: after job.succeeded, another step's adapter is the job's
 
 
 STATUS_EVENTS = (

@@ -1,8 +1,8 @@
 """A generation: images that a base draws with a stack of adapters. Its spec, and the plan that a worker follows."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.base import Frozen
@@ -11,6 +11,7 @@ from core.domain.errors import InvalidSpec
 from core.domain.model import Family, ModelInfo
 from core.domain.numbers import StrictFloat, StrictInt
 from core.domain.phrases import Prompt
+from core.domain.spec import MAX_STEPS as MAX_TRAINING_STEPS
 from core.domain.spec_part import SpecPart
 
 MAX_PROMPTS, MAX_ADAPTERS, MAX_IMAGES = 16, 5, 64
@@ -22,10 +23,20 @@ GenerationStatus = Literal["queued", "running", "succeeded", "failed", "canceled
 
 
 class AdapterWeight(SpecPart):
-    """An adapter of the stack, and how strongly it acts."""
+    """An adapter of the stack, by its id or by its job and step, and how strongly it acts."""
 
-    id: str = Field(min_length=1, max_length=100, description="The adapter's id.")
+    id: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(None, description="The adapter's id.")
+    job: Annotated[str, Field(min_length=1, max_length=100)] | None = Field(
+        None, description="Instead of `id`: the job whose `step` it is; the job may still be running."
+    )
+    step: StrictInt | None = Field(None, ge=1, le=MAX_TRAINING_STEPS, description="A step that the job has kept.")
     weight: StrictFloat = Field(1.0, ge=-4, le=4, allow_inf_nan=False, description="1: as trained; 0: without it.")
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> Self:
+        if (self.id is None) == (self.job is None) or (self.job is None) != (self.step is None):
+            raise ValueError("name an adapter by its id, or by its job and step")
+        return self
 
 
 class GenerationSpec(SpecPart):
@@ -51,9 +62,10 @@ class GenerationSpec(SpecPart):
 
 
 class StackedAdapter(Frozen):
-    """``file``: its diffusers format in storage."""
+    """``file``: its diffusers format in storage. ``id`` is the adapter's, or the job's whose ``step`` it is."""
 
     id: str
+    step: int | None = None
     name: str
     weight: float
     file: Artifact

@@ -13,6 +13,7 @@ from core.domain.dataset import Bucket
 from core.domain.model import Family, PredictionType
 from core.domain.spec import (
     AdapterType,
+    KeptAdapters,
     LossType,
     OptimizerName,
     Precision,
@@ -26,7 +27,7 @@ NOT_IN_OUTLINE = ("images", "class_images", "prior_prompts", "neutral_prompts")
 
 class PlannedImage(Frozen):
     """One image of the set: the key of its pixels, its training size, its training caption, and how often it occurs
-    in an epoch."""
+    in an epoch, and how much its loss counts."""
 
     key: str
     sha256: str
@@ -35,6 +36,7 @@ class PlannedImage(Frozen):
     masked: bool = False
     held_out: bool = False
     repeats: int = 1
+    weight: float = 1.0
 
 
 class InitAdapter(Frozen):
@@ -106,6 +108,7 @@ class TrainPlan(Frozen):
     neutral_prompts: tuple[str, ...]
     checkpoint_every: int
     checkpoint_keep: int
+    checkpoint_adapters: KeptAdapters = "all"
     sample_prompts: tuple[str, ...]
     sample_every: int
     sample_num_steps: int
@@ -134,6 +137,11 @@ class TrainPlan(Frozen):
         if not self.held_out_images:
             return ()
         return tuple(sorted({*range(self.validation_every, self.steps + 1, self.validation_every), self.steps}))
+
+    @property
+    def kept_adapter_steps(self) -> tuple[int, ...]:
+        """The steps whose adapter is kept beside the job's own."""
+        return () if self.checkpoint_adapters == "best" else self.sample_steps
 
     @property
     def sample_steps(self) -> tuple[int, ...]:

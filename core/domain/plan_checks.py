@@ -88,6 +88,12 @@ def _check_effects(spec: TrainingSpec, plan: TrainPlan) -> None:
             "set a fraction, or leave patience out.",
             {"/validation/early_stopping/patience": ["needs held-out images"]},
         )
+    if plan.checkpoint_adapters == "last" and not plan.sample_steps:
+        raise InvalidSpec(
+            "The adapters of steps with samples are kept, and samples are turned off: set samples.prompts, or leave "
+            "checkpoints.adapters out.",
+            {"/checkpoints/adapters": ["needs samples"]},
+        )
     text = spec.text_encoder
     if not text.train and (text.rank or text.learning_rate):
         detail = "text_encoder.rank and learning_rate need trained text encoders: set text_encoder.train."

@@ -24,6 +24,10 @@ def default_prompts(model: ModelInfo, preset: Preset, trigger: str, captions: Se
     return model.example_prompts or ("{trigger}",)
 
 
+def put_trigger(prompt: str, trigger: str) -> str:
+    return prompt.replace("{trigger}", trigger).strip()
+
+
 def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
     """``prompt`` with the trigger where the set's captions have it: in a phrase at their end ("…, in zog style"), or
     after the words that precede it ("a large zog cat": "a large zog dog")."""

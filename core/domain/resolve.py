@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from core.domain.captions import teach
+from core.domain.concepts import Concepts
 from core.domain.counts import counted
 from core.domain.dataset import Bucket, DatasetManifest, ManifestImage, choose_bucket
 from core.domain.errors import InvalidSpec
@@ -16,7 +17,7 @@ from core.domain.plan import PlannedImage, TrainPlan
 from core.domain.plan_checks import check_dataset_size, check_limits, check_plan
 from core.domain.plan_guidance import choose_guidance
 from core.domain.plan_prior import call_class_image, choose_prior
-from core.domain.prompts import default_prompts
+from core.domain.prompts import default_prompts, put_trigger
 from core.domain.spec import (
     MAX_RESOLUTION,
     MAX_STEPS,
@@ -44,8 +45,10 @@ def resolve(
     *,
     init: InitAdapterSource | None = None,
     limits: Limits = UNLIMITED,
+    concepts: Concepts = Concepts(),
 ) -> TrainPlan:
-    """``init``: the adapter that ``spec.init_adapter`` names. Choices that the spec leaves open stay within ``limits``.
+    """``init``: the adapter that ``spec.init_adapter`` names; ``concepts``: of a manifest that several datasets
+    make up. Choices that the spec leaves open stay within ``limits``.
 
     Raises InvalidSpec if the spec does not fit this base, this set, the init adapter or the limits.
     """
@@ -54,7 +57,7 @@ def resolve(
     spec = spec if init is None else fill_defaults(spec, init)
     defaults = model.defaults
     resolution = _resolve_resolution(spec, model, limits)
-    images = _plan_images(spec, manifest, resolution, model.resolution_step)
+    images = _plan_images(spec, manifest, concepts, resolution, model.resolution_step)
     num_training = sum(not image.held_out for image in images)
     batch_size = spec.batch_size or min(defaults.batch_size, max(1, num_training))
     steps = _resolve_steps(spec, images, batch_size, defaults)
@@ -124,6 +127,7 @@ def resolve(
         neutral_prompts=model.neutral_prompts if spec.evaluation == "on" else (),
         checkpoint_every=spec.checkpoints.every or max(25, math.ceil(steps / CHECKPOINTS_PER_JOB)),
         checkpoint_keep=spec.checkpoints.keep,
+        checkpoint_adapters=spec.checkpoints.adapters,
         sample_prompts=_resolve_prompts(spec, model, trigger, images),
         sample_every=spec.samples.every or max(1, math.ceil(steps / GRIDS_PER_JOB)),
         sample_num_steps=spec.samples.num_steps or defaults.sample_num_steps,
@@ -224,12 +228,16 @@ def _resolve_steps(spec: TrainingSpec, images: Sequence[PlannedImage], batch_siz
     return max(low, min(high, wanted))
 
 
-def _plan_images(spec: TrainingSpec, manifest: DatasetManifest, resolution: int, step: int) -> tuple[PlannedImage, ...]:
-    held_out = _hold_out(spec, manifest.subjects)
-    return tuple(
-        _plan_image(spec, image, teach(spec, image.caption), resolution, step, held_out=image.sha256 in held_out)
-        for image in manifest.subjects
-    )
+def _plan_images(
+    spec: TrainingSpec, manifest: DatasetManifest, concepts: Concepts, resolution: int, step: int
+) -> tuple[PlannedImage, ...]:
+    held_out, planned = _hold_out(spec, manifest.subjects), []
+    for image in manifest.subjects:
+        trigger, weight = concepts.triggers.get(image.name, spec.trigger), concepts.weights.get(image.name, 1.0)
+        caption = teach(spec.model_copy(update={"trigger": trigger}), image.caption)
+        row = _plan_image(spec, image, caption, resolution, step, held_out=image.sha256 in held_out)
+        planned.append(row if weight == 1 else row.model_copy(update={"weight": weight}))
+    return tuple(planned)
 
 
 def _plan_image(
@@ -269,4 +277,4 @@ def _resolve_prompts(
     if prompts is None:
         shown = sorted(images, key=lambda image: not image.held_out)
         prompts = default_prompts(model, spec.preset, trigger, [image.caption for image in shown])
-    return tuple(prompt.replace("{trigger}", trigger).strip() for prompt in prompts)
+    return tuple(put_trigger(prompt, trigger) for prompt in prompts)

@@ -18,8 +18,7 @@ from core.domain.webhooks import SECRET_PATTERN, check_secret
 
 _TEMPLATE_FIELDS = (("trigger", "", None), ("caption", "", None))
 
-MAX_RANK = 256
-MAX_STEPS = 100_000
+MAX_RANK, MAX_STEPS = 256, 100_000
 MIN_RESOLUTION, MAX_RESOLUTION = 64, 2048
 
 Preset = Literal["auto", "subject", "style", "quick"]
@@ -31,6 +30,7 @@ CUDA_OPTIMIZERS: frozenset[OptimizerName] = frozenset({"adamw8bit"})
 """Optimizers that run only on CUDA devices."""
 ScheduleName = Literal["constant", "linear", "cosine", "cosine_with_restarts", "polynomial"]
 LossType = Literal["l2", "huber"]
+KeptAdapters = Literal["all", "best", "last"]
 
 Rate = Annotated[StrictFloat, Field(gt=0, le=1, allow_inf_nan=False)]
 
@@ -217,12 +217,15 @@ class ValidationSpec(SpecPart):
 
 
 class CheckpointsSpec(SpecPart):
-    """Saved training states, to continue from after an interruption."""
+    """Saved training states, to continue from after an interruption, and the adapters of steps."""
 
     every: StrictInt | None = Field(
         None, ge=1, le=MAX_STEPS, description="Steps between checkpoints. Default: a fifth of all, at least 25."
     )
     keep: StrictInt = Field(2, ge=1, le=20, description="How many of the newest checkpoints are kept.")
+    adapters: KeptAdapters = Field(
+        "all", description="Of which steps. all: those with samples; last: the newest of them; best: the job's own."
+    )
 
 
 class SamplesSpec(SpecPart):

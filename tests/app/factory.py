@@ -8,10 +8,10 @@ from typing import Any
 from PIL import Image
 from sqlalchemy.orm import Session
 
-from core.db import datasets, job_claims, models
+from core.db import datasets, job_claims, job_output_claims, models
 from core.db.job_claims import Claim
 from core.db.tables import Dataset, Job
-from core.domain.artifacts import Artifact, attempt_key, image_key
+from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat, Artifact, attempt_key, image_key
 from core.domain.dataset import DatasetManifest, ManifestImage, write_report
 from core.domain.ids import new_id
 from core.domain.model import FAMILY_DEFAULTS, Calibration, ModelInfo
@@ -150,6 +150,22 @@ class Worker:
         grid = self.store(f"samples/grid-{step}.png", draw_png(step + 100))
         self.write(job_claims.add_sample, self.claim, step=step, images=images, grid=grid)
 
+    def keep_adapter(self, step: int, *, alone: bool = False) -> dict[str, bytes]:
+        """The adapter of a step, beside the job's own."""
+        contents: dict[AdapterFormat, bytes] = {
+            name: f"{name} of step {step}".encode() * 999 for name in ADAPTER_FORMATS
+        }
+        files = {name: self.store(f"step-{step}-{name}.safetensors", data) for name, data in contents.items()}
+        self.write(job_output_claims.keep_adapter, self.claim, step=step, files=files, alone=alone)
+        return {str(name): data for name, data in contents.items()}
+
+    def draw_requested(self, request_id: str, step: int) -> bytes:
+        content = draw_png(step + 200)
+        image = self.store(f"samples/{request_id}-00.png", content)
+        images = [{"prompt": "a toy", "seed": 0, **image.model_dump()}]
+        self.write(job_output_claims.add_requested_samples, self.claim, request_id=request_id, step=step, images=images)
+        return content
+
     def notice(self, message: str) -> None:
         self.write(job_claims.add_notice, self.claim, message)
 
@@ -159,7 +175,7 @@ class Worker:
         result = {
             "adapter": {name: artifact.model_dump(exclude={"key"}) for name, artifact in artifacts.items()},
             "samples": 10,
-            "metrics": {"loss": 0.05, "num_parameters": 64_000},
+            "metrics": {"loss": 0.05, "step": 10, "num_parameters": 64_000},
             "measured": {
                 "seconds_per_sample": 0.02,
                 "seconds_per_image": 0.5,

@@ -88,6 +88,13 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     redeliver = "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"
     yield call("POST", redeliver, Action.DELIVERY_REPEATED, path_ids["delivery_id"])
     yield call("DELETE", "/jobs/{job_id}", Action.JOB_DELETED, job)
+    path_ids["job_id"] = trained = submit(api)["id"]
+    worker = Worker(api, trained)
+    asked = {"prompts": ["a toy"]}
+    yield call("POST", "/jobs/{job_id}/samples", Action.SAMPLES_REQUESTED, trained, json=asked)
+    worker.keep_adapter(5)
+    worker.succeed()
+    yield call("POST", "/jobs/{job_id}/promote", Action.JOB_PROMOTED, trained, json={"step": 5}, params={"wait": 0})
     yield call("POST", "/webhooks/secret/rotate", Action.WEBHOOK_SECRET_ROTATED, DEFAULT_TENANT)
     file = {"file": ("ink.safetensors", weights_of(b"ink"))}
     yield call("POST", "/adapters", Action.ADAPTER_IMPORTED, data={"model": "toy"}, files=file)

@@ -26,6 +26,8 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/datasets/{dataset_id}/revisions"): {"prefix": "a photo of "},
     ("PATCH", "/adapters/{adapter_id}"): {"name": "mine now"},
     ("POST", "/adapters/{adapter_id}/resize"): {"rank": 1},
+    ("POST", "/jobs/{job_id}/promote"): {"step": 5},
+    ("POST", "/jobs/{job_id}/samples"): {"prompts": ["a toy"]},
 }
 
 
@@ -59,6 +61,7 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "generation_id": world.generation,
         "check_id": world.check,
         "delivery_id": world.delivery,
+        "request_id": world.request,
         "key_id": world.key,
         "tenant_id": "ten_default",
     }
@@ -111,15 +114,20 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
         post = two.us.client.post
         return [
             post("/jobs", json={"model": model, "dataset": name(theirs.dataset)}),
+            post("/jobs", json={"model": model, "dataset": own, "datasets": [{"id": name(theirs.dataset)}]}),
             post("/jobs?dry_run=true", json={"model": model, "dataset": name(theirs.dataset)}),
             post("/jobs", json={"model": model, "dataset": own, "init_adapter": name(theirs.adapter)}),
             post(f"/datasets/{own}/revisions", json={"include": [{"dataset": name(theirs.dataset)}]}),
             post("/adapters/merge", json={"adapters": [{"id": name(theirs.adapter)}]}),
+            post("/generations", json={"model": model, "prompts": ["a toy"], "adapters": [step_of(name(theirs.job))]}),
             post("/adapters/check", json={"adapters": [name(theirs.adapter)]}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),
             two.us.client.get("/audit", params={"tenant": name("ten_default")}),
         ]
+
+    def step_of(job_id: str) -> dict[str, object]:
+        return {"job": job_id, "step": 5}
 
     for mine, none in zip(ask(there=True), ask(there=False), strict=True):
         assert mine.status_code in {403, 404, 422}, mine.text

@@ -21,6 +21,7 @@ class World:
     check: str
     delivery: str
     event: str
+    request: str
     image: str
     key: str
 
@@ -34,6 +35,7 @@ class World:
             self.generation,
             self.check,
             self.delivery,
+            self.request,
             self.key,
         ]
 
@@ -41,16 +43,18 @@ class World:
 def build(api: LiveApi, admin: LiveApi) -> World:
     """``admin``: the same tenant's, with every scope. The job has succeeded, and another waits."""
     body = {"model": add_model(api), "dataset": add_dataset(api), "trigger": "toy", "steps": 10}
+    body["datasets"] = [{"id": add_dataset(api), "trigger": "other"}]
     body["webhook"] = {"url": "https://example.com/hook"}
     made = [api.client.post("/jobs", json=body, headers={"Idempotency-Key": key}) for key in ("one", "two")]
     job = made[0].json()
-    work(api, job["id"])
+    request = work(api, job["id"])
     opened = api.client.post("/datasets", json={"name": "open"}).json()["id"]
     put = api.client.put(f"/datasets/{opened}/files/a.png", content=draw_png())
     assert put.status_code in {200, 201}, put.text
     api.client.get("/webhooks/secret")
     assert api.client.post("/ui/tokens").status_code == 201
     finished = api.client.get(f"/jobs/{job['id']}").json()
+    assert api.client.post(f"/jobs/{job['id']}/promote?wait=0", json={"step": 5}).status_code == 202
     adapter = api.client.get("/adapters").json()["data"][0]["id"]
     check = api.client.post("/adapters/check?wait=0", json={"adapters": [adapter]})
     assert check.status_code == 202, check.text
@@ -62,6 +66,7 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         generation=draw(api, body["model"]),
         check=check.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
+        request=request,
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],
         image=api.client.get(f"/datasets/{finished['dataset']}/images").json()["data"][0]["sha256"],
         key=admin.client.post("/keys", json={"name": "spare"}).json()["id"],
@@ -94,9 +99,14 @@ def draw_as_a_worker(api: LiveApi, generation_id: str, num_images: int = 1) -> N
         assert generation_claims.succeed(session, claim)
 
 
-def work(api: LiveApi, job_id: str) -> None:
+def work(api: LiveApi, job_id: str) -> str:
+    """Returns the id of samples that were requested."""
     worker = Worker(api, job_id)
     worker.train(5)
     worker.sample(0)
     worker.checkpoint(0)
+    request = api.client.post(f"/jobs/{job_id}/samples", json={"prompts": ["a toy"]}).raise_for_status().json()["id"]
+    worker.draw_requested(request, 5)
+    worker.keep_adapter(5)
     worker.succeed()
+    return str(request)

@@ -45,6 +45,7 @@ def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
         "generations": [first.generation],
         "checks": [first.check],
         "deliveries": [first.delivery],
+        "requests": [first.request],
         "images": [first.image],
         "keys": [first.key],
         "tenants": [other, DEFAULT_TENANT],

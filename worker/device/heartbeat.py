@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,9 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import job_claims
 from core.db.job_claims import Claim
+from core.db.job_outputs import find_waiting_requests
 from core.db.leases import LostLease
+from core.db.tables import SampleRequest
 from core.domain.states import JobStatus
 
 GRACE_SECONDS = 5.0
@@ -22,10 +24,11 @@ log = logging.getLogger("atelier.heartbeat")
 
 @dataclass(eq=False)
 class HeldClaim:
-    """``requested_status``: the clients' request for the job, as of the last renewal."""
+    """``requested_status`` and ``sample_requests``: what clients request of the job, as of the last renewal."""
 
     claim: Claim
     requested_status: JobStatus = JobStatus.RUNNING
+    sample_requests: Sequence[SampleRequest] = ()
     lease_lost: bool = False
 
     def raise_if_lost(self) -> None:
@@ -94,6 +97,8 @@ class Heartbeats:
         with self._sessions.begin() as session:
             claims = [held.claim for held in tracked]
             statuses = job_claims.renew_leases(session, claims, lease_seconds=self._lease_seconds)
+            requests = find_waiting_requests(session, [claim.job_id for claim in claims])
         for held in tracked:
             held.lease_lost = held.claim not in statuses
             held.requested_status = statuses.get(held.claim, held.requested_status)
+            held.sample_requests = [request for request in requests if request.job_id == held.claim.job_id]

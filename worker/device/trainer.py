@@ -7,12 +7,22 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from worker.device.wire import REPORTS, Generate, Message, Ready, RunReport, RuntimeChosen, StopTraining, Train
+from worker.device.wire import (
+    REPORTS,
+    DrawSamples,
+    Generate,
+    Message,
+    Ready,
+    RunReport,
+    RuntimeChosen,
+    StopTraining,
+    Train,
+)
 
 log = logging.getLogger("atelier.trainer_handle")
 
@@ -48,6 +58,10 @@ class TrainerRun:
     def stop(self, *, save: bool) -> None:
         """``save``: leave a checkpoint first. Raises TrainerDied."""
         self._trainer.send(StopTraining(run_id=self._run_id, save=save))
+
+    def draw_samples(self, request_id: str, prompts: Sequence[str], seed: int) -> None:
+        """At the training's next step. Raises TrainerDied."""
+        self._trainer.send(DrawSamples(run_id=self._run_id, request_id=request_id, prompts=tuple(prompts), seed=seed))
 
     def kill(self) -> None:
         """By killing the whole trainer."""

@@ -61,8 +61,18 @@ class StopTraining(RunMessage):
     save: bool
 
 
-Command = Annotated[Train | Generate | StopTraining, Field(discriminator="op")]
-COMMANDS: TypeAdapter[Train | Generate | StopTraining] = TypeAdapter(Command)
+class DrawSamples(RunMessage):
+    """For a running training: draw these at its next step."""
+
+    op: Literal["draw_samples"] = "draw_samples"
+    request_id: str
+    prompts: tuple[str, ...]
+    seed: int
+
+
+AnyCommand = Train | Generate | StopTraining | DrawSamples
+Command = Annotated[AnyCommand, Field(discriminator="op")]
+COMMANDS: TypeAdapter[AnyCommand] = TypeAdapter(Command)
 
 
 # --- from the trainer ---
@@ -142,6 +152,29 @@ class SamplesDrawn(RunMessage):
     grid: Path
 
 
+class AdapterKept(RunMessage):
+    """The adapter of a step, beside the one that the training ends with."""
+
+    type: Literal["adapter"] = "adapter"
+    step: int
+    files: dict[AdapterFormat, Path]
+
+
+class RequestedSamplesDrawn(RunMessage):
+    type: Literal["requested_samples"] = "requested_samples"
+    request_id: str
+    step: int
+    images: list[ImageReport]
+
+
+class SampleRequestFailed(RunMessage):
+    """The training goes on."""
+
+    type: Literal["sample_request_failed"] = "sample_request_failed"
+    request_id: str
+    detail: str
+
+
 class ImageDrawn(RunMessage):
     """One of a generation."""
 
@@ -186,6 +219,9 @@ RunReport = (
     | Validated
     | CheckpointSaved
     | SamplesDrawn
+    | AdapterKept
+    | RequestedSamplesDrawn
+    | SampleRequestFailed
     | ImageDrawn
     | Generated
     | Finished

@@ -1,10 +1,12 @@
-"""The training's reports while it runs, and its stop requests. The runner's end is ``worker.device``."""
+"""The training's reports while it runs, and what is requested of it. The runner's end is ``worker.device``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
+from core.domain.artifacts import AdapterFormat
 from core.domain.states import Phase
 
 
@@ -32,6 +34,15 @@ class SampleImage:
     path: Path
 
 
+@dataclass(frozen=True)
+class SampleRequest:
+    """Images that a client wants of the adapter as it is now. The n-th prompt is drawn with the seed plus n."""
+
+    id: str
+    prompts: tuple[str, ...]
+    seed: int
+
+
 class Observer(Protocol):
     def phase(self, phase: Phase) -> None: ...
 
@@ -53,6 +64,17 @@ class Observer(Protocol):
 
     def samples(self, step: int, images: list[SampleImage], grid: Path) -> None: ...
 
+    def adapter(self, step: int, files: Mapping[AdapterFormat, Path]) -> None:
+        """A step's adapter, which is kept beside the one that the run ends with."""
+
+    def next_sample_request(self) -> SampleRequest | None:
+        """Each is given once; None if none waits."""
+
+    def requested_samples(self, request_id: str, step: int, images: list[SampleImage]) -> None: ...
+
+    def sample_request_failed(self, request_id: str, detail: str) -> None:
+        """The training goes on."""
+
     def should_stop(self) -> Stop | None: ...
 
 
@@ -70,7 +92,8 @@ def heartbeat_or_stop(observer: Observer) -> None:
 
 @dataclass
 class RecordingObserver:
-    """The in-memory observer: remembers everything, and asks to stop after ``stop_at`` units or steps."""
+    """The in-memory observer: remembers everything, and asks to stop after ``stop_at`` units or steps. ``requests``:
+    step -> what a client requests before it ends."""
 
     stop_at: int | None = None
     stop: Stop = Stop.SAVE
@@ -82,6 +105,10 @@ class RecordingObserver:
     validations: list[tuple[int, float]] = field(default_factory=list)
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     grids: list[tuple[int, list[SampleImage], Path]] = field(default_factory=list)
+    adapters: list[tuple[int, Mapping[AdapterFormat, Path]]] = field(default_factory=list)
+    requests: dict[int, SampleRequest] = field(default_factory=dict)
+    requested: list[tuple[str, int, list[SampleImage]]] = field(default_factory=list)
+    failed_requests: list[tuple[str, str]] = field(default_factory=list)
 
     def phase(self, phase: Phase) -> None:
         self.phases.append(phase)
@@ -107,6 +134,19 @@ class RecordingObserver:
 
     def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
         self.grids.append((step, images, grid))
+
+    def adapter(self, step: int, files: Mapping[AdapterFormat, Path]) -> None:
+        self.adapters.append((step, files))
+
+    def next_sample_request(self) -> SampleRequest | None:
+        due = [step for step in self.requests if self.steps and step <= self.steps[-1].step]
+        return self.requests.pop(due[0]) if due else None
+
+    def requested_samples(self, request_id: str, step: int, images: list[SampleImage]) -> None:
+        self.requested.append((request_id, step, images))
+
+    def sample_request_failed(self, request_id: str, detail: str) -> None:
+        self.failed_requests.append((request_id, detail))
 
     def should_stop(self) -> Stop | None:
         reached = self.stop_at is not None and self.units + len(self.steps) >= self.stop_at

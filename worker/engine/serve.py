@@ -13,14 +13,17 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NoReturn
 
 from worker.device.wire import (
     COMMANDS,
+    AdapterKept,
     Alive,
     CheckpointSaved,
+    DrawSamples,
     Failed,
     Finished,
     Generate,
@@ -31,7 +34,9 @@ from worker.device.wire import (
     Noticed,
     PhaseEntered,
     Ready,
+    RequestedSamplesDrawn,
     RuntimeChosen,
+    SampleRequestFailed,
     SamplesDrawn,
     StepDone,
     Train,
@@ -49,6 +54,7 @@ gc.disable()  # imports make a million objects to be kept: looking through them 
 
 import torch
 
+from core.domain.artifacts import AdapterFormat
 from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_generation, predict_peak
 from core.domain.states import Phase, TerminationReason
 from core.logs import configure_logging
@@ -70,7 +76,7 @@ from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
 from worker.engine.generation.generate import generate
-from worker.engine.observer import SampleImage, StepReport, Stop, Stopped
+from worker.engine.observer import SampleImage, SampleRequest, StepReport, Stop, Stopped
 from worker.engine.training.train import train
 from worker.engine.warm import WarmBases, tidy
 
@@ -89,11 +95,12 @@ class ReportPipe:
 
 
 class CommandReader:
-    """Reads commands in a thread: runs queue up, a stop takes effect at once."""
+    """Reads commands in a thread: runs queue up, a stop takes effect at once, requested samples at the next step."""
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._waiting: queue.Queue[Train | Generate | None] = queue.Queue()
         self._stops: dict[str, Stop | None] = {}  # by run: those received and not yet ended
+        self._requests: defaultdict[str, deque[SampleRequest]] = defaultdict(deque)  # by run
         self._is_closed = False
         threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
 
@@ -103,7 +110,12 @@ class CommandReader:
             if isinstance(command, (Train, Generate)):
                 self._stops[command.run_id] = None
                 self._waiting.put(command)
-            elif command.run_id in self._stops:  # else the run has ended
+            elif command.run_id not in self._stops:
+                pass  # the run has ended
+            elif isinstance(command, DrawSamples):
+                request = SampleRequest(command.request_id, command.prompts, command.seed)
+                self._requests[command.run_id].append(request)
+            else:
                 self._stops[command.run_id] = Stop.SAVE if command.save else Stop.DROP
         self._is_closed = True
         self._waiting.put(None)
@@ -115,9 +127,14 @@ class CommandReader:
         """The worker's request for the run; once the worker is gone, that every run is dropped."""
         return Stop.DROP if self._is_closed else self._stops.get(run_id)
 
+    def next_request(self, run_id: str) -> SampleRequest | None:
+        requests = self._requests[run_id]
+        return requests.popleft() if requests else None
+
     def forget(self, run_id: str) -> None:
         """The run has ended."""
         self._stops.pop(run_id, None)
+        self._requests.pop(run_id, None)
 
 
 class PipeObserver:
@@ -160,11 +177,28 @@ class PipeObserver:
         self._reports.send(CheckpointSaved(run_id=self._run_id, step=step, loss=loss, path=path))
 
     def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
-        sampled = [ImageReport(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
-        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, images=sampled, grid=grid))
+        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, images=_describe(images), grid=grid))
+
+    def adapter(self, step: int, files: Mapping[AdapterFormat, Path]) -> None:
+        self._reports.send(AdapterKept(run_id=self._run_id, step=step, files=dict(files)))
+
+    def next_sample_request(self) -> SampleRequest | None:
+        return self._commands.next_request(self._run_id)
+
+    def requested_samples(self, request_id: str, step: int, images: list[SampleImage]) -> None:
+        self._reports.send(
+            RequestedSamplesDrawn(run_id=self._run_id, request_id=request_id, step=step, images=_describe(images))
+        )
+
+    def sample_request_failed(self, request_id: str, detail: str) -> None:
+        self._reports.send(SampleRequestFailed(run_id=self._run_id, request_id=request_id, detail=detail))
 
     def should_stop(self) -> Stop | None:
         return self._commands.find_stop(self._run_id)
+
+
+def _describe(images: list[SampleImage]) -> list[ImageReport]:
+    return [ImageReport(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
 
 
 class Trainer:

@@ -62,6 +62,7 @@ class Attempt:
         self.started_at = time.monotonic() - worked_seconds
         self.held = HeldClaim(self.claim)
         self.stops = Stops(plan, self.held, drain, self.started_at)
+        self.sent_requests: set[str] = set()
 
     def run(self) -> None:
         log.info("job %s attempt %d begins", *self._names())
@@ -128,9 +129,17 @@ class Attempt:
             if isinstance(report, FINAL_REPORTS):
                 return report
             self.stops.forward(self.slot, run)
+            self._forward_requests(run)
             self._kill_if_stalled(run)
             self.reports.write_progress_if_due()
             self.outbox.flush()
+
+    def _forward_requests(self, run: TrainerRun) -> None:
+        """Each once; those that this attempt does not draw wait for the next one."""
+        for request in self.held.sample_requests:
+            if request.id not in self.sent_requests:
+                run.draw_samples(request.id, request.prompts, request.seed)
+                self.sent_requests.add(request.id)
 
     def _command(self) -> Train:
         """The base is looked up again at the end: fetching thousands of images takes minutes, in which it may be

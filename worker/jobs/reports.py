@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from core.db import job_claims
+from core.db import job_claims, job_output_claims
 from core.db.job_claims import Claim
 from core.db.tables import Job
 from core.domain.artifacts import Artifact, attempt_key
@@ -16,11 +16,15 @@ from core.storage import StorageError
 from worker.device.outbox import Outbox
 from worker.device.slot import DeviceSlot
 from worker.device.wire import (
+    AdapterKept,
     CheckpointSaved,
+    ImageReport,
     Noticed,
     PhaseEntered,
+    RequestedSamplesDrawn,
     RunReport,
     RuntimeChosen,
+    SampleRequestFailed,
     SamplesDrawn,
     StepDone,
     UnitDone,
@@ -79,6 +83,12 @@ class ReportSink:
                 self._store_checkpoint(report)
             case SamplesDrawn():
                 self._store_samples(report)
+            case AdapterKept():
+                self._store_adapter(report)
+            case RequestedSamplesDrawn():
+                self._store_requested(report)
+            case SampleRequestFailed():
+                self._outbox.add(job_output_claims.fail_request, request_id=report.request_id, detail=report.detail)
             case _:
                 pass
 
@@ -159,12 +169,29 @@ class ReportSink:
                 self._slot.storage.delete(key)
 
     def _store_samples(self, report: SamplesDrawn) -> None:
-        images = []
-        for sample in report.images:
-            artifact = self.upload(f"samples/{sample.path.name}", sample.path, "image/png")
-            images.append({"prompt": sample.prompt, "seed": sample.seed, **artifact.model_dump()})
+        images = [self._store_image(sample) for sample in report.images]
         grid = self.upload(f"samples/{report.grid.name}", report.grid, "image/png")
         self._outbox.add(job_claims.add_sample, step=report.step, images=images, grid=grid)
+
+    def _store_image(self, sample: ImageReport) -> dict[str, Any]:
+        artifact = self.upload(f"samples/{sample.path.name}", sample.path, "image/png")
+        return {"prompt": sample.prompt, "seed": sample.seed, **artifact.model_dump()}
+
+    def _store_adapter(self, report: AdapterKept) -> None:
+        files = {}
+        for name, path in report.files.items():
+            files[name] = self.upload(f"adapters/step-{report.step:06d}-{name}.safetensors", path)
+            path.unlink(missing_ok=True)
+        self.write_progress()
+        alone = self._plan.checkpoint_adapters == "last"
+        self._outbox.add(job_output_claims.keep_adapter, step=report.step, files=files, alone=alone, then=self._remove)
+
+    def _store_requested(self, report: RequestedSamplesDrawn) -> None:
+        images = [self._store_image(sample) for sample in report.images]
+        self.write_progress()
+        self._outbox.add(
+            job_output_claims.add_requested_samples, request_id=report.request_id, step=report.step, images=images
+        )
 
 
 def describe_progress(

@@ -13,6 +13,8 @@ from atelier_client.errors import (
     JobEnded,
     ModelUnusable,
     Problem,
+    PromotionFailed,
+    SamplesNotDrawn,
     UnexpectedAnswer,
     WaitTimeout,
 )
@@ -32,6 +34,8 @@ __all__ = [
     "JobEnded",
     "ModelUnusable",
     "Problem",
+    "PromotionFailed",
+    "SamplesNotDrawn",
     "Selection",
     "UnexpectedAnswer",
     "Update",

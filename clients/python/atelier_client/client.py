@@ -46,12 +46,13 @@ from atelier_client.models import (
     Tenant,
     Worker,
 )
+from atelier_client.steps import StepCalls
 from atelier_client.transport import Transport, quote
 from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls):
+class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
     def __init__(
         self,
         url: str,
@@ -237,9 +238,13 @@ class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls):
 
     # --- files ------------------------------------------------------------------------------------------
 
-    def download_adapter(self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya") -> str:
-        """Writes the .safetensors file completely or not at all. Returns its sha256."""
-        return self._download(f"/jobs/{quote(job_id)}/adapter?format={adapter_format}", target)
+    def download_adapter(
+        self, job_id: str, target: Path, adapter_format: AdapterFormat = "kohya", *, step: int | None = None
+    ) -> str:
+        """Writes the .safetensors file completely or not at all. Returns its sha256. ``step``: one of ``list_steps``
+        instead of the job's own."""
+        of_step = "" if step is None else f"&step={step}"
+        return self._download(f"/jobs/{quote(job_id)}/adapter?format={adapter_format}{of_step}", target)
 
     def download_grid(self, job_id: str, step: int, target: Path) -> str:
         return self._download(f"/jobs/{quote(job_id)}/samples/{step}/grid.png", target)

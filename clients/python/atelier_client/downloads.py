@@ -13,6 +13,7 @@ import httpx
 
 from atelier_client.errors import DownloadDamaged, InputError
 
+_EVENT_FILE = re.compile(r"events\.out\.tfevents\.[\w.]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -39,6 +40,12 @@ def announced_sha256(response: httpx.Response) -> str | None:
         if _SHA256.fullmatch(tag):
             return str(tag)
     return None
+
+
+def announced_name(response: httpx.Response) -> str | None:
+    """The name that the service gives an event file; None for any other."""
+    found = _EVENT_FILE.search(response.headers.get("content-disposition", ""))
+    return found and found[0]
 
 
 @contextlib.contextmanager

@@ -73,6 +73,14 @@ class GenerationEnded(ClientError):
         self.generation = generation
 
 
+class PromotionFailed(ClientError):
+    """Another step's adapter could not become the job's."""
+
+
+class SamplesNotDrawn(ClientError):
+    """The job ended first, or its device has too little memory."""
+
+
 class DatasetUnusable(ClientError):
     def __init__(self, message: str, dataset: "Dataset") -> None:
         super().__init__(message)

@@ -6,11 +6,13 @@ A new table with a tenant's rows needs row-level security in its migration, as 0
 from core.db.tables.assets import Adapter, AdapterCheck, Dataset, DatasetFile, Model
 from core.db.tables.base import DEFAULT_TENANT, Base, Checked, Leased
 from core.db.tables.generations import Generation
+from core.db.tables.job_steps import Promotion, SampleRequest, StepAdapter
 from core.db.tables.jobs import (
     IdempotencyRecord,
     Job,
     JobArtifact,
     JobCheckpoint,
+    JobDataset,
     JobEvent,
     JobMetric,
     JobSample,
@@ -36,13 +38,17 @@ __all__ = [
     "Job",
     "JobArtifact",
     "JobCheckpoint",
+    "JobDataset",
     "JobEvent",
     "JobMetric",
     "JobSample",
     "Leased",
     "Model",
+    "Promotion",
     "Quota",
+    "SampleRequest",
     "SlotHold",
+    "StepAdapter",
     "Tenant",
     "Turn",
     "UsageDay",

@@ -65,6 +65,15 @@ class Job(Leased, Base):
     )
 
 
+class JobDataset(Base):
+    """A further dataset of a job, beside ``Job.dataset_id``."""
+
+    __tablename__ = "job_datasets"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    dataset_id: Mapped[str] = mapped_column(ForeignKey("datasets.id"), primary_key=True, index=True)
+
+
 class JobEvent(Base):
     """Append-only; a trigger refuses updates, and deletes except with the job."""
 

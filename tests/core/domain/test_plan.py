@@ -218,6 +218,7 @@ def test_what_tunes_prior_preservation_needs_class_pictures(field: dict[str, obj
         ({"steps": 20, "schedule": {"name": "polynomial", "warmup_steps": 20}}, "/schedule/warmup_steps"),
         ({"schedule": {"name": "polynomial"}, "optimizer": {"learning_rate": 1e-7}}, "/optimizer/learning_rate"),
         ({"validation": {"fraction": 0, "early_stopping": {"patience": 3}}}, "/validation/early_stopping/patience"),
+        ({"samples": {"prompts": []}, "checkpoints": {"adapters": "last"}}, "/checkpoints/adapters"),
         ({"text_encoder": {"rank": 8}}, "/text_encoder/train"),
         ({"trigger": "a " * 76, "captions": {"max_token_length": 75}}, "/trigger"),
         ({"text_encoder": {"learning_rate": 1e-5}}, "/text_encoder/train"),

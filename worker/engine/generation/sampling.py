@@ -12,7 +12,7 @@ from core.domain.memory import SAMPLES_AT_ONCE
 from core.domain.plan import TrainPlan
 from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
 from worker.engine.generation.parameters import describe
-from worker.engine.observer import Observer, SampleImage, heartbeat_or_stop, raise_if_stopped
+from worker.engine.observer import Observer, SampleImage, SampleRequest, heartbeat_or_stop, raise_if_stopped
 
 MIN_TILE, MARGIN, LABEL = 192, 12, 22
 
@@ -32,7 +32,11 @@ class Gallery:
 
     def draw(self, step: int, conditioning: Sequence[Conditioning]) -> None:
         """Step 0 is the base's. A unit is a few images; may raise Stopped between two."""
-        images = self._draw_images(step, conditioning)
+        started = time.perf_counter()
+        images = self._draw_images(
+            step, self._plan.sample_prompts, conditioning, self._plan.sample_seed, f"step-{step:06d}"
+        )
+        self.seconds_per_image = (time.perf_counter() - started) / len(images)
         if step == 0:
             self._before, columns = images, [("base", images)]
         else:
@@ -40,6 +44,16 @@ class Gallery:
         grid = self._folder / f"grid-{step:06d}.png"
         draw_grid(columns, grid)
         self._observer.samples(step, images, grid)
+
+    def draw_requested(self, step: int, request: SampleRequest, conditioning: Sequence[Conditioning]) -> None:
+        """Reports the images of a request. As ``draw``."""
+        images = self._draw_images(step, request.prompts, conditioning, request.seed, request.id)
+        self._observer.requested_samples(request.id, step, images)
+
+    def find_cover(self, step: int) -> Image.Image:
+        """The first prompt's image of a step that was just drawn."""
+        with Image.open(self._place(f"step-{step:06d}", 0), formats=["PNG"]) as image:
+            return image.convert("RGB")
 
     @torch.no_grad()
     def draw_cover(self, encode: Callable[[list[str]], list[Conditioning]]) -> Image.Image | None:
@@ -50,24 +64,28 @@ class Gallery:
         latents_BCHW = self._sample(conditioning, [self._plan.sample_seed])
         return self._base.decode(latents_BCHW)[0]
 
-    def _draw_images(self, step: int, conditioning: Sequence[Conditioning]) -> list[SampleImage]:
+    def _draw_images(
+        self, step: int, texts: Sequence[str], conditioning: Sequence[Conditioning], seed: int, name: str
+    ) -> list[SampleImage]:
+        """Some at a time; the files' names begin with ``name``."""
         images: list[SampleImage] = []
-        started = time.perf_counter()
-        prompts = list(enumerate(self._plan.sample_prompts))
+        prompts = list(enumerate(texts))
         for start in range(0, len(prompts), SAMPLES_AT_ONCE):
             chunk = prompts[start : start + SAMPLES_AT_ONCE]
-            seeds = [self._plan.sample_seed + index for index, _ in chunk]
+            seeds = [seed + index for index, _ in chunk]
             rows = conditioning[start : start + len(chunk)]
             latents_BCHW = self._sample(rows, seeds)
-            for (index, prompt), seed, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
-                path = self._folder / f"step-{step:06d}-{index:02d}.png"
+            for (index, prompt), own, image in zip(chunk, seeds, self._base.decode(latents_BCHW), strict=True):
+                path = self._place(name, index)
                 further = {"Model": self._plan.model, "Training step": step}
-                image.save(path, pnginfo=describe(prompt, "", sampling_params(self._plan), seed, further))
-                images.append(SampleImage(prompt, seed, path))
+                image.save(path, pnginfo=describe(prompt, "", sampling_params(self._plan), own, further))
+                images.append(SampleImage(prompt, own, path))
             self._observer.unit(len(images), len(prompts))
             raise_if_stopped(self._observer)
-        self.seconds_per_image = (time.perf_counter() - started) / len(images)
         return images
+
+    def _place(self, name: str, index: int) -> Path:
+        return self._folder / f"{name}-{index:02d}.png"
 
     def _sample(self, conditioning: Sequence[Conditioning], seeds: Sequence[int]) -> torch.Tensor:
         after_step = partial(heartbeat_or_stop, self._observer)

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from core.domain.plan import PlannedImage, TrainPlan
 from worker.engine.adapter_files.formats import write_safetensors
 from worker.engine.device import Runtime
 from worker.engine.families.long_texts import limits_of
-from worker.engine.families.protocol import Base, Posterior, SizeConditioning
+from worker.engine.families.protocol import Base, Conditioning, Posterior, SizeConditioning
 from worker.engine.observer import Observer, heartbeat_or_stop, raise_if_stopped
 from worker.engine.training.conditioning import ConditioningStore
 from worker.engine.training.data import EMPTY, Cache, Example, FramedImage, frame_image, list_captions
@@ -129,6 +129,16 @@ def _encode_texts(
     return store
 
 
+@torch.no_grad()
+def encode_prompts(base: Base, plan: TrainPlan, prompts: Sequence[str]) -> list[Conditioning]:
+    """Of texts that the plan does not have, as those that it has, by the base's own encoders."""
+    encoders = base.open_text_encoders(limits_of(plan))
+    rows = [encoders.encode([prompt])[0] for prompt in prompts]
+    del encoders
+    base.free()
+    return [{name: tensor.to("cpu", torch.float32) for name, tensor in row.items()} for row in rows]
+
+
 def _encode_images(
     base: Base, plan: TrainPlan, files: Mapping[str, Path], cached: CacheFolder, progress: Progress
 ) -> dict[tuple[int, bool], Example]:
@@ -149,7 +159,11 @@ def _encode_images(
         _write_example(paths[variant], posterior, framed.pop())
         found[variant] = _read_example(base, paths[variant])
         progress.tick()
-    return {variant: example for variant, example in found.items() if example is not None}
+    return {
+        variant: replace(example, weight=images[variant[0]].weight)
+        for variant, example in found.items()
+        if example is not None
+    }
 
 
 def _describe(image: PlannedImage) -> Sequence[object]:

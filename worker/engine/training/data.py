@@ -22,11 +22,12 @@ EMPTY = ""
 
 @dataclass(frozen=True)
 class Example:
-    """One image as the loop reads it. ``mask`` (1, H, W), 0..1: the weight of each latent."""
+    """One image as the loop reads it. ``mask`` (1, H, W), 0..1: the weight of each latent; ``weight``: of its loss."""
 
     posterior: Posterior
     size_conditioning: Conditioning
     mask: torch.Tensor | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

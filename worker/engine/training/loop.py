@@ -7,7 +7,7 @@ from its checkpoint ends with the same bytes.
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,38 +15,30 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from core.domain.artifacts import AdapterFormat
 from core.domain.outcome import Outcome
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
-from worker.engine.adapter_files.formats import LoraModule, describe_for_kohya, export, to_kohya
-from worker.engine.adapters import adapters_disabled, attach_all, count_parameters, read_modules
+from worker.engine.adapters import adapters_disabled, attach_all, count_parameters
 from worker.engine.device import Runtime, peak_memory_bytes, set_checkpointing
 from worker.engine.draws import seed_torch
 from worker.engine.errors import NanLoss
 from worker.engine.families.protocol import Base, Conditioning
 from worker.engine.generation.sampling import Gallery
-from worker.engine.observer import Observer, StepReport, Stop, Stopped
+from worker.engine.observer import Observer, SampleRequest, StepReport, Stop, Stopped
+from worker.engine.training.caching import encode_prompts
 from worker.engine.training.checkpoint import save_checkpoint
 from worker.engine.training.data import EMPTY, BatchOrder, Cache, pick_batch, with_size_conditioning
 from worker.engine.training.held_out import HeldOut
 from worker.engine.training.objective import NoisedBatch, compute_loss, compute_prior_loss
 from worker.engine.training.optim import effective_rate, open_optimizer, open_schedule
+from worker.engine.training.output import TrainResult, write_adapter
 from worker.engine.training.prior import Prior
+from worker.engine.training.requests import answer_requests
 from worker.engine.training.scores import measure_scores
 from worker.engine.training.state import State
 
 LOSS_SMOOTHING = 0.98
 SECONDS_BETWEEN_CHECKPOINTS = 300.0
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """``modules``: the contents of the files, on the CPU."""
-
-    files: Mapping[AdapterFormat, Path]
-    outcome: Outcome
-    modules: Sequence[LoraModule]
 
 
 @dataclass
@@ -84,6 +76,7 @@ class Run:
             loss = self.one_step()
             self.report(loss, time.perf_counter() - started)
             self.handle_stop_request()
+            answer_requests(self.observer, self.draw_requested)
             self.evaluate_if_due()
             if self.checkpoint_is_due():
                 self.save()
@@ -196,6 +189,8 @@ class Run:
             self.validate(step)
         if step in self.plan.sample_steps:
             self.draw_samples()
+        if step in self.plan.kept_adapter_steps:
+            self.keep_adapter()
         if not self.is_over():
             self.observer.phase(Phase.TRAINING)
 
@@ -221,6 +216,23 @@ class Run:
         self.observer.phase(Phase.SAMPLING)
         with self.eval_mode(), torch.no_grad():
             self.gallery.draw(self.state.step, self.encode(list(self.plan.sample_prompts)))
+
+    def draw_requested(self, request: SampleRequest) -> None:
+        """Changes no byte of the training: whatever it draws at random has a key of its own."""
+        known = encode_prompts(self.base, self.plan, request.prompts) if self.encoders is None else None
+        self.observer.phase(Phase.SAMPLING)
+        with self.eval_mode(), torch.no_grad():
+            conditioning = self.encode(list(request.prompts)) if known is None else known
+            self.gallery.draw_requested(self.state.step, request, conditioning)
+        self.observer.phase(Phase.TRAINING)
+
+    def keep_adapter(self) -> None:
+        """As it was just sampled: clients may take it instead of the one that is promoted at the end."""
+        step, precision = self.state.step, self.runtime.precision
+        cover, folder = self.gallery.find_cover(step), self.workdir / f"step-{step:06d}"
+        with self.eval_mode():
+            _, files = write_adapter(self.plan, precision, self.networks, step, cover, folder)
+        self.observer.adapter(step, files)
 
     @contextmanager
     def eval_mode(self) -> Iterator[None]:
@@ -266,8 +278,7 @@ class Run:
             scores = measure_scores(self.base, plan, self.cache, self.encode, self.networks, self.observer)
             cover = self.gallery.draw_cover(self.encode)
         self.observer.phase(Phase.EXPORTING)
-        modules = read_modules(self.networks)
-        described = describe_for_kohya(plan, to_kohya(modules), self.runtime.precision, promoted, cover)
+        modules, files = write_adapter(plan, self.runtime.precision, self.networks, promoted, cover, self.workdir)
         outcome = Outcome(
             step=promoted,
             num_steps=num_steps,
@@ -281,4 +292,4 @@ class Run:
             peak_memory_bytes=peak_memory_bytes(self.device),
             num_cut=self.cache.num_cut,
         )
-        return TrainResult(export(modules, described, self.workdir), outcome, modules)
+        return TrainResult(files, outcome, modules)

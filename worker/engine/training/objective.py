@@ -30,12 +30,14 @@ class NoisedBatch:
         image_seq_len = base.image_seq_len(*shape[2:])
         self.timesteps = base.noise_schedule.draw_timesteps(len(posteriors), rng, image_seq_len)
         self.masks = _stack_masks([example.mask for example in examples], shape) if plan.masks else None
+        self.weights = torch.tensor([example.weight for example in examples])
 
     def subset(self, part: slice) -> "NoisedBatch":
         """Some of the samples, with their draws."""
         chosen = copy(self)
         chosen.latents, chosen.noise, chosen.timesteps = self.latents[part], self.noise[part], self.timesteps[part]
         chosen.masks = None if self.masks is None else self.masks[part]
+        chosen.weights = self.weights[part]
         return chosen
 
     def noisy_latents(self, base: Base, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -60,10 +62,11 @@ def _stack_masks(masks: Sequence[torch.Tensor | None], shape: Sequence[int]) -> 
 def compute_loss(
     base: Base, plan: TrainPlan, batch: NoisedBatch, conditioning: Sequence[Conditioning], device: torch.device
 ) -> torch.Tensor:
-    """The mean of the samples' losses, each weighted by min-SNR if the plan has it."""
+    """The mean of the samples' losses, each weighted by min-SNR if the plan has it, and by its dataset's weight."""
     predicted = batch.predict(base, conditioning, device)
     per_sample = per_sample_loss(plan, predicted, batch.target(base, device), batch.masks)
-    return apply_min_snr(base, plan, per_sample, batch.timesteps.to(device)).mean()
+    weighted = apply_min_snr(base, plan, per_sample, batch.timesteps.to(device))
+    return (weighted * batch.weights.to(device)).mean()
 
 
 def apply_min_snr(base: Base, plan: TrainPlan, losses_B: torch.Tensor, timesteps_B: torch.Tensor) -> torch.Tensor:

@@ -14,8 +14,9 @@ from worker.engine.observer import Observer
 from worker.engine.training.caching import fill_cache, start_caching
 from worker.engine.training.checkpoint import load_checkpoint
 from worker.engine.training.init_adapter import load_init_adapter
-from worker.engine.training.loop import Run, TrainResult
+from worker.engine.training.loop import Run
 from worker.engine.training.optim import refuse_unavailable
+from worker.engine.training.output import TrainResult
 from worker.engine.training.prior import open_prior
 
 

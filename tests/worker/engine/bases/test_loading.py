@@ -23,7 +23,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.loop import TrainResult
+from worker.engine.training.output import TrainResult
 from worker.engine.training.train import train
 
 Pictures = tuple[DatasetManifest, dict[str, Path]]

@@ -19,7 +19,7 @@ from worker.engine.device import Runtime, choose_runtime
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.observer import RecordingObserver
-from worker.engine.training.loop import TrainResult
+from worker.engine.training.output import TrainResult
 from worker.engine.training.train import train
 
 BASELINE: dict[str, Any] = {
@@ -78,6 +78,10 @@ def pictures(a: Outcome, b: Outcome) -> bool:
 
 def checkpoints(a: Outcome, b: Outcome) -> bool:
     return [step for step, _ in a.seen.checkpoints] != [step for step, _ in b.seen.checkpoints]
+
+
+def kept_adapters(a: Outcome, b: Outcome) -> bool:
+    return [step for step, _ in a.seen.adapters] != [step for step, _ in b.seen.adapters]
 
 
 def runtimes(a: Outcome, b: Outcome) -> bool:
@@ -188,6 +192,7 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Check]] = [
     ("evaluation", {}, {"evaluation": "on"}, scores),
     ("checkpoints.every", {}, {"checkpoints": {"every": 1}}, checkpoints),
     ("checkpoints.keep", {}, {"checkpoints": {"keep": 5}}, plans),
+    ("checkpoints.adapters", SHOWN, {"checkpoints": {"adapters": "best"}}, kept_adapters),
     ("samples.prompts", {}, SHOWN, grids),
     ("samples.every", SHOWN, {"samples": {**SHOWN["samples"], "every": 1}}, grids),
     ("samples.num_steps", SHOWN, {"samples": {**SHOWN["samples"], "num_steps": 3}}, pictures),
