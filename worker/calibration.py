@@ -10,7 +10,7 @@ from core.domain.registration import CalibrationRequest, CalibrationResult
 from core.model_folders import BaseMissing, find_planned_folder
 from core.settings import Settings
 from worker import drain
-from worker.jobs.runner import open_slot
+from worker.device.slot import open_slot
 from worker.lease import Draining
 from worker.program import ask_program, has_torch
 

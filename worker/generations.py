@@ -1,4 +1,4 @@
-"""Draws generations in the slot's trainer, one at a time, when no job holds it."""
+"""Draws generations in the slot's trainer: when no job holds it, and on a job's base between two of its steps."""
 
 import contextlib
 import hashlib
@@ -26,13 +26,11 @@ from core.settings import Settings
 from core.storage import Storage, StorageError
 from worker.adapter_inputs import InputLost, fetch_input
 from worker.consumer import open_consumer
-from worker.device.slot import DeviceSlot
-from worker.device.trainer import TrainerDied, TrainerRun
+from worker.device.slot import DeviceSlot, open_slot
+from worker.device.trainer import TrainerDied, TrainerHandle, TrainerRun
 from worker.device.wire import Failed, Generate, Generated, ImageDrawn, TrainingStopped
-from worker.jobs.runner import open_slot
 from worker.scratch import open_scratch
 
-POLL_SECONDS = 0.5
 STOP_SECONDS = 20.0
 """For the trainer to leave a generation whose lease is lost; it is killed after that."""
 
@@ -53,6 +51,7 @@ class Drawing:
     table = Generation
     outages = (StorageError, OSError)
     obstacles = (BaseMissing,)  # later generations may be for another base
+    poll_seconds = 0.5
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         self._settings, self._storage = settings, storage
@@ -114,18 +113,17 @@ class Drawing:
         )
 
     def _draw(self, claim: GenerationClaim, command: Generate, check_lease: Callable[[], None]) -> Failed | None:
-        trainer = self._slot.warm_trainer()
+        trainer = self.open_trainer()
         try:
             run = trainer.start(command)
             try:
                 failure = self._follow(claim, run, check_lease)
             except BaseException:
-                self._stop(run)
+                self.stop(run)
                 raise
             return failure
         except TrainerDied as error:
-            self._slot.drop_trainer()
-            return _fail(claim, f"{error}, while it drew")
+            return self.explain_death(claim, error)
         finally:
             trainer.forget(command.run_id)
 
@@ -134,12 +132,10 @@ class Drawing:
         heard_at = registered_at = time.monotonic()
         while True:
             check_lease()
-            report = run.receive(POLL_SECONDS)
+            report = run.receive(self.poll_seconds)
             now = time.monotonic()
             heard_at = heard_at if report is None else now
-            if now - heard_at > self._settings.stall_seconds:
-                log.error("%s: no sign of life for %.0f s", claim.id, now - heard_at)
-                run.kill()
+            self.kill_if_stalled(run, now - heard_at)
             if now - registered_at > self._settings.heartbeat_seconds:
                 self._slot.try_to_register()
                 registered_at = now
@@ -149,7 +145,7 @@ class Drawing:
                 return None
             elif isinstance(report, Failed):
                 if report.reason in {TerminationReason.INFRASTRUCTURE, TerminationReason.OUT_OF_MEMORY}:
-                    self._slot.drop_trainer()
+                    self.drop_trainer()
                 return report
 
     def _keep(self, claim: GenerationClaim, report: ImageDrawn) -> None:
@@ -160,16 +156,33 @@ class Drawing:
             generation_claims.add_image(session, claim, report.index, image)
         self._announce(claim)
 
-    def _stop(self, run: TrainerRun) -> None:
+    # --- its hold on the trainer, which a lane beside a training lacks ---
+
+    def open_trainer(self) -> TrainerHandle:
+        return self._slot.warm_trainer()
+
+    def drop_trainer(self) -> None:
+        self._slot.drop_trainer()
+
+    def explain_death(self, claim: GenerationClaim, error: TrainerDied) -> Failed:
+        self.drop_trainer()
+        return _fail(claim, f"{error}, while it drew")
+
+    def kill_if_stalled(self, run: TrainerRun, silent_seconds: float) -> None:
+        if silent_seconds > self._settings.stall_seconds:
+            log.error("a generation gave no sign of life for %.0f s", silent_seconds)
+            run.kill()
+
+    def stop(self, run: TrainerRun) -> None:
         """The device must be free for the next claim."""
         try:
             run.stop(save=False)
             while (report := run.receive(STOP_SECONDS)) is not None:
                 if isinstance(report, TrainingStopped | Generated):
                     return
-            self._slot.drop_trainer()
+            self.drop_trainer()
         except TrainerDied:
-            self._slot.drop_trainer()
+            self.drop_trainer()
 
     def _announce(self, claim: GenerationClaim) -> None:
         with contextlib.suppress(RedisError):

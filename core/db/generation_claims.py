@@ -27,9 +27,13 @@ class GenerationClaim(RowClaim):
     card: dict[str, Any] | None
 
 
-def claim_generation(session: Session, *, lease_seconds: float) -> GenerationClaim | None:
-    """That of the tenant for whom least is drawn, and was within TURN_MINUTES; of these the one that waited longest."""
-    row = leases.claim(session, Generation, lease_seconds=lease_seconds, turn=_count_drawn())
+def claim_generation(
+    session: Session, *, lease_seconds: float, model_sha256: str | None = None
+) -> GenerationClaim | None:
+    """That of the tenant for whom least is drawn, and was within TURN_MINUTES; of these the one that waited longest.
+    ``model_sha256``: only of those on this base."""
+    only = None if model_sha256 is None else Generation.plan["model_sha256"].astext == model_sha256
+    row = leases.claim(session, Generation, lease_seconds=lease_seconds, turn=_count_drawn(), only=only)
     if row is None:
         return None
     return GenerationClaim(row.id, row.attempt, row.plan, session.get_one(Model, row.model_id).info)

@@ -41,13 +41,18 @@ class RowClaim:
 
 
 def claim(
-    session: Session, table: type[C], *, lease_seconds: float, turn: ColumnElement[int] | None = None
+    session: Session,
+    table: type[C],
+    *,
+    lease_seconds: float,
+    turn: ColumnElement[int] | None = None,
+    only: ColumnElement[bool] | None = None,
 ) -> C | None:
     """Takes the row that has waited longest, or None. Rows that killed workers come last. ``turn``: among the others,
-    the lowest goes first, however long it has waited."""
+    the lowest goes first, however long it has waited. ``only``: which rows are looked at."""
     waiting = (
         select(table.id)
-        .where(_is_claimable(table))
+        .where(_is_claimable(table), *([] if only is None else [only]))
         .order_by(table.attempt, *([] if turn is None else [turn]), table.created_at)
         .limit(1)
         .with_for_update(skip_locked=True)

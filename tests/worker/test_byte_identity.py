@@ -15,9 +15,9 @@ from core.db import jobs, models
 from core.db.tables import Job
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
+from worker.device.slot import open_slot
 from worker.device.wire import RuntimeChosen
 from worker.engine.memory.tracing import add_memory
-from worker.jobs import runner
 
 __all__ = ["house"]
 
@@ -119,16 +119,16 @@ def test_a_job_after_another_kind_has_the_bytes_of_a_fresh_trainer(house: House,
     if is_traced:
         trace_memory(house)
     quick = {**BASIC, "steps": 20}
-    runner.open_slot(house.settings).drop_trainer()
+    open_slot(house.settings).drop_trainer()
     runtimes: list[RuntimeChosen] = []
-    trainer = runner.open_slot(house.settings).warm_trainer()
+    trainer = open_slot(house.settings).warm_trainer()
     trainer.on_report = lambda report: runtimes.append(report) if isinstance(report, RuntimeChosen) else None
     warm = [house.submit(**{**quick, "precision": precision}) for precision in ("bf16", "fp32", "bf16")]
     for _ in warm:
         assert house.run()
     assert [report.warm for report in runtimes] == [False, False, is_traced]
     for job_id, precision in zip(warm, ("bf16", "fp32", "bf16"), strict=True):
-        runner.open_slot(house.settings).drop_trainer()
+        open_slot(house.settings).drop_trainer()
         cold = house.submit(**{**quick, "precision": precision})
         assert house.run()
         assert fingerprint(house, cold) == fingerprint(house, job_id)

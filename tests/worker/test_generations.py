@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from core.db import generations
+from core.db import generations, jobs
 from core.db.tables import DEFAULT_TENANT, Adapter, Generation
 from core.domain.artifacts import Artifact
 from core.domain.generation import GenerationPlan, GenerationSpec, StackedAdapter, resolve_generation
 from core.domain.states import JobStatus
 from tests.fixtures.house import House, house
 from tests.fixtures.servers import wait_for
+from worker.device.slot import open_slot
 from worker.generations import generate_next
-from worker.jobs import runner
 
 __all__ = ["house"]
 
@@ -89,7 +89,7 @@ def test_a_cancel_stops_the_drawing_and_the_trainer_lives(house: House) -> None:
 
 @pytest.mark.parametrize("kill", [signal.SIGKILL])
 def test_a_generation_whose_trainer_dies_fails_and_the_next_is_drawn(house: House, kill: signal.Signals) -> None:
-    runner.open_slot(house.settings).warm_trainer()
+    open_slot(house.settings).warm_trainer()
     generation_id = queue(house, num_images=16, num_steps=150)
     drawing = threading.Thread(target=generate_next, args=(house.settings,))
     drawing.start()
@@ -98,7 +98,7 @@ def test_a_generation_whose_trainer_dies_fails_and_the_next_is_drawn(house: Hous
     drawing.join(60)
     row = read(house, generation_id)
     assert row.status == "failed" and row.error is not None and "signal 9" in row.error["detail"]
-    runner.open_slot(house.settings).warm_trainer()
+    open_slot(house.settings).warm_trainer()
     later = queue(house)
     assert generate_next(house.settings) and read(house, later).status == "succeeded"
 
@@ -119,7 +119,7 @@ def test_one_adapter_twice_is_read_once(house: House) -> None:
 def test_deleting_one_that_is_drawn_leaves_nothing(house: House) -> None:
     generation_id = queue(house, num_images=16, num_steps=20)
     drawing = threading.Thread(target=generate_next, args=(house.settings,))
-    runner.open_slot(house.settings).warm_trainer()
+    open_slot(house.settings).warm_trainer()
     drawing.start()
     wait_for(lambda: len(read(house, generation_id).images) > 0, 60)
     with house.sessions.begin() as session:
@@ -130,11 +130,11 @@ def test_deleting_one_that_is_drawn_leaves_nothing(house: House) -> None:
 
 
 def test_a_silent_trainer_is_killed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    runner.open_slot(house.settings).warm_trainer()
+    open_slot(house.settings).warm_trainer()
     assert queue(house) and generate_next(house.settings), "warm"
     generation_id = queue(house, num_images=16, num_steps=150)
     settings = house.settings.model_copy(update={"stall_seconds": 2.0})
-    monkeypatch.setattr("worker.generations.open_slot", lambda _: runner.open_slot(house.settings))
+    monkeypatch.setattr("worker.generations.open_slot", lambda _: open_slot(house.settings))
     drawing = threading.Thread(target=generate_next, args=(settings,))
     drawing.start()
     wait_for(lambda: read(house, generation_id).lease_until is not None, 30)
@@ -142,3 +142,58 @@ def test_a_silent_trainer_is_killed(house: House, monkeypatch: pytest.MonkeyPatc
     drawing.join(60)
     row = read(house, generation_id)
     assert row.status == "failed" and row.error is not None and "signal 9" in row.error["detail"]
+
+
+def test_they_are_drawn_between_the_steps_of_a_training(house: House) -> None:
+    """While it goes on, and without a change of its bytes."""
+    adapter = train_adapter(house)
+    spec: dict[str, Any] = {"precision": "auto", "steps": 60, "samples": {"prompts": []}, "evaluation": "off"}
+    alone = house.submit(**spec)
+    assert house.run() and house.job(alone).status == JobStatus.SUCCEEDED
+    job_id = house.submit(**{**spec, "steps": 600})
+    with house.running():
+        house.wait_for_step(job_id, 2)
+        drawn = queue(house, adapter, num_images=5)
+        wait_for(lambda: read(house, drawn).status == "succeeded", 120)
+        assert house.job(job_id).status == JobStatus.RUNNING
+        house.ask(jobs.cancel_job, job_id)
+    same = house.submit(**spec)
+    with house.running():
+        house.wait_for_step(same, 2)
+        later = queue(house, num_images=2)
+    while generate_next(house.settings):  # if the training ended before it had its turn
+        pass
+    assert house.job(same).status == JobStatus.SUCCEEDED
+    assert house.adapters(same) == house.adapters(alone)
+    assert [read(house, one).status for one in (drawn, later)] == ["succeeded", "succeeded"]
+    assert len(read(house, drawn).images) == 5
+
+
+def test_one_that_a_training_leaves_behind_is_drawn_after_it(house: House) -> None:
+    """Uncharged: the end of the job is no fault of the generation's."""
+    job_id = house.submit(precision="auto", steps=4000, samples={"prompts": []}, evaluation="off")
+    with house.running():
+        house.wait_for_step(job_id, 2)
+        left = queue(house, num_images=16, num_steps=150)
+        wait_for(lambda: read(house, left).lease_until is not None, 30)
+        house.ask(jobs.cancel_job, job_id)
+    assert house.job(job_id).status == JobStatus.CANCELED
+    row = read(house, left)
+    assert (row.status, row.attempt, row.lease_until) == ("queued", 0, None)
+    with house.sessions.begin() as session:
+        generations.cancel_generation(session, DEFAULT_TENANT, left)
+    assert queue(house) and generate_next(house.settings), "the trainer is free"
+
+
+def test_a_killed_trainer_gives_its_generation_back(house: House) -> None:
+    job_id = house.submit(precision="auto", steps=4000, samples={"prompts": []}, evaluation="off")
+    with house.running():
+        house.wait_for_step(job_id, 2)
+        left = queue(house, num_images=16, num_steps=150)
+        wait_for(lambda: read(house, left).lease_until is not None, 30)
+        os.kill(house.trainer_pid, signal.SIGKILL)
+    row = read(house, left)
+    assert (row.status, row.attempt, row.lease_until) == ("queued", 0, None)
+    with house.sessions.begin() as session:
+        generations.cancel_generation(session, DEFAULT_TENANT, left)
+        jobs.cancel_job(session, DEFAULT_TENANT, job_id)

@@ -1,5 +1,6 @@
 """A device slot: the state of one training worker between jobs."""
 
+import functools
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -93,3 +94,9 @@ class DeviceSlot:
                 job_id=self.job_id,
                 warm_models=self.warm_models,
             )
+
+
+@functools.cache
+def open_slot(settings: Settings) -> DeviceSlot:
+    """One per process: connections and the trainer live as long as it does. Never opened before a fork."""
+    return DeviceSlot(settings)

@@ -95,7 +95,7 @@ class TrainerHandle:
         self.warm_models: tuple[str, ...] = ()
         self.on_report: Callable[[RunReport], None] = lambda _: None
         self._runs: dict[str, Reports] = {}
-        self._lock = threading.Lock()
+        self._lock, self._sending = threading.Lock(), threading.Lock()
         self._has_ended = False
         assert self._process.stdout is not None
         self._listener = threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True)
@@ -122,8 +122,9 @@ class TrainerHandle:
         """Raises TrainerDied if the process no longer reads its pipe."""
         try:
             assert self._process.stdin is not None
-            self._process.stdin.write(message.line())
-            self._process.stdin.flush()
+            with self._sending:
+                self._process.stdin.write(message.line())
+                self._process.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
             raise TrainerDied(self.wait_for_exit()) from error
 

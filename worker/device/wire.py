@@ -89,6 +89,7 @@ class RuntimeChosen(RunMessage):
     runtime: dict[str, Any]
     warm: bool
     in_memory: tuple[str, ...]  # the ids of the bases there, this run's last
+    lends: bool  # whether generations may use a training's base between its steps
     warning: str | None
 
 

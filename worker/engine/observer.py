@@ -1,6 +1,7 @@
 """The training's reports while it runs, and what is requested of it. The runner's end is ``worker.device``."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -43,6 +44,10 @@ class SampleRequest:
     seed: int
 
 
+Lend = Callable[[], AbstractContextManager[None]]
+"""Within it a training's base is as if nothing were trained on it."""
+
+
 class Observer(Protocol):
     def phase(self, phase: Phase) -> None: ...
 
@@ -75,6 +80,9 @@ class Observer(Protocol):
     def sample_request_failed(self, request_id: str, detail: str) -> None:
         """The training goes on."""
 
+    def between_steps(self, lend: Lend) -> None:
+        """Others may use the base now, within ``lend``."""
+
     def should_stop(self) -> Stop | None: ...
 
 
@@ -106,6 +114,7 @@ class RecordingObserver:
     checkpoints: list[tuple[int, Path]] = field(default_factory=list)
     grids: list[tuple[int, list[SampleImage], Path]] = field(default_factory=list)
     adapters: list[tuple[int, Mapping[AdapterFormat, Path]]] = field(default_factory=list)
+    borrow: Callable[[Lend], None] | None = None
     requests: dict[int, SampleRequest] = field(default_factory=dict)
     requested: list[tuple[str, int, list[SampleImage]]] = field(default_factory=list)
     failed_requests: list[tuple[str, str]] = field(default_factory=list)
@@ -147,6 +156,10 @@ class RecordingObserver:
 
     def sample_request_failed(self, request_id: str, detail: str) -> None:
         self.failed_requests.append((request_id, detail))
+
+    def between_steps(self, lend: Lend) -> None:
+        if self.borrow is not None:
+            self.borrow(lend)
 
     def should_stop(self) -> Stop | None:
         reached = self.stop_at is not None and self.units + len(self.steps) >= self.stop_at

@@ -10,39 +10,21 @@ import fcntl
 import gc
 import logging
 import os
-import queue
 import sys
-import threading
-from collections import defaultdict, deque
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, NoReturn
 
 from worker.device.wire import (
-    COMMANDS,
-    AdapterKept,
-    Alive,
-    CheckpointSaved,
-    DrawSamples,
     Failed,
     Finished,
     Generate,
     Generated,
     ImageDrawn,
-    ImageReport,
     Message,
-    Noticed,
-    PhaseEntered,
     Ready,
-    RequestedSamplesDrawn,
     RuntimeChosen,
-    SampleRequestFailed,
-    SamplesDrawn,
-    StepDone,
     Train,
     TrainingStopped,
-    UnitDone,
-    Validated,
 )
 from worker.parent import die_with_parent
 
@@ -54,9 +36,8 @@ gc.disable()  # imports make a million objects to be kept: looking through them 
 
 import torch
 
-from core.domain.artifacts import AdapterFormat
 from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_generation, predict_peak
-from core.domain.states import Phase, TerminationReason
+from core.domain.states import TerminationReason
 from core.logs import configure_logging
 from worker.engine.adapter_files.proof.layers import list_layers
 from worker.engine.adapter_files.proof.loaded_files import describe_modules, prove_files
@@ -76,133 +57,17 @@ from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
 from worker.engine.generation.generate import generate
-from worker.engine.observer import SampleImage, SampleRequest, StepReport, Stop, Stopped
+from worker.engine.lane import GenerationLane
+from worker.engine.observer import Stopped
+from worker.engine.pipes import CommandReader, PipeObserver, ReportPipe
 from worker.engine.training.train import train
 from worker.engine.warm import WarmBases, tidy
 
 log = logging.getLogger("atelier.trainer")
 
 
-class ReportPipe:
-    """The pipe to the worker."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-
-    def send(self, message: Message) -> None:
-        self._pipe.write(message.line())
-        self._pipe.flush()
-
-
-class CommandReader:
-    """Reads commands in a thread: runs queue up, a stop takes effect at once, requested samples at the next step."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._waiting: queue.Queue[Train | Generate | None] = queue.Queue()
-        self._stops: dict[str, Stop | None] = {}  # by run: those received and not yet ended
-        self._requests: defaultdict[str, deque[SampleRequest]] = defaultdict(deque)  # by run
-        self._is_closed = False
-        threading.Thread(target=self._read, args=(pipe,), daemon=True).start()
-
-    def _read(self, pipe: IO[bytes]) -> None:
-        for line in pipe:
-            command = COMMANDS.validate_json(line)
-            if isinstance(command, (Train, Generate)):
-                self._stops[command.run_id] = None
-                self._waiting.put(command)
-            elif command.run_id not in self._stops:
-                pass  # the run has ended
-            elif isinstance(command, DrawSamples):
-                request = SampleRequest(command.request_id, command.prompts, command.seed)
-                self._requests[command.run_id].append(request)
-            else:
-                self._stops[command.run_id] = Stop.SAVE if command.save else Stop.DROP
-        self._is_closed = True
-        self._waiting.put(None)
-
-    def runs(self) -> Iterator[Train | Generate]:
-        return iter(self._waiting.get, None)
-
-    def find_stop(self, run_id: str) -> Stop | None:
-        """The worker's request for the run; once the worker is gone, that every run is dropped."""
-        return Stop.DROP if self._is_closed else self._stops.get(run_id)
-
-    def next_request(self, run_id: str) -> SampleRequest | None:
-        requests = self._requests[run_id]
-        return requests.popleft() if requests else None
-
-    def forget(self, run_id: str) -> None:
-        """The run has ended."""
-        self._stops.pop(run_id, None)
-        self._requests.pop(run_id, None)
-
-
-class PipeObserver:
-    """A run's observer: reports go to the worker, stop requests come from it."""
-
-    def __init__(self, reports: ReportPipe, commands: CommandReader, run_id: str) -> None:
-        self._reports, self._commands, self._run_id = reports, commands, run_id
-        self._phase: Phase | None = None
-
-    def phase(self, phase: Phase) -> None:
-        """The loop reports training before each step; the worker gets it once. Every sampling is reported."""
-        if (self._phase, phase) != (Phase.TRAINING, Phase.TRAINING):
-            self._reports.send(PhaseEntered(run_id=self._run_id, phase=phase))
-        self._phase = phase
-
-    def unit(self, done: int, total: int) -> None:
-        self._reports.send(UnitDone(run_id=self._run_id, done=done, total=total))
-
-    def alive(self) -> None:
-        self._reports.send(Alive(run_id=self._run_id))
-
-    def notice(self, message: str) -> None:
-        self._reports.send(Noticed(run_id=self._run_id, message=message))
-
-    def step(self, report: StepReport) -> None:
-        self._reports.send(
-            StepDone(
-                run_id=self._run_id,
-                step=report.step,
-                loss=report.loss,
-                learning_rate=report.learning_rate,
-                seconds=report.seconds,
-            )
-        )
-
-    def validated(self, step: int, loss: float) -> None:
-        self._reports.send(Validated(run_id=self._run_id, step=step, loss=loss))
-
-    def checkpoint(self, step: int, loss: float, path: Path) -> None:
-        self._reports.send(CheckpointSaved(run_id=self._run_id, step=step, loss=loss, path=path))
-
-    def samples(self, step: int, images: list[SampleImage], grid: Path) -> None:
-        self._reports.send(SamplesDrawn(run_id=self._run_id, step=step, images=_describe(images), grid=grid))
-
-    def adapter(self, step: int, files: Mapping[AdapterFormat, Path]) -> None:
-        self._reports.send(AdapterKept(run_id=self._run_id, step=step, files=dict(files)))
-
-    def next_sample_request(self) -> SampleRequest | None:
-        return self._commands.next_request(self._run_id)
-
-    def requested_samples(self, request_id: str, step: int, images: list[SampleImage]) -> None:
-        self._reports.send(
-            RequestedSamplesDrawn(run_id=self._run_id, request_id=request_id, step=step, images=_describe(images))
-        )
-
-    def sample_request_failed(self, request_id: str, detail: str) -> None:
-        self._reports.send(SampleRequestFailed(run_id=self._run_id, request_id=request_id, detail=detail))
-
-    def should_stop(self) -> Stop | None:
-        return self._commands.find_stop(self._run_id)
-
-
-def _describe(images: list[SampleImage]) -> list[ImageReport]:
-    return [ImageReport(prompt=row.prompt, seed=row.seed, path=row.path) for row in images]
-
-
 class Trainer:
-    """Trains and draws, one run after the other, on one device."""
+    """Trains and draws, one run after the other, on one device; and draws between the steps of a training."""
 
     def __init__(self, device: torch.device, reports: ReportPipe, commands: CommandReader) -> None:
         self._device, self._reports, self._commands = device, reports, commands
@@ -238,6 +103,8 @@ class Trainer:
         plan = command.plan
         observer = PipeObserver(self._reports, self._commands, command.run_id)
         base = self._load(command, runtime)
+        if _lends(runtime, self._device):
+            observer.on_boundary = self._open_lane(command, runtime, base, observer).draw
         with unchanged(base):
             result = train(
                 plan, runtime, base, command.files, observer, command.workdir, command.resume_from,
@@ -247,6 +114,17 @@ class Trainer:
         layers = list_layers(plan.family, networks)
         proofs = prove_files(layers, networks, result.files, describe_modules(result.modules))
         return Finished(run_id=command.run_id, files=dict(result.files), outcome=result.outcome, proofs=proofs)
+
+    def _open_lane(self, command: Train, runtime: Runtime, base: Base, observer: PipeObserver) -> GenerationLane:
+        return GenerationLane(
+            self._commands,
+            self._reports.send,
+            base,
+            command.plan.model_sha256,
+            runtime,
+            is_needed=lambda: observer.should_stop() is not None,
+            alive=observer.alive,
+        )
 
     def _generate(self, command: Generate, runtime: Runtime) -> Message:
         observer = PipeObserver(self._reports, self._commands, command.run_id)
@@ -272,11 +150,17 @@ class Trainer:
                 runtime=runtime.model_dump(mode="json"),
                 warm=warm,
                 in_memory=tuple(dict.fromkeys([*self._warm.models, model_id])),
+                lends=_lends(runtime, self._device),
                 warning=warn_of_emulation(runtime, self._device),
             )
         )
         family, folder = command.plan.family, command.model_folder
         return self._warm.open(key, model_id, lambda: load_base(family, folder, self._device, runtime.dtype))
+
+
+def _lends(runtime: Runtime, device: torch.device) -> bool:
+    """Whether generations may use the base of a training: in the precision that they have by themselves."""
+    return runtime.precision == generation_runtime(device, runtime.cpu_threads).precision
 
 
 def _predict_peak(command: Train | Generate, runtime: Runtime) -> int | None:

@@ -28,7 +28,8 @@ from worker.device.heartbeat import HeldClaim
 from worker.device.outbox import DatabaseGone, Outbox
 from worker.device.slot import DeviceSlot
 from worker.device.trainer import TrainerDied, TrainerRun
-from worker.device.wire import FINAL_REPORTS, Failed, Finished, RunReport, Train, TrainingStopped
+from worker.device.wire import FINAL_REPORTS, Failed, Finished, RunReport, RuntimeChosen, Train, TrainingStopped
+from worker.generation_lane import GenerationLane
 from worker.jobs.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.jobs.reports import ReportSink
 from worker.jobs.results import describe_result
@@ -116,11 +117,12 @@ class Attempt:
         run = trainer.start(command)
         self.reports.record_progress()
         try:
-            return self._follow(run)
+            with GenerationLane(self.slot, trainer, self.plan.model_sha256) as lane:
+                return self._follow(run, lane)
         finally:
             trainer.forget(command.run_id)
 
-    def _follow(self, run: TrainerRun) -> RunReport:
+    def _follow(self, run: TrainerRun, lane: GenerationLane) -> RunReport:
         while True:
             report = run.receive(POLL_SECONDS)
             self.held.raise_if_lost()
@@ -128,6 +130,8 @@ class Attempt:
                 self.reports.on_report(report)
             if isinstance(report, FINAL_REPORTS):
                 return report
+            if isinstance(report, RuntimeChosen) and report.lends:
+                lane.open()
             self.stops.forward(self.slot, run)
             self._forward_requests(run)
             self._kill_if_stalled(run)

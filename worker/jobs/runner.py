@@ -1,6 +1,5 @@
 """Claims the next job for this device slot and runs it. Called by the Celery task; the trainer does the work."""
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,17 +15,11 @@ from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
 from core.settings import Settings
 from worker import drain
-from worker.device.slot import DeviceSlot
+from worker.device.slot import DeviceSlot, open_slot
 from worker.jobs.attempt import Attempt
 from worker.jobs.workdirs import remove_finished, tidy_cache
 
 log = logging.getLogger("atelier.runner")
-
-
-@functools.cache
-def open_slot(settings: Settings) -> DeviceSlot:
-    """One per process: connections and the trainer live as long as it does. Never opened before a fork."""
-    return DeviceSlot(settings)
 
 
 def run_next(settings: Settings) -> bool:

@@ -24,7 +24,7 @@ from core.storage import StorageError, StorageFull, StorageUnavailable, StoredOb
 from tests.fixtures.house import LONG, House, house
 from tests.fixtures.servers import wait_for
 from worker import drain
-from worker.jobs import runner
+from worker.device.slot import open_slot
 
 __all__ = ["house"]
 
@@ -73,7 +73,7 @@ def test_a_job_runs_and_its_results_are_there(house: House) -> None:
     types = house.event_types(job_id)
     assert types[:2] == ["job.queued", "job.running"] and types[-1] == "job.succeeded"
     with house.sessions() as session:
-        worker = session.get(Worker, runner.open_slot(house.settings).name)
+        worker = session.get(Worker, open_slot(house.settings).name)
     assert worker is not None and worker.job_id is None and worker.warm_models == [house.info.id]
 
 
@@ -179,7 +179,7 @@ def test_a_hung_trainer_does_not_keep_a_cancel_waiting(house: House, monkeypatch
 
 def test_a_stalled_trainer_is_killed_and_the_job_tried_again(house: House) -> None:
     job_id = house.submit(**LONG)
-    worker = runner.open_slot(house.settings)
+    worker = open_slot(house.settings)
     try:
         with house.running():
             house.wait_for_step(job_id, 20)
@@ -254,7 +254,7 @@ def starve(house: House) -> None:
     """Leaves a trainer that did a job already 600 MB more of address space than it has."""
     house.submit(steps=1, priority=10, **SAMPLELESS)
     assert house.run()
-    trainer = psutil.Process(runner.open_slot(house.settings).warm_trainer().pid)
+    trainer = psutil.Process(open_slot(house.settings).warm_trainer().pid)
     room = trainer.memory_info().vms + 600 * 1024**2
     resource.prlimit(trainer.pid, resource.RLIMIT_AS, (room, room))
 
@@ -410,7 +410,7 @@ def test_a_base_that_is_replaced_while_pictures_are_fetched_is_noticed(
                 stack.enter_context(another_base(house, registered=False))
             return stored
 
-        monkeypatch.setattr(runner.open_slot(house.settings).storage, "fetch", fetch)
+        monkeypatch.setattr(open_slot(house.settings).storage, "fetch", fetch)
         assert house.run()
     assert house.job(job_id).status == JobStatus.QUEUED
     assert "is not the registered one" in str(house.history(job_id)[-1])
@@ -429,7 +429,7 @@ def test_a_cancel_is_heard_before_the_trainer_has_the_job(house: House, monkeypa
             wait_for(lambda: runner_heard(house, job_id), 60)
         return type(house.storage).fetch(house.storage, key, path)
 
-    monkeypatch.setattr(runner.open_slot(house.settings).storage, "fetch", fetch_slowly)
+    monkeypatch.setattr(open_slot(house.settings).storage, "fetch", fetch_slowly)
     with house.running():
         pass
     assert house.job(job_id).status == JobStatus.CANCELED
@@ -450,7 +450,7 @@ def test_a_full_disk_gives_the_job_back_and_the_next_one_a_fresh_trainer(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = house.submit(**{**LONG, "checkpoints": {"every": 5}})
-    worker = runner.open_slot(house.settings)
+    worker = open_slot(house.settings)
 
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -492,7 +492,7 @@ def test_a_worker_is_seen_while_it_works(house: House) -> None:
 
     def seen() -> Worker:
         with house.sessions() as session:
-            return session.get_one(Worker, runner.open_slot(house.settings).name)
+            return session.get_one(Worker, open_slot(house.settings).name)
 
     with house.running():
         house.wait_for_step(job_id, 1)

@@ -1,6 +1,6 @@
 """Draws the images of a generation, some at a time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -37,29 +37,50 @@ def generate(
     Raises Stopped when the observer asks for it, and BadInput for an adapter that does not fit the base.
     """
     open_accelerator(runtime)
-    folder.mkdir(parents=True, exist_ok=True)
-    stack = _read_stack(plan, base, files)
-    *prompts, negative = _encode(base, stack, [*plan.prompts, ""], LIMITS)
-    if plan.negative_prompt:
-        [negative] = _encode(base, stack, [plan.negative_prompt], TextLimits())
-    params, done = _sampling_params(plan), 0
-    after_step = partial(heartbeat_or_stop, observer)
-    at_once = count_images_at_once(plan)
-    with stacked([base.denoiser], stack):
-        for start in range(0, plan.total, at_once):
-            indices = range(start, min(start + at_once, plan.total))
-            seeds = [plan.place(index)[1] for index in indices]
-            rows = [prompts[index // plan.num_images] for index in indices]
-            with runtime.autocast():
-                latents_BCHW = base.sample(rows, negative, seeds, params, after_step)
-            for index, image in zip(indices, base.decode(latents_BCHW), strict=True):
-                prompt, seed = plan.place(index)
-                path = folder / f"{index:02d}.png"
-                image.save(path, pnginfo=describe(prompt, plan.negative_prompt, params, seed, _describe_stack(plan)))
-                done += 1
-                observer.unit(done, plan.total)
-                yield Drawn(index, path)
-            raise_if_stopped(observer)
+    series = ImageSeries(plan, base, files, folder)
+    while not series.is_over:
+        for drawn in series.draw_next(runtime, partial(heartbeat_or_stop, observer)):
+            observer.unit(drawn.index + 1, plan.total)
+            yield drawn
+        raise_if_stopped(observer)
+
+
+class ImageSeries:
+    """A generation's images, drawn in several passes; between two of them the base is as it was."""
+
+    @torch.no_grad()
+    def __init__(self, plan: GenerationPlan, base: Base, files: Mapping[str, Path], folder: Path) -> None:
+        """Raises BadInput for an adapter that does not fit the base."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._plan, self._base, self._folder = plan, base, folder
+        self._stack, self._num_drawn = _read_stack(plan, base, files), 0
+        *self._prompts, self._negative = _encode(base, self._stack, [*plan.prompts, ""], LIMITS)
+        if plan.negative_prompt:
+            [self._negative] = _encode(base, self._stack, [plan.negative_prompt], TextLimits())
+
+    @property
+    def is_over(self) -> bool:
+        return self._num_drawn == self._plan.total
+
+    @torch.no_grad()
+    def draw_next(self, runtime: Runtime, after_step: Callable[[], None]) -> list[Drawn]:
+        """As many images as the memory is planned for. An exception of ``after_step`` ends it, and the same images
+        come next."""
+        plan, params = self._plan, _sampling_params(self._plan)
+        end = min(self._num_drawn + count_images_at_once(plan), plan.total)
+        indices = range(self._num_drawn, end)
+        rows = [self._prompts[index // plan.num_images] for index in indices]
+        seeds = [plan.place(index)[1] for index in indices]
+        with stacked([self._base.denoiser], self._stack), runtime.autocast():
+            latents_BCHW = self._base.sample(rows, self._negative, seeds, params, after_step)
+        drawn = []
+        for index, image in zip(indices, self._base.decode(latents_BCHW), strict=True):
+            prompt, seed = plan.place(index)
+            path = self._folder / f"{index:02d}.png"
+            image.save(path, pnginfo=describe(prompt, plan.negative_prompt, params, seed, _describe_stack(plan)))
+            drawn.append(Drawn(index, path))
+        self._num_drawn = end
+        return drawn
 
 
 def _read_stack(plan: GenerationPlan, base: Base, files: Mapping[str, Path]) -> Stack:

@@ -13,9 +13,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.families.protocol import Network
+
+BASE_LAYER = ".base_layer"
+"""The name of a layer within peft's, while an adapter is trained on it."""
 
 Stack = Sequence[tuple[Sequence[AdapterModule], float]]
 """The layers of each adapter, and its weight."""
@@ -65,8 +69,9 @@ def _place(networks: Sequence[Network], stack: Stack) -> Iterator[tuple[Any, lis
             by_place[module.layer.part, module.layer.path].append((module, weight))
     for network in networks:
         for name, layer in network.module.named_modules():
-            found = by_place.get((network.diffusers_prefix, network.diffusers_path(name)))
-            if found:
+            path = network.diffusers_path(name.removesuffix(BASE_LAYER))
+            found = by_place.get((network.diffusers_prefix, path))
+            if found and not isinstance(layer, BaseTunerLayer):
                 yield layer, [_fit(module, weight, layer) for module, weight in found]
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from worker.engine.training.objective import NoisedBatch, compute_loss, compute_
 from worker.engine.training.optim import effective_rate, open_optimizer, open_schedule
 from worker.engine.training.output import TrainResult, write_adapter
 from worker.engine.training.prior import Prior
-from worker.engine.training.requests import answer_requests
+from worker.engine.training.requests import answer_requests, lend
 from worker.engine.training.scores import measure_scores
 from worker.engine.training.state import State
 
@@ -77,6 +78,7 @@ class Run:
             self.report(loss, time.perf_counter() - started)
             self.handle_stop_request()
             answer_requests(self.observer, self.draw_requested)
+            self.observer.between_steps(partial(lend, self.base.denoiser))
             self.evaluate_if_due()
             if self.checkpoint_is_due():
                 self.save()

@@ -1,9 +1,14 @@
-"""What clients request of a training between two of its steps."""
+"""What a training does for others between two of its steps."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
+import torch
+
+from worker.engine.adapters import adapters_disabled
 from worker.engine.device import is_out_of_memory
+from worker.engine.families.protocol import Network
 from worker.engine.observer import Observer, SampleRequest
 
 log = logging.getLogger("atelier.trainer")
@@ -22,3 +27,16 @@ def answer_requests(observer: Observer, draw: Callable[[SampleRequest], None]) -
             observer.sample_request_failed(
                 request.id, "The device has too little memory to draw images beside this training."
             )
+
+
+@contextmanager
+def lend(denoiser: Network) -> Iterator[None]:
+    """Within it the denoiser of a training predicts as if nothing were trained on it. The training finds it, and
+    torch's random numbers, as it left them."""
+    devices = {param.device for param in denoiser.module.parameters() if param.is_cuda}
+    with torch.random.fork_rng([*devices]), adapters_disabled([denoiser]):
+        denoiser.module.eval()
+        try:
+            yield
+        finally:
+            denoiser.module.train()
