@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
+from app.activity.endpoints import router as activity_router
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
@@ -46,6 +47,7 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     generations_router,
+    activity_router,
     checks_router,
     usage_router,
     keys_router,
