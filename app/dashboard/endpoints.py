@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 from typing import Annotated, Any
 
@@ -10,12 +11,15 @@ from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
+from app.auth import sessions
 from app.auth.scopes import SAFE_METHODS, allows, require
+from app.auth.sessions import BrowserSession
 from app.conditions import is_known
-from app.dashboard import sessions
+from app.dashboard.example import EXAMPLE, list_example
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
+from app.dashboard.options import PRESETS, SPEC_HELP, list_groups
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
-from app.dashboard.sessions import BrowserSession
+from app.dashboard.strings import LANGUAGES, load_texts
 from app.dashboard.views import DatasetView, JobView, describe_plan
 from app.database import acting
 from app.datasets.service import find_image, read_images
@@ -24,15 +28,25 @@ from app.files import PNG, send_file
 from app.jobs import service, stream
 from app.jobs.downloads import Step, find_adapter, find_grid, find_sample
 from app.jobs.service import list_page
-from app.middleware.gate import address_of, find_caller
+from app.middleware.gate import address_of, find_caller_by_key
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat
+from core.domain.dataset import ARCHIVE_SUFFIXES, CAPTION_SUFFIXES, IMAGE_SUFFIXES
 from core.domain.errors import NotFound, Unauthenticated, WrongState
+from core.domain.metadata import METADATA_NAMES
 from core.domain.states import DatasetStatus
 
 PAGE_SIZE = 25
 KEY_LENGTH = 200
+
+KINDS = {
+    "images": sorted(IMAGE_SUFFIXES),
+    "archives": ARCHIVE_SUFFIXES,
+    "captions": CAPTION_SUFFIXES,
+    "metadata": METADATA_NAMES,
+}
+"""The files of a dataset, by how their names end; metadata by the whole name."""
 
 STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -64,7 +78,7 @@ Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
 @router.post("/tokens", status_code=201)
 async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
     """For the holder of an API key: an address that opens one dashboard session, once, within ten minutes."""
-    caller = await find_caller(request.scope)
+    caller = await find_caller_by_key(request.scope)
     token = await services.database.run(sessions.open_link, caller)
     url = str(request.base_url.replace(path="/ui/login", query=f"token={token}"))
     return JSONResponse({"token": token, "url": url, "expires_in_seconds": sessions.LINK_SECONDS}, 201)
@@ -72,11 +86,12 @@ async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
 
 @router.get("/login")
 async def show_login(
+    request: Request,
     token: Annotated[str | None, Query(max_length=KEY_LENGTH)] = None,
     next_path: Annotated[str | None, Query(alias="next", max_length=500)] = None,
 ) -> Response:
     """Only the page's form uses up the link: link previews, and links on other sites, do no harm."""
-    return render("login.html", token=token, next_path=safe_next(next_path), error=None)
+    return render(request, "login.html", token=token, next_path=safe_next(next_path), error=None)
 
 
 @router.post("/login", dependencies=[SameSite])
@@ -94,7 +109,7 @@ async def log_in(
         else:
             opened = await services.database.run(sessions.log_in_by_key, services.settings, api_key.strip(), address)
     except Unauthenticated as error:
-        return render("login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
+        return render(request, "login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
     response = go_to(safe_next(next_path))
     sessions.set_cookie(request, response, opened)
     return response
@@ -109,20 +124,61 @@ async def log_out(request: Request, services: ServicesDep, browser_session: Visi
     return response
 
 
-# --- jobs -------------------------------------------------------------------------------------------------
+@router.get("/session")
+async def show_session(browser_session: VisitDep) -> JSONResponse:
+    """For a page whose session has ended and that goes on with a new one."""
+    caller = browser_session.caller
+    return JSONResponse({"csrf": browser_session.csrf, "key": caller.key_id}, headers={"Cache-Control": "no-store"})
+
+
+# --- home and new jobs ------------------------------------------------------------------------------------
 
 
 @router.get("")
-async def show_jobs(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
-    return render(
-        "jobs.html", section="jobs", csrf=browser_session.csrf, **await list_jobs(services, browser_session, after)
-    )
+async def show_home(request: Request, browser_session: VisitDep) -> Response:
+    may_start = allows(browser_session.caller.scopes, "jobs")
+    context = {"may_start": may_start, "has_example": bool(list_example())}
+    return render(request, "home.html", visit=browser_session, section="home", **context)
+
+
+@router.get("/new")
+async def show_new_job(request: Request, browser_session: VisitDep) -> Response:
+    require(browser_session.caller, "jobs")
+    often, groups = list_groups()
+    context = {"kinds": KINDS, "often": often, "groups": groups, "presets": PRESETS, "spec_help": SPEC_HELP}
+    return render(request, "new.html", visit=browser_session, section="new", **context)
+
+
+@router.get("/example", dependencies=[Depends(get_visit)])
+async def show_example() -> JSONResponse:
+    """The files of the bundled example set, for a page that uploads them."""
+    return JSONResponse({"name": EXAMPLE.name, "files": list_example()}, headers={"Cache-Control": "no-store"})
+
+
+@router.get("/example/{name}", dependencies=[Depends(get_visit)])
+async def send_example(name: str) -> Response:
+    if name not in list_example():
+        raise NotFound("There is no such file.")
+    return FileResponse(EXAMPLE / name)
+
+
+# --- jobs -------------------------------------------------------------------------------------------------
+
+
+@router.get("/jobs")
+async def show_jobs(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
+    listed = await list_jobs(services, browser_session, after)
+    return render(request, "jobs.html", visit=browser_session, section="jobs", **listed)
 
 
 @router.get("/jobs/rows")
-async def show_job_rows(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
-    """The table's body alone; the page fetches it repeatedly."""
-    return render("job_rows.html", **await list_jobs(services, browser_session, after))
+async def show_job_rows(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
+    """The table's body alone; the page fetches it when something has changed."""
+    return render(request, "job_rows.html", visit=browser_session, **await list_jobs(services, browser_session, after))
 
 
 async def list_jobs(services: Services, browser_session: BrowserSession, after: str | None) -> dict[str, Any]:
@@ -134,12 +190,13 @@ async def list_jobs(services: Services, browser_session: BrowserSession, after: 
 
 
 @router.get("/jobs/{job_id}")
-async def show_job(job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+async def show_job(request: Request, job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
     job = await services.database.run(jobs.get_job, browser_session.caller.tenant_id, job_id)
     return render(
+        request,
         "job.html",
+        visit=browser_session,
         section="jobs",
-        csrf=browser_session.csrf,
         may_change=allows(browser_session.caller.scopes, "jobs"),
         job=JobView.of(job),
         plan=describe_plan(job.outline),
@@ -218,20 +275,21 @@ async def download_adapter(
 
 
 @router.get("/datasets")
-async def show_datasets(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
+async def show_datasets(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
     rows, has_more = await services.database.run(
         datasets.list_datasets, browser_session.caller.tenant_id, after=after, limit=PAGE_SIZE
     )
     found = [DatasetView.of(row) for row in rows]
-    return render(
-        "datasets.html", section="datasets", csrf=browser_session.csrf, datasets=found, has_more=has_more, after=after
-    )
+    listed = {"datasets": found, "has_more": has_more, "after": after}
+    return render(request, "datasets.html", visit=browser_session, section="datasets", **listed)
 
 
 @router.get("/datasets/{dataset_id}")
-async def show_dataset(dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+async def show_dataset(request: Request, dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
     shown = await services.database.run(read_dataset, browser_session.caller.tenant_id, dataset_id)
-    return render("dataset.html", section="datasets", csrf=browser_session.csrf, dataset=shown)
+    return render(request, "dataset.html", visit=browser_session, section="datasets", dataset=shown)
 
 
 def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
@@ -250,6 +308,15 @@ async def show_dataset_image(
 
 
 # --- files of the pages -----------------------------------------------------------------------------------
+
+
+@router.get("/strings/{language}.js")
+async def send_strings(language: str) -> Response:
+    """The texts as a module."""
+    if language not in LANGUAGES:
+        raise NotFound("There is no such file.")
+    content = f"export default {json.dumps(load_texts(language), ensure_ascii=False)};\n"
+    return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/static/{name}")
