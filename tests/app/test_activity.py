@@ -9,16 +9,18 @@ import httpx_sse
 
 from app.activity.schemas import ActivityOut
 from app.activity.service import find_changes
+from core.db import job_claims
 from core.db.activity import MAX_OF_EACH
+from core.domain.states import Phase
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import Worker, add_dataset, submit
 
 
 @contextmanager
 def follow(api: LiveApi) -> Iterator[Iterator[httpx_sse.ServerSentEvent]]:
-    """After ``ready``."""
+    """After ``ready``. Silence for ten seconds, less than until the next ping, is an error."""
     headers = {"Accept": "text/event-stream"}
-    with httpx_sse.connect_sse(api.client, "GET", "/activity", headers=headers, timeout=60) as source:
+    with httpx_sse.connect_sse(api.client, "GET", "/activity", headers=headers, timeout=10) as source:
         events = source.iter_sse()
         assert next(events).event == "ready"
         yield events
@@ -48,6 +50,7 @@ def test_a_job_is_followed_from_its_creation_to_its_deletion(api: LiveApi) -> No
         assert read(events, id=job["id"])["status"] == "queued"
         worker = Worker(api, job["id"])
         worker.train(3)
+        worker.write(job_claims.enter_phase, worker.claim, Phase.TRAINING)
         assert read(events, id=job["id"], phase="training")["progress"]["step"] == 3
         worker.succeed()
         assert read(events, resource="adapter")["status"] == "ready"
