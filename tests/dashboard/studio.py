@@ -43,7 +43,7 @@ def write_pictures(folder: Path, num_images: int = 6, *, captions: bool = True) 
     for index in range(num_images):
         (folder / f"blip-{index}.png").write_bytes(draw_png(index))
         if captions:
-            (folder / f"blip-{index}.txt").write_text(PICTURES[index].caption)
+            (folder / f"blip-{index}.txt").write_text(PICTURES[index % len(PICTURES)].caption)
     return sorted(folder.iterdir())
 
 
@@ -55,3 +55,18 @@ def choose_files(browser: Chrome, paths: list[Path]) -> None:
 def type_into(field: WebElement, text: str) -> None:
     field.clear()
     field.send_keys(text)
+
+
+def drop_paths(browser: Chrome, target: WebElement, *paths: Path) -> None:
+    """As a user who drags files and folders from another program."""
+    box = target.rect
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    where = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "data": data}
+    for kind in ("dragEnter", "dragOver", "drop"):
+        browser.execute_cdp_cmd("Input.dispatchDragEvent", {"type": kind, **where})
+
+
+def resize(browser: Chrome, width: int) -> None:
+    """In CSS pixels."""
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)

@@ -7,6 +7,8 @@ import { formatDuration, showAges } from "./times.js";
 import { el, find, stateBadge, thumbnail } from "./ui.js";
 
 const NUM_ADAPTERS = 12;
+const NUM_FAILED = 3;
+const FAILED_DAYS = 3;
 const CURRENT = ["running", "pausing", "canceling", "queued", "paused"];
 const jobs = new Map();
 
@@ -19,7 +21,18 @@ async function load() {
   find("begin").hidden = !isEmpty;
   find("content").hidden = isEmpty;
   showCurrent();
+  showFailed(await list("/jobs?status=failed", { limit: NUM_FAILED }));
   await showAdapters(adapters);
+}
+
+function showFailed(failed) {
+  const recent = failed.filter((job) => Date.now() - new Date(job.finished_at) < FAILED_DAYS * 86_400_000);
+  find("failed-card").hidden = !recent.length;
+  find("failed").replaceChildren(...recent.map((job) => el("li", {},
+    el("div", { class: "row" }, el("a", { href: `/ui/jobs/${job.id}` }, job.plan.name), stateBadge(job.status), el("time", { class: "hint", dateTime: job.finished_at })),
+    el("span", {}, `${job.error.title}: ${job.error.detail}`),
+  )));
+  showAges(find("failed"));
 }
 
 function showCurrent() {

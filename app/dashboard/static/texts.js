@@ -1,4 +1,4 @@
-// The pages' texts, from the file that the templates read too. `t("key", { field: value })` fills the fields in; a text
+// The pages' texts, from the file that the templates read too. `t(key, { field: value })` fills the fields in; a text
 // with plural forms takes the one for `count`.
 
 const language = document.documentElement.lang;
