@@ -1,4 +1,5 @@
-"""The routes under /ui."""
+"""The routes under /ui: login, the lists, a job, a dataset, and the pages' files. The pages that do things have
+modules of their own, such as studio.py."""
 
 import asyncio
 import contextlib
@@ -12,16 +13,14 @@ from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
 from app.auth import sessions
-from app.auth.scopes import SAFE_METHODS, allows, require
+from app.auth.scopes import allows, require
 from app.auth.sessions import BrowserSession
 from app.conditions import is_known
-from app.dashboard.example import EXAMPLE, list_example
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
-from app.dashboard.options import PRESETS, SPEC_HELP, list_groups
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.strings import LANGUAGES, load_texts
 from app.dashboard.views import DatasetView, JobView, describe_plan
-from app.database import acting
+from app.dashboard.visits import VisitDep, get_visit
 from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
@@ -32,21 +31,11 @@ from app.middleware.gate import address_of, find_caller_by_key
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat
-from core.domain.dataset import ARCHIVE_SUFFIXES, CAPTION_SUFFIXES, IMAGE_SUFFIXES
 from core.domain.errors import NotFound, Unauthenticated, WrongState
-from core.domain.metadata import METADATA_NAMES
 from core.domain.states import DatasetStatus
 
 PAGE_SIZE = 25
 KEY_LENGTH = 200
-
-KINDS = {
-    "images": sorted(IMAGE_SUFFIXES),
-    "archives": ARCHIVE_SUFFIXES,
-    "captions": CAPTION_SUFFIXES,
-    "metadata": METADATA_NAMES,
-}
-"""The files of a dataset, by how their names end; metadata by the whole name."""
 
 STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -54,19 +43,6 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
-async def get_visit(request: Request, services: ServicesDep) -> BrowserSession:
-    """The database acts for the visitor's tenant from then on. Routes that change something check their scope.
-
-    Raises LoginNeeded, and Forbidden for a page view without the scope `read`.
-    """
-    token = sessions.read_cookie(request)
-    browser_session = await services.database.run(sessions.find_browser_session, services.settings, token)
-    require(browser_session.caller, "read" if request.method in SAFE_METHODS else None)
-    acting.set(browser_session.caller.as_actor(address_of(request.scope)))
-    return browser_session
-
-
-VisitDep = Annotated[BrowserSession, Depends(get_visit)]
 Index = Annotated[int, Path(ge=0, le=1000)]
 SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
@@ -129,37 +105,6 @@ async def show_session(browser_session: VisitDep) -> JSONResponse:
     """For a page whose session has ended and that goes on with a new one."""
     caller = browser_session.caller
     return JSONResponse({"csrf": browser_session.csrf, "key": caller.key_id}, headers={"Cache-Control": "no-store"})
-
-
-# --- home and new jobs ------------------------------------------------------------------------------------
-
-
-@router.get("")
-async def show_home(request: Request, browser_session: VisitDep) -> Response:
-    may_start = allows(browser_session.caller.scopes, "jobs")
-    context = {"may_start": may_start, "has_example": bool(list_example())}
-    return render(request, "home.html", visit=browser_session, section="home", **context)
-
-
-@router.get("/new")
-async def show_new_job(request: Request, browser_session: VisitDep) -> Response:
-    require(browser_session.caller, "jobs")
-    often, groups = list_groups()
-    context = {"kinds": KINDS, "often": often, "groups": groups, "presets": PRESETS, "spec_help": SPEC_HELP}
-    return render(request, "new.html", visit=browser_session, section="new", **context)
-
-
-@router.get("/example", dependencies=[Depends(get_visit)])
-async def show_example() -> JSONResponse:
-    """The files of the bundled example set, for a page that uploads them."""
-    return JSONResponse({"name": EXAMPLE.name, "files": list_example()}, headers={"Cache-Control": "no-store"})
-
-
-@router.get("/example/{name}", dependencies=[Depends(get_visit)])
-async def send_example(name: str) -> Response:
-    if name not in list_example():
-        raise NotFound("There is no such file.")
-    return FileResponse(EXAMPLE / name)
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
@@ -282,8 +227,15 @@ async def show_datasets(
         datasets.list_datasets, browser_session.caller.tenant_id, after=after, limit=PAGE_SIZE
     )
     found = [DatasetView.of(row) for row in rows]
-    listed = {"datasets": found, "has_more": has_more, "after": after}
-    return render(request, "datasets.html", visit=browser_session, section="datasets", **listed)
+    return render(
+        request,
+        "datasets.html",
+        visit=browser_session,
+        section="datasets",
+        datasets=found,
+        has_more=has_more,
+        after=after,
+    )
 
 
 @router.get("/datasets/{dataset_id}")

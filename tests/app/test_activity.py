@@ -85,3 +85,9 @@ def test_what_newer_things_push_out_of_sight_was_not_deleted() -> None:
         (state(MAX_OF_EACH).id, "queued"),
         (state(5).id, None),
     ]
+
+
+def test_its_head_is_answered_at_once(api: LiveApi) -> None:
+    answer = api.client.head("/activity", headers={"Accept": "text/event-stream"}, timeout=5)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/event-stream")

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -70,3 +71,18 @@ def resize(browser: Chrome, width: int) -> None:
     """In CSS pixels."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def find_violations(browser: Chrome, *, impacts: tuple[str, ...] = ("serious", "critical")) -> list[str]:
+    """What axe-core finds on the page: rule, and the element. Skipped where its package is not installed."""
+    package = pytest.importorskip("axe_core_python", reason="needs axe-core-python: make test installs it")
+    script = Path(str(package.__file__)).with_name("axe.min.js").read_text(encoding="utf-8")
+    browser.execute_script(script)
+    result = browser.execute_async_script("axe.run().then(arguments[arguments.length - 1])")
+    found = [violation for violation in result["violations"] if violation["impact"] in impacts]
+    return [f"{violation['id']}: {node['html'][:200]}" for violation in found for node in violation["nodes"]]
+
+
+def set_dark(browser: Chrome, is_dark: bool) -> None:
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if is_dark else "light"}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})

@@ -11,12 +11,13 @@ from selenium.webdriver.common.by import By
 from app.dashboard.pages import HERE
 from app.dashboard.strings import DEFAULT, load_texts
 from core.domain.states import Phase
-from tests.dashboard.studio import resize
+from tests.dashboard.studio import find_violations, resize, set_dark
 from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
 MAX_SCRIPT_BYTES = 60_000
+PAGES = ("", "/new", "/new?from={job}", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}")
 
 
 def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, running_api: RunningApi) -> None:
@@ -59,7 +60,7 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
     until(browser, lambda: find(browser, "#live").text == "")
 
 
-@pytest.mark.parametrize("path", ["", "/new", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}"])
+@pytest.mark.parametrize("path", PAGES)
 def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     visitor: Chrome, running_api: RunningApi, path: str
 ) -> None:
@@ -76,6 +77,20 @@ def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     assert sum(size for _, size in loaded) <= MAX_SCRIPT_BYTES, loaded
     assert visitor.execute_script("return document.documentElement.scrollWidth") <= 375
     assert_no_complaints(visitor)
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_has_a_serious_fault_of_accessibility(
+    visitor: Chrome, running_api: RunningApi, path: str, is_dark: bool
+) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    set_dark(visitor, is_dark)
+    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
+    until(visitor, lambda: visitor.execute_script("return document.readyState") == "complete")
+    assert find_violations(visitor) == []
+    set_dark(visitor, False)
 
 
 def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() -> None:

@@ -1,7 +1,7 @@
 // Calls of the public API with the page's session. An error is an ApiError whose message can be shown as it is.
 //
-// Changes carry the session's CSRF token. Reads and repeatable changes (PUT, DELETE, and POST with an idempotency key)
-// are tried again when the connection breaks, when the service is unavailable, and after a rate limit.
+// Changes carry the session's CSRF token. Reads and repeatable changes (PUT, DELETE, POST with an idempotency key or
+// with `repeatable`) are tried again when the connection breaks, when the service is unavailable, and after a rate limit.
 
 import { t } from "./texts.js";
 
@@ -45,8 +45,8 @@ export async function list(path, { limit = Infinity, pageSize = 100, signal } = 
   }
 }
 
-async function call(method, path, { body, signal, idempotencyKey } = {}) {
-  const isRepeatable = method !== "POST" && method !== "PATCH" ? true : Boolean(idempotencyKey);
+async function call(method, path, { body, signal, idempotencyKey, repeatable = false } = {}) {
+  const isRepeatable = repeatable || Boolean(idempotencyKey) || !["POST", "PATCH"].includes(method);
   for (let attempt = 1; ; attempt++) {
     const headers = { Accept: "application/json", "X-CSRF-Token": csrf };
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -132,21 +132,23 @@ async function renewSession() {
 }
 
 async function askToLogIn() {
-  if (await adoptSession()) return true;
+  const found = await adoptSession();
+  if (found !== "none") return found === "new";
   const { confirmLogin } = await import("./ui.js");
   while (await confirmLogin()) {
-    if (await adoptSession()) return true;
+    if ((await adoptSession()) !== "none") return true;
   }
   return false;
 }
 
+// "new" or "same", if there is a session; "none" if there is not.
 async function adoptSession() {
   const answer = await fetch("/ui/session", { headers: { Accept: "application/json" }, redirect: "error" }).catch(() => null);
-  if (!answer?.ok) return false;
+  if (!answer?.ok) return "none";
   const session = await answer.json();
   if (session.key !== meta("key")) throw new ApiError(t("session.other"), { status: 401 });
-  const isNew = session.csrf !== csrf;
+  const found = session.csrf === csrf ? "same" : "new";
   csrf = session.csrf;
   for (const field of document.querySelectorAll("input[name=csrf]")) field.value = csrf;
-  return isNew;
+  return found;
 }

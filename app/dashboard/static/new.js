@@ -149,7 +149,7 @@ async function dryRun() {
   const run = (latest = new AbortController());
   find("plan-hint").textContent = t("new.planning");
   try {
-    showPlan(await post("/jobs?dry_run=true", body(), { signal: run.signal }));
+    showPlan(await post("/jobs?dry_run=true", body(), { signal: run.signal, repeatable: true }));
   } catch (error) {
     if (error.name === "AbortError") return;
     showPlan(null);
