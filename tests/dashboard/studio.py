@@ -1,6 +1,7 @@
 """What tests of the studio's pages share: a worker that checks datasets, pictures to upload, and looks at pages."""
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +72,15 @@ def resize(browser: Chrome, width: int) -> None:
     """In CSS pixels."""
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def settle(browser: Chrome) -> None:
+    """Until the page has loaded, and its scripts have fetched nothing more for half a second."""
+    ready = "return [document.readyState, performance.getEntriesByType('resource').length]"
+    before = None
+    while (now := browser.execute_script(ready)) != before or now[0] != "complete":
+        before = now
+        time.sleep(0.5)
 
 
 def find_violations(browser: Chrome, *, impacts: tuple[str, ...] = ("serious", "critical")) -> list[str]:

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from app.dashboard.pages import HERE
 from app.dashboard.strings import DEFAULT, load_texts
 from core.domain.states import Phase
-from tests.dashboard.studio import find_violations, resize, set_dark
+from tests.dashboard.studio import find_violations, resize, set_dark, settle
 from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
@@ -42,7 +42,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
     second.start()
     second.fail()
     until_shown(visitor, "#failed", "The loss became NaN")
-    assert find(visitor, "#no-current").is_displayed()
+    until(visitor, lambda: find(visitor, "#no-current").is_displayed())
     assert visitor.execute_script("return window.sameLoad")
     assert_no_complaints(visitor)
 
@@ -68,7 +68,7 @@ def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     job.run_to_the_end()
     resize(visitor, 375)
     visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
-    until(visitor, lambda: visitor.execute_script("return document.readyState") == "complete")
+    settle(visitor)
     loaded = visitor.execute_script(
         "return performance.getEntriesByType('resource').filter(e => e.name.endsWith('.js'))"
         ".map(e => [e.name, e.decodedBodySize])"
@@ -88,7 +88,7 @@ def test_no_page_has_a_serious_fault_of_accessibility(
     job.run_to_the_end()
     set_dark(visitor, is_dark)
     visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
-    until(visitor, lambda: visitor.execute_script("return document.readyState") == "complete")
+    settle(visitor)
     assert find_violations(visitor) == []
     set_dark(visitor, False)
 

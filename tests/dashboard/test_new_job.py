@@ -395,3 +395,19 @@ def test_who_may_only_look_is_not_offered_it(browser: Chrome, running_api: Runni
     assert menu == ["Home", "Jobs", "Datasets", "API"]
     browser.get(f"{running_api.url}/ui/new")
     until_shown(browser, "main", "needs a key with the scope jobs")
+
+
+def test_rejected_images_say_why_and_others_can_be_chosen(page: Chrome, tmp_path: Path) -> None:
+    """It begins and ends as a PNG does: only the worker that opens it finds out."""
+    whole = write_pictures(tmp_path / "good", 3)
+    content = whole[0].read_bytes()
+    (tmp_path / "broken.png").write_bytes(content[:60] + bytes(len(content) - 120) + content[-60:])
+    choose_files(page, [tmp_path / "broken.png"])
+    until_shown(page, "#dataset-state", "rejected")
+    assert find(page, "#images-error").text
+    assert "broken.png" in find(page, "#notes").get_attribute("textContent") + find(page, "#images-error").text
+    assert not find(page, "#start").is_enabled()
+    find(page, "#others").click()
+    choose_files(page, whole)
+    until(page, lambda: len(list_captions(page)) == 3)
+    assert not find(page, "#images-error").is_displayed()

@@ -4,13 +4,14 @@ import { get, list } from "./api.js";
 import { t } from "./texts.js";
 import { Activity } from "./live.js";
 import { formatDuration, showAges } from "./times.js";
-import { el, find, stateBadge, thumbnail } from "./ui.js";
+import { coalesce, el, find, stateBadge, thumbnail } from "./ui.js";
 
 const NUM_ADAPTERS = 12;
 const NUM_FAILED = 3;
 const FAILED_DAYS = 3;
 const CURRENT = ["running", "pausing", "canceling", "queued", "paused"];
 const jobs = new Map();
+const covers = new Map(); // by adapter: its picture does not change
 
 async function load() {
   const [newest, ...current] = await Promise.all([get("/jobs?limit=1"), ...CURRENT.map((status) => list(`/jobs?status=${status}`, { limit: 100 }))]);
@@ -63,7 +64,8 @@ async function showAdapters(adapters) {
 }
 
 async function showAdapter(adapter) {
-  const cover = await findCover(adapter);
+  if (!covers.has(adapter.id)) covers.set(adapter.id, await findCover(adapter));
+  const cover = covers.get(adapter.id);
   const picture = cover ? thumbnail(cover.url, cover.prompt) : el("div", { class: "thumb none", "aria-hidden": "true" });
   const caption = el("figcaption", {}, el("span", {}, adapter.name), el("small", {}, adapter.model, " · ", el("time", { dateTime: adapter.created_at })));
   return el("li", {}, el("a", { class: "plain", href: adapter.job ? `/ui/jobs/${adapter.job}` : undefined }, el("figure", {}, picture, caption)));
@@ -78,17 +80,16 @@ async function findCover(adapter) {
   return chosen?.images[0] ?? null;
 }
 
-async function applyChange(change) {
+function applyChange(change) {
   const job = jobs.get(change.id);
-  const isKnown = change.resource === "job" && job && CURRENT.includes(change.status);
-  if (!isKnown) return change.resource === "job" || change.resource === "adapter" ? load() : undefined;
-  Object.assign(job, { status: change.status, phase: change.phase, queue_position: change.queue_position, progress: change.progress ?? job.progress });
-  showCurrent();
+  if (change.resource === "job" && job && CURRENT.includes(change.status)) {
+    Object.assign(job, { status: change.status, phase: change.phase, queue_position: change.queue_position, progress: change.progress ?? job.progress });
+    showCurrent();
+  } else if (change.resource === "job" || change.resource === "adapter") {
+    reload();
+  }
 }
 
 const say = (text) => (find("live").textContent = text);
-new Activity({
-  onReady: () => load().catch((error) => say(error.message)),
-  onChange: (change) => applyChange(change).catch((error) => say(error.message)),
-  onTrouble: say,
-});
+const reload = coalesce(() => load().catch((error) => say(error.message)));
+new Activity({ onReady: reload, onChange: applyChange, onTrouble: say });

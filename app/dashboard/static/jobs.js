@@ -2,21 +2,11 @@
 
 import { Activity } from "./live.js";
 import { showAges } from "./times.js";
+import { coalesce } from "./ui.js";
 
 const rows = document.getElementById("rows");
 const live = document.getElementById("live");
-let shown = null, isFetching = false, isStale = false;
-
-async function refresh() {
-  isStale = true;
-  if (isFetching) return;
-  isFetching = true;
-  while (isStale) {
-    isStale = false;
-    await fetchRows();
-  }
-  isFetching = false;
-}
+let shown = null;
 
 async function fetchRows() {
   const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } }).catch(() => null);
@@ -35,6 +25,7 @@ function replace(html) {
   if (focused && rows.contains(document.getElementById(focused))) document.getElementById(focused).focus();
 }
 
+const refresh = coalesce(fetchRows);
 new Activity({
   onReady: refresh,
   onChange: (change) => change.resource === "job" && refresh(),

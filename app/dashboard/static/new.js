@@ -7,7 +7,7 @@ import { CaptionGrid } from "./new-captions.js";
 import { readDrop, readExample, readInput, sift } from "./new-files.js";
 import { markFaults, readSpec, writeSpec } from "./new-spec.js";
 import { formatDuration } from "./times.js";
-import { debounce, el, find, once, showError, stateBadge } from "./ui.js";
+import { coalesce, debounce, el, find, once, showError, stateBadge } from "./ui.js";
 
 const DRAFT = "new-job";
 const query = new URLSearchParams(location.search);
@@ -93,6 +93,7 @@ async function showDataset() {
   showError(find("images-error"), shown.status === "rejected" ? shown.error?.detail ?? t("new.rejected") : null);
   showNotes(shown.report);
   if (shown.status === "ready") await grid.show(shown);
+  else if (!isChecking) grid.clear();
   plan();
 }
 
@@ -276,9 +277,9 @@ async function attempt(work) {
   }
 }
 
-async function refresh() {
+const refresh = coalesce(async () => {
   if (dataset?.status === "validating") await attempt(() => useDataset(dataset));
-}
+});
 
 await attempt(begin);
 new Activity({

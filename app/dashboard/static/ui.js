@@ -116,3 +116,21 @@ export function once(work) {
     }
   };
 }
+
+// Runs one at a time, and once more afterwards if it was called meanwhile: for showing what has changed.
+export function coalesce(work) {
+  let isRunning = false, isStale = false;
+  return async () => {
+    isStale = true;
+    if (isRunning) return;
+    isRunning = true;
+    try {
+      while (isStale) {
+        isStale = false;
+        await work();
+      }
+    } finally {
+      isRunning = false;
+    }
+  };
+}
