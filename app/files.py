@@ -1,4 +1,7 @@
-"""Stored files as responses: by a signed address if clients reach the store, else streamed through."""
+"""Stored files as responses: by a signed address if clients reach the store, else streamed through.
+
+Always through for the dashboard: its pages' policy allows images from nowhere else.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -49,7 +52,8 @@ async def send_file(request: Request, storage: Storage, file: StoredFile) -> Res
         return Response(status_code=304, headers=headers)
     # A redirect keeps the request's headers, and a store compares conditions with ETags of its own.
     is_conditional = not {"if-match", "if-range"}.isdisjoint(request.headers)
-    redirects = not is_head(request) and not is_conditional
+    is_page = "browser_session" in request.scope.get("state", {})
+    redirects = not is_head(request) and not is_conditional and not is_page
     if redirects and (address := await asyncio.to_thread(_find_address, storage, file)) is not None:
         return RedirectResponse(address, status_code=307, headers=headers)
     if await asyncio.to_thread(storage.stat, file.key) is None:

@@ -8,10 +8,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 
+from app.activity.endpoints import router as activity_router
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
+from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
 from app.jobs.downloads import router as downloads_router
@@ -50,6 +52,7 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     generations_router,
+    activity_router,
     checks_router,
     usage_router,
     keys_router,
@@ -57,7 +60,8 @@ ROUTERS = (
     audit_router,
     operations_router,
     docs_router,
-    dashboard_router,
+    studio_router,
+    dashboard_router,  # last: it answers for all other paths under /ui
 )
 
 LAYERS = (HeadRequests, SecurityHeaders, CrossOrigins, RateLimits, ProblemMiddleware, Gate, BodyGuard)

@@ -10,7 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TypeVar
 
 from redis.asyncio import Redis
@@ -24,6 +24,8 @@ POLL_SECONDS = 2.0
 RECONNECT_SECONDS = 1.0
 REDIS_TIMEOUT_SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 10.0
+EVERYTHING = "*"
+"""In place of an id: every channel, as Redis writes patterns."""
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ T = TypeVar("T")
 
 
 class Listener:
-    """A listener for the changes of one job."""
+    """A listener for the changes of one job, or of everything."""
 
     def __init__(self, poll_seconds: float) -> None:
         self._changed = asyncio.Event()
@@ -87,6 +89,10 @@ class ProgressHub:
             if not self._listeners[channel]:
                 del self._listeners[channel]
 
+    def listen_to_all(self) -> AbstractContextManager[Listener]:
+        """For the changes of everything, of all tenants; the listener reads what it may see."""
+        return self.listen(EVERYTHING)
+
     async def wait_until(
         self, row_id: str, read: Callable[[], Awaitable[T]], is_awaited: Callable[[T], bool], seconds: float
     ) -> T:
@@ -116,8 +122,9 @@ class ProgressHub:
         task.add_done_callback(self._tasks.discard)
 
     def _wake(self, channel: str) -> None:
-        for listener in self._listeners.get(channel, ()):
-            listener.wake()
+        for name in (channel, progress_channel(EVERYTHING)):
+            for listener in self._listeners.get(name, ()):
+                listener.wake()
 
     async def _publish(self, channel: str) -> None:
         try:
@@ -135,7 +142,7 @@ class ProgressHub:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as subscription:
-            await subscription.psubscribe(progress_channel("*"))
+            await subscription.psubscribe(progress_channel(EVERYTHING))
             while True:
                 message = await subscription.get_message(timeout=HEALTH_CHECK_SECONDS)
                 if message is not None and message["type"] == "pmessage":

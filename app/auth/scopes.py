@@ -18,6 +18,7 @@ REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
     "jobs": ("read", "jobs"),
     "adapters": ("read", "jobs"),
     "generations": ("read", "jobs"),
+    "activity": ("read", "read"),
     "webhooks": ("jobs", "jobs"),  # reading the secret is enough to sign
     "workers": ("read", "read"),
     "usage": ("read", "admin"),

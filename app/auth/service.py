@@ -24,6 +24,8 @@ class Caller:
     tenant_id: str
     scopes: frozenset[Scope]
     is_operator: bool = False
+    session_sha256: str | None = None
+    """The hash of the dashboard session's token, if the request came by one rather than by the key itself."""
 
     def as_actor(self, address: str) -> Actor:
         return Actor(self.tenant_id, self.key_id, address, is_operator=self.is_operator)
@@ -52,12 +54,14 @@ def check_still_valid(session: Session, caller: Caller) -> None:
     """For streams and waits, which outlast the check at the gate. Raises Unauthenticated."""
     if not keys.is_valid(session, caller.key_id):
         raise Unauthenticated("This API key has been revoked or has expired meanwhile. Ask for another.")
+    if caller.session_sha256 and keys.find_token(session, caller.session_sha256, "session") is None:
+        raise Unauthenticated("This session has ended. Log in to the dashboard again.")
 
 
-def caller_of(row: ApiKey, settings: Settings) -> Caller:
+def caller_of(row: ApiKey, settings: Settings, session_sha256: str | None = None) -> Caller:
     if is_operators(row, settings):
-        return Caller(row.id, row.tenant_id, frozenset(SCOPES), is_operator=True)
-    return Caller(row.id, row.tenant_id, frozenset(row.scopes))
+        return Caller(row.id, row.tenant_id, frozenset(SCOPES), is_operator=True, session_sha256=session_sha256)
+    return Caller(row.id, row.tenant_id, frozenset(row.scopes), session_sha256=session_sha256)
 
 
 def is_operators(row: ApiKey, settings: Settings) -> bool:

@@ -1,7 +1,9 @@
-"""The routes under /ui."""
+"""The routes under /ui: login, the lists, a job, a dataset, and the pages' files. The pages that do things have
+modules of their own, such as studio.py."""
 
 import asyncio
 import contextlib
+import json
 import re
 from typing import Annotated, Any
 
@@ -10,21 +12,22 @@ from fastapi.responses import FileResponse, JSONResponse
 from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
-from app.auth.scopes import SAFE_METHODS, allows, require
+from app.auth import sessions
+from app.auth.scopes import allows, require
+from app.auth.sessions import BrowserSession
 from app.conditions import is_known
-from app.dashboard import sessions
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
-from app.dashboard.sessions import BrowserSession
+from app.dashboard.strings import LANGUAGES, load_texts
 from app.dashboard.views import DatasetView, JobView, describe_plan
-from app.database import acting
+from app.dashboard.visits import VisitDep, get_visit
 from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG, send_file
 from app.jobs import service, stream
 from app.jobs.downloads import Step, find_adapter, find_grid, find_sample
 from app.jobs.service import list_page
-from app.middleware.gate import address_of, find_caller
+from app.middleware.gate import address_of, find_caller_by_key
 from app.services import Services
 from core.db import datasets, jobs
 from core.domain.artifacts import AdapterFormat
@@ -40,19 +43,6 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
-async def get_visit(request: Request, services: ServicesDep) -> BrowserSession:
-    """The database acts for the visitor's tenant from then on. Routes that change something check their scope.
-
-    Raises LoginNeeded, and Forbidden for a page view without the scope `read`.
-    """
-    token = sessions.read_cookie(request)
-    browser_session = await services.database.run(sessions.find_browser_session, services.settings, token)
-    require(browser_session.caller, "read" if request.method in SAFE_METHODS else None)
-    acting.set(browser_session.caller.as_actor(address_of(request.scope)))
-    return browser_session
-
-
-VisitDep = Annotated[BrowserSession, Depends(get_visit)]
 Index = Annotated[int, Path(ge=0, le=1000)]
 SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
@@ -64,7 +54,7 @@ Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
 @router.post("/tokens", status_code=201)
 async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
     """For the holder of an API key: an address that opens one dashboard session, once, within ten minutes."""
-    caller = await find_caller(request.scope)
+    caller = await find_caller_by_key(request.scope)
     token = await services.database.run(sessions.open_link, caller)
     url = str(request.base_url.replace(path="/ui/login", query=f"token={token}"))
     return JSONResponse({"token": token, "url": url, "expires_in_seconds": sessions.LINK_SECONDS}, 201)
@@ -72,11 +62,12 @@ async def make_link(request: Request, services: ServicesDep) -> JSONResponse:
 
 @router.get("/login")
 async def show_login(
+    request: Request,
     token: Annotated[str | None, Query(max_length=KEY_LENGTH)] = None,
     next_path: Annotated[str | None, Query(alias="next", max_length=500)] = None,
 ) -> Response:
     """Only the page's form uses up the link: link previews, and links on other sites, do no harm."""
-    return render("login.html", token=token, next_path=safe_next(next_path), error=None)
+    return render(request, "login.html", token=token, next_path=safe_next(next_path), error=None)
 
 
 @router.post("/login", dependencies=[SameSite])
@@ -94,7 +85,7 @@ async def log_in(
         else:
             opened = await services.database.run(sessions.log_in_by_key, services.settings, api_key.strip(), address)
     except Unauthenticated as error:
-        return render("login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
+        return render(request, "login.html", 401, token=None, next_path=safe_next(next_path), error=error.detail)
     response = go_to(safe_next(next_path))
     sessions.set_cookie(request, response, opened)
     return response
@@ -109,20 +100,30 @@ async def log_out(request: Request, services: ServicesDep, browser_session: Visi
     return response
 
 
+@router.get("/session")
+async def show_session(browser_session: VisitDep) -> JSONResponse:
+    """For a page whose session has ended and that goes on with a new one."""
+    caller = browser_session.caller
+    return JSONResponse({"csrf": browser_session.csrf, "key": caller.key_id}, headers={"Cache-Control": "no-store"})
+
+
 # --- jobs -------------------------------------------------------------------------------------------------
 
 
-@router.get("")
-async def show_jobs(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
-    return render(
-        "jobs.html", section="jobs", csrf=browser_session.csrf, **await list_jobs(services, browser_session, after)
-    )
+@router.get("/jobs")
+async def show_jobs(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
+    listed = await list_jobs(services, browser_session, after)
+    return render(request, "jobs.html", visit=browser_session, section="jobs", **listed)
 
 
 @router.get("/jobs/rows")
-async def show_job_rows(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
-    """The table's body alone; the page fetches it repeatedly."""
-    return render("job_rows.html", **await list_jobs(services, browser_session, after))
+async def show_job_rows(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
+    """The table's body alone; the page fetches it when something has changed."""
+    return render(request, "job_rows.html", visit=browser_session, **await list_jobs(services, browser_session, after))
 
 
 async def list_jobs(services: Services, browser_session: BrowserSession, after: str | None) -> dict[str, Any]:
@@ -134,12 +135,13 @@ async def list_jobs(services: Services, browser_session: BrowserSession, after: 
 
 
 @router.get("/jobs/{job_id}")
-async def show_job(job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+async def show_job(request: Request, job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
     job = await services.database.run(jobs.get_job, browser_session.caller.tenant_id, job_id)
     return render(
+        request,
         "job.html",
+        visit=browser_session,
         section="jobs",
-        csrf=browser_session.csrf,
         may_change=allows(browser_session.caller.scopes, "jobs"),
         job=JobView.of(job),
         plan=describe_plan(job.outline),
@@ -218,20 +220,28 @@ async def download_adapter(
 
 
 @router.get("/datasets")
-async def show_datasets(services: ServicesDep, browser_session: VisitDep, after: After = None) -> Response:
+async def show_datasets(
+    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
+) -> Response:
     rows, has_more = await services.database.run(
         datasets.list_datasets, browser_session.caller.tenant_id, after=after, limit=PAGE_SIZE
     )
     found = [DatasetView.of(row) for row in rows]
     return render(
-        "datasets.html", section="datasets", csrf=browser_session.csrf, datasets=found, has_more=has_more, after=after
+        request,
+        "datasets.html",
+        visit=browser_session,
+        section="datasets",
+        datasets=found,
+        has_more=has_more,
+        after=after,
     )
 
 
 @router.get("/datasets/{dataset_id}")
-async def show_dataset(dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+async def show_dataset(request: Request, dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
     shown = await services.database.run(read_dataset, browser_session.caller.tenant_id, dataset_id)
-    return render("dataset.html", section="datasets", csrf=browser_session.csrf, dataset=shown)
+    return render(request, "dataset.html", visit=browser_session, section="datasets", dataset=shown)
 
 
 def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
@@ -250,6 +260,15 @@ async def show_dataset_image(
 
 
 # --- files of the pages -----------------------------------------------------------------------------------
+
+
+@router.get("/strings/{language}.js")
+async def send_strings(language: str) -> Response:
+    """The texts as a module."""
+    if language not in LANGUAGES:
+        raise NotFound("There is no such file.")
+    content = f"export default {json.dumps(load_texts(language), ensure_ascii=False)};\n"
+    return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/static/{name}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,7 +13,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from app.dashboard.sessions import LoginNeeded
+from app.auth.sessions import BrowserSession, LoginNeeded
+from app.dashboard.navigation import list_entries
+from app.dashboard.strings import choose_language, translate
 from app.problems import problem_of
 from core.domain.errors import AtelierError, NotFound
 
@@ -24,9 +27,10 @@ HEADERS = {
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Cache-Control": "no-store",
+    "Vary": "Accept-Language",
 }
 
-_templates = Environment(
+templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
@@ -47,12 +51,23 @@ def show_duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-_templates.filters.update(time=show_time, duration=show_duration)
+templates.filters.update(time=show_time, duration=show_duration)
 
 
-def render(template: str, status_code: int = 200, **context: Any) -> HTMLResponse:
-    """A ``csrf`` in the context means that the visitor is logged in."""
-    content = _templates.get_template(template).render({"csrf": None, "section": None, **context})
+def render(
+    request: Request,
+    template: str,
+    status_code: int = 200,
+    *,
+    visit: BrowserSession | None = None,
+    section: str | None = None,
+    **context: Any,
+) -> HTMLResponse:
+    """``visit``: who is logged in; ``section``: the page's entry in the menu. Templates have ``t(key, **values)``."""
+    language = choose_language(request)
+    entries = list_entries(visit.caller) if visit else []
+    shared = {"t": partial(translate, language), "language": language, "visit": visit, "entries": entries}
+    content = templates.get_template(template).render({**shared, "section": section, **context})
     return HTMLResponse(content, status_code, headers=HEADERS)
 
 
@@ -69,7 +84,8 @@ def go_to(path: str) -> RedirectResponse:
 
 def login_path(request: Request) -> str:
     """The login page, which then leads to the page that the browser requested."""
-    return f"/ui/login?next={quote(request.url.path)}" if request.method == "GET" else "/ui/login"
+    wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return f"/ui/login?next={quote(wanted)}" if request.method == "GET" else "/ui/login"
 
 
 def safe_next(path: str | None) -> str:
@@ -102,4 +118,4 @@ def error_page(request: Request, error: AtelierError | RequestValidationError) -
     if isinstance(error, RequestValidationError):
         error = NotFound("This page does not exist.")
     problem = problem_of(error, request.url.path)
-    return render("error.html", problem.status, title=problem.title, detail=problem.detail)
+    return render(request, "error.html", problem.status, title=problem.title, detail=problem.detail)

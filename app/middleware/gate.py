@@ -1,8 +1,11 @@
-"""Checks the key before anything else of a request is read: only the routes named here are open."""
+"""Checks the key or the dashboard's session before anything else of a request is read: only the routes named here are
+open."""
 
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.auth import sessions
 from app.auth.scopes import find_requirement, require
 from app.auth.service import Caller, authenticate
 from app.database import acting
@@ -11,7 +14,7 @@ from core.domain.errors import Unauthenticated
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/ui"})
 OPEN_BELOW = ("/ui/", "/docs/")
-"""The dashboard checks its own cookie; the docs' scripts are public."""
+"""The dashboard's pages check their cookie themselves; the docs' scripts are public."""
 
 
 class Gate:
@@ -38,6 +41,22 @@ def is_open(path: str) -> bool:
 
 
 async def find_caller(scope: Scope) -> Caller:
+    """By the key or, without one, by the dashboard's cookie. The database acts for the caller's tenant from then on.
+    Raises Unauthenticated, CrossSite."""
+    request = Request(scope)
+    token = sessions.read_cookie(request)
+    if token is None or "authorization" in request.headers:
+        return await find_caller_by_key(scope)
+    sessions.check_own_pages(request)
+    services: Services = scope["app"].state.services
+    browser_session = await services.database.run(sessions.find_browser_session, services.settings, token)
+    sessions.check_header(browser_session, request)
+    scope.setdefault("state", {})["browser_session"] = browser_session
+    acting.set(browser_session.caller.as_actor(address_of(scope)))
+    return browser_session.caller
+
+
+async def find_caller_by_key(scope: Scope) -> Caller:
     """The database acts for the caller's tenant from then on. Raises Unauthenticated."""
     services: Services = scope["app"].state.services
     caller = await services.database.run(authenticate, services.settings, read_key(Headers(scope=scope)))

@@ -9,8 +9,10 @@ from collections import OrderedDict
 from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.auth import sessions
 from app.limits.buckets import BucketState, Policy
 from app.middleware.gate import address_of, is_open, read_key
 from app.problems import render
@@ -43,18 +45,35 @@ class KnownKeys:
         return key_hash in self._hashes
 
 
+class KnownSessions:
+    """Keys' hashes by the hashes of dashboard sessions' tokens: a key's sessions and the key share one bucket."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[str, str] = OrderedDict()
+
+    def add(self, token_hash: str, key_hash: str) -> None:
+        self._keys[token_hash] = key_hash
+        self._keys.move_to_end(token_hash)
+        if len(self._keys) > KNOWN_KEYS:
+            self._keys.popitem(last=False)
+
+    def find(self, token_hash: str) -> str:
+        """A session's first request in a process has a bucket of its own: its key is not known yet."""
+        return self._keys.get(token_hash, token_hash)
+
+
 class RateLimits:
     """Answers 429 itself; outside of the error handling, so that it sees every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._known = KnownKeys()
+        self._known, self._sessions = KnownKeys(), KnownSessions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not is_attempt(scope):
             await self.app(scope, receive, send)
             return
-        attempt = LimitedRequest(scope, self._known)
+        attempt = LimitedRequest(scope, self._known, self._sessions)
         try:
             level = await attempt.begin()
         except QuotaExceeded as error:
@@ -73,28 +92,33 @@ class RateLimits:
 
 
 def is_attempt(scope: Scope) -> bool:
-    """Whether a key is presented. Routes that need none are not counted."""
+    """Whether a key is presented, or a session to the API. Routes that need none are not counted."""
     if scope["path"] == LOGIN_PATH:
         return bool(scope["method"] == "POST")
-    return (not is_open(scope["path"]) or scope["path"].startswith("/ui/")) and "authorization" in Headers(scope=scope)
+    is_api = not is_open(scope["path"])
+    if "authorization" in Headers(scope=scope):
+        return is_api or scope["path"].startswith("/ui/")
+    return is_api and sessions.read_cookie(Request(scope)) is not None
 
 
 class LimitedRequest:
-    """One request that presents a key."""
+    """One request that presents a key or a session."""
 
-    def __init__(self, scope: Scope, known: KnownKeys) -> None:
+    def __init__(self, scope: Scope, known: KnownKeys, known_sessions: KnownSessions) -> None:
         self._scope = scope
         self._services: Services = scope["app"].state.services
         settings = self._services.settings
         self._of_keys = Policy("key", settings.rate_per_minute, settings.rate_burst)
         self._of_failures = Policy("failures", settings.failures_per_minute, settings.failures_per_minute)
         self._address, self._known = network_of(address_of(scope)), known
-        self._key_hash = find_key_hash(Headers(scope=scope))
+        self._sessions, self._token_hash = known_sessions, find_token_hash(scope)
+        of_session = known_sessions.find(self._token_hash) if self._token_hash else None
+        self._key_hash = of_session or find_key_hash(Headers(scope=scope))
         self.level: BucketState | None = None
 
     async def begin(self) -> BucketState | None:
         """The key's remaining tokens. Raises QuotaExceeded."""
-        if self._key_hash not in self._known:
+        if self._token_hash is None and self._key_hash not in self._known:
             await self._refuse_guesses()
         if self._key_hash is not None:
             self.level = await self._services.buckets.take(self._of_keys, self._key_hash)
@@ -117,12 +141,24 @@ class LimitedRequest:
             )
 
     async def note(self, status: int) -> None:
-        """Whether the key is valid: the gate found its owner. An open path may answer 200 to any key."""
-        if status == 401:
+        """Whether the key is valid: the gate found its owner. An open path may answer 200 to any key. An ended session
+        is not a guess: a page of pictures would lock its reader out of the login."""
+        if self._token_hash is not None:
+            if (browser_session := self._scope.get("state", {}).get("browser_session")) is not None:
+                self._sessions.add(self._token_hash, browser_session.key_sha256)
+        elif status == 401:
             self._known.discard(self._key_hash or "")
             await self._services.buckets.take(self._of_failures, self._address, force=True)
         elif self._key_hash is not None and "caller" in self._scope.get("state", {}):
             self._known.add(self._key_hash)
+
+
+def find_token_hash(scope: Scope) -> str | None:
+    """Of the dashboard session that the gate will look at: there is no key, and the path is the API's."""
+    token = sessions.read_cookie(Request(scope))
+    if token is None or "authorization" in Headers(scope=scope) or is_open(scope["path"]):
+        return None
+    return sessions.hash_token(token)
 
 
 def find_key_hash(headers: Headers) -> str | None:

@@ -255,7 +255,7 @@ def test_a_session_may_do_what_its_key_may(api: LiveApi) -> None:
 def test_a_session_sees_its_tenants_things_alone(api: LiveApi, other: LiveApi) -> None:
     job = submit(api)
     with log_in(other, other.api_key) as browser:
-        assert job["id"] not in browser.get("/ui").text
+        assert job["id"] not in browser.get("/ui/jobs").text
         for path in (f"/ui/jobs/{job['id']}", f"/ui/jobs/{job['id']}/stream", f"/ui/datasets/{job['dataset']}"):
             assert browser.get(path).status_code == 404, path
 

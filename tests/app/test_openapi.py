@@ -38,7 +38,7 @@ GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
 GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}
 GET /adapters/{}/download · POST /adapters/merge · POST /adapters/{}/resize
 POST /adapters/check · GET /adapters/checks/{}
-GET /healthz · GET /readyz · GET /workers
+GET /activity · GET /healthz · GET /readyz · GET /workers
 POST /keys · GET /keys · DELETE /keys/{} · POST /keys/{}/rotate · POST /tenants · GET /tenants · GET /audit
 """
 

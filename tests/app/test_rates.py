@@ -239,3 +239,30 @@ def test_known_keys_are_forgotten_in_the_order_of_their_use() -> None:
     known.add("0")
     known.add("new")
     assert "0" in known and "new" in known and "1" not in known
+
+
+def test_a_keys_dashboard_sessions_share_its_bucket(start_api: Start) -> None:
+    """All but the first request of each, whose key is not known yet."""
+    api = start_api(rate_per_minute=6, rate_burst=10)
+    here = {"Sec-Fetch-Site": "same-origin"}
+    with httpx.Client(base_url=api.url, headers=here) as one, httpx.Client(base_url=api.url, headers=here) as two:
+        for browser in (one, two):
+            assert browser.post("/ui/login", data={"api_key": api.api_key}).status_code == 303
+            assert fields(browser.get("/jobs"))[2] == 9
+        assert [fields(browser.get("/jobs"))[2] for browser in (one, two, one)] == [9, 8, 7]
+        assert fields(api.client.get("/jobs"))[2] == 6
+        for _ in range(6):
+            assert two.get("/jobs").status_code == 200
+        refuse(one.get("/jobs"), 429, "quota-exceeded")
+        assert one.get("/ui/jobs").status_code == 200, "pages are not counted"
+
+
+def test_an_ended_session_is_no_guessed_key(start_api: Start) -> None:
+    """A page with many pictures does not lock its reader out of the login."""
+    api = start_api(failures_per_minute=5)
+    with httpx.Client(base_url=api.url, headers={"Sec-Fetch-Site": "same-origin"}) as browser:
+        assert browser.post("/ui/login", data={"api_key": api.api_key}).status_code == 303
+        name = next(iter(browser.cookies))
+        ended = {"Cookie": f"{name}=ended"}
+        assert {httpx.get(f"{api.url}/jobs", headers=ended).status_code for _ in range(20)} == {401}
+        assert browser.post("/ui/login", data={"api_key": api.api_key}).status_code == 303

@@ -55,4 +55,5 @@ def visitor(browser: Chrome, running_api: RunningApi) -> Chrome:
     """Logged in by a one-time link."""
     browser.get(running_api.login_link())
     WebDriverWait(browser, 60).until(url_to_be(f"{running_api.url}/ui"))
+    browser.execute_script("sessionStorage.clear()")  # drafts of an earlier test
     return browser

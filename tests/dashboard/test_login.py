@@ -119,9 +119,11 @@ def test_without_a_session_pages_lead_to_the_login_and_data_is_refused(
         assert data.status_code == 401, path
 
 
-def test_the_session_cookie_does_not_open_the_api(browsing: httpx.Client, running_api: RunningApi) -> None:
-    log_in(browsing, running_api)
+def test_the_session_reads_the_api_for_its_own_pages_alone(browsing: httpx.Client, running_api: RunningApi) -> None:
     assert browsing.get("/jobs").status_code == 401
+    log_in(browsing, running_api)
+    assert browsing.get("/jobs", headers=HERE).status_code == 200
+    assert browsing.get("/jobs", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
 
 
 def test_logging_out_ends_the_session_on_the_server_too(browsing: httpx.Client, running_api: RunningApi) -> None:
@@ -188,7 +190,7 @@ def test_pages_run_no_foreign_code(browsing: httpx.Client, running_api: RunningA
 def test_a_name_is_text_and_never_markup(browsing: httpx.Client, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api, name="<img src=x onerror=alert(1)>")
     log_in(browsing, running_api)
-    for path in ("/ui", f"/ui/jobs/{job.id}"):
+    for path in ("/ui/jobs", f"/ui/jobs/{job.id}"):
         page = browsing.get(path).text
         assert "<img src=x" not in page
         assert "&lt;img src=x onerror=alert(1)&gt;" in page

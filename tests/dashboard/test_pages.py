@@ -44,13 +44,16 @@ def assert_no_complaints(browser: Chrome) -> None:
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-def test_a_link_leads_to_the_jobs_by_itself_and_tells_how_to_begin(visitor: Chrome, running_api: RunningApi) -> None:
+def test_a_link_leads_home_by_itself_and_tells_how_to_begin(visitor: Chrome, running_api: RunningApi) -> None:
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui")
+    until_shown(visitor, "#begin", "Three steps to your first adapter")
+    visitor.get(f"{running_api.url}/ui/jobs")
     assert "atelier train" in find(visitor, ".empty").text
     assert_no_complaints(visitor)
 
 
 def test_the_list_follows_its_jobs(visitor: Chrome, running_api: RunningApi) -> None:
+    visitor.get(f"{running_api.url}/ui/jobs")
     until_shown(visitor, "h1", "Jobs")
     visitor.execute_script("window.sameLoad = true")
     job = ScriptedJob(running_api, name="fox")
@@ -243,6 +246,7 @@ def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(running_api.login_link())
     find(browser, "#link button").click()
+    browser.find_element(By.CSS_SELECTOR, "nav a[href='/ui/jobs']").click()
     until_shown(browser, "tbody tr", "30/100")
     open_job(browser, job)
     assert find(browser, "#step").text == "30 of 100"
@@ -250,7 +254,7 @@ def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running
     until_shown(browser, "#state", "canceling")
 
 
-@pytest.mark.parametrize("path", ["", "/jobs/{job}", "/datasets", "/datasets/{dataset}", "/login"])
+@pytest.mark.parametrize("path", ["", "/new", "/jobs", "/jobs/{job}", "/datasets", "/datasets/{dataset}", "/login"])
 def test_on_a_phone_no_page_is_wider_than_the_screen(visitor: Chrome, running_api: RunningApi, path: str) -> None:
     job = ScriptedJob(running_api, name="a_very_long_name_without_a_single_space_in_it_to_break_at_" * 2)
     job.run_to_the_end()
@@ -280,6 +284,6 @@ def test_a_dataset_shows_its_images_and_what_was_left_out(visitor: Chrome, runni
 
 
 def test_what_is_not_there_is_said_on_a_page(visitor: Chrome, running_api: RunningApi) -> None:
-    until_shown(visitor, "h1", "Jobs")
+    until_shown(visitor, "h1", "Home")
     visitor.get(f"{running_api.url}/ui/jobs/job_00000000000000000000000000")
     assert "There is no job job_0" in find(visitor, "main").text

@@ -35,6 +35,7 @@ def test_a_jobs_page_and_its_stream(visitor: Chrome, running_api: RunningApi, te
 
 def test_the_list_that_is_fetched_again(visitor: Chrome, running_api: RunningApi) -> None:
     """Its rows are put into the page as markup that the service wrote."""
+    visitor.get(f"{running_api.url}/ui/jobs")
     jobs = [ScriptedJob(running_api, name=text) for text in CHOSEN]
     for text in CHOSEN:
         until_shown(visitor, "tbody th a", text)

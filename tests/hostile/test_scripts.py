@@ -94,7 +94,7 @@ def test_a_jobs_name_trigger_and_prompts(house: LiveApi, browser: httpx.Client, 
     assert page.says(text), "as it was given, and not as markup"
     rows = look(browser, "/ui/jobs/rows")
     assert rows.says(text) and rows.elements.count(("tr",)) > 1
-    assert look(browser, "/ui").says(text)
+    assert look(browser, "/ui/jobs").says(text)
     answer = house.client.get(f"/jobs/{job}")
     assert (answer.headers["content-type"], answer.headers["x-content-type-options"]) == ("application/json", "nosniff")
     assert answer.json()["spec"]["name"] == text

@@ -1,26 +1,21 @@
-// Keeps the list of jobs fresh while the page is visible.
+// Keeps the list of jobs fresh: its rows are fetched when a job has changed.
 
+import { Activity } from "./live.js";
 import { showAges } from "./times.js";
+import { coalesce } from "./ui.js";
 
-const PERIOD_MS = 2000;
 const rows = document.getElementById("rows");
 const live = document.getElementById("live");
 let shown = null;
 
-async function refresh() {
-  if (document.hidden) return;
-  try {
-    const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } });
-    // Without TLS browsers do not mark requests of scripts, and the redirect to the login page is followed.
-    if (answer.status === 401 || answer.redirected) return location.reload();
-    if (!answer.ok) throw new Error(answer.statusText);
-    replace(await answer.text());
-    live.textContent = "";
-  } catch {
-    live.textContent = "The service does not respond; trying again.";
-  }
+async function fetchRows() {
+  const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } }).catch(() => null);
+  // Without TLS browsers do not mark requests of scripts, and the redirect to the login page is followed.
+  if (answer?.status === 401 || answer?.redirected) return location.reload();
+  if (answer?.ok) replace(await answer.text());
 }
 
+// The service's own rows, in which every name is escaped.
 function replace(html) {
   if (html === shown) return;
   shown = html;
@@ -30,10 +25,9 @@ function replace(html) {
   if (focused && rows.contains(document.getElementById(focused))) document.getElementById(focused).focus();
 }
 
-async function keepFresh() {
-  await refresh();
-  setTimeout(keepFresh, PERIOD_MS);
-}
-
-document.addEventListener("visibilitychange", refresh);
-setTimeout(keepFresh, PERIOD_MS);
+const refresh = coalesce(fetchRows);
+new Activity({
+  onReady: refresh,
+  onChange: (change) => change.resource === "job" && refresh(),
+  onTrouble: (text) => (live.textContent = text),
+});

@@ -1,7 +1,7 @@
 """Dashboard logins: one-time links, the sessions they become, and the cookie that carries a session.
 
-A token is 32 random bytes; the database keeps its hash. A session belongs to the API key that opened it, and ends
-with that key.
+A token is 32 random bytes; the database keeps its hash. A session belongs to the API key that opened it, acts with that
+key's scopes, and ends with it. docs/adr/0016-sessions-at-the-api.md says why the API may accept the cookie.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from fastapi import Request, Response
 from sqlalchemy.orm import Session
 
+from app.auth.scopes import SAFE_METHODS
 from app.auth.service import Caller, caller_of, find_valid_key
 from core.db import audit, keys
 from core.db.row_security import act_as
@@ -24,6 +25,7 @@ from core.settings import Settings
 
 LINK_SECONDS = 10 * 60
 SESSION_SECONDS = 7 * 24 * 3600
+CSRF_HEADER = "X-CSRF-Token"
 
 
 class CookieAttributes(TypedDict):
@@ -39,10 +41,14 @@ class LoginNeeded(Unauthenticated):
 
 @dataclass(frozen=True)
 class BrowserSession:
-    """A logged-in browser. Each of its forms carries ``csrf``."""
+    """A logged-in browser. Each of its forms, and each changing request of its scripts, carries ``csrf``.
+
+    ``key_sha256``: the hash of the key that opened it.
+    """
 
     caller: Caller
     csrf: str
+    key_sha256: str
 
 
 def open_link(session: Session, caller: Caller) -> str:
@@ -83,7 +89,7 @@ def find_browser_session(session: Session, settings: Settings, token: str | None
     key = keys.find_token(session, hash_token(token), "session") if token else None
     if key is None or token is None:
         raise LoginNeeded("Log in to the dashboard first.")
-    return BrowserSession(caller_of(key, settings), csrf_of(token))
+    return BrowserSession(caller_of(key, settings, hash_token(token)), csrf_of(token), key.sha256)
 
 
 def _add(session: Session, kind: keys.TokenKind, key: ApiKey, lifetime_seconds: float) -> str:
@@ -128,6 +134,24 @@ def _attributes(request: Request) -> CookieAttributes:
 
 
 # --- requests that change something -----------------------------------------------------------------------
+
+
+def check_own_pages(request: Request) -> None:
+    """For a request to the API by the cookie: only the dashboard's own pages may send it. Raises CrossSite.
+
+    What only reads may lack Sec-Fetch-Site, which browsers send to secure places alone: the cookie is SameSite=strict,
+    and no other origin can read an answer. ``none`` is an address that the user opened.
+    """
+    if request.method not in SAFE_METHODS:
+        refuse_cross_site(request)
+    elif request.headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+        raise CrossSite("Another site cannot read this. Open the dashboard itself.")
+
+
+def check_header(browser_session: BrowserSession, request: Request) -> None:
+    """Raises CrossSite for a change without the session's own token in CSRF_HEADER."""
+    if request.method not in SAFE_METHODS:
+        check_csrf(browser_session, request.headers.get(CSRF_HEADER, ""))
 
 
 def refuse_cross_site(request: Request) -> None:

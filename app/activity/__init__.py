@@ -1,0 +1,1 @@
+"""The states of a tenant's things, as they change: one stream for everything that shows them."""

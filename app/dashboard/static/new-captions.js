@@ -1,0 +1,140 @@
+// The images of a dataset with their captions, edited in place. Changes become revisions; undoing one goes back to the
+// dataset that it was made from.
+
+import { list, post } from "./api.js";
+import { formatBytes, has, t } from "./texts.js";
+import { el, find, once, showError, thumbnail, toast } from "./ui.js";
+
+export class CaptionGrid {
+  // `onDataset(dataset)`: another revision is to be shown. It answers when that is done.
+  constructor(onDataset) {
+    Object.assign(this, { onDataset, dataset: null, edits: new Map(), cards: new Map() });
+    this.save = once(() => this.attempt(() => this.saveEdits(t("new.saved"))));
+    find("save").addEventListener("click", this.save);
+    find("undo").addEventListener("click", once(() => this.attempt(() => this.undo())));
+    find("replace").addEventListener("submit", once((event) => this.submit(event, (form) => ({
+      find_replace: [{ find: form.get("find"), replace: form.get("replace"), whole_word: form.has("whole_word") }],
+    }))));
+    find("affixes").addEventListener("submit", once((event) => this.submit(event, (form) => ({
+      ...(form.get("prefix") && { prefix: form.get("prefix") }),
+      ...(form.get("suffix") && { suffix: form.get("suffix") }),
+    }))));
+    addEventListener("beforeunload", (event) => this.edits.size && event.preventDefault());
+  }
+
+  // Pictures of files that are on their way: [{ name, file }]
+  preview(files) {
+    this.clear();
+    find("grid").replaceChildren(...files.map(({ name, file }) => {
+      const url = URL.createObjectURL(file);
+      const picture = thumbnail(url, name);
+      picture.addEventListener("error", () => picture.replaceWith(el("div", { class: "thumb none" })), { once: true });
+      picture.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
+      return el("li", { class: "shot pending" }, picture, el("small", { class: "hint name" }, name));
+    }));
+  }
+
+  clear() {
+    this.dataset = null;
+    this.edits.clear();
+    this.cards.clear();
+    find("grid").replaceChildren();
+    find("captions").hidden = true;
+  }
+
+  // Shows a ready dataset. `report.warnings` stand on the images that they name.
+  async show(dataset) {
+    const images = await list(`/datasets/${dataset.id}/images`, { pageSize: 1000 });
+    this.clear();
+    this.dataset = dataset;
+    const notes = collectWarnings(dataset.report);
+    find("grid").replaceChildren(...images.map((image) => this.card(image, notes.get(image.name) ?? [])));
+    find("captions").hidden = false;
+    find("count").textContent = t("images", { count: images.length });
+    find("undo").disabled = !dataset.parent;
+    this.countEdits();
+  }
+
+  card(image, warnings) {
+    const area = el("textarea", { rows: 3, maxLength: 2000, value: image.caption ?? "", placeholder: t("noCaption"), "aria-label": t("new.captionOf", { name: image.name }) });
+    area.addEventListener("input", () => this.edit(image, area));
+    const leave = el("button", { type: "button", class: "quiet leave", title: t("new.exclude", { name: image.name }), "aria-label": t("new.exclude", { name: image.name }) }, "×");
+    leave.addEventListener("click", once(() => this.attempt(() => this.exclude(image))));
+    const about = `${image.name} · ${image.width}×${image.height} · ${formatBytes(image.size)}`;
+    const card = el("li", { class: warnings.length ? "shot warned" : "shot" },
+      thumbnail(image.url, image.caption ?? image.name, image), leave,
+      area, el("small", { class: "hint name" }, about), warnings.map((text) => el("small", { class: "warning" }, text)),
+    );
+    this.cards.set(image.name, card);
+    return card;
+  }
+
+  edit(image, area) {
+    const text = area.value.replace(/\s+/g, " ").trim();
+    if (text === (image.caption ?? "")) this.edits.delete(image.name);
+    else this.edits.set(image.name, text || null);
+    this.countEdits();
+  }
+
+  countEdits() {
+    const count = this.edits.size;
+    find("save").disabled = !count;
+    find("unsaved").textContent = count ? t("new.unsaved", { count }) : "";
+  }
+
+  async attempt(work) {
+    showError(find("captions-error"), null);
+    try {
+      await work();
+    } catch (error) {
+      showError(find("captions-error"), error);
+    }
+  }
+
+  async submit(event, read) {
+    event.preventDefault();
+    const form = event.target, edits = read(new FormData(form));
+    if (!Object.keys(edits).length) return;
+    await this.attempt(async () => {
+      await this.revise(edits, t("new.saved"));
+      form.reset();
+    });
+  }
+
+  // Before a job starts, too.
+  async saveEdits(text = null) {
+    if (this.edits.size) await this.revise({}, text);
+  }
+
+  async exclude(image) {
+    this.edits.delete(image.name);
+    await this.revise({ exclude: [image.name] }, t("new.excluded", { name: image.name }));
+  }
+
+  // Unsaved captions go along.
+  async revise(edits, text) {
+    const captions = this.edits.size ? { captions: Object.fromEntries(this.edits) } : {};
+    const place = scrollY;
+    const revision = await post(`/datasets/${this.dataset.id}/revisions`, { ...captions, ...edits });
+    await this.onDataset(revision);
+    scrollTo({ top: place, behavior: "instant" });
+    if (text) toast(text, { label: t("undo"), run: () => this.attempt(() => this.undo()) });
+  }
+
+  async undo() {
+    if (!this.dataset?.parent) return;
+    await this.onDataset({ id: this.dataset.parent });
+    toast(t("new.undone"));
+  }
+}
+
+// By image: what the report says of it. That there are few images is said once, above.
+function collectWarnings(report) {
+  const found = new Map();
+  for (const { code, message, files } of report?.warnings ?? []) {
+    if (code === "few-images") continue;
+    const text = has(`warning.${code}`) ? t(`warning.${code}`) : message;
+    for (const file of files) found.set(file, [...(found.get(file) ?? []), text]);
+  }
+  return found;
+}

@@ -1,0 +1,117 @@
+"""The start page, and what all pages have in common."""
+
+import json
+import re
+
+import httpx
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+
+from app.dashboard.pages import HERE
+from app.dashboard.strings import DEFAULT, load_texts
+from core.domain.states import Phase
+from tests.dashboard.studio import find_violations, resize, set_dark, settle
+from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import ScriptedJob
+
+MAX_SCRIPT_BYTES = 60_000
+PAGES = ("", "/new", "/new?from={job}", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}")
+
+
+def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, running_api: RunningApi) -> None:
+    until(visitor, lambda: find(visitor, "#begin").is_displayed())
+    visitor.execute_script("window.sameLoad = true")
+    first = ScriptedJob(running_api, name="fox")
+    until_shown(visitor, "#current li", "queued")
+    assert not find(visitor, "#begin").is_displayed()
+    second = ScriptedJob(running_api, name="owl")
+    until_shown(visitor, "#current li", "place 2 in the queue")
+    first.start()
+    first.enter(Phase.TRAINING)
+    first.train_to(40)
+    until_shown(visitor, "#current li", "40/100")
+    until_shown(visitor, "#current li", "place 1 in the queue")
+    assert [link.text for link in visitor.find_elements(By.CSS_SELECTOR, "#current a")] == ["fox", "owl"]
+    first.sample(100)
+    first.train_to(100, first=41)
+    first.succeed()
+    until_shown(visitor, "#adapters figcaption", "fox")
+    until(visitor, lambda: visitor.execute_script("return document.querySelector('#adapters img').naturalWidth") == 64)
+    second.start()
+    second.fail()
+    until_shown(visitor, "#failed", "The loss became NaN")
+    until(visitor, lambda: find(visitor, "#no-current").is_displayed())
+    assert visitor.execute_script("return window.sameLoad")
+    assert_no_complaints(visitor)
+
+
+def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: RunningApi) -> None:
+    browser.get(own_api.login_link())
+    job = ScriptedJob(own_api, name="fox")
+    until_shown(browser, "#current li", "queued")
+    own_api.kill()
+    until_shown(browser, "#live", "The service does not respond; trying again.")
+    job.start()
+    job.train_to(30)
+    own_api.start()
+    until_shown(browser, "#current li", "30/100")
+    until(browser, lambda: find(browser, "#live").text == "")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
+    visitor: Chrome, running_api: RunningApi, path: str
+) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    resize(visitor, 375)
+    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
+    settle(visitor)
+    loaded = visitor.execute_script(
+        "return performance.getEntriesByType('resource').filter(e => e.name.endsWith('.js'))"
+        ".map(e => [e.name, e.decodedBodySize])"
+    )
+    assert loaded
+    assert sum(size for _, size in loaded) <= MAX_SCRIPT_BYTES, loaded
+    assert visitor.execute_script("return document.documentElement.scrollWidth") <= 375
+    assert_no_complaints(visitor)
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_no_page_has_a_serious_fault_of_accessibility(
+    visitor: Chrome, running_api: RunningApi, path: str, is_dark: bool
+) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    set_dark(visitor, is_dark)
+    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
+    settle(visitor)
+    assert find_violations(visitor) == []
+    set_dark(visitor, False)
+
+
+def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() -> None:
+    files = [path for path in HERE.rglob("*") if path.suffix in {".html", ".js", ".py"}]
+    source = "\n".join(path.read_text() for path in files)
+    texts = load_texts(DEFAULT)
+    used = set(re.findall(r"""\bt\(\s*"([\w.-]+)"\s*[,)]""", source))
+    assert len(used) > 80
+    assert used <= texts.keys(), used - texts.keys()
+    made = re.compile(r"(status|phase|nav|option|warning|jobs|datasets|home\.step\d)\b.*|language")
+    unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
+    assert unused == []
+    for path in (HERE / "strings").glob("*.json"):
+        assert json.loads(path.read_text()).keys() <= texts.keys(), path
+
+
+def test_an_unknown_language_is_answered_in_english(running_api: RunningApi) -> None:
+    for wanted in ("xx", "xx-YY;q=0.9, de;q=0", "en;q=nonsense", "*", ""):
+        page = httpx.get(f"{running_api.url}/ui/login", headers={"Accept-Language": wanted})
+        assert '<html lang="en">' in page.text
+        assert page.headers["vary"] == "Accept-Language"
+    assert httpx.get(f"{running_api.url}/ui/strings/..%2fen.js").status_code == 401
+    script = httpx.get(f"{running_api.url}/ui/strings/en.js")
+    assert script.headers["content-type"].startswith("text/javascript")
