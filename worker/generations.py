@@ -17,7 +17,7 @@ from core.db.references import list_generation_references
 from core.db.tables import Generation
 from core.domain.artifacts import Artifact, generation_key, generation_prefix
 from core.domain.errors import ModelRejected
-from core.domain.generation import GenerationPlan
+from core.domain.generation import GenerationPlan, name_sheet
 from core.domain.model import ModelInfo
 from core.domain.states import TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
@@ -149,11 +149,12 @@ class Drawing:
                 return report
 
     def _keep(self, claim: GenerationClaim, report: ImageDrawn) -> None:
-        key = generation_key(claim.id, claim.attempt, f"{report.index:02d}-{hash_file(report.path)}.png")
+        name = name_sheet(report.index) if report.is_sheet else str(report.index)
+        key = generation_key(claim.id, claim.attempt, f"{name}-{hash_file(report.path)}.png")
         stored = self._storage.put_file(key, report.path, content_type="image/png")
         image = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
         with self._slot.sessions.begin() as session:
-            generation_claims.add_image(session, claim, report.index, image)
+            generation_claims.add_image(session, claim, name, image)
         self._announce(claim)
 
     # --- its hold on the trainer, which a lane beside a training lacks ---

@@ -11,7 +11,7 @@ from app.generations.schemas import GenerationOut, GenerationRequest
 from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.db import generations
-from core.domain.generation import MAX_IMAGES
+from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
 MAX_WAIT_SECONDS = 60
 
@@ -27,7 +27,8 @@ router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[ne
 async def create_generation(
     body: GenerationRequest, caller: CallerDep, services: ServicesDep, response: Response
 ) -> GenerationOut:
-    """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is free."""
+    """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is
+    free, or between the steps of a job on the same base."""
     row = await services.database.run(service.insert, caller.tenant_id, services.settings.default_limits, body)
     services.doorbell.ring("train")
     response.headers["Location"] = f"/generations/{row.id}"
@@ -85,4 +86,21 @@ async def download_generated_image(
 ) -> Response:
     """An image, with its parameters in the PNG as A1111 writes them."""
     file = await services.database.run(service.find_image, caller.tenant_id, generation_id, index)
+    return await send_file(request, services.storage, file)
+
+
+@router.get(
+    "/{generation_id}/sheets/{prompt}.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", *OF_FILES)},
+)
+async def download_generated_sheet(
+    generation_id: Id,
+    prompt: Annotated[int, Path(ge=0, lt=MAX_PROMPTS, description="The prompt's number, from 0.")],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Response:
+    """The images of a prompt's grid on one labelled sheet."""
+    file = await services.database.run(service.find_sheet, caller.tenant_id, generation_id, prompt)
     return await send_file(request, services.storage, file)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field, model_validator
 from app.errors import ErrorOut
 from app.jobs.schemas import example, refuse_nul
 from core.db.tables import Generation
-from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus, StackedAdapter
+from core.domain.generation import GenerationPlan, GenerationSpec, GenerationStatus, StackedAdapter, name_sheet
 
 _ID = "gen_01j9z3k8m4x7v2q5w6e8r9t0yd"
 _ADAPTER = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
@@ -48,6 +48,8 @@ EXAMPLE: dict[str, Any] = {
         }
         for index in range(2)
     ],
+    "grid": None,
+    "sheets": [],
     "error": None,
     "waiting_reason": None,
     "created_at": "2026-01-31T12:01:14Z",
@@ -99,6 +101,22 @@ class GeneratedImage(BaseModel):
     size: int = Field(description="Bytes.")
 
 
+class SheetOut(BaseModel):
+    """The images of a prompt's grid on one labelled sheet."""
+
+    prompt: int = Field(description="The prompt's number, from 0.")
+    url: str = Field(description="Its address.")
+    sha256: str = Field(description="The file's hash.")
+    size: int = Field(description="Bytes.")
+
+
+class GridOut(BaseModel):
+    """The labels of a grid; the images of a prompt are its cells row by row."""
+
+    columns: list[str] = Field(description="From left to right.")
+    rows: list[str] = Field(description="From top to bottom; empty for a single row.")
+
+
 class GenerationUrls(BaseModel):
     """Related paths."""
 
@@ -127,6 +145,8 @@ class GenerationOut(BaseModel):
     num_drawn: int = Field(description="Images that are drawn so far.")
     num_total: int = Field(description="Images of all prompts.")
     images: list[GeneratedImage] = Field(description="Those that are drawn, by their place.")
+    grid: GridOut | None = Field(None, description="Null without a grid.")
+    sheets: list[SheetOut] = Field(default_factory=list, description="Those of the prompts whose grid is complete.")
     error: ErrorOut | None
     waiting_reason: str | None = Field(description="Why it is deferred, through no fault of its own.")
     created_at: datetime
@@ -136,7 +156,8 @@ class GenerationOut(BaseModel):
     @classmethod
     def of(cls, row: Generation) -> Self:
         plan, url = GenerationPlan.model_validate(row.plan), f"/generations/{row.id}"
-        images = [_show_image(plan, url, int(index), row.images[index]) for index in sorted(row.images, key=int)]
+        drawn = sorted(int(name) for name in row.images if name.isdigit())
+        images = [_show_image(plan, url, index, row.images[str(index)]) for index in drawn]
         return cls(
             id=row.id,
             status="running" if row.status == Generation.CHECKING and row.lease_until else row.status,
@@ -146,6 +167,12 @@ class GenerationOut(BaseModel):
             num_drawn=len(images),
             num_total=plan.total,
             images=images,
+            grid=plan.grid and GridOut(columns=list(plan.grid.columns), rows=list(plan.grid.rows)),
+            sheets=[
+                _show_sheet(url, prompt, row.images[name])
+                for prompt in range(len(plan.prompts))
+                if (name := name_sheet(prompt)) in row.images
+            ],
             error=row.error,
             waiting_reason=row.waiting_reason,
             created_at=row.created_at,
@@ -170,3 +197,7 @@ def _show_image(plan: GenerationPlan, url: str, index: int, image: dict[str, Any
         sha256=image["sha256"],
         size=image["size"],
     )
+
+
+def _show_sheet(url: str, prompt: int, sheet: dict[str, Any]) -> SheetOut:
+    return SheetOut(prompt=prompt, url=f"{url}/sheets/{prompt}.png", sha256=sheet["sha256"], size=sheet["size"])

@@ -17,6 +17,8 @@ from core.domain.generation import (
     AdapterWeight,
     GenerationSpec,
     StackedAdapter,
+    list_adapters,
+    name_sheet,
     resolve_generation,
 )
 from core.domain.limits import Limits
@@ -31,18 +33,33 @@ def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationS
         model = models.read_card(models.get_model(session, spec.model))
     except (NotFound, WrongState) as error:
         raise type(error)(error.detail, {"/model": [error.detail]}) from None
-    stack = tuple(_find_adapter(session, tenant_id, model, i, asked) for i, asked in enumerate(spec.adapters))
+    stack = [
+        _find_adapter(session, tenant_id, model, _point(spec, number), asked)
+        for number, asked in enumerate(list_adapters(spec))
+    ]
     plan = resolve_generation(spec, model, stack)
     quotas.check_room(session, tenant_id, limits)
     return generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
 
 
+GRID = "/grid"
+
+
+def _point(spec: GenerationSpec, number: int) -> str:
+    """Where in the spec the adapter stands."""
+    return f"/adapters/{number}" if number < len(spec.adapters) else GRID
+
+
+def _within(place: str, field: str) -> str:
+    return GRID if place == GRID else f"{place}/{field}"
+
+
 def _find_adapter(
-    session: Session, tenant_id: str, model: ModelInfo, index: int, asked: AdapterWeight
+    session: Session, tenant_id: str, model: ModelInfo, place: str, asked: AdapterWeight
 ) -> StackedAdapter:
     if asked.job is not None and asked.step is not None:
-        return _find_step(session, tenant_id, model, f"/adapters/{index}", asked.job, asked.step, asked.weight)
-    pointer, adapter_id = f"/adapters/{index}/id", asked.id or ""
+        return _find_step(session, tenant_id, model, place, asked.job, asked.step, asked.weight)
+    pointer, adapter_id = _within(place, "id"), asked.id or ""
     try:
         adapter = adapters.get_adapter(session, tenant_id, adapter_id)
     except NotFound as error:
@@ -67,14 +84,14 @@ def _find_step(
     try:
         job = jobs.get_job(session, tenant_id, job_id)
     except NotFound as error:
-        raise NotFound(error.detail, {f"{pointer}/job": [error.detail]}) from None
+        raise NotFound(error.detail, {_within(pointer, "job"): [error.detail]}) from None
     try:
         kept = step_adapters.get_step(session, job_id, step)
     except NotFound as error:
-        raise NotFound(error.detail, {f"{pointer}/step": [error.detail]}) from None
+        raise NotFound(error.detail, {_within(pointer, "step"): [error.detail]}) from None
     if job.outline["model_sha256"] != model.sha256:
         detail = f"Job {job_id} trained on {job.model_id} as it was then, and not on this {model.id}."
-        raise InvalidSpec(detail, {f"{pointer}/job": [detail]})
+        raise InvalidSpec(detail, {_within(pointer, "job"): [detail]})
     name = f"{job.outline['name']}, step {step}"
     file = Artifact.model_validate(kept.files[GENERATION_FORMAT])
     return StackedAdapter(id=job_id, step=step, name=name, weight=weight, file=file)
@@ -101,11 +118,20 @@ def read(session: Session, caller: Caller, generation_id: str) -> Generation:
 
 def find_image(session: Session, tenant_id: str, generation_id: str, index: int) -> StoredFile:
     """Raises NotFound."""
-    row = generations.get_generation(session, tenant_id, generation_id)
-    image = row.images.get(str(index))
+    return _find_file(session, tenant_id, generation_id, str(index), f"image {index}", f"{index:02d}")
+
+
+def find_sheet(session: Session, tenant_id: str, generation_id: str, prompt: int) -> StoredFile:
+    """Raises NotFound."""
+    name = name_sheet(prompt)
+    return _find_file(session, tenant_id, generation_id, name, f"sheet of prompt {prompt}", name)
+
+
+def _find_file(session: Session, tenant_id: str, generation_id: str, key: str, described: str, name: str) -> StoredFile:
+    image = generations.get_generation(session, tenant_id, generation_id).images.get(key)
     if image is None:
-        raise NotFound(f"Generation {generation_id} has no image {index}.")
-    return StoredFile(image["key"], image["sha256"], image["size"], f"{generation_id}-{index:02d}.png", PNG)
+        raise NotFound(f"Generation {generation_id} has no {described}.")
+    return StoredFile(image["key"], image["sha256"], image["size"], f"{generation_id}-{name}.png", PNG)
 
 
 async def delete(services: Services, tenant_id: str, generation_id: str) -> None:

@@ -48,9 +48,9 @@ def _count_drawn() -> ColumnElement[int]:
     return held.scalar_subquery() + recent.scalar_subquery()
 
 
-def add_image(session: Session, claim: GenerationClaim, index: int, image: Artifact) -> None:
-    """Raises LostLease."""
-    added = Generation.images.op("||")(literal({str(index): image.model_dump()}, JSONB))
+def add_image(session: Session, claim: GenerationClaim, name: str, image: Artifact) -> None:
+    """``name``: an image's index, or ``name_sheet``'s. Raises LostLease."""
+    added = Generation.images.op("||")(literal({name: image.model_dump()}, JSONB))
     fence = (Generation.id == claim.id, Generation.attempt == claim.attempt, Generation.lease_until.is_not(None))
     written = update(Generation).where(*fence, Generation.status == Generation.CHECKING).values(images=added)
     if session.execute(written.returning(Generation.id)).first() is None:

@@ -9,10 +9,12 @@ import pytest
 from core.db import generation_claims, models
 from core.db.generations import MAX_QUEUED
 from core.db.tables import Adapter, Generation
+from core.domain.artifacts import Artifact
 from core.domain.errors import WrongState
+from core.domain.generation import name_sheet
 from core.domain.states import TerminationReason
 from tests.app.conftest import LiveApi
-from tests.app.factory import MODEL, Worker, add_model, submit
+from tests.app.factory import MODEL, Worker, add_model, draw_png, submit
 from tests.app.test_adapters import import_ready
 from tests.app.world import claim_generation, draw_as_a_worker
 
@@ -201,3 +203,29 @@ def test_a_base_with_generations_is_not_deleted(api: LiveApi) -> None:
     made = create(api, model=alone)
     with api.sessions.begin() as session, pytest.raises(WrongState, match=f"used by the generation {made['id']}"):
         models.delete_model(session, alone, keep_away=False)
+
+
+def test_a_grid_has_a_sheet_for_each_prompt(api: LiveApi) -> None:
+    adapter_id = train_adapter(api)
+    grid = {"x": {"field": "weight", "values": [0.5, 1]}, "y": {"field": "seed", "values": [1, 2]}}
+    made = create(api, adapters=[{"id": adapter_id}], grid=grid)
+    assert (made["num_total"], made["sheets"]) == (8, [])
+    assert made["grid"] == {"columns": ["weight 0.5", "weight 1"], "rows": ["seed 1", "seed 2"]}
+    url = f"/generations/{made['id']}/sheets/0.png"
+    assert api.client.get(url).status_code == 404
+    claim = claim_generation(api, made["id"])
+    stored = api.storage.put(f"generations/{made['id']}/a1/sheet.png", draw_png())
+    with api.sessions.begin() as session:
+        image = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
+        generation_claims.add_image(session, claim, name_sheet(0), image)
+    shown = get(api, made["id"])
+    assert [sheet["url"] for sheet in shown["sheets"]] == [url]
+    assert (shown["num_drawn"], shown["images"]) == (0, [])
+    assert api.client.get(url).content == draw_png()
+
+
+def test_an_adapter_of_a_grid_is_looked_up_as_the_others_are(api: LiveApi, other: LiveApi) -> None:
+    mine, foreign = train_adapter(api), train_adapter(other)
+    grid = {"x": {"field": "adapter", "values": [mine, foreign]}}
+    refuse(api, 404, "/grid", adapters=[{"id": mine}], grid=grid)
+    refuse(api, 422, "/grid/x/values", adapters=[{"id": mine}], grid={"x": {"field": "weight", "values": [9]}})

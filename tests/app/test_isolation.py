@@ -66,7 +66,7 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "tenant_id": "ten_default",
     }
     values = {name: value if there else missing(value) for name, value in ids.items()}
-    values |= {"step": "0", "index": "0", "sha256": world.image, "filename": "a.png"}
+    values |= {"step": "0", "index": "0", "prompt": "0", "sha256": world.image, "filename": "a.png"}
     return re.sub(r"{(\w+)(:path)?}", lambda match: values[match[1]], path)
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from core.db import generation_claims
 from core.db.generation_claims import GenerationClaim
 from core.domain.artifacts import Artifact, generation_key
+from core.domain.generation import name_sheet
 from tests.app.conftest import LiveApi
 from tests.app.factory import Worker, add_dataset, add_model, draw_png
 
@@ -75,7 +76,8 @@ def build(api: LiveApi, admin: LiveApi) -> World:
 
 def draw(api: LiveApi, model: object) -> str:
     """A generation of one image, drawn as a worker does it."""
-    made = api.client.post("/generations", json={"model": model, "prompts": ["a toy"]}).raise_for_status().json()
+    asked = {"model": model, "prompts": ["a toy"], "grid": {"x": {"field": "seed", "values": [0]}}}
+    made = api.client.post("/generations", json=asked).raise_for_status().json()
     draw_as_a_worker(api, made["id"])
     return str(made["id"])
 
@@ -95,7 +97,9 @@ def draw_as_a_worker(api: LiveApi, generation_id: str, num_images: int = 1) -> N
         for index in range(num_images):
             stored = api.storage.put(generation_key(claim.id, claim.attempt, f"{index:02d}.png"), draw_png(index))
             image = Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
-            generation_claims.add_image(session, claim, index, image)
+            generation_claims.add_image(session, claim, str(index), image)
+        if claim.plan["grid"]:
+            generation_claims.add_image(session, claim, name_sheet(0), image)
         assert generation_claims.succeed(session, claim)
 
 

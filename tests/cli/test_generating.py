@@ -31,6 +31,22 @@ def test_images_are_drawn_and_saved(atelier: Atelier, tmp_path: Path) -> None:
     ]
 
 
+def test_a_grid_is_asked_for_by_two_settings(atelier: Atelier) -> None:
+    done = atelier("generate", "a toy", "--model", MODEL.id, "--x", "seed=1,2", "--y", "num_steps=2", "--json")
+    assert done.exit_code == 0, done.output
+    images = [row for row in map(json.loads, done.stdout.splitlines()) if row["event"] == "image"]
+    assert [image["seed"] for image in images] == [1, 2]
+    for typed, reason in (
+        (("--y", "seed=1"), "--y needs --x"),
+        (("--x", "seed"), "write --x weight=0.4,0.8,1.2"),
+        (("--x", "seed=many"), "'many' is not a number"),
+        (("--x", "seed=-1"), "-1 is not possible for seed"),
+        (("--x", "colour=1"), "--x"),
+    ):
+        odd = atelier("generate", "a toy", "--model", MODEL.id, *typed)
+        assert (odd.exit_code, reason in odd.stderr) == (2, True), odd.stderr
+
+
 def test_a_failure_is_told_with_its_reason(atelier: Atelier) -> None:
     failed = atelier("generate", "fail", "--model", MODEL.id)
     assert failed.exit_code == 1

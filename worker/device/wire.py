@@ -177,11 +177,12 @@ class SampleRequestFailed(RunMessage):
 
 
 class ImageDrawn(RunMessage):
-    """One of a generation."""
+    """One of a generation, or the sheet of a prompt's grid."""
 
     type: Literal["image"] = "image"
     index: int
     path: Path
+    is_sheet: bool
 
 
 class Generated(RunMessage):

@@ -9,7 +9,7 @@ from worker.device.wire import Failed, Generate, Generated, ImageDrawn, Message,
 from worker.engine.device import Runtime, is_out_of_memory
 from worker.engine.errors import BadInput, describe_unexpected
 from worker.engine.families.protocol import Base
-from worker.engine.generation.generate import ImageSeries
+from worker.engine.generation.generate import Drawn, ImageSeries
 from worker.engine.observer import Lend, Stop, Stopped
 
 log = logging.getLogger("atelier.trainer")
@@ -54,7 +54,7 @@ class GenerationLane:
             with lend():
                 series = self._open(command)
                 for image in series.draw_next(self._runtime, lambda: self._after_step(command.run_id)):
-                    self._send(ImageDrawn(run_id=command.run_id, index=image.index, path=image.path))
+                    self._send(describe_drawn(command.run_id, image))
         except _Interrupted:
             pass
         except Exception as error:  # the training goes on, whatever it was
@@ -81,6 +81,10 @@ class GenerationLane:
         self._commands.take(run_id)
         self._send(report)
         self._commands.forget(run_id)
+
+
+def describe_drawn(run_id: str, drawn: Drawn) -> ImageDrawn:
+    return ImageDrawn(run_id=run_id, index=drawn.index, path=drawn.path, is_sheet=drawn.is_sheet)
 
 
 class _Interrupted(Exception):

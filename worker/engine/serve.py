@@ -19,7 +19,6 @@ from worker.device.wire import (
     Finished,
     Generate,
     Generated,
-    ImageDrawn,
     Message,
     Ready,
     RuntimeChosen,
@@ -57,7 +56,7 @@ from worker.engine.families import load_base
 from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
 from worker.engine.generation.generate import generate
-from worker.engine.lane import GenerationLane
+from worker.engine.lane import GenerationLane, describe_drawn
 from worker.engine.observer import Stopped
 from worker.engine.pipes import CommandReader, PipeObserver, ReportPipe
 from worker.engine.training.train import train
@@ -130,7 +129,7 @@ class Trainer:
         observer = PipeObserver(self._reports, self._commands, command.run_id)
         base = self._load(command, runtime)
         for image in generate(command.plan, runtime, base, command.files, observer, command.folder):
-            self._reports.send(ImageDrawn(run_id=command.run_id, index=image.index, path=image.path))
+            self._reports.send(describe_drawn(command.run_id, image))
         return Generated(run_id=command.run_id)
 
     def _choose_runtime(self, command: Train | Generate) -> Runtime:

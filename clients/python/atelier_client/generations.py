@@ -29,6 +29,15 @@ class GeneratedImage(Answer):
     size: int
 
 
+class GeneratedSheet(Answer):
+    """The images of a prompt's grid on one labelled sheet. ``url`` is a path of the service."""
+
+    prompt: int
+    url: str
+    sha256: str
+    size: int
+
+
 class Generation(Answer):
     """``images`` are those that are drawn, of ``num_total``."""
 
@@ -39,6 +48,7 @@ class Generation(Answer):
     num_drawn: int = 0
     num_total: int = 0
     images: tuple[GeneratedImage, ...] = ()
+    sheets: tuple[GeneratedSheet, ...] = ()
     error: ErrorInfo | None = None
     waiting_reason: str | None = None
     created_at: datetime
@@ -96,6 +106,10 @@ class GenerationCalls(Calls):
     def download_generated_image(self, generation_id: str, index: int, target: Path) -> str:
         """Returns the file's sha256. Raises DownloadDamaged, InputError."""
         return self._download(f"/generations/{quote(generation_id)}/images/{index}.png", target)
+
+    def download_generated_sheet(self, generation_id: str, prompt: int, target: Path) -> str:
+        """``prompt``: its number. Returns the file's sha256. Raises DownloadDamaged, InputError."""
+        return self._download(f"/generations/{quote(generation_id)}/sheets/{prompt}.png", target)
 
     def _read(self, path: str) -> bytes:
         with self._transport.stream(path) as response:

@@ -10,7 +10,8 @@ from core.db.tables.base import Base, Checked
 
 
 class Generation(Checked, Base):
-    """``queued`` until it ends; a worker draws it while it has a lease. ``images``: index -> {key, sha256, size}."""
+    """``queued`` until it ends; a worker draws it while it has a lease. ``images``: index, or
+    ``sheet-N`` for the sheet of a prompt -> {key, sha256, size}."""
 
     __tablename__ = "generations"
     __table_args__ = (

@@ -23,6 +23,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base, SizeConditioning, TextLimits
 from worker.engine.generation.generate import generate
+from worker.engine.generation.sheets import MARGIN
 from worker.engine.generation.stack import stacked
 from worker.engine.observer import RecordingObserver, Stop, Stopped
 from worker.engine.training.train import train
@@ -157,6 +158,43 @@ def test_weight_zero_is_the_base(trained: Trained, tmp_path: Path) -> None:
     [zero] = trained.draw(trained.plan(("locon", 0.0)), tmp_path / "b")
     [full] = trained.draw(trained.plan(("locon", 1.0)), tmp_path / "c")
     assert zero.tobytes() == without.tobytes() != full.tobytes()
+
+
+def test_a_grids_images_are_those_of_generations_one_by_one(trained: Trained, tmp_path: Path) -> None:
+    """And its sheet shows them in their places."""
+    asked = GenerationSpec.model_validate(
+        {
+            "model": "m", "prompts": ["zap left", "a cat"], "num_steps": 2, "negative_prompt": "blurry",
+            "adapters": [{"id": "ad_text encoder"}, {"id": "ad_lora"}],
+            "grid": {
+                "x": {"field": "weight", "values": [0.0, 1.5], "entry": 0},
+                "y": {"field": "seed", "values": [3, 4]},
+            },
+        }
+    )  # fmt: skip
+    stack = [
+        StackedAdapter(id=f"ad_{kind}", name=kind, weight=1.0, file=trained.describe(kind))
+        for kind in ("text encoder", "lora")
+    ]
+    plan = resolve_generation(asked, trained.info, stack)
+    files = {sha256(path): path for path in trained.files.values()}
+    drawn = [*generate(plan, fp32(plan), trained.load(), files, RecordingObserver(), tmp_path / "grid")]
+    assert [(one.index, one.is_sheet) for one in drawn] == [
+        *((index, False) for index in range(4)), (0, True), *((index, False) for index in range(4, 8)), (1, True),
+    ]  # fmt: skip
+    images = [Image.open(one.path) for one in drawn if not one.is_sheet]
+    assert len({image.tobytes() for image in images}) == 8
+    for place, (prompt, seed, weight) in enumerate(
+        (prompt, seed, weight) for prompt in asked.prompts for seed in (3, 4) for weight in (0.0, 1.5)
+    ):
+        spec = {"prompts": [prompt], "seed": seed, "negative_prompt": "blurry"}
+        [alone] = trained.draw(trained.plan(("text encoder", weight), ("lora", 1.0), **spec), tmp_path / f"{place}")
+        assert max(abs(a - b) for a, b in zip(alone.tobytes(), images[place].tobytes(), strict=True)) <= 1
+        assert f"x {weight:g}" in str(images[place].info["parameters"])
+    sheet, side = Image.open(drawn[4].path), images[0].width
+    right = sheet.width - MARGIN - side
+    corner = (right, sheet.height - MARGIN - side)
+    assert sheet.crop((*corner, corner[0] + side, corner[1] + side)).tobytes() == images[3].tobytes()
 
 
 def test_an_adapter_of_another_base_is_refused(trained: Trained, tmp_path: Path) -> None:
