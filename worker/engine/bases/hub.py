@@ -44,7 +44,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
         f"The Hub has no repository {{hub_id}}, or it is private: check the spelling. {_TOKEN}",
     ),
     (HFValidationError, "{hub_id} is not the name of a repository: write it as owner/name."),
-    (RemoteEntryNotFoundError, f"{{hub_id}} lacks a file that a base model needs. {_LAYOUT}"),
+    (RemoteEntryNotFoundError, "{hub_id} lacks a file that a model needs. {layout}"),
 )
 _OUT_OF_REACH = (HTTPError, ConnectionError, TimeoutError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 _DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -82,7 +82,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def explain(hub_id: str, error: BaseException) -> str:
+def explain(hub_id: str, error: BaseException, *, layout: str = _LAYOUT) -> str:
     """The failure and the advice, in words for an operator: the libraries' own messages name parameters and classes.
 
     They raise one error from another, of which the first known one counts: that a file is not in the cache only means
@@ -91,7 +91,7 @@ def explain(hub_id: str, error: BaseException) -> str:
     chain = list(_list_causes(error))
     for kind, words in _REASONS:
         if any(isinstance(link, kind) for link in chain):
-            return words.format(hub_id=hub_id)
+            return words.format(hub_id=hub_id, layout=layout)
     for link in chain:
         if isinstance(link, HfHubHTTPError):
             return _explain_status(hub_id, link.response.status_code)
@@ -99,7 +99,7 @@ def explain(hub_id: str, error: BaseException) -> str:
         return f"{hub_id} could not be stored: the disk of the models directory is full. Make room and try again."
     if any(isinstance(link, _OUT_OF_REACH) for link in chain):
         return _UNREACHABLE
-    return f"{hub_id} has no usable weights. {_LAYOUT}"
+    return f"{hub_id} has no usable weights. {layout}"
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:
