@@ -16,12 +16,13 @@ from core.domain.adapter_check import CheckAnswer
 from core.domain.adapter_import import ImportResult
 from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
+from core.domain.captioner import FetchResult
 from core.domain.registration import RegistrationResult
 
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult)
+Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult, FetchResult)
 
 
 @functools.cache

@@ -22,6 +22,8 @@ from sqlalchemy.orm import Session
 
 from core.db.adapter_checks import expire_checks
 from core.db.adapter_claims import expire_imports
+from core.db.captioners import expire_registrations
+from core.db.captioning_claims import expire_captionings
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
@@ -29,7 +31,7 @@ from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job
+from core.db.tables import Adapter, AdapterCheck, Captioner, Captioning, Checked, Dataset, Generation, Job
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -116,7 +118,11 @@ class Steward:
         adapters = self._ask(connection, expire_imports) or []
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks]
+        captions = [
+            *(self._ask(connection, expire_registrations) or []),
+            *(self._ask(connection, expire_captionings) or []),
+        ]
+        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *captions]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -130,12 +136,13 @@ class Steward:
             self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
-        of_adapters = (partial(count_waiting, table=Adapter), partial(count_waiting, table=AdapterCheck))
+        with_torch = tuple(partial(count_waiting, table=table) for table in (Adapter, AdapterCheck, Captioner))
+        drawn = tuple(partial(count_waiting, table=table) for table in (Generation, Captioning))
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
-            "train": (count_due_jobs, partial(count_waiting, table=Generation), *of_adapters),
-            # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for
-            # hours.
-            "validate": (partial(count_waiting, table=Dataset), *of_adapters),
+            "train": (count_due_jobs, *drawn, *with_torch),
+            # Adapters and captioners are read by workers with torch: a CPU worker may lack it, and a training one may be
+            # busy for hours.
+            "validate": (partial(count_waiting, table=Dataset), *with_torch),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)

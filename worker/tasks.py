@@ -6,6 +6,8 @@ from core.queue import DELIVER_TASK, TRAIN_TASK, VALIDATE_TASK
 from core.settings import load_settings
 from worker import deliveries
 from worker.bases import register_next
+from worker.captioners import register_next_captioner
+from worker.captionings import caption_next
 from worker.celery_app import app
 from worker.checks import check_next
 from worker.datasets import service
@@ -20,7 +22,8 @@ from worker.lifetime import install_shutdown_hooks
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    turns = (register_next, import_next, check_next, generate_next, runner.run_next)
+    preparing = (register_next, register_next_captioner, import_next, check_next)
+    turns = (*preparing, generate_next, runner.run_next, caption_next)
     while sum(take_turn(settings) for take_turn in turns):
         pass
 
@@ -28,7 +31,7 @@ def train() -> None:
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    workings = (service.validate_next, register_next, import_next, check_next)
+    workings = (service.validate_next, register_next, register_next_captioner, import_next, check_next)
     while any(work(settings) for work in workings):
         pass
 
