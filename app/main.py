@@ -11,6 +11,8 @@ from starlette.middleware import Middleware
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
+from app.captioners.endpoints import router as captioners_router
+from app.captionings.endpoints import router as captionings_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
@@ -46,6 +48,8 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     generations_router,
+    captioners_router,
+    captionings_router,
     checks_router,
     usage_router,
     keys_router,
