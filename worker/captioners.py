@@ -1,4 +1,4 @@
-"""Registers captioners, one at a time: fetches those of the Hub, loads each and tries it out, and commits the result."""
+"""Registers captioners, one at a time: fetches those of the Hub, loads each, tries it out, and commits the result."""
 
 import logging
 import shutil

@@ -106,7 +106,8 @@ class Captions:
             return Outcome(reason=TerminationReason.BAD_INPUT, detail=str(error))
         revision = caption_dataset(claim.dataset_id, manifest, plan, words)
         # Thousands of images take seconds: outside of the transaction.
-        return Outcome(plan.name or claim.dataset_name, revision and NewRevision.of(revision))
+        new = None if revision is None else NewRevision.of(revision)
+        return Outcome(plan.name or claim.dataset_name, new)
 
     def commit(self, session: Session, claim: CaptioningClaim, result: Outcome) -> bool:
         if result.reason is not None:

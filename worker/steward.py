@@ -118,11 +118,9 @@ class Steward:
         adapters = self._ask(connection, expire_imports) or []
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
-        captions = [
-            *(self._ask(connection, expire_registrations) or []),
-            *(self._ask(connection, expire_captionings) or []),
-        ]
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *captions]
+        captioners = self._ask(connection, expire_registrations) or []
+        captionings = self._ask(connection, expire_captionings) or []
+        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *captioners, *captionings]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -140,8 +138,8 @@ class Steward:
         drawn = tuple(partial(count_waiting, table=table) for table in (Generation, Captioning))
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
             "train": (count_due_jobs, *drawn, *with_torch),
-            # Adapters and captioners are read by workers with torch: a CPU worker may lack it, and a training one may be
-            # busy for hours.
+            # Adapters and captioners are read by workers with torch: a CPU worker may lack it, and a training one may
+            # be busy for hours.
             "validate": (partial(count_waiting, table=Dataset), *with_torch),
         }
         for bell, counts in waiting.items():

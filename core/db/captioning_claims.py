@@ -58,8 +58,8 @@ def claim_captioning(session: Session, *, lease_seconds: float) -> CaptioningCla
         plan=row.plan,
         num_done=row.num_done,
         manifest=dataset.manifest,
-        info=ready and ready.info,
-        location=ready and ready.location,
+        info=None if ready is None else ready.info,
+        location=None if ready is None else ready.location,
     )
 
 
@@ -87,7 +87,7 @@ def find_words(session: Session, tenant_id: str, keys: Collection[str]) -> dict[
         .values(used_at=func.clock_timestamp())
         .returning(ImageCaption.key, ImageCaption.words)
     )
-    return {key: words for key, words in session.execute(used)}
+    return {row.key: row.words for row in session.execute(used)}
 
 
 def keep_words(session: Session, claim: CaptioningClaim, words: Mapping[str, str], *, num_done: int) -> None:

@@ -12,8 +12,8 @@ FOLDER = "captioners"
 """Below the models directory: where captioners of the Hub are put."""
 
 CaptionerKind = Literal["image-to-text", "tagger"]
-"""``image-to-text``: a transformers model that writes sentences; ``tagger``: an ONNX model that scores a list of tags, as
-the WD taggers do."""
+"""``image-to-text``: a transformers model that writes sentences; ``tagger``: an ONNX model that scores a list of tags,
+as the WD taggers do."""
 
 DEFAULT_THRESHOLD = 0.35
 CHARACTER_THRESHOLD = 0.85

@@ -28,8 +28,8 @@ class CaptioningSpec(SpecPart):
     captioner: str = Field(min_length=1, max_length=100, description="The captioner's id.")
     prompt: Prompt | None = Field(
         None,
-        description="What to ask a captioner that takes prompts: a question or instruction for a chat model, a task for "
-        "Florence-2 (`<DETAILED_CAPTION>`), the beginning of the caption for BLIP.",
+        description="What to ask a captioner that takes prompts: a question or instruction for a chat model, a task "
+        "for Florence-2 (`<DETAILED_CAPTION>`), the beginning of the caption for BLIP.",
     )
     prefix: Affix | None = Field(None, description="Put directly before each new caption, with its spaces.")
     suffix: Affix | None = Field(None, description="Put directly after each new caption, as `prefix`.")

@@ -23,8 +23,8 @@ class Captioner(Checked, Base):
 
 
 class Captioning(Checked, Base):
-    """``queued`` until it ends; a worker writes captions while it has a lease. ``turn_ended_at``: when it last made room
-    for others."""
+    """``queued`` until it ends; a worker writes captions while it has a lease. ``turn_ended_at``: when it last made
+    room for others."""
 
     __tablename__ = "captionings"
     __table_args__ = (

@@ -25,8 +25,8 @@ def fetch(order: FetchOrder) -> FetchResult:
     """As plain files. What was fetched before a failure is removed."""
     if is_offline():
         return FetchResult(
-            refusal=f"{order.hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put its folder into the models directory "
-            "and register its path."
+            refusal=f"{order.hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put its folder into the models "
+            "directory and register its path."
         )
     try:
         snapshot_download(order.hub_id, local_dir=order.folder, allow_patterns=list(WANTED))

@@ -86,7 +86,8 @@ def open_captioner(order: CaptionerOrder) -> tuple[OpenCaptioner, CaptionerInfo]
     sha256 = hash_files(order.folder, files)
     if order.sha256 not in (None, sha256):
         raise BadInput(
-            f"The files of {order.folder.name} are not those that were registered. Ask the operator to register it again."
+            f"The files of {order.folder.name} are not those that were registered. Ask the operator to register it "
+            "again."
         )
     captioner = _open(kind, order)
     info = CaptionerInfo(

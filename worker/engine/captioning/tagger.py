@@ -22,27 +22,10 @@ MAX_TAGS, MAX_SIDE = 100_000, 2048
 GENERAL, CHARACTER = 0, 4
 """Danbooru's categories. The others rate an image or name its artist, and do not describe it."""
 _KAOMOJI = frozenset(
-    [
-        "0_0",
-        "(o)_(o)",
-        "+_+",
-        "+_-",
-        "._.",
-        "<o>_<o>",
-        "<|>_<|>",
-        "=_=",
-        ">_<",
-        "3_3",
-        "6_9",
-        ">_o",
-        "@_@",
-        "^_^",
-        "o_o",
-        "u_u",
-        "x_x",
-        "|_|",
-        "||_||",
-    ]
+    (
+        *("0_0", "(o)_(o)", "+_+", "+_-", "._.", "<o>_<o>", "<|>_<|>", "=_=", ">_<", "3_3", "6_9", ">_o", "@_@", "^_^"),
+        *("o_o", "u_u", "x_x", "|_|", "||_||"),
+    )
 )
 """Faces, whose underscore is not a space."""
 
