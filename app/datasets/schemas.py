@@ -35,7 +35,8 @@ class DatasetRequest(BaseModel):
     urls: Annotated[list[SourceUrl], Field(min_length=1, max_length=MAX_URLS)] | None = Field(
         None,
         description="Addresses on the public internet of images, captions and archives, as they would be uploaded. "
-        "Each file is called by the last part of its address's path. Those that cannot be fetched are listed in the report.",
+        "Each file is called by the last part of its address's path. Those that cannot be fetched are listed in the "
+        "report.",
     )
 
 
