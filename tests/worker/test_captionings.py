@@ -1,5 +1,6 @@
 """Datasets are captioned by real programs with tiny captioners, over a real database and store."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import delete, select, update
 
@@ -19,8 +21,10 @@ from core.domain.errors import InvalidRequest
 from tests.fixtures.captioners import write_blip, write_tagger
 from tests.fixtures.house import House, house
 from tests.fixtures.servers import wait_for
+from tests.worker.conftest import Running
+from tests.worker.test_train_worker import is_over, ring, start_worker
 from worker import captionings as service
-from worker.captioner_program import LoadedCaptioner
+from worker.captioner_program import PROGRAM, LoadedCaptioner
 from worker.captioners import register_next_captioner
 from worker.captionings import caption_next
 
@@ -250,6 +254,39 @@ def test_a_killed_workers_captioning_continues_where_it_was(home: House) -> None
     assert captions_of(revision_of(home, captioning_id))[0] == "from before"
     with home.sessions.begin() as session:
         assert not captioning_claims.fail(session, claim, service.TerminationReason.BAD_INPUT, "too late")
+
+
+def test_a_real_worker_that_is_killed_is_followed_by_another(home: House, tmp_path: Path) -> None:
+    """kill -9 for the worker's child while the captioner's program works: both are gone, and the next one finishes."""
+    captioning_id = queue(home, "blip", prompt="a photo of")
+    worker = start_worker(home, tmp_path / "first.log")
+    try:
+        ring(home)
+        wait_for(lambda: bool(find_programs(worker)), 60)
+        [program] = find_programs(worker)
+        os.kill(program.ppid(), signal.SIGKILL)
+        wait_for(lambda: is_over(program), 20)
+        assert read(home, captioning_id).lease_until is not None
+        with home.sessions.begin() as session:
+            session.execute(update(Captioning).values(lease_until=Captioning.created_at))
+        with home.sessions.begin() as session:
+            assert [row.id for row in captioning_claims.expire_captionings(session)] == [captioning_id]
+        ring(home)
+        wait_for(lambda: read(home, captioning_id).status == "succeeded", 90)
+    finally:
+        worker.kill()
+    row = read(home, captioning_id)
+    assert (row.attempt, row.num_done) == (2, 4)
+    assert all(each and each.startswith("a photo of ") for each in captions_of(revision_of(home, captioning_id)))
+
+
+def find_programs(worker: Running) -> list[psutil.Process]:
+    found = []
+    for process in psutil.Process(worker.popen.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if PROGRAM in process.cmdline():
+                found.append(process)
+    return found
 
 
 def test_the_last_of_several_dead_workers_fails_it(home: House) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
-from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of whichever HTTP library it has
     DisabledRepoError,
@@ -64,6 +63,8 @@ def fetch_base(hub_id: str, folder: Path) -> None:
             f"{hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put the base's folder or file into the models "
             "directory and register its path."
         )
+    from diffusers import DiffusionPipeline  # it takes seconds to import, and what fetches captioners does not need it
+
     cache = folder.with_name(f"{folder.name}.cache")
     try:
         snapshot = DiffusionPipeline.download(hub_id, cache_dir=cache, use_safetensors=True, safety_checker=None)
