@@ -22,13 +22,13 @@ from tests.fixtures.captioners import write_blip, write_tagger
 from tests.fixtures.house import House, house
 from tests.fixtures.servers import wait_for
 from tests.worker.conftest import Running
-from tests.worker.test_train_worker import is_over, ring, start_worker
+from tests.worker.test_train_worker import configured, is_over, ring, start_worker
 from worker import captionings as service
 from worker.captioner_program import PROGRAM, LoadedCaptioner
 from worker.captioners import register_next_captioner
 from worker.captionings import caption_next
 
-__all__ = ["house"]
+__all__ = ["configured", "house"]
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +256,7 @@ def test_a_killed_workers_captioning_continues_where_it_was(home: House) -> None
         assert not captioning_claims.fail(session, claim, service.TerminationReason.BAD_INPUT, "too late")
 
 
+@pytest.mark.usefixtures("configured")
 def test_a_real_worker_that_is_killed_is_followed_by_another(home: House, tmp_path: Path) -> None:
     """kill -9 for the worker's child while the captioner's program works: both are gone, and the next one finishes."""
     captioning_id = queue(home, "blip", prompt="a photo of")
