@@ -19,7 +19,7 @@ from core.db.steward import count_due_jobs
 from core.db.tables import Captioning, Generation
 from core.domain.artifacts import dataset_prefix
 from core.domain.captioner import CaptionerInfo, CaptionerOrder
-from core.domain.captioning import CaptioningPlan, caption_dataset
+from core.domain.captioning import CaptioningPlan, caption_dataset, tidy
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.states import TerminationReason
 from core.model_folders import BaseMissing
@@ -147,7 +147,8 @@ class Captions:
                 for image in missing:
                     check_lease()
                     path = self._fetch(image, scratch / "image.png")
-                    words = captioner.caption(path, image.name)
+                    # Whatever a model writes, PostgreSQL has to take it, and many of them have to fit.
+                    words = tidy(captioner.caption(path, image.name)) or ""
                     written.words[image.sha256] = written.unsaved[plan.key_of(image.sha256)] = words
                     if written.is_due():
                         self._save(claim, written)

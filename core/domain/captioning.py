@@ -15,7 +15,7 @@ from core.domain.dataset import DatasetManifest, ManifestImage, clean_caption
 from core.domain.edits import Affix
 from core.domain.errors import InvalidRequest
 from core.domain.numbers import StrictBool, StrictFloat
-from core.domain.phrases import Prompt
+from core.domain.phrases import Prompt, is_blank
 from core.domain.revision import Revision
 from core.domain.spec_part import SpecPart
 
@@ -95,9 +95,10 @@ def _refuse(pointer: str, detail: str) -> InvalidRequest:
 
 
 def tidy(words: str) -> str | None:
-    """One line without control and format characters, whatever a model wrote; None if nothing visible is left."""
-    visible = "".join(" " if unicodedata.category(char)[0] == "C" else char for char in words)
-    return clean_caption(visible)
+    """One line without control characters and halves of surrogate pairs, whatever a model wrote; None if nothing
+    visible is left."""
+    kept = "".join(" " if unicodedata.category(char) in {"Cc", "Cs"} else char for char in words)
+    return None if is_blank(kept) else clean_caption(kept)
 
 
 def caption_dataset(

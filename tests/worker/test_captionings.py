@@ -166,6 +166,13 @@ def test_captions_are_not_made_twice(home: House, monkeypatch: pytest.MonkeyPatc
     assert caption_next(home.settings) and read(home, all_known).num_reused == 4
 
 
+def test_whatever_a_model_writes_becomes_one_line(home: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = iter(["a\x00b\ud800\n\x1b[31mc", "x" * 5000, "", " \u200b\t"])
+    monkeypatch.setattr(LoadedCaptioner, "caption", lambda *_: next(texts))
+    captions = caption(home, prefix="p ")
+    assert captions == ["p a b [31mc", "p " + "x" * 1998, None, None]
+
+
 def test_captions_are_not_another_tenants(home: House) -> None:
     with home.sessions.begin() as session:
         session.merge(Tenant(id="ten_other", name="other"))
