@@ -62,7 +62,8 @@ def test_captions_that_are_there_already_make_no_revision() -> None:
         ("\u200b\u2028", None),
         ("", None),
         ("x" * 3000, "x" * 2000),
-        ("é 猫", "é 猫"),
+        ("é 猫 👩\u200d🚀", "é 猫 👩\u200d🚀"),
+        ("a\ud800b", "a b"),
     ],
 )
 def test_words_are_tidied(words: str, tidied: str | None) -> None:
