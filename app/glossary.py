@@ -3,6 +3,8 @@
 EVERYWHERE = {
     "adapter_id": "The adapter's id, `ad_…`.",
     "attempt": "The number of the attempt, from 1; 0 before the first.",
+    "captioner_id": "The captioner's id.",
+    "captioning_id": "The captioning's id, `cap_…`.",
     "check_id": "The check's id, `chk_…`.",
     "created_at": "Time of creation (UTC).",
     "data": "The items, in the documented order.",

@@ -12,6 +12,8 @@ from app.activity.endpoints import router as activity_router
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
+from app.captioners.endpoints import router as captioners_router
+from app.captionings.endpoints import router as captionings_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
@@ -53,6 +55,8 @@ ROUTERS = (
     adapters_router,
     generations_router,
     activity_router,
+    captioners_router,
+    captionings_router,
     checks_router,
     usage_router,
     keys_router,

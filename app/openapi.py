@@ -16,9 +16,9 @@ from core.domain.errors import AtelierError, describe_problem
 DESCRIPTION = """Training as a service: a few images in, a LoRA adapter out.
 
 Send the API key as `Authorization: Bearer atl_…`. The scope `read` allows a key to read, `jobs` to change datasets,
-jobs and adapters, and `admin` to do both and to manage keys; tenants and models need the operator's key. Errors are
-`application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to their faults, and `detail`
-says what to do. Unknown fields and parameters are rejected.
+jobs and adapters, and `admin` to do both and to manage keys; tenants, models and captioners need the operator's key.
+Errors are `application/problem+json` (RFC 9457): `errors` maps JSON pointers into the body to their faults, and
+`detail` says what to do. Unknown fields and parameters are rejected.
 """
 
 OF_BODIES = ("too-large", "too-slow", "unsupported-media")
@@ -46,6 +46,8 @@ _DETAILS = {
     "image-rejected": "cat.png: It is a PDF document, which is not accepted. Export it as PNG or JPEG; WebP, HEIC, "
     "AVIF, BMP, TIFF and GIF are accepted too, whatever their names.",
     "model-rejected": "mine has no atelier.json.",
+    "captioner-rejected": "captioners/blip is not in the models directory: put the captioner's folder there, or "
+    "correct the path.",
     "adapter-rejected": "The file is a LoHa, which is not supported.",
     "weights-rejected": "The file is empty. Send it again.",
     "unsupported-weights": "The file is a pickle, whatever its name says. Only .safetensors files are supported: "

@@ -32,6 +32,7 @@ STATUS_OF: dict[str, int] = {
     "image-rejected": 422,
     "dataset-rejected": 422,
     "model-rejected": 422,
+    "captioner-rejected": 422,
     "adapter-rejected": 422,
     "weights-rejected": 422,
     "idempotency-mismatch": 422,

@@ -89,7 +89,7 @@ class Placement:
         if inside is not None:
             return Placed(self._source(path=inside))
         folder = models_path / f"{ADDING}{secrets.token_hex(4)}"
-        _fill(folder, [(path, folder / path.name)])
+        fill(folder, [(path, folder / path.name)])
         return Placed(self._source(path=f"{folder.name}/{path.name}"), (folder,), (folder,))
 
     def _place_folder(self, path: Path, models_path: Path) -> Placed:
@@ -110,7 +110,7 @@ class Placement:
         files = list(_list_base_files(path, target))
         if not _on_one_disk(path, models_path):
             _refuse_full_disk(models_path, sum(file.stat().st_size for file, _ in files), path.name)
-        _fill(target, files)
+        fill(target, files)
         (target / NOTE).write_text(f"{MADE_HERE}: its files are links to those of {path}, or copies.\n")
         return Placed(self._source(path=name), (target,))
 
@@ -185,7 +185,7 @@ def _list_base_files(path: Path, target: Path) -> Iterator[tuple[Path, Path]]:
                 yield file, target / part / file.name
 
 
-def _fill(folder: Path, files: Sequence[tuple[Path, Path]]) -> None:
+def fill(folder: Path, files: Sequence[tuple[Path, Path]]) -> None:
     """Makes a hard link, which takes no space and survives the deletion of the original; else a copy."""
     try:
         folder.mkdir(parents=True)

@@ -1,4 +1,5 @@
-"""`atelier datasets`: list, revise, download, delete. Without a subcommand it lists. `atelier train` makes them."""
+"""`atelier datasets`: list, fetch, revise, download, delete. Without a subcommand it lists. `atelier train` makes them
+of files on this machine."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from cli.tables import print_datasets
 from cli.training import file_name
 from core.domain.counts import counted
 
-datasets = App(invoke_without_command=True, help="List, revise, download and delete the sets that jobs learn from.")
+datasets = App(
+    invoke_without_command=True, help="List, fetch, revise, download and delete the sets that jobs learn from."
+)
 
 DatasetArgument = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's id, or a prefix of it.")]
 REVISE_OPTIONS = {
@@ -41,6 +44,48 @@ def list_datasets(limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """List datasets, newest first."""
     with open_context(as_json) as context:
         show_all(list(itertools.islice(context.client.list_datasets(), limit)), as_json, print_datasets)
+
+
+@datasets.command("fetch")
+def fetch_dataset(
+    urls: Annotated[
+        list[str] | None, typer.Argument(metavar="[URL...]", help="Images, captions and archives; may be several.")
+    ] = None,
+    urls_file: Annotated[
+        Path | None, typer.Option("--urls", metavar="FILE", help="A text file with more of them, one a line.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default none.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a dataset of files that the service fetches from addresses. What it cannot fetch is listed."""
+    with open_context(as_json, {"/urls": "URL", "/name": "--name"}) as context:
+        wanted = [*(urls or ()), *(read_urls(urls_file) if urls_file else ())]
+        if not wanted:
+            raise UsageError("Give at least one address, or a file of them with --urls.")
+        made = latest = context.client.fetch_dataset(wanted, name=name)
+        context.reporter.say("dataset", f"Dataset {made.id} is being fetched.", id=made.id, status=made.status)
+
+        def hear(update: Dataset) -> None:
+            nonlocal latest
+            latest = update
+
+        def describe() -> str:
+            return f"{latest.num_files} of {counted(latest.num_sources, 'file')}" if latest.num_sources else ""
+
+        with context.reporter.waiting("Fetching", describe):
+            made = context.client.wait_for_dataset(
+                made.id, on_waiting=lambda why: context.reporter.warn("waiting", why), on_update=hear
+            )
+        report_revision(context, made)
+
+
+def read_urls(path: Path) -> list[str]:
+    """Raises UsageError."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as text: {error}") from error
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 @datasets.command("revise")

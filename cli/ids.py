@@ -54,6 +54,13 @@ def find_model(client: AtelierClient, typed: str) -> str:
     return typed if typed in known else _choose(typed, "model", matching)
 
 
+def find_captioner(client: AtelierClient, typed: str) -> str:
+    """As ``find_model``."""
+    known = [captioner.id for captioner in client.list_captioners()]
+    matching = [one for one in known if typed and one.startswith(typed)]
+    return typed if typed in known else _choose(typed, "captioner", matching)
+
+
 def find_id(typed: str, kind: str, list_after: Lister) -> str:
     """The one id that begins so; the kind and its underscore may be left out. Raises UsageError for none or several,
     and for a kind alone.

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from atelier_client.captions import Captioner
 from atelier_client.models import Adapter, AdapterCheck, Conversion, Dataset, Job, Key, Merge, Model, Tenant
 from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
@@ -145,6 +146,44 @@ def print_models(models: list[Model]) -> None:
         for model in models
     ]  # fmt: skip
     print_rows(columns, rows)
+
+
+def print_captioners(captioners: list[Captioner]) -> None:
+    if not captioners:
+        _print(f"There are no captioners yet. Add one: {hint('captioners', 'add', 'FOLDER_OR_HUB_ID')}")
+        return
+    columns = (
+        Column("CAPTIONER"), Column("KIND"), Column("PROMPT"), Column("STATE"),
+        Column("DESCRIPTION", is_elastic=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            captioner.id, captioner.kind or "", "yes" if captioner.takes_prompt else "",
+            Text(captioner.status, style=STYLES.get(captioner.status, "")),
+            captioner.error.detail if captioner.error else captioner.description,
+        )
+        for captioner in captioners
+    ]  # fmt: skip
+    print_rows(columns, rows)
+
+
+def print_captioner(captioner: Captioner) -> None:
+    parameters = f"{captioner.num_parameters / 1e6:,.0f} million" if captioner.num_parameters else ""
+    print_fields(
+        [
+            ("captioner", captioner.id),
+            ("state", captioner.status),
+            ("reason", captioner.error.detail if captioner.error else captioner.waiting_reason or ""),
+            ("kind", captioner.kind or ""),
+            ("model", captioner.architecture or ""),
+            ("prompt", "" if captioner.takes_prompt is None else "yes" if captioner.takes_prompt else "no"),
+            ("parameters", parameters),
+            ("tags", f"{captioner.num_tags:,}" if captioner.num_tags else ""),
+            ("size", f"{captioner.size / 1e6:,.1f} MB" if captioner.size else ""),
+            ("sha256", captioner.sha256 or ""),
+            ("description", captioner.description),
+        ]
+    )
 
 
 def print_model(model: Model) -> None:

@@ -77,7 +77,7 @@ def prepare(
     body = {"name": request.name, **request.spec}
     check_captions(selection, request)
     client.check_spec(body)
-    body |= {"dataset": provide_dataset(client, selection, request, reporter).id}
+    body |= {"dataset": provide_dataset(client, selection, reporter, upload_again=request.upload_again).id}
     planned = client.plan_job(body)
     for advice in planned.warnings:
         reporter.warn(advice.code, advice.message, files=list(advice.files))
@@ -106,10 +106,12 @@ def check_captions(selection: Selection, request: TrainRequest) -> None:
     )
 
 
-def provide_dataset(client: AtelierClient, selection: Selection, request: TrainRequest, reporter: Reporter) -> Dataset:
+def provide_dataset(
+    client: AtelierClient, selection: Selection, reporter: Reporter, *, upload_again: bool = False
+) -> Dataset:
     """A ready dataset of these files: one that is there, or else a new one."""
     warn_of_skipped(selection, reporter)
-    known = None if request.upload_again else client.find_dataset(selection)
+    known = None if upload_again else client.find_dataset(selection)
     sent = known or send_files(client, selection, reporter)
     with reporter.waiting("Checking the images"):
         dataset = client.wait_for_dataset(sent.id, on_waiting=lambda why: reporter.warn("waiting", why))

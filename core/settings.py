@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     webhook_timeout_seconds: Annotated[float, Field(alias="ATELIER_WEBHOOK_TIMEOUT_SECONDS", gt=0)] = 15.0
     webhook_delay_scale: Annotated[float, Field(alias="ATELIER_WEBHOOK_DELAY_SCALE", gt=0)] = 1.0
 
+    fetch_allow: Annotated[
+        AllowList, NoDecode, BeforeValidator(_parse_allow_list), Field(alias="ATELIER_FETCH_ALLOW")
+    ] = AllowList()
+    fetch_timeout_seconds: Annotated[float, Field(alias="ATELIER_FETCH_TIMEOUT_SECONDS", gt=0)] = 60.0
+
     cors_origins: Annotated[
         tuple[str, ...], NoDecode, BeforeValidator(_parse_origins), Field(alias="ATELIER_CORS_ORIGINS")
     ] = ()

@@ -1,8 +1,9 @@
 """Requests to addresses that clients chose: only to the public internet, and only to the checked addresses.
 
 The name is resolved once, each of its addresses is checked, and the connection goes to one of exactly these addresses,
-so that a second answer of the resolver (DNS rebinding) changes nothing. No redirects, no proxies of the environment,
-no connection that is used twice, one time limit for the response, and a short one for its body.
+so that a second answer of the resolver (DNS rebinding) changes nothing. No proxies of the environment, and no
+connection that is used twice. A message follows no redirect, and has one time limit for the response and a short one
+for its body; a file follows some, each of them checked as the first address is, and has one time limit for all.
 """
 
 import asyncio
@@ -10,10 +11,14 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
 from ipaddress import ip_address
+from typing import TypeVar
+from urllib.parse import urldefrag, urljoin
 
 import httpx
 
@@ -27,8 +32,13 @@ MAX_READ_BYTES = 16 * 1024
 READ_SECONDS = 2.0
 EXCERPT_BYTES = 1024
 MAX_LOOKUPS = 32
+MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 Resolve = Callable[[str, int], Sequence[str]]
+Take = Callable[[bytes], None]
+"""Gets each piece of a file. It may raise NotSent."""
+T = TypeVar("T")
 
 # It logs every request with its whole address, which may contain a token of the receiver.
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -44,6 +54,14 @@ class Answer:
 
     status_code: int
     excerpt: str
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """``media_type``: as the server states it, without parameters; may be empty."""
+
+    media_type: str
+    size: int
 
 
 class Outgoing:
@@ -67,9 +85,29 @@ class Outgoing:
         try:
             async with asyncio.timeout(self._timeout_seconds) as limit:
                 receiver = Receiver.parse(url)
-                return await self._post_to(receiver, await self._find_addresses(receiver), body, headers, limit)
+                return await self._reach(
+                    receiver, lambda address: self._post_once(receiver, address, body, headers, limit)
+                )
         except TimeoutError:
             raise NotSent(f"no response within {self._timeout_seconds:g} s") from None
+        except ValueError as error:
+            raise NotSent(f"the address cannot be used: {error}") from None
+
+    async def fetch(self, url: str, take: Take, *, accepts: Callable[[str], bool], max_bytes: int) -> FetchedFile:
+        """Gives the file at the address to ``take``, piece by piece. ``accepts``: by the media type that the server
+        states. Raises NotSent."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                for _ in range(MAX_REDIRECTS + 1):
+                    receiver = Receiver.parse(url)
+                    once = partial(self._fetch_once, receiver, take=take, accepts=accepts, max_bytes=max_bytes)
+                    found = await self._reach(receiver, once)
+                    if isinstance(found, FetchedFile):
+                        return found
+                    url = _follow(url, found)
+                raise NotSent(f"it is redirected more than {MAX_REDIRECTS} times")
+        except TimeoutError:
+            raise NotSent(f"it did not arrive within {self._timeout_seconds:g} s") from None
         except ValueError as error:
             raise NotSent(f"the address cannot be used: {error}") from None
 
@@ -90,19 +128,12 @@ class Outgoing:
             raise NotSent(f"refused: {refusal}")
         return addresses[:MAX_ADDRESSES]
 
-    async def _post_to(
-        self,
-        receiver: Receiver,
-        addresses: Sequence[Address],
-        body: bytes,
-        headers: Mapping[str, str],
-        limit: asyncio.Timeout,
-    ) -> Answer:
+    async def _reach(self, receiver: Receiver, call: Callable[[Address], Awaitable[T]]) -> T:
         """The next address is tried only if no connection was made, so that nothing is sent twice."""
         trouble = NotSent("no connection")
-        for address in addresses:
+        for address in await self._find_addresses(receiver):
             try:
-                return await self._post_once(receiver, address, body, headers, limit)
+                return await call(address)
             except (httpx.ConnectError, httpx.ConnectTimeout) as error:
                 trouble = NotSent(_describe(error))
             except httpx.HTTPError as error:
@@ -118,9 +149,37 @@ class Outgoing:
         limit: asyncio.Timeout,
     ) -> Answer:
         """``limit`` is for the response; the excerpt has its own, since by then the receiver has the message."""
+        async with self._open("POST", receiver, address, headers, body) as response:
+            if not limit.expired():
+                limit.reschedule(None)
+            return Answer(response.status_code, await _read_excerpt(response))
+
+    async def _fetch_once(
+        self, receiver: Receiver, address: Address, take: Take, accepts: Callable[[str], bool], max_bytes: int
+    ) -> FetchedFile | str:
+        """The file, or where it is instead."""
+        async with self._open("GET", receiver, address, {}) as response:
+            if response.status_code in _REDIRECTS and "location" in response.headers:
+                return response.headers["location"]
+            media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            _refuse(response, media_type, accepts, max_bytes)
+            size = 0
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            async for chunk in response.stream:
+                size += len(chunk)
+                if size > max_bytes:
+                    raise _too_large(max_bytes)
+                take(chunk)
+            return FetchedFile(media_type, size)
+
+    @contextlib.asynccontextmanager
+    async def _open(
+        self, method: str, receiver: Receiver, address: Address, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AsyncIterator[httpx.Response]:
+        """Raises httpx.HTTPError."""
         transport = httpx.AsyncHTTPTransport(verify=self._ssl_context, http2=False, trust_env=False)
         request = httpx.Request(
-            "POST",
+            method,
             _address_url(receiver, address),
             content=body,
             headers={
@@ -138,10 +197,8 @@ class Outgoing:
         )
         async with transport:
             response = await transport.handle_async_request(request)
-            if not limit.expired():
-                limit.reschedule(None)
             try:
-                return Answer(response.status_code, await _read_excerpt(response))
+                yield response
             finally:
                 await response.aclose()
 
@@ -155,6 +212,31 @@ def resolve_host(host: str, port: int) -> Sequence[str]:
 def _address_url(receiver: Receiver, address: Address) -> httpx.URL:
     host = f"[{address}]" if address.version == 6 else str(address)
     return httpx.URL(f"{receiver.scheme}://{host}:{receiver.port}").copy_with(raw_path=receiver.target.encode("ascii"))
+
+
+def _follow(url: str, location: str) -> str:
+    """Raises NotSent, and ValueError for what is no address at all."""
+    target = urldefrag(urljoin(url, location)).url
+    if url.lower().startswith("https:") and not target.lower().startswith("https:"):
+        raise NotSent("it is redirected from https to an address without encryption")
+    return target
+
+
+def _refuse(response: httpx.Response, media_type: str, accepts: Callable[[str], bool], max_bytes: int) -> None:
+    """By what stands before the body. Raises NotSent."""
+    if response.status_code != HTTPStatus.OK:
+        raise NotSent(f"the server answered {response.status_code}")
+    if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise NotSent("the server sent it compressed, which was not asked for")
+    if not accepts(media_type):
+        raise NotSent(f"it is {media_type[:80]}, and not an image, an archive or a caption")
+    stated = response.headers.get("content-length", "")
+    if stated.isdecimal() and int(stated[:20]) > max_bytes:
+        raise _too_large(max_bytes)
+
+
+def _too_large(max_bytes: int) -> NotSent:
+    return NotSent(f"it is larger than {max_bytes:,} bytes")
 
 
 async def _read_excerpt(response: httpx.Response) -> str:

@@ -16,6 +16,7 @@ from core.domain.adapter_check import CheckAnswer
 from core.domain.adapter_import import ImportResult
 from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
+from core.domain.captioner import FetchResult
 from core.domain.promotion import ProofAnswer
 from core.domain.registration import CalibrationResult, RegistrationResult
 
@@ -23,7 +24,16 @@ LAUNCHER = "worker.engine.launch"
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, ProofAnswer, RegistrationResult, CalibrationResult)
+Result = TypeVar(
+    "Result",
+    ImportResult,
+    MergeResult,
+    CheckAnswer,
+    FetchResult,
+    ProofAnswer,
+    RegistrationResult,
+    CalibrationResult,
+)
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 """The libraries' pools take memory for each of the machine's cores, and memory may be limited."""

@@ -22,6 +22,8 @@ from sqlalchemy.orm import Session
 
 from core.db.adapter_checks import expire_checks
 from core.db.adapter_claims import expire_imports
+from core.db.captioners import expire_registrations
+from core.db.captioning_claims import expire_captionings
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
@@ -30,7 +32,17 @@ from core.db.leases import count_waiting
 from core.db.promotions import expire_promotions
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job, Promotion
+from core.db.tables import (
+    Adapter,
+    AdapterCheck,
+    Captioner,
+    Captioning,
+    Checked,
+    Dataset,
+    Generation,
+    Job,
+    Promotion,
+)
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -118,7 +130,11 @@ class Steward:
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
         promotions = self._ask(connection, expire_promotions) or []
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *promotions]
+        captioners = self._ask(connection, expire_registrations) or []
+        captionings = self._ask(connection, expire_captionings) or []
+        taken: list[Job | Checked] = [
+            *jobs, *datasets, *adapters, *generations, *checks, *promotions, *captioners, *captionings,
+        ]  # fmt: skip
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -132,12 +148,14 @@ class Steward:
             self._doorbell.ring("deliver")
 
     def ring_for_what_waits(self, connection: Connection) -> None:
-        of_adapters = tuple(partial(count_waiting, table=table) for table in (Adapter, AdapterCheck, Promotion))
+        read_with_torch = (Adapter, AdapterCheck, Promotion, Captioner)
+        with_torch = tuple(partial(count_waiting, table=table) for table in read_with_torch)
+        drawn = tuple(partial(count_waiting, table=table) for table in (Generation, Captioning))
         waiting: dict[Bell, tuple[Callable[[Session], int], ...]] = {
-            "train": (count_due_jobs, partial(count_waiting, table=Generation), *of_adapters),
-            # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for
-            # hours.
-            "validate": (partial(count_waiting, table=Dataset), *of_adapters),
+            "train": (count_due_jobs, *drawn, *with_torch),
+            # Adapters and captioners are read by workers with torch: a CPU worker may lack it, and a training one may
+            # be busy for hours.
+            "validate": (partial(count_waiting, table=Dataset), *with_torch),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)

@@ -7,6 +7,8 @@ from core.settings import load_settings
 from worker import deliveries
 from worker.bases import register_next
 from worker.calibration import calibrate_next
+from worker.captioners import register_next_captioner
+from worker.captionings import caption_next
 from worker.celery_app import app
 from worker.checks import check_next
 from worker.datasets import service
@@ -22,7 +24,8 @@ from worker.promotions import promote_next
 def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
-    turns = (register_next, import_next, check_next, promote_next, generate_next, runner.run_next, calibrate_next)
+    preparing = (register_next, register_next_captioner, import_next, check_next, promote_next)
+    turns = (*preparing, generate_next, runner.run_next, caption_next, calibrate_next)
     while sum(take_turn(settings) for take_turn in turns):
         pass
 
@@ -30,7 +33,8 @@ def train() -> None:
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    workings = (service.validate_next, register_next, import_next, check_next, promote_next)
+    preparing = (register_next, register_next_captioner, import_next, check_next, promote_next)
+    workings = (service.validate_next, *preparing)
     while any(work(settings) for work in workings):
         pass
 

@@ -15,6 +15,8 @@ REQUIREMENTS: dict[str, tuple[Requirement, Requirement]] = {
     # the path's first part: (to read, to change)
     "datasets": ("read", "jobs"),
     "models": ("read", "operator"),
+    "captioners": ("read", "operator"),
+    "captionings": ("read", "jobs"),
     "jobs": ("read", "jobs"),
     "adapters": ("read", "jobs"),
     "generations": ("read", "jobs"),

@@ -70,7 +70,10 @@ CREATE_BODY: dict[str, Any] = {
             },
             "application/json": {
                 "schema": DatasetRequest.model_json_schema(),
-                "example": {"name": "my cat"},
+                "examples": {
+                    "open": {"value": {"name": "my cat"}},
+                    "fetched": {"value": {"name": "my cat", "urls": ["https://example.com/cat.zip"]}},
+                },
             },
         },
     },
@@ -89,12 +92,13 @@ FILE_BODY: dict[str, Any] = {
     response_model=DatasetOut,
     openapi_extra=CREATE_BODY,
     responses={
-        201: {"model": DatasetOut, "description": "From JSON: an open dataset to fill."},
-        **problems(*FILE_PROBLEMS),
+        201: {"model": DatasetOut, "description": "From JSON without `urls`: an open dataset to fill."},
+        **problems(*FILE_PROBLEMS, "url-forbidden"),
     },
 )
 async def create_dataset(request: Request, caller: CallerDep, services: ServicesDep, response: Response) -> DatasetOut:
-    """From files, validated in the background; or from JSON, an open dataset to fill file by file."""
+    """From files, or from JSON with `urls` that a worker fetches: validated in the background. Or from JSON without
+    them: an open dataset to fill file by file."""
     media_type = media_type_of(request.headers)
     if media_type == MULTIPART:
         content_type = request.headers["content-type"]
@@ -102,8 +106,14 @@ async def create_dataset(request: Request, caller: CallerDep, services: Services
         services.doorbell.ring("validate")
     elif media_type == JSON:
         body = parse_request(await request.body())
-        overview = await services.database.run(service.open_dataset, caller.tenant_id, body.name)
-        response.status_code = 201
+        if body.urls is None:
+            overview = await services.database.run(service.open_dataset, caller.tenant_id, body.name)
+            response.status_code = 201
+        else:
+            overview = await services.database.run(
+                service.insert_sources, services.settings, caller.tenant_id, body.name, body.urls
+            )
+            services.doorbell.ring("validate")
     else:
         raise UnsupportedMedia("Send files as multipart/form-data, in the field `files`; or JSON, for an open dataset.")
     response.headers["Location"] = f"/datasets/{overview.dataset.id}"

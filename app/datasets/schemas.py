@@ -11,6 +11,7 @@ from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetReport, ManifestImage, Role
 from core.domain.edits import Edits
 from core.domain.numbers import StrictInt, StrictNumbers
+from core.domain.sources import MAX_URLS, SourceUrl
 from core.domain.states import DatasetStatus
 
 _DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
@@ -26,11 +27,17 @@ def example(value: Any) -> ConfigDict:
 
 
 class DatasetRequest(BaseModel):
-    """An open dataset, to fill file by file and then finalize."""
+    """An open dataset, to fill file by file and then finalize; or, with ``urls``, one whose files a worker fetches."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "my cat"}]})
 
     name: DatasetName | None = None
+    urls: Annotated[list[SourceUrl], Field(min_length=1, max_length=MAX_URLS)] | None = Field(
+        None,
+        description="Addresses on the public internet of images, captions and archives, as they would be uploaded. "
+        "Each file is called by the last part of its address's path. Those that cannot be fetched are listed in the "
+        "report.",
+    )
 
 
 class RevisionRequest(Edits):
@@ -77,6 +84,7 @@ class DatasetOut(BaseModel):
             "num_files": 24,
             "size": 412_312,
             "files_sha256": _SHA256,
+            "num_sources": None,
             "num_images": 12,
             "manifest_sha256": _SHA256,
             "report": {
@@ -120,6 +128,9 @@ class DatasetOut(BaseModel):
         description="Of the files received: SHA-256 over each name and each file's SHA-256 in hexadecimal, both "
         "followed by a line feed, in the order of the names as UTF-8. Equal files give equal hashes; null without any."
     )
+    num_sources: int | None = Field(
+        description="Addresses that its files are being fetched from; null once that has ended, and for other datasets."
+    )
     num_images: int | None = Field(description="Usable images; null before validation.")
     manifest_sha256: str | None
     report: DatasetReport | None
@@ -143,6 +154,7 @@ class DatasetOut(BaseModel):
             num_files=totals.num_files,
             size=totals.num_bytes,
             files_sha256=totals.files_sha256,
+            num_sources=None if dataset.sources is None else len(dataset.sources),
             num_images=report.num_images if report else None,
             manifest_sha256=dataset.manifest_sha256,
             report=report,

@@ -16,8 +16,9 @@ from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
 from core.domain.audit import Action
 from core.domain.dataset import DatasetManifest, ManifestImage
-from core.domain.errors import NotFound, TooLarge, Unavailable, WrongState
+from core.domain.errors import NotFound, TooLarge, Unavailable, UrlForbidden, WrongState
 from core.domain.ids import new_id
+from core.domain.receivers import AllowList, Receiver
 from core.domain.states import DatasetStatus
 from core.settings import Settings
 
@@ -33,6 +34,37 @@ def open_dataset(session: Session, tenant_id: str, name: str | None) -> DatasetW
         session, dataset_id=new_id("ds"), tenant_id=tenant_id, name=name, status=DatasetStatus.OPEN
     )
     return DatasetWithTotals(dataset, Totals(0, 0))
+
+
+def insert_sources(
+    session: Session, settings: Settings, tenant_id: str, name: str | None, urls: Sequence[str]
+) -> DatasetWithTotals:
+    """To be fetched by a worker. Raises UrlForbidden, QuotaExceeded."""
+    refuse_forbidden(settings.fetch_allow, urls)
+    limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
+    quotas.check_room(session, tenant_id, limits)
+    dataset = datasets.insert_dataset(
+        session, dataset_id=new_id("ds"), tenant_id=tenant_id, name=name, status=DatasetStatus.VALIDATING
+    )
+    dataset.sources = list(dict.fromkeys(urls))
+    session.flush()
+    return DatasetWithTotals(dataset, Totals(0, 0))
+
+
+def refuse_forbidden(allow: AllowList, urls: Sequence[str]) -> None:
+    """As far as possible without resolving a name; the worker checks the rest. Raises UrlForbidden."""
+    refusals = {
+        f"/urls/{number}": refusal
+        for number, url in enumerate(urls)
+        if (refusal := allow.find_refusal_unresolved(Receiver.parse(url))) is not None
+    }
+    if refusals:
+        pointer, refusal = next(iter(refusals.items()))
+        raise UrlForbidden(
+            f"{pointer}: {refusal}. Name a file on the public internet, or ask the operator to admit this server "
+            "(ATELIER_FETCH_ALLOW).",
+            {place: [f"{each}, not called"] for place, each in refusals.items()},
+        )
 
 
 async def upload(

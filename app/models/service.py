@@ -1,6 +1,5 @@
 """Registers and reads base models."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from app.models.schemas import ModelRegistration
 from core.db import models
 from core.db.tables import Model
 from core.domain.errors import ModelRejected
-from core.domain.registration import ID_PATTERN
+from core.domain.registration import derive_id
 from core.model_folders import is_where_workers_look
 
 SINGLE_FILE = ".safetensors"
@@ -91,8 +90,8 @@ def choose_id(body: ModelRegistration) -> str:
     """The requested id, or the last part of path or Hub id in lower case. Raises ModelRejected."""
     if body.id is not None:
         return body.id
-    name = (body.path or body.hub_id or "").rstrip("/").rpartition("/")[2].removesuffix(SINGLE_FILE)
-    model_id = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("-._")[:64]
-    if not re.match(ID_PATTERN, model_id):
-        raise ModelRejected(f"No id can be made of {name!r}: give one.", {"/id": ["is needed"]})
+    source = (body.path or body.hub_id or "").removesuffix(SINGLE_FILE)
+    model_id = derive_id(source)
+    if model_id is None:
+        raise ModelRejected(f"No id can be made of {source!r}: give one.", {"/id": ["is needed"]})
     return model_id

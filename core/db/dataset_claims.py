@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, null, select
+from sqlalchemy import delete, func, null, select
 from sqlalchemy.orm import Session
 
-from core.db import leases
-from core.db.leases import MAX_DEATHS, RowClaim
+from core.db import datasets, leases, quotas
+from core.db.datasets import NewFile
+from core.db.leases import MAX_DEATHS, LostLease, RowClaim
 from core.db.tables import Dataset, DatasetFile
 from core.domain.dataset import DatasetManifest, DatasetReport
 from core.domain.errors import AtelierError, describe_problem
+from core.domain.limits import UNLIMITED, Limits
 from core.domain.revision import Crops
 from core.domain.states import DatasetStatus
 
@@ -22,8 +24,8 @@ _GIVEN_UP = describe_problem(
 )
 
 
-_NO_DRAFT = {"manifest": null(), "crops": null()}
-"""A rejected revision uses no image any more."""
+_NO_DRAFT = {"manifest": null(), "crops": null(), "sources": null()}
+"""A rejected revision uses no image any more, and addresses, which may contain secrets, are not kept."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +47,42 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """The addresses to fetch the files from; ``room``: the bytes that the tenant may still store."""
+
+    urls: tuple[str, ...]
+    room: int | None
+
+
+@dataclass(frozen=True)
 class ValidationClaim(RowClaim):
-    """A worker's claim: the dataset under one attempt. It has files, or is the draft of a revision."""
+    """A worker's claim: the dataset under one attempt. It has files or addresses, or is the draft of a revision."""
 
     files: tuple[ReceivedFile, ...]
     draft: Draft | None = None
+    sources: Sources | None = None
 
 
-def claim_validation(session: Session, *, lease_seconds: float) -> ValidationClaim | None:
+def claim_validation(session: Session, *, lease_seconds: float, defaults: Limits = UNLIMITED) -> ValidationClaim | None:
+    """``defaults``: the limits of tenants without limits of their own."""
     row = leases.claim(session, Dataset, lease_seconds=lease_seconds)
-    return None if row is None else ValidationClaim(row.id, row.attempt, _list_files(session, row.id), _draft_of(row))
+    if row is None:
+        return None
+    if row.sources is not None:
+        # What an earlier attempt fetched was in its scratch folder.
+        session.execute(delete(DatasetFile).where(DatasetFile.dataset_id == row.id))
+        room = quotas.find_room(session, row.tenant_id, defaults)
+        return ValidationClaim(row.id, row.attempt, (), sources=Sources(tuple(row.sources), room))
+    return ValidationClaim(row.id, row.attempt, _list_files(session, row.id), _draft_of(row))
+
+
+def keep_file(session: Session, claim: ValidationClaim, file: NewFile) -> None:
+    """A file that was fetched. Raises LostLease."""
+    held = (Dataset.id == claim.id, Dataset.attempt == claim.attempt, Dataset.lease_until.is_not(None))
+    locked = select(Dataset.id).where(*held, Dataset.status == Dataset.CHECKING).with_for_update()
+    if session.execute(locked).first() is None:
+        raise LostLease(claim.id)
+    datasets.insert_files(session, claim.id, [file])
 
 
 def commit_ready(session: Session, claim: ValidationClaim, manifest: DatasetManifest, report: DatasetReport) -> bool:
@@ -66,6 +94,7 @@ def commit_ready(session: Session, claim: ValidationClaim, manifest: DatasetMani
         manifest_sha256=manifest.content_hash(),
         report=report.model_dump(mode="json"),
         crops=null(),
+        sources=null(),
     )
 
 

@@ -11,7 +11,7 @@ once be the oldest again, and nothing behind it would ever be claimed.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, func, literal, or_, select, update
@@ -47,13 +47,15 @@ def claim(
     lease_seconds: float,
     turn: ColumnElement[int] | None = None,
     only: ColumnElement[bool] | None = None,
+    since: ColumnElement[datetime] | None = None,
 ) -> C | None:
     """Takes the row that has waited longest, or None. Rows that killed workers come last. ``turn``: among the others,
-    the lowest goes first, however long it has waited. ``only``: which rows are looked at."""
+    the lowest goes first, however long it has waited. ``only``: which rows are looked at. ``since``: the time since
+    which a row waits; by default its creation."""
     waiting = (
         select(table.id)
         .where(_is_claimable(table), *([] if only is None else [only]))
-        .order_by(table.attempt, *([] if turn is None else [turn]), table.created_at)
+        .order_by(table.attempt, *([] if turn is None else [turn]), table.created_at if since is None else since)
         .limit(1)
         .with_for_update(skip_locked=True)
         .scalar_subquery()

@@ -74,6 +74,14 @@ def check_room(session: Session, tenant_id: str, limits: Limits) -> None:
     _check_bytes(session, tenant_id, limits, num_more=1)
 
 
+def find_room(session: Session, tenant_id: str, defaults: Limits) -> int | None:
+    """The bytes that the tenant may still store; None without a limit."""
+    limits = get_limits(session, tenant_id, defaults)
+    if limits.stored_bytes is None:
+        return None
+    return max(0, limits.stored_bytes - usage.sum_stored_bytes(session, tenant_id))
+
+
 def check_storage(session: Session, tenant_id: str, limits: Limits) -> None:
     """After the rows of the stored files are inserted, and before the commit. Raises QuotaExceeded."""
     _check_bytes(session, tenant_id, limits, num_more=0)

@@ -29,6 +29,11 @@ class Action(StrEnum):
     GENERATION_DELETED = "generation.deleted"
     MODEL_REGISTERED = "model.registered"
     MODEL_DELETED = "model.deleted"
+    CAPTIONER_REGISTERED = "captioner.registered"
+    CAPTIONER_DELETED = "captioner.deleted"
+    CAPTIONING_CREATED = "captioning.created"
+    CAPTIONING_CANCELED = "captioning.canceled"
+    CAPTIONING_DELETED = "captioning.deleted"
     DELIVERY_REPEATED = "delivery.repeated"
     WEBHOOK_SECRET_ROTATED = "webhook_secret.rotated"  # noqa: S105 - an action, no secret
     KEY_CREATED = "key.created"

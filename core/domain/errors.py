@@ -9,6 +9,7 @@ AtelierError
 │   ├── ImageRejected             image-rejected: a file that is not a usable image
 │   ├── DatasetRejected           dataset-rejected: a set without a usable image
 │   ├── ModelRejected             model-rejected: a folder or file that is not a usable base model
+│   ├── CaptionerRejected         captioner-rejected: a folder that is not a usable captioner
 │   ├── AdapterRejected           adapter-rejected: a file that is not a usable adapter of this base model
 │   ├── WeightsRejected           weights-rejected: a .safetensors file with a broken or hostile header
 │   ├── UnsupportedWeights        unsupported-weights: weights in any other format
@@ -79,6 +80,10 @@ class DatasetRejected(UserError):
 
 class ModelRejected(UserError):
     slug, title = "model-rejected", "Base model rejected"
+
+
+class CaptionerRejected(UserError):
+    slug, title = "captioner-rejected", "Captioner rejected"
 
 
 class AdapterRejected(UserError):

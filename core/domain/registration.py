@@ -1,5 +1,6 @@
 """The registration of a base model that has no card yet, and the first timing of one."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,12 @@ from core.domain.model import Calibration, ModelInfo, PredictionType
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 HUB_ID_PATTERN = r"^[A-Za-z0-9][\w.-]*/[\w.-]+$"
+
+
+def derive_id(source: str) -> str | None:
+    """The last part of a path or Hub id in lower case; None if no id can be made of it."""
+    name = re.sub(r"[^a-z0-9._-]+", "-", source.rstrip("/").rpartition("/")[2].lower()).strip("-._")[:64]
+    return name if re.match(ID_PATTERN, name) else None
 
 
 class ModelSource(Frozen):

@@ -8,10 +8,11 @@ from typing import Any
 from PIL import Image
 from sqlalchemy.orm import Session
 
-from core.db import datasets, job_claims, job_output_claims, models
+from core.db import captioners, datasets, job_claims, job_output_claims, models
 from core.db.job_claims import Claim
 from core.db.tables import Dataset, Job
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat, Artifact, attempt_key, image_key
+from core.domain.captioner import CaptionerInfo, CaptionerKind, CaptionerSource
 from core.domain.dataset import DatasetManifest, ManifestImage, write_report
 from core.domain.ids import new_id
 from core.domain.model import FAMILY_DEFAULTS, Calibration, ModelInfo
@@ -61,6 +62,17 @@ def draw_png(seed: int = 0, size: int = 64) -> bytes:
 def add_model(api: LiveApi, info: ModelInfo = MODEL) -> str:
     with api.sessions.begin() as session:
         return models.upsert_model(session, info, location="/nowhere").id
+
+
+def add_captioner(api: LiveApi, captioner_id: str = "tags", kind: CaptionerKind = "tagger") -> str:
+    """As a worker leaves it."""
+    info = CaptionerInfo(kind=kind, architecture="Toy", takes_prompt=kind != "tagger", size=1, sha256="1" * 64)
+    with api.sessions.begin() as session:
+        row = captioners.request_captioner(
+            session, captioner_id, CaptionerSource(path=captioner_id), location="nowhere"
+        )
+        row.status, row.info = "ready", info.model_dump(mode="json")
+    return captioner_id
 
 
 def add_dataset(api: LiveApi, *, num_images: int = 3, captions: bool = True) -> str:

@@ -17,7 +17,7 @@ from core.db.row_security import Actor, act_as
 from core.db.tables import DEFAULT_TENANT
 from core.domain.audit import Action
 from tests.app.conftest import LiveApi, with_scopes
-from tests.app.factory import Worker, add_dataset, add_model, draw_png, submit
+from tests.app.factory import Worker, add_captioner, add_dataset, add_model, draw_png, submit
 from tests.app.test_adapters import import_ready
 from tests.fixtures.document import read_document
 from tests.fixtures.weights import weights_of
@@ -70,6 +70,10 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     yield made
     path_ids["model_id"] = made[4]
     yield call("DELETE", "/models/{model_id}", Action.MODEL_DELETED, made[4])
+    made = call("POST", "/captioners", Action.CAPTIONER_REGISTERED, json={"hub_id": "some/captioner"})
+    yield made
+    path_ids["captioner_id"] = made[4]
+    yield call("DELETE", "/captioners/{captioner_id}", Action.CAPTIONER_DELETED, made[4])
     made = call("POST", "/datasets", Action.DATASET_CREATED, json={"name": "d"})
     yield made
     path_ids |= {"dataset_id": made[4], "filename": "a.png"}
@@ -77,6 +81,12 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     yield call("POST", "/datasets/{dataset_id}/finalize", Action.DATASET_FINALIZED, made[4])
     path_ids["dataset_id"] = add_dataset(api)
     yield call("POST", "/datasets/{dataset_id}/revisions", Action.DATASET_CREATED, json={"suffix": " on white"})
+    asked = {"captioner": add_captioner(api)}
+    made = call("POST", "/datasets/{dataset_id}/captions", Action.CAPTIONING_CREATED, json=asked)
+    yield made
+    path_ids["captioning_id"] = made[4]
+    yield call("POST", "/captionings/{captioning_id}/cancel", Action.CAPTIONING_CANCELED, made[4])
+    yield call("DELETE", "/captionings/{captioning_id}", Action.CAPTIONING_DELETED, made[4])
     yield call("DELETE", "/datasets/{dataset_id}", Action.DATASET_DELETED, path_ids["dataset_id"])
     spec = {"model": add_model(api), "dataset": add_dataset(api), "trigger": "toy", "steps": 10}
     made = call("POST", "/jobs", Action.JOB_CREATED, json={**spec, "webhook": {"url": "https://example.com/"}})

@@ -21,8 +21,8 @@ from tests.app.world import World, build
 from tests.fixtures.database import fresh_database, in_database
 from tests.fixtures.servers import PostgresHandle, ValkeyHandle
 
-SHARED = {"models", "workers"}
-"""Of nobody's: bases are for all, and of a worker only its own tenant learns which job it runs."""
+SHARED = {"models", "captioners", "workers"}
+"""Of nobody's: bases and captioners are for all, and of a worker only its own tenant learns which job it runs."""
 
 TABLES = sorted(set(Base.metadata.tables) - SHARED)
 

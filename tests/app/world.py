@@ -2,12 +2,16 @@
 
 from dataclasses import dataclass
 
-from core.db import generation_claims
+from core.db import captioning_claims, generation_claims
+from core.db.captioning_claims import CaptioningClaim
+from core.db.datasets import NewRevision
 from core.db.generation_claims import GenerationClaim
 from core.domain.artifacts import Artifact, generation_key
+from core.domain.captioning import CaptioningPlan, caption_dataset
+from core.domain.dataset import DatasetManifest
 from core.domain.generation import name_sheet
 from tests.app.conftest import LiveApi
-from tests.app.factory import Worker, add_dataset, add_model, draw_png
+from tests.app.factory import Worker, add_captioner, add_dataset, add_model, draw_png
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,7 @@ class World:
     open_dataset: str
     adapter: str
     generation: str
+    captioning: str
     check: str
     delivery: str
     event: str
@@ -34,6 +39,7 @@ class World:
             self.open_dataset,
             self.adapter,
             self.generation,
+            self.captioning,
             self.check,
             self.delivery,
             self.request,
@@ -65,6 +71,7 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         open_dataset=opened,
         adapter=adapter,
         generation=draw(api, body["model"]),
+        captioning=caption(api, job["dataset"]),
         check=check.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         request=request,
@@ -101,6 +108,37 @@ def draw_as_a_worker(api: LiveApi, generation_id: str, num_images: int = 1) -> N
         if claim.plan["grid"]:
             generation_claims.add_image(session, claim, name_sheet(0), image)
         assert generation_claims.succeed(session, claim)
+
+
+def caption(api: LiveApi, dataset_id: str) -> str:
+    """A captioning of the dataset that has ended, as a worker does it."""
+    asked = {"captioner": add_captioner(api)}
+    made = api.client.post(f"/datasets/{dataset_id}/captions", json=asked).raise_for_status().json()
+    caption_as_a_worker(api, made["id"])
+    return str(made["id"])
+
+
+def claim_captioning(api: LiveApi, captioning_id: str, lease_seconds: float = 3600) -> CaptioningClaim:
+    """Others, of other tests, are claimed before it."""
+    with api.sessions.begin() as session:
+        while (claim := captioning_claims.claim_captioning(session, lease_seconds=lease_seconds)) is not None:
+            if claim.id == captioning_id:
+                return claim
+    raise AssertionError(f"{captioning_id} does not wait")
+
+
+def caption_as_a_worker(api: LiveApi, captioning_id: str, words: str = "red, round") -> None:
+    """The same ``words`` for each image."""
+    claim = claim_captioning(api, captioning_id)
+    plan, manifest = CaptioningPlan.model_validate(claim.plan), DatasetManifest.model_validate(claim.manifest)
+    images = plan.choose_images(manifest)
+    written = {image.sha256: words for image in images}
+    revision = caption_dataset(claim.dataset_id, manifest, plan, written)
+    with api.sessions.begin() as session:
+        keyed = {plan.key_of(sha256): words for sha256 in written}
+        captioning_claims.keep_words(session, claim, keyed, num_done=len(images))
+        new = revision and NewRevision.of(revision)
+        assert captioning_claims.succeed(session, claim, plan.name or claim.dataset_name, new)
 
 
 def work(api: LiveApi, job_id: str) -> str:

@@ -43,6 +43,8 @@ def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
         "datasets": [first.dataset, first.open_dataset, *(job["dataset"] for job in jobs)],
         "adapters": adapters,
         "generations": [first.generation],
+        "captionings": [first.captioning],
+        "captioners": ["tags"],
         "checks": [first.check],
         "deliveries": [first.delivery],
         "requests": [first.request],

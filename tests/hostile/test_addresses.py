@@ -28,8 +28,26 @@ def test_addresses_that_can_be_read_in_two_ways(api: LiveApi, url: str) -> None:
     assert list(problem["errors"]) == ["/webhook/url"]
 
 
+def fetch(api: LiveApi, url: str):
+    return api.client.post("/datasets", json={"urls": ["https://example.com/a.png", url]})
+
+
+@pytest.mark.parametrize("url", FORBIDDEN)
+def test_addresses_that_no_dataset_is_fetched_from(api: LiveApi, url: str) -> None:
+    """tests/worker/datasets/test_sources.py has the worker's own refusal of each of them, and of redirects."""
+    problem = refuse(fetch(api, url), 422, "url-forbidden")
+    assert list(problem["errors"]) == ["/urls/1"]
+
+
+@pytest.mark.parametrize("url", UNREADABLE)
+def test_addresses_of_files_that_can_be_read_in_two_ways(api: LiveApi, url: str) -> None:
+    problem = refuse(fetch(api, url), 422, "invalid-request")
+    assert list(problem["errors"]) == ["/urls/1"]
+
+
 def test_there_is_no_other_field_that_takes_an_address(api: LiveApi) -> None:
-    """Datasets and models come as files, or from the operator's folders: what looks like an address is none."""
+    """Models come as files, or from the operator's folders, and datasets from `urls`: what else looks like an address
+    is none."""
     for path, body in (
         ("/datasets", {"name": "a", "url": "http://127.0.0.1/"}),
         ("/datasets", {"name": "a", "files": ["http://127.0.0.1/a.zip"]}),

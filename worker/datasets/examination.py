@@ -1,7 +1,7 @@
 """Decides about every file of a dataset: an image of the manifest, its caption, or left out with a reason."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -49,8 +49,11 @@ class Examination:
         *,
         max_images: int,
         check: Callable[[], None],
+        fetched: Mapping[str, Path] | None = None,
     ) -> None:
+        """``fetched``: the files that are in the scratch folder already and not in storage, by name."""
         self.findings = Findings()
+        self._fetched = fetched or {}
         self._dataset_id, self._storage, self._sandbox, self._scratch = dataset_id, storage, sandbox, scratch
         self._max_images, self._check = max_images, check
         self._archives: dict[str, str] = {}  # the prefix of the names from each -> its name
@@ -149,6 +152,8 @@ class Examination:
         return next(free for free in names if not self.findings.ledger.knows(free))
 
     def _fetch(self, file: ReceivedFile) -> Path:
+        if file.filename in self._fetched:
+            return self._fetched[file.filename]
         path = self._new_path()
         try:
             fetched = self._storage.fetch(file.key, path)

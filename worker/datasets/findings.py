@@ -59,6 +59,12 @@ class Findings:
         self.left_out.append(LeftOut(file=name, reason=reason))
         self.ledger.settle([name], Fate.LEFT_OUT)
 
+    def miss(self, failed: Iterable[LeftOut]) -> None:
+        """Files that did not arrive: they count as left out."""
+        for item in failed:
+            self.ledger.enter(item.file)
+            self.leave_out(item.file, item.reason)
+
     def take(self, image: ManifestImage, notes: Iterable[Note]) -> None:
         self.images.append(image)
         self.ledger.settle([image.name], Fate.IMAGE)

@@ -1,30 +1,19 @@
 """Starts the decoder, asks it, and ends it: the boundary between users' files and the worker."""
 
-import contextlib
 import json
-import os
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import worker
 from core.domain.errors import ArchiveRejected
 from core.settings import Settings
 from worker.datasets.archives import Contents, Entry
 from worker.datasets.decoder import DecoderLimits
 from worker.datasets.images import ConvertedImage, Unusable
+from worker.dialogue import Dialogue, ProgramDied
 
-_ROOT = Path(worker.__file__).parent.parent
-_KEPT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
-_MAX_ANSWER_BYTES = 64 << 20
-_POLL_SECONDS = 0.5
-_END_SECONDS = 5.0
 _BASE_MEMORY_BYTES = 768 << 20
 # As decoded, turned upright, with alpha, on paper, and two copies to spare.
 _MEMORY_BYTES_PER_PIXEL = 24
@@ -68,7 +57,7 @@ class Sandbox:
 
     def __init__(self, limits: SandboxLimits, pulse: Callable[[], None]) -> None:
         self._limits, self._pulse = limits, pulse
-        self._process: subprocess.Popen[bytes] | None = None
+        self._dialogue: Dialogue | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -85,7 +74,7 @@ class Sandbox:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process else None
+        return self._dialogue.pid if self._dialogue else None
 
     def expand(self, archive: Path, filename: str, folder: Path) -> Contents:
         """Writes an archive's usable files into ``folder``. Raises ArchiveRejected, DecoderDied, ScratchFailed."""
@@ -114,58 +103,23 @@ class Sandbox:
         return ConvertedImage(**{**answer["image"], "notes": tuple(answer["image"]["notes"])})
 
     def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        if self._dialogue is not None:
+            self._dialogue.close()
+            self._dialogue = None
 
     def _ask(self, request: dict[str, Any], timeout_seconds: float) -> dict[str, Any]:
-        self._process = self._process or self._start()
+        self._dialogue = self._dialogue or self._start()
         try:
-            _pipe(self._process.stdin).write(json.dumps(request).encode() + b"\n")
-            answer: dict[str, Any] = json.loads(self._read_answer(time.monotonic() + timeout_seconds))
-        except (DecoderDied, BrokenPipeError, ValueError) as error:
+            answer: dict[str, Any] = json.loads(self._dialogue.ask(json.dumps(request), timeout_seconds))
+        except (ProgramDied, ValueError) as error:
             self.close()
             raise DecoderDied(str(error)) from error
         if "failed" in answer:
             raise ScratchFailed(answer["failed"])
         return answer
 
-    def _read_answer(self, deadline: float) -> bytes:
-        assert self._process is not None
-        pipe, answer = _pipe(self._process.stdout), b""
-        while not answer.endswith(b"\n"):
-            self._pulse()
-            if not select.select([pipe], [], [], _POLL_SECONDS)[0]:
-                if time.monotonic() > deadline:
-                    raise DecoderDied("it took too long")
-                continue
-            piece = os.read(pipe.fileno(), 1 << 20)
-            answer += piece
-            if not piece or len(answer) > _MAX_ANSWER_BYTES:
-                raise DecoderDied(self._describe_end(self._process))
-        return answer
-
-    def _describe_end(self, process: subprocess.Popen[bytes]) -> str:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return f"it ended with {process.wait(_END_SECONDS)}"
-        return "its answer is malformed"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        # No secret is passed on: the decoder's environment is built from nothing.
-        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    def _start(self) -> Dialogue:
+        # One thread each: the libraries' pools would only use up address space.
+        threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         limits = json.dumps(asdict(self._limits.decoder))
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.datasets.decoder", limits, str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            start_new_session=True,
-            # One thread each: the libraries' pools would only use up address space.
-            env={**kept, "PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-        )
-
-
-def _pipe(pipe: Any) -> Any:
-    assert pipe is not None
-    return pipe
+        return Dialogue("worker.datasets.decoder", [limits], self._pulse, variables=threads)

@@ -1,16 +1,28 @@
 """Validates uploaded datasets, one at a time."""
 
+import functools
 import logging
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, sessionmaker
 
-from core.db.dataset_claims import ValidationClaim, claim_validation, commit_ready, commit_rejected
+from core.db.dataset_claims import (
+    ReceivedFile,
+    ValidationClaim,
+    claim_validation,
+    commit_ready,
+    commit_rejected,
+    keep_file,
+)
+from core.db.dataset_claims import Sources as ClaimedSources
+from core.db.datasets import NewFile
 from core.db.references import list_dataset_references
+from core.db.session import make_sessions, open_engine
 from core.db.tables import Dataset
 from core.domain.artifacts import dataset_prefix
-from core.domain.errors import UserError
+from core.domain.errors import DatasetRejected, UserError
 from core.settings import Settings
 from core.storage import Storage, StorageError
 from worker.consumer import open_consumer
@@ -18,6 +30,8 @@ from worker.datasets.cropping import Cropped, Cropping
 from worker.datasets.examination import Examination
 from worker.datasets.findings import Findings
 from worker.datasets.sandbox import Sandbox, ScratchFailed, limits_from
+from worker.datasets.sources import Fetched, Sources
+from worker.outgoing import Outgoing
 from worker.scratch import open_scratch
 
 Examined = tuple[Findings | Cropped, UserError | None]
@@ -37,20 +51,27 @@ class Validation:
     """A ``Check`` of datasets."""
 
     table = Dataset
-    outages = (StorageError, ScratchFailed)
+    outages = (StorageError, ScratchFailed, OSError)
     obstacles = ()
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
         self._settings, self._storage = settings, storage
 
     def claim(self, session: Session, *, lease_seconds: float) -> ValidationClaim | None:
-        return claim_validation(session, lease_seconds=lease_seconds)
+        return claim_validation(session, lease_seconds=lease_seconds, defaults=self._settings.default_limits)
 
     def run(self, claim: ValidationClaim, check_lease: Callable[[], None]) -> Examined:
         with open_scratch() as scratch, Sandbox(limits_from(self._settings), check_lease) as sandbox:
             if claim.draft is not None:
                 cropping = Cropping(claim.id, claim.draft, self._storage, sandbox, scratch, check_lease)
                 return cropping.findings, _catch(cropping.run)
+            fetched, files = Fetched(), claim.files
+            if claim.sources is not None:
+                try:
+                    fetched = self._fetch(claim, claim.sources, scratch, check_lease)
+                except DatasetRejected as error:
+                    return Findings(), error
+                files = tuple(ReceivedFile(f.filename, f.key, f.sha256, f.size) for f in fetched.files)
             examination = Examination(
                 claim.id,
                 self._storage,
@@ -58,8 +79,25 @@ class Validation:
                 scratch,
                 max_images=self._settings.max_images,
                 check=check_lease,
+                fetched=fetched.paths,
             )
-            return examination.findings, _catch(partial(examination.run, claim.files))
+            examination.findings.miss(fetched.failed)
+            return examination.findings, _catch(partial(examination.run, files))
+
+    def _fetch(
+        self, claim: ValidationClaim, sources: ClaimedSources, scratch: Path, check_lease: Callable[[], None]
+    ) -> Fetched:
+        """Raises DatasetRejected."""
+
+        def keep(file: NewFile) -> None:
+            with _open_sessions(self._settings).begin() as session:
+                keep_file(session, claim, file)
+
+        settings = self._settings
+        most = settings.max_upload_bytes if sources.room is None else min(sources.room, settings.max_upload_bytes)
+        outgoing = Outgoing(settings.fetch_allow, timeout_seconds=settings.fetch_timeout_seconds)
+        fetching = Sources(claim.id, settings, outgoing, scratch, room=most, keep=keep, check=check_lease)
+        return fetching.fetch(sources.urls)
 
     def commit(self, session: Session, claim: ValidationClaim, result: Examined) -> bool:
         findings, error = result
@@ -81,6 +119,12 @@ class Validation:
 
     def list_references(self, session: Session, row_id: str) -> frozenset[str] | None:
         return list_dataset_references(session, row_id)
+
+
+@functools.cache
+def _open_sessions(settings: Settings) -> sessionmaker[Session]:
+    """One per process; never opened before a fork."""
+    return make_sessions(open_engine(settings.database_url, pool_size=1))
 
 
 def _catch(run: Callable[[], None]) -> UserError | None:

@@ -4,6 +4,8 @@ from atelier_client.client import AtelierClient
 from atelier_client.errors import (
     AdapterUnusable,
     ApiError,
+    CaptionerUnusable,
+    CaptioningEnded,
     ClientError,
     ConnectionFailed,
     DatasetUnusable,
@@ -25,6 +27,8 @@ __all__ = [
     "AdapterUnusable",
     "ApiError",
     "AtelierClient",
+    "CaptionerUnusable",
+    "CaptioningEnded",
     "ClientError",
     "ConnectionFailed",
     "DatasetUnusable",

@@ -22,6 +22,7 @@ from typing import Any, Self
 import httpx
 
 from atelier_client.adapters import AdapterCalls
+from atelier_client.captions import CaptionCalls
 from atelier_client.datasets import DatasetCalls
 from atelier_client.errors import (
     ApiError,
@@ -52,7 +53,7 @@ from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
+class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, StepCalls):
     def __init__(
         self,
         url: str,

@@ -1,6 +1,6 @@
 """Datasets: upload, revise, download."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,12 @@ class DatasetCalls(Calls):
         ]
         fields = {"name": name} if name else {}
         return self._transport.ask("POST", "/datasets", Dataset, data=fields, files=files, timeout=UPLOAD_TIMEOUT)
+
+    def fetch_dataset(self, urls: Sequence[str], *, name: str | None = None) -> Dataset:
+        """A dataset whose files the service fetches from these addresses: images, captions and archives on the public
+        internet. It is ``validating`` first (see ``wait_for_dataset``); the report has those that were not fetched."""
+        body = {"urls": list(urls), **({"name": name} if name else {})}
+        return self._transport.ask("POST", "/datasets", Dataset, json=body)
 
     def get_dataset(self, dataset_id: str) -> Dataset:
         return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
@@ -52,15 +58,23 @@ class DatasetCalls(Calls):
         *,
         timeout_seconds: float = 3600,
         on_waiting: Callable[[str], None] = lambda _: None,
+        on_update: Callable[[Dataset], object] = lambda _: None,
     ) -> Dataset:
         """Returns the dataset once it is ``ready``. Raises DatasetUnusable with its report, or WaitTimeout.
-        ``on_waiting`` is called with the reason if the service has to postpone the check."""
+        ``on_waiting`` is called with the reason if the service has to postpone the check; ``on_update`` twice a second,
+        for example to show how many files of ``num_sources`` there are."""
+        report = report_waiting(on_waiting)
+
+        def hear(dataset: Dataset) -> None:
+            report(dataset)
+            on_update(dataset)
+
         dataset = poll(
             lambda: self.get_dataset(dataset_id),
             lambda dataset: dataset.status == "validating",
             timeout_seconds=timeout_seconds,
             what=f"Dataset {dataset_id} is still being checked",
-            on_pending=report_waiting(on_waiting),
+            on_pending=hear,
         )
         if dataset.status != "ready":
             raise DatasetUnusable(explain_dataset(dataset), dataset)

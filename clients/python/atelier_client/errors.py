@@ -8,8 +8,10 @@ ClientError                       base; ``str(error)`` is one sentence or two fo
 ├── DatasetUnusable               the dataset was rejected, or is still open; ``dataset`` has the report
 ├── AdapterUnusable               the imported adapter was rejected
 ├── ModelUnusable                 the base was rejected; ``model`` is its latest state
+├── CaptionerUnusable             the captioner was rejected; ``captioner`` is its latest state
 ├── JobEnded                      the job failed or was canceled; ``job`` has the reason
 ├── GenerationEnded               the generation failed or was canceled; ``generation`` has the reason
+├── CaptioningEnded               the captioning failed or was canceled; ``captioning`` has the reason
 ├── WaitTimeout                   the wait took longer than its timeout
 └── DownloadDamaged               the bytes received differ from those that the service announced
 """
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atelier_client.captions import Captioner, Captioning
     from atelier_client.generations import Generation
     from atelier_client.models import Dataset, Job, Model
 
@@ -79,6 +82,18 @@ class PromotionFailed(ClientError):
 
 class SamplesNotDrawn(ClientError):
     """The job ended first, or its device has too little memory."""
+
+
+class CaptionerUnusable(ClientError):
+    def __init__(self, message: str, captioner: "Captioner") -> None:
+        super().__init__(message)
+        self.captioner = captioner
+
+
+class CaptioningEnded(ClientError):
+    def __init__(self, message: str, captioning: "Captioning") -> None:
+        super().__init__(message)
+        self.captioning = captioning
 
 
 class DatasetUnusable(ClientError):

@@ -72,6 +72,8 @@ class Dataset(Answer):
     status: str
     name: str | None = None
     created_at: datetime
+    num_files: int = 0
+    num_sources: int | None = None
     num_images: int | None = None
     files_sha256: str | None = None
     manifest_sha256: str | None = None

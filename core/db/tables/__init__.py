@@ -5,6 +5,7 @@ A new table with a tenant's rows needs row-level security in its migration, as 0
 
 from core.db.tables.assets import Adapter, AdapterCheck, Dataset, DatasetFile, Model
 from core.db.tables.base import DEFAULT_TENANT, Base, Checked, Leased
+from core.db.tables.captions import Captioner, Captioning, ImageCaption
 from core.db.tables.generations import Generation
 from core.db.tables.job_steps import Promotion, SampleRequest, StepAdapter
 from core.db.tables.jobs import (
@@ -29,12 +30,15 @@ __all__ = [
     "ApiKey",
     "AuditEntry",
     "Base",
+    "Captioner",
+    "Captioning",
     "Checked",
     "DashboardToken",
     "Dataset",
     "DatasetFile",
     "Generation",
     "IdempotencyRecord",
+    "ImageCaption",
     "Job",
     "JobArtifact",
     "JobCheckpoint",

@@ -30,7 +30,8 @@ class Dataset(Checked, Base):
     """``manifest`` may list thousands of images: it is loaded on demand, within its session.
 
     A revision names its ``parent_id``, and its images' keys are in the folders of the datasets that they came with.
-    ``crops``: image -> its box, while a revision waits for a worker to cut them out.
+    ``crops``: image -> its box, while a revision waits for a worker to cut them out. ``sources``: the addresses that a
+    worker fetches its files from.
     """
 
     __tablename__ = "datasets"
@@ -54,6 +55,7 @@ class Dataset(Checked, Base):
     )
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
     crops: Mapped[dict[str, Any] | None]
+    sources: Mapped[list[Any] | None]
     report: Mapped[dict[str, Any] | None]
     validated_at: Mapped[datetime | None]
 

@@ -72,7 +72,7 @@ def test_a_picture_over_the_processor_limit_kills_the_decoder_and_the_next_is_co
 
 def test_a_decoder_that_hangs_is_killed_and_another_started(tmp_path: Path, picture: Path) -> None:
     with started(image_seconds=0.2) as sandbox:
-        sandbox._process = sandbox._start()
+        sandbox._dialogue = sandbox._start()
         hung = psutil.Process(sandbox.pid)
         hung.suspend()
         with pytest.raises(DecoderDied, match="too long"):
@@ -115,7 +115,7 @@ def test_what_is_written_is_limited(tmp_path: Path) -> None:
     """Beneath the counting of bytes: should it ever miscount, the kernel does not."""
     limits = replace(LIMITS, max_total_bytes=4096, max_pixels=1)
     with started(limits) as sandbox:
-        sandbox._process = sandbox._start()
+        sandbox._dialogue = sandbox._start()
         soft = psutil.Process(sandbox.pid).rlimit(psutil.RLIMIT_FSIZE)
         deadline = time.monotonic() + 20
         while soft != (4096, 4096) and time.monotonic() < deadline:

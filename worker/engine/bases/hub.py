@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 
-from diffusers import DiffusionPipeline
 from huggingface_hub import constants
 from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is of whichever HTTP library it has
     DisabledRepoError,
@@ -44,7 +43,7 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
         f"The Hub has no repository {{hub_id}}, or it is private: check the spelling. {_TOKEN}",
     ),
     (HFValidationError, "{hub_id} is not the name of a repository: write it as owner/name."),
-    (RemoteEntryNotFoundError, f"{{hub_id}} lacks a file that a base model needs. {_LAYOUT}"),
+    (RemoteEntryNotFoundError, "{hub_id} lacks a file that a model needs. {layout}"),
 )
 _OUT_OF_REACH = (HTTPError, ConnectionError, TimeoutError, LocalEntryNotFoundError, OfflineModeIsEnabled)
 _DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -64,6 +63,8 @@ def fetch_base(hub_id: str, folder: Path) -> None:
             f"{hub_id} cannot be fetched: HF_HUB_OFFLINE is set. Put the base's folder or file into the models "
             "directory and register its path."
         )
+    from diffusers import DiffusionPipeline  # it takes seconds to import, and what fetches captioners does not need it
+
     cache = folder.with_name(f"{folder.name}.cache")
     try:
         snapshot = DiffusionPipeline.download(hub_id, cache_dir=cache, use_safetensors=True, safety_checker=None)
@@ -82,7 +83,7 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def explain(hub_id: str, error: BaseException) -> str:
+def explain(hub_id: str, error: BaseException, *, layout: str = _LAYOUT) -> str:
     """The failure and the advice, in words for an operator: the libraries' own messages name parameters and classes.
 
     They raise one error from another, of which the first known one counts: that a file is not in the cache only means
@@ -91,7 +92,7 @@ def explain(hub_id: str, error: BaseException) -> str:
     chain = list(_list_causes(error))
     for kind, words in _REASONS:
         if any(isinstance(link, kind) for link in chain):
-            return words.format(hub_id=hub_id)
+            return words.format(hub_id=hub_id, layout=layout)
     for link in chain:
         if isinstance(link, HfHubHTTPError):
             return _explain_status(hub_id, link.response.status_code)
@@ -99,7 +100,7 @@ def explain(hub_id: str, error: BaseException) -> str:
         return f"{hub_id} could not be stored: the disk of the models directory is full. Make room and try again."
     if any(isinstance(link, _OUT_OF_REACH) for link in chain):
         return _UNREACHABLE
-    return f"{hub_id} has no usable weights. {_LAYOUT}"
+    return f"{hub_id} has no usable weights. {layout}"
 
 
 def _list_causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -46,7 +46,7 @@ CASES: list[tuple[BaseException, str]] = [
     (answered(HfHubHTTPError, 401), "does not let this service read x/y"),
     (answered(HfHubHTTPError, 429), "limits requests"),
     (answered(HfHubHTTPError, 503), "The Hub answered 503"),
-    (answered(RemoteEntryNotFoundError, 404), "lacks a file that a base model needs"),
+    (answered(RemoteEntryNotFoundError, 404), "lacks a file that a model needs"),
     (HFValidationError("Repo id must be in the form"), "write it as owner/name"),
     (OSError(errno.ENOSPC, "No space left on device"), "the disk of the models directory is full"),
     (OSError("Could not find the necessary `safetensors` weights in {'unet/x.bin'}"), "has no usable weights"),

@@ -1,0 +1,1 @@
+"""Captionings of datasets."""

@@ -1,0 +1,83 @@
+"""/datasets/{id}/captions and /captionings: captions for datasets by captioners."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from app.captionings import service
+from app.captionings.schemas import CaptioningOut, CaptioningRequest
+from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.openapi import problems
+from app.pages import Page
+from core.db import captionings
+
+MAX_WAIT_SECONDS = 60
+
+router = APIRouter(tags=["captionings"], dependencies=[needs_key])
+
+
+@router.post(
+    "/datasets/{dataset_id}/captions",
+    status_code=202,
+    response_model=CaptioningOut,
+    responses=problems("not-found", "wrong-state"),
+)
+async def caption_dataset(
+    dataset_id: Id, body: CaptioningRequest, caller: CallerDep, services: ServicesDep, response: Response
+) -> CaptioningOut:
+    """Has a captioner write captions for the images of a ready dataset.
+
+    A training worker does it when its device is free. It ends in a revision of the dataset, whose captions can be read
+    and edited before training. Captions that the captioner wrote before for the same images with the same settings are
+    used again.
+    """
+    row = await service.create(services, caller.tenant_id, dataset_id, body)
+    services.doorbell.ring("train")
+    response.headers["Location"] = f"/captionings/{row.id}"
+    return CaptioningOut.of(row)
+
+
+@router.get("/captionings", responses=problems())
+async def list_captionings(
+    caller: CallerDep,
+    database: DatabaseDep,
+    dataset: Annotated[
+        str | None, Query(max_length=100, pattern=PLAIN, description="Those of this dataset alone.")
+    ] = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[CaptioningOut]:
+    """Newest first."""
+    rows, has_more = await database.run(
+        captionings.list_captionings, caller.tenant_id, dataset_id=dataset, after=after, limit=limit
+    )
+    return Page[CaptioningOut].of([CaptioningOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
+
+
+@router.get("/captionings/{captioning_id}", responses=problems("not-found"))
+async def get_captioning(
+    captioning_id: Id,
+    caller: CallerDep,
+    services: ServicesDep,
+    wait: Annotated[
+        float,
+        Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another caption.", allow_inf_nan=False),
+    ] = 0,
+) -> CaptioningOut:
+    """One captioning as it is now or, with `wait`, as soon as it has another caption or has ended."""
+    return CaptioningOut.of(await service.wait_for_change(services, caller, captioning_id, wait))
+
+
+@router.post("/captionings/{captioning_id}/cancel", responses=problems("not-found", "wrong-state"))
+async def cancel_captioning(captioning_id: Id, caller: CallerDep, services: ServicesDep) -> CaptioningOut:
+    """Ends it at once, without a revision. What is written by then is used again by the next captioning."""
+    row = await services.database.run(captionings.cancel_captioning, caller.tenant_id, captioning_id)
+    services.progress.announce(captioning_id)
+    return CaptioningOut.of(row)
+
+
+@router.delete("/captionings/{captioning_id}", status_code=204, responses=problems("not-found"))
+async def delete_captioning(captioning_id: Id, caller: CallerDep, services: ServicesDep) -> None:
+    """Deletes it, ended or not. Its revision stays."""
+    await services.database.run(captionings.delete_captioning, caller.tenant_id, captioning_id)
+    services.progress.announce(captioning_id)

@@ -1,0 +1,18 @@
+"""Datasets whose files a worker fetches from addresses."""
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects.postgresql import JSONB
+
+revision = "0131"
+down_revision = "0130"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("datasets", sa.Column("sources", JSONB(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("datasets", "sources")

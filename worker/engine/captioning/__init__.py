@@ -1,0 +1,1 @@
+"""Captioners: models that write captions for images."""
