@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
+from app.adapters.publishing import router as publishing_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
@@ -45,6 +46,7 @@ ROUTERS = (
     downloads_router,
     webhooks_router,
     adapters_router,
+    publishing_router,
     generations_router,
     checks_router,
     usage_router,

@@ -33,6 +33,7 @@ STATUS_OF: dict[str, int] = {
     "dataset-rejected": 422,
     "model-rejected": 422,
     "adapter-rejected": 422,
+    "publication-failed": 422,
     "weights-rejected": 422,
     "idempotency-mismatch": 422,
     "unauthenticated": 401,

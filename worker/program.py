@@ -5,7 +5,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,12 +16,13 @@ from core.domain.adapter_check import CheckAnswer
 from core.domain.adapter_import import ImportResult
 from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
+from core.domain.publication import PublishAnswer
 from core.domain.registration import RegistrationResult
 
 POLL_SECONDS = 0.5
 ROOT = Path(worker.__file__).parent.parent
 
-Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult)
+Result = TypeVar("Result", ImportResult, MergeResult, CheckAnswer, RegistrationResult, PublishAnswer)
 
 
 @functools.cache
@@ -30,10 +31,19 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
-def ask_program(module: str, order: Frozen, result: type[Result], check: Callable[[], None], *, task: str) -> Result:
+def ask_program(
+    module: str,
+    order: Frozen,
+    result: type[Result],
+    check: Callable[[], None],
+    *,
+    task: str,
+    environment: Mapping[str, str | None] | None = None,
+) -> Result:
     """``check`` is called periodically; its exception ends the program and is passed on. A program that dies counts as
-    a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal."""
-    answer, exit_code = _run(module, order.model_dump_json().encode(), check)
+    a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal.
+    ``environment``: variables that differ from this process's; None: without it."""
+    answer, exit_code = _run(module, order.model_dump_json().encode(), check, environment or {})
     try:
         return result.model_validate_json(answer)
     except ValidationError:
@@ -43,15 +53,18 @@ def ask_program(module: str, order: Frozen, result: type[Result], check: Callabl
         )
 
 
-def _run(module: str, order: bytes, check: Callable[[], None]) -> tuple[bytes, int]:
+def _run(
+    module: str, order: bytes, check: Callable[[], None], environment: Mapping[str, str | None]
+) -> tuple[bytes, int]:
     """The program's output, and its exit code; one below 0 is the signal that killed it."""
+    # One thread each: the libraries' pools take memory per core of the machine, and memory may be limited.
+    variables = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        # One thread each: the libraries' pools take memory per core of the machine, and memory may be limited.
-        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+        env={name: value for name, value in variables.items() if value is not None},
         start_new_session=True,
     )
     unsent: bytes | None = order

@@ -27,9 +27,10 @@ from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
 from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
+from core.db.publications import expire_publications
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job
+from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job, Publication
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -116,7 +117,8 @@ class Steward:
         adapters = self._ask(connection, expire_imports) or []
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks]
+        sent = self._ask(connection, expire_publications) or []
+        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *sent]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -135,7 +137,7 @@ class Steward:
             "train": (count_due_jobs, partial(count_waiting, table=Generation), *of_adapters),
             # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            "validate": (partial(count_waiting, table=Dataset), *of_adapters),
+            "validate": (partial(count_waiting, table=Dataset), partial(count_waiting, table=Publication), *of_adapters),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)

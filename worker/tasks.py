@@ -14,6 +14,7 @@ from worker.generations import generate_next
 from worker.imports import import_next
 from worker.jobs import runner
 from worker.lifetime import install_shutdown_hooks
+from worker.publications import publish_next
 
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
@@ -28,7 +29,7 @@ def train() -> None:
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    workings = (service.validate_next, register_next, import_next, check_next)
+    workings = (service.validate_next, register_next, import_next, check_next, publish_next)
     while any(work(settings) for work in workings):
         pass
 

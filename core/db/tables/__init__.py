@@ -16,6 +16,7 @@ from core.db.tables.jobs import (
     JobSample,
     Worker,
 )
+from core.db.tables.sharing import AdapterLink, Publication
 from core.db.tables.slots import SlotHold
 from core.db.tables.tenants import ApiKey, AuditEntry, DashboardToken, Quota, Tenant, Turn, UsageDay
 from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
@@ -24,6 +25,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "Adapter",
     "AdapterCheck",
+    "AdapterLink",
     "ApiKey",
     "AuditEntry",
     "Base",
@@ -41,6 +43,7 @@ __all__ = [
     "JobSample",
     "Leased",
     "Model",
+    "Publication",
     "Quota",
     "SlotHold",
     "Tenant",
