@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
+from app.adapters.schemas import Licence
 from app.auth.service import Caller, check_still_valid
 from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.errors import ErrorOut
@@ -21,7 +22,7 @@ from core.db import publications, quotas
 from core.db.tables import DEFAULT_TENANT, Publication
 from core.domain.errors import InvalidRequest, Unavailable, WrongState
 from core.domain.ids import new_id
-from core.domain.publication import LICENSE, REPO_ID, PublicationSpec, PublicationStatus, check_repo_id
+from core.domain.publication import REPO_ID, PublicationSpec, PublicationStatus, check_repo_id
 from core.domain.secret_shares import MAX_SECRET_BYTES, split_secret
 from core.secret_shares import put_share
 from core.settings import Settings
@@ -32,7 +33,6 @@ POLL_SECONDS = 0.3
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
 
 RepoId = Annotated[str, Field(max_length=193, pattern=REPO_ID), AfterValidator(check_repo_id)]
-Licence = Annotated[str, Field(pattern=LICENSE)]
 
 _ADAPTER = "ad_01j9z3k8m4x7v2q5w6e8r9t0yc"
 _ID = "pub_01j9z3k8m4x7v2q5w6e8r9t0yf"
