@@ -30,6 +30,8 @@ from app.operations.docs import router as docs_router
 from app.operations.endpoints import router as operations_router
 from app.problems import ProblemMiddleware, install_handlers
 from app.services import open_services
+from app.sharing.links import router as links_router
+from app.sharing.public import router as share_router
 from app.startup import prepare, prepare_later
 from app.tenants.endpoints import router as tenants_router
 from app.usage.endpoints import router as usage_router
@@ -47,6 +49,7 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     publishing_router,
+    links_router,
     generations_router,
     checks_router,
     usage_router,
@@ -56,6 +59,7 @@ ROUTERS = (
     operations_router,
     docs_router,
     dashboard_router,
+    share_router,
 )
 
 LAYERS = (HeadRequests, SecurityHeaders, CrossOrigins, RateLimits, ProblemMiddleware, Gate, BodyGuard)
