@@ -90,9 +90,9 @@ class Settings(BaseSettings):
         tuple[str, ...], NoDecode, BeforeValidator(_parse_origins), Field(alias="ATELIER_CORS_ORIGINS")
     ] = ()
 
-    hub_url: Annotated[
-        str | None, BeforeValidator(_parse_hub_url), Field(alias="ATELIER_HUB_URL")
-    ] = "https://huggingface.co"
+    hub_url: Annotated[str | None, BeforeValidator(_parse_hub_url), Field(alias="ATELIER_HUB_URL")] = (
+        "https://huggingface.co"
+    )
     hub_token: Annotated[SecretStr | None, Field(alias="ATELIER_HUB_TOKEN")] = None
 
     max_upload_bytes: Annotated[int, Field(alias="ATELIER_MAX_UPLOAD_BYTES")] = 2 * 1024**3

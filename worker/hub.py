@@ -87,11 +87,15 @@ def _explain_status(error: HfHubHTTPError, order: PublishOrder) -> str:
     status, said = error.response.status_code, f" It says: {error.server_message}" if error.server_message else ""
     owner = order.repo_id.partition("/")[0]
     if status == HTTPStatus.UNAUTHORIZED and not isinstance(error, RepositoryNotFoundError):
-        return "The Hub does not know the token (401): it is mistyped, expired or revoked. Make a new one with the right "\
+        return (
+            "The Hub does not know the token (401): it is mistyped, expired or revoked. Make a new one with the right "
             "to write."
+        )
     if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND):
-        return f"The token may not write to {order.repo_id} ({status}): it needs the right to write, and its account "\
+        return (
+            f"The token may not write to {order.repo_id} ({status}): it needs the right to write, and its account "
             f"a place in {owner}.{said}"
+        )
     if status == HTTPStatus.CONFLICT:
         return f"Somebody else changed {order.repo_id} at the same moment (409). Publish it again.{said}"
     if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -137,7 +137,11 @@ class Steward:
             "train": (count_due_jobs, partial(count_waiting, table=Generation), *of_adapters),
             # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
-            "validate": (partial(count_waiting, table=Dataset), partial(count_waiting, table=Publication), *of_adapters),
+            "validate": (
+                partial(count_waiting, table=Dataset),
+                partial(count_waiting, table=Publication),
+                *of_adapters,
+            ),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)

@@ -108,7 +108,9 @@ class AdapterChange(BaseModel):
     def to_changes(self) -> dict[str, Any]:
         """Without a new cover, which is copied first."""
         changes = self.model_dump(mode="json", exclude_none=True, exclude={"cover"})
-        taken_away = {name for name in ("license", "cover") if name in self.model_fields_set and not getattr(self, name)}
+        taken_away = {
+            name for name in ("license", "cover") if name in self.model_fields_set and not getattr(self, name)
+        }
         return {**changes, **dict.fromkeys(taken_away)}
 
 

@@ -72,13 +72,17 @@ class LinkOut(BaseModel):
         shown = {name: getattr(row, name) for name in names}
         expired = row.expires_at <= datetime.now(UTC)
         url = f"/adapters/{row.adapter_id}/links/{row.id}"
-        return cls.model_validate({**shown, **more, "adapter": row.adapter_id, "expired": expired, "urls": {"self": url}})
+        return cls.model_validate(
+            {**shown, **more, "adapter": row.adapter_id, "expired": expired, "urls": {"self": url}}
+        )
 
 
 class NewLinkOut(LinkOut):
     """A new link, with the address to give away."""
 
-    model_config = example({**EXAMPLE, "url": "https://atelier.example.org/share/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"})
+    model_config = example(
+        {**EXAMPLE, "url": "https://atelier.example.org/share/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
+    )
 
     url: str = Field(description="The page. Only this answer contains it: keep it.")
 
@@ -89,9 +93,7 @@ async def create_adapter_link(
 ) -> NewLinkOut:
     """Makes a link that anybody can open without a key, until it expires or is deleted."""
     secret = make_link_secret()
-    row = await database.run(
-        links.insert_link, caller.tenant_id, adapter_id, hash_link_secret(secret), body.expires_in
-    )
+    row = await database.run(links.insert_link, caller.tenant_id, adapter_id, hash_link_secret(secret), body.expires_in)
     shown = NewLinkOut.of(row, url=str(request.base_url.replace(path=f"/share/{secret}", query="")))
     response.headers["Location"] = shown.urls.self
     return shown

@@ -146,9 +146,7 @@ async def _open(
     """Raises NotFound, the same for links that are unknown, revoked and expired."""
     found = None
     if check_link_secret(secret):
-        found = await services.database.run(
-            links.open_link, hash_link_secret(secret), views=views, downloads=downloads
-        )
+        found = await services.database.run(links.open_link, hash_link_secret(secret), views=views, downloads=downloads)
     if found is None:
         address = network_of(address_of(request.scope))
         await services.buckets.take(_failures(services), address, force=True)

@@ -138,9 +138,7 @@ def fail_publication(session: Session, claim: PublicationClaim, detail: str) -> 
 
 
 def _end(session: Session, claim: PublicationClaim, status: PublicationStatus, **values: Any) -> bool:
-    return leases.end(
-        session, Publication, claim, status, token_share=None, ended_at=func.clock_timestamp(), **values
-    )
+    return leases.end(session, Publication, claim, status, token_share=None, ended_at=func.clock_timestamp(), **values)
 
 
 def expire_publications(session: Session) -> list[Publication]:

@@ -26,6 +26,8 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/datasets/{dataset_id}/revisions"): {"prefix": "a photo of "},
     ("PATCH", "/adapters/{adapter_id}"): {"name": "mine now"},
     ("POST", "/adapters/{adapter_id}/resize"): {"rank": 1},
+    ("POST", "/adapters/{adapter_id}/publish"): {"repo_id": "studio/theirs", "token": "hf_of_a_test"},
+    ("POST", "/adapters/{adapter_id}/links"): {},
 }
 
 
@@ -58,6 +60,8 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "adapter_id": world.adapter,
         "generation_id": world.generation,
         "check_id": world.check,
+        "publication_id": world.publication,
+        "link_id": world.link,
         "delivery_id": world.delivery,
         "key_id": world.key,
         "tenant_id": "ten_default",
@@ -116,6 +120,7 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
             post(f"/datasets/{own}/revisions", json={"include": [{"dataset": name(theirs.dataset)}]}),
             post("/adapters/merge", json={"adapters": [{"id": name(theirs.adapter)}]}),
             post("/adapters/check", json={"adapters": [name(theirs.adapter)]}),
+            two.us.client.get("/adapters", params={"like": name(theirs.adapter)}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),
             two.us.client.get("/audit", params={"tenant": name("ten_default")}),

@@ -175,7 +175,9 @@ def test_what_the_hub_refuses_is_told_plainly(
 def test_a_foreign_owner_a_wrong_token_and_a_hub_that_is_away(service: LiveApi, hub: Hub) -> None:
     adapter_id = import_ready(service)
     failed = publish_and_wait(service, adapter_id, repo_id="others/blip")
-    assert "may not write to others/blip (403)" in failed["error"]["detail"] and "namespace" in failed["error"]["detail"]
+    assert (
+        "may not write to others/blip (403)" in failed["error"]["detail"] and "namespace" in failed["error"]["detail"]
+    )
     failed = publish_and_wait(service, adapter_id, token="hf_of_nobody")
     assert "does not know the token" in failed["error"]["detail"]
     failed = publish_and_wait(service, adapter_id, license="nonsense")
@@ -194,7 +196,10 @@ def test_an_existing_repository_is_not_overwritten_unasked(service: LiveApi, hub
     other = train(service)
     refused = publish_and_wait(service, other)
     assert "has other files" in refused["error"]["detail"]
-    assert "is private, and you asked for a public one" in publish_and_wait(service, other, private=False)["error"]["detail"]
+    assert (
+        "is private, and you asked for a public one"
+        in publish_and_wait(service, other, private=False)["error"]["detail"]
+    )
     added = publish_and_wait(service, other, overwrite=True)
     assert added["status"] == "published" and len(hub.repositories["studio/blip"].commits) == 2
 
@@ -219,9 +224,7 @@ def test_the_offline_switch_of_bases_does_not_stop_it(
     assert {token for _, path, token in hub.requests if not path.startswith("/lfs/")} == {f"Bearer {TOKEN}"}
 
 
-def test_the_operators_token_is_for_the_operators_tenant(
-    start_api: Callable[..., LiveApi], hub: Hub
-) -> None:
+def test_the_operators_token_is_for_the_operators_tenant(start_api: Callable[..., LiveApi], hub: Hub) -> None:
     api = start_api(hub_url=hub.url, hub_token=SecretStr(TOKEN))
     done = publish_and_wait(api, import_ready(api), token=None, private=False)
     assert done["status"] == "published" and not hub.repositories["studio/blip"].private
@@ -238,7 +241,9 @@ def test_what_cannot_be_published_is_refused_at_once(
 ) -> None:
     adapter_id = import_ready(service)
     for wrong in ("blip", "a/b/c", "a/..b", "a/b--c", "a/b.git", "a b/c", "", "-a/b"):
-        assert "/repo_id" in refuse(publish(service, adapter_id, repo_id=wrong), 422, "invalid-request")["errors"], wrong
+        assert "/repo_id" in refuse(publish(service, adapter_id, repo_id=wrong), 422, "invalid-request")["errors"], (
+            wrong
+        )
     for token in ("hf_\nx", "", "x" * 300, "hf_ä"):
         answer = refuse(publish(service, adapter_id, token=token), 422, "invalid-request")
         assert "/token" in answer["errors"] and (not token or token not in json.dumps(answer))

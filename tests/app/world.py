@@ -19,6 +19,8 @@ class World:
     adapter: str
     generation: str
     check: str
+    publication: str
+    link: str
     delivery: str
     event: str
     image: str
@@ -33,6 +35,8 @@ class World:
             self.adapter,
             self.generation,
             self.check,
+            self.publication,
+            self.link,
             self.delivery,
             self.key,
         ]
@@ -54,6 +58,11 @@ def build(api: LiveApi, admin: LiveApi) -> World:
     adapter = api.client.get("/adapters").json()["data"][0]["id"]
     check = api.client.post("/adapters/check?wait=0", json={"adapters": [adapter]})
     assert check.status_code == 202, check.text
+    published = api.client.post(f"/adapters/{adapter}/publish", json={"repo_id": "studio/toy", "token": "hf_of_a_test"})
+    assert published.status_code == 202, published.text
+    linked = api.client.post(f"/adapters/{adapter}/links", json={})
+    assert linked.status_code == 201, linked.text
+    api.client.patch(f"/adapters/{adapter}", json={"cover": {"step": 0}}).raise_for_status()
     return World(
         job=job["id"],
         dataset=job["dataset"],
@@ -61,6 +70,8 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         adapter=adapter,
         generation=draw(api, body["model"]),
         check=check.json()["id"],
+        publication=published.json()["id"],
+        link=linked.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],
         image=api.client.get(f"/datasets/{finished['dataset']}/images").json()["data"][0]["sha256"],

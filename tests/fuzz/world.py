@@ -44,6 +44,8 @@ def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
         "adapters": adapters,
         "generations": [first.generation],
         "checks": [first.check],
+        "publications": [first.publication],
+        "links": [first.link],
         "deliveries": [first.delivery],
         "images": [first.image],
         "keys": [first.key],
