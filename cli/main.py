@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import adapters, commands, datasets, generating, keys, login, models
+from cli import adapters, commands, datasets, generating, keys, login, models, sharing
 from cli.app import FLAG, App, print_version
 from cli.doctor import doctor
 from cli.local import processes
@@ -36,6 +36,7 @@ app.command("login", rich_help_panel=SERVE)(login.login)
 app.command(rich_help_panel=SERVE)(doctor)
 commands.register(app, TRAIN)
 generating.register(app, TRAIN)
+sharing.register(app, TRAIN)
 app.add_typer(models.models, name="models", rich_help_panel=MANAGE)
 app.add_typer(datasets.datasets, name="datasets", rich_help_panel=MANAGE)
 app.add_typer(adapters.adapters, name="adapters", rich_help_panel=MANAGE)

@@ -1,5 +1,7 @@
 """The Python client of Atelier, the self-hosted LoRA training service."""
 
+from atelier_client.aio.client import AsyncAtelierClient
+from atelier_client.aio.training import Training as AsyncTraining
 from atelier_client.client import AtelierClient
 from atelier_client.errors import (
     AdapterUnusable,
@@ -13,15 +15,19 @@ from atelier_client.errors import (
     JobEnded,
     ModelUnusable,
     Problem,
+    PublicationFailed,
     UnexpectedAnswer,
     WaitTimeout,
 )
+from atelier_client.training import Training
 from atelier_client.uploads import Selection, select_files
 from atelier_client.watching import Update
 
 __all__ = [
     "AdapterUnusable",
     "ApiError",
+    "AsyncAtelierClient",
+    "AsyncTraining",
     "AtelierClient",
     "ClientError",
     "ConnectionFailed",
@@ -32,7 +38,9 @@ __all__ = [
     "JobEnded",
     "ModelUnusable",
     "Problem",
+    "PublicationFailed",
     "Selection",
+    "Training",
     "UnexpectedAnswer",
     "Update",
     "WaitTimeout",

@@ -43,6 +43,10 @@ class UnexpectedAnswer(ClientError):
     """The answer of a proxy, of another service or of an incompatible version."""
 
 
+class PublicationFailed(ClientError):
+    """The Hub did not take an adapter."""
+
+
 class WaitTimeout(ClientError):
     """Only the wait ended; the service continues its work."""
 

@@ -142,7 +142,10 @@ class Adapter(Answer):
     name: str
     trigger: str = ""
     description: str = ""
+    notes: str = ""
+    license: str | None = None
     tags: tuple[str, ...] = ()
+    cover: dict[str, Any] | None = None
     model: str
     family: str | None = None
     type: str | None = None
