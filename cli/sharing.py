@@ -12,9 +12,9 @@ from cli.errors import UsageError
 from cli.ids import find_adapter
 from cli.tables import print_links
 
-PUBLISH_EXAMPLE = """Example: HF_TOKEN=hf_… atelier publish ad_01j9z3k8 studio/blip --base-model stable-diffusion-v1-5/stable-diffusion-v1-5
+PUBLISH_EXAMPLE = """Example: HF_TOKEN=hf_… atelier publish ad_01j9z3k8 studio/blip --license openrail++
 
-The token is read from HF_TOKEN, so that it stands in no history of commands. Without it the service uses its operator's."""
+The token is read from HF_TOKEN, so that no option shows it. Without it the service uses its operator's."""
 SHARE_EXAMPLE = """Example: atelier share ad_01j9z3k8 --for 3d
 
 Whoever has the link sees the adapter's page and downloads its files, and may do nothing else."""

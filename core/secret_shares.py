@@ -13,21 +13,24 @@ _PREFIX = "atelier:share:"
 
 async def put_share(redis_url: str, name: str, share: bytes) -> None:
     """Raises RedisError."""
-    async with AsyncRedis.from_url(redis_url, **_TIMEOUTS) as redis:
+    async with AsyncRedis.from_url(
+        redis_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS
+    ) as redis:
         await redis.set(_PREFIX + name, share, ex=KEPT_SECONDS)
 
 
 def get_share(redis_url: str, name: str) -> bytes | None:
     """None once it has expired or was removed. Raises RedisError."""
-    with Redis.from_url(redis_url, **_TIMEOUTS) as redis:
-        found: bytes | None = redis.get(_PREFIX + name)  # type: ignore[assignment]
+    with _open(redis_url) as redis:
+        found: bytes | None = redis.get(_PREFIX + name)
         return found
 
 
 def remove_share(redis_url: str, name: str) -> None:
     """Raises RedisError."""
-    with Redis.from_url(redis_url, **_TIMEOUTS) as redis:
+    with _open(redis_url) as redis:
         redis.delete(_PREFIX + name)
 
 
-_TIMEOUTS = {"socket_timeout": TIMEOUT_SECONDS, "socket_connect_timeout": TIMEOUT_SECONDS}
+def _open(redis_url: str) -> Redis:
+    return Redis.from_url(redis_url, socket_timeout=TIMEOUT_SECONDS, socket_connect_timeout=TIMEOUT_SECONDS)

@@ -32,6 +32,11 @@ def _parse_origins(value: object) -> object:
     return origins
 
 
+def _empty_as_none(value: object) -> object:
+    """Compose files pass on variables that are not set as empty ones."""
+    return None if value == "" else value
+
+
 def _parse_hub_url(value: object) -> object:
     """Where adapters are published; `none` turns publishing off."""
     if not isinstance(value, str):
@@ -93,7 +98,7 @@ class Settings(BaseSettings):
     hub_url: Annotated[str | None, BeforeValidator(_parse_hub_url), Field(alias="ATELIER_HUB_URL")] = (
         "https://huggingface.co"
     )
-    hub_token: Annotated[SecretStr | None, Field(alias="ATELIER_HUB_TOKEN")] = None
+    hub_token: Annotated[SecretStr | None, BeforeValidator(_empty_as_none), Field(alias="ATELIER_HUB_TOKEN")] = None
 
     max_upload_bytes: Annotated[int, Field(alias="ATELIER_MAX_UPLOAD_BYTES")] = 2 * 1024**3
     max_file_bytes: Annotated[int, Field(alias="ATELIER_MAX_FILE_BYTES")] = 64 * 1024**2

@@ -58,8 +58,8 @@ def _check_existing(hub: HfApi, order: PublishOrder) -> None:
     if bool(info.private) != order.private:
         now, wanted = ("private", "public") if info.private else ("public", "private")
         raise Refused(
-            f"{order.repo_id} exists and is {now}, and you asked for a {wanted} one. Change that on the Hub, or publish "
-            "under another name."
+            f"{order.repo_id} exists and is {now}, and you asked for a {wanted} one. Change that on the Hub, or "
+            "publish under another name."
         )
     files = info.siblings or []
     is_ours = any(file.lfs is not None and file.lfs.sha256 in order.weights for file in files)
@@ -117,7 +117,7 @@ def main() -> None:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         order = PublishOrder.model_validate_json(sys.stdin.buffer.read())
 
-        def give_up(number: int, frame: FrameType | None) -> None:
+        def give_up(_number: int, _frame: FrameType | None) -> None:
             """At once: the library's threads would be waited for."""
             late = f"The Hub took longer than {order.timeout_seconds:.0f} s. Publish it again."
             answers.write(PublishAnswer(refusal=late).model_dump_json().encode())

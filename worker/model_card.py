@@ -82,7 +82,8 @@ def _list_facts(claim: PublicationClaim) -> Iterator[str]:
     yield f"Rank {adapter.rank}"
     if plan:
         yield (
-            f"Trained with Atelier: {plan['steps']} steps of batch {plan['batch_size']} at {plan['resolution']} pixels, "
+            f"Trained with Atelier: {plan['steps']} steps of batch {plan['batch_size']} at {plan['resolution']} pixels,"
+            " "
             f"{plan['optimizer']} with a learning rate of {plan['learning_rate']:g}, seed {plan['seed']}"
         )
     elif adapter.merge is not None:

@@ -1,4 +1,4 @@
-"""Covers of adapters: copies of sample images and of generated ones, so that they outlast what they were chosen from."""
+"""Covers of adapters: copies of sample images and generated ones, so that they outlast what they were chosen from."""
 
 import asyncio
 from typing import Any

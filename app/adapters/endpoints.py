@@ -73,8 +73,8 @@ async def list_adapters(
             min_length=1,
             max_length=100,
             pattern=PLAIN,
-            description="The id of an adapter: others for the same base with its trigger, one of its tags or its dataset, "
-            "and those that it was merged from or into.",
+            description="The id of an adapter: others for the same base with its trigger, one of its tags or its "
+            "dataset, and those that it was merged from or into.",
         ),
     ] = None,
     after: After = None,

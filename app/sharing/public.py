@@ -1,4 +1,4 @@
-"""The routes under /share: what a link opens, without a key. The secret is in the path, and nothing else gives rights."""
+"""The routes under /share: what a link opens, without a key. The secret is in the path."""
 
 import asyncio
 from dataclasses import dataclass

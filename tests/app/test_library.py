@@ -126,7 +126,7 @@ def test_covers_of_jobs_are_their_samples_and_count_as_storage(api: LiveApi) -> 
     before = sum_bytes(api)
     cover = change(api, adapter_id, cover={"step": 10, "index": 0})["cover"]
     assert sum_bytes(api) == before + cover["size"]
-    first = [key for key in api.list_stored(f"adapters/{adapter_id}/")]
+    first = list(api.list_stored(f"adapters/{adapter_id}/"))
     other = change(api, adapter_id, cover={"step": 0})["cover"]
     assert other["sha256"] != cover["sha256"] and sum_bytes(api) == before + other["size"]
     assert not set(first) & set(api.list_stored(f"adapters/{adapter_id}/"))

@@ -1,4 +1,4 @@
-"""Links: who has one sees one page and its files, is counted, and may do nothing else; until it expires or is revoked."""
+"""Links: who has one sees one page and its files, is counted, and may do nothing else, until it ends."""
 
 import hashlib
 import re
