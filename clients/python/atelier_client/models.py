@@ -78,6 +78,11 @@ class Dataset(Answer):
     parent: str | None = None
     report: Report | None = None
     error: ErrorInfo | None = None
+
+    def __str__(self) -> str:
+        """One line with the dataset's state and size."""
+        images = "" if self.num_images is None else f", {self.num_images} image{'' if self.num_images == 1 else 's'}"
+        return f"{self.id} {self.status}{images}"
     waiting_reason: str | None = None
 
 
