@@ -4,6 +4,7 @@ EVERYWHERE = {
     "adapter_id": "The adapter's id, `ad_…`.",
     "attempt": "The number of the attempt, from 1; 0 before the first.",
     "check_id": "The check's id, `chk_…`.",
+    "cover_id": "The id of a sent picture, `cov_…`.",
     "created_at": "Time of creation (UTC).",
     "data": "The items, in the documented order.",
     "dataset": "The dataset's id, `ds_…`.",

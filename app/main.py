@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.adapters.publishing import router as publishing_router
+from app.adapters.sent_covers import router as covers_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.datasets.endpoints import router as datasets_router
@@ -49,6 +50,7 @@ ROUTERS = (
     webhooks_router,
     adapters_router,
     publishing_router,
+    covers_router,
     links_router,
     generations_router,
     checks_router,

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from core.db.adapter_checks import expire_checks
 from core.db.adapter_claims import expire_imports
+from core.db.covers import expire_covers
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
@@ -30,7 +31,7 @@ from core.db.leases import count_waiting
 from core.db.publications import expire_publications
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
-from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job, Publication
+from core.db.tables import Adapter, AdapterCheck, Checked, Dataset, Generation, Job, Publication, SentCover
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
 from core.queue import Bell, Doorbell
@@ -118,7 +119,8 @@ class Steward:
         generations = self._ask(connection, expire_generations) or []
         checks = self._ask(connection, expire_checks) or []
         sent = self._ask(connection, expire_publications) or []
-        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *sent]
+        pictures = self._ask(connection, expire_covers) or []
+        taken: list[Job | Checked] = [*jobs, *datasets, *adapters, *generations, *checks, *sent, *pictures]
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
         if taken:
@@ -138,8 +140,7 @@ class Steward:
             # Adapters are read by workers with torch: a CPU worker may lack it, and a training one may be busy for
             # hours.
             "validate": (
-                partial(count_waiting, table=Dataset),
-                partial(count_waiting, table=Publication),
+                *(partial(count_waiting, table=table) for table in (Dataset, Publication, SentCover)),
                 *of_adapters,
             ),
         }

@@ -8,6 +8,7 @@ from worker import deliveries
 from worker.bases import register_next
 from worker.celery_app import app
 from worker.checks import check_next
+from worker.covers import read_next_cover
 from worker.datasets import service
 from worker.drain import request_drain
 from worker.generations import generate_next
@@ -29,7 +30,9 @@ def train() -> None:
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]
 def validate() -> None:
     settings = load_settings()
-    workings = (service.validate_next, register_next, import_next, check_next, publish_next)
+    workings = (
+        service.validate_next, read_next_cover, register_next, import_next, check_next, publish_next,
+    )  # fmt: skip
     while any(work(settings) for work in workings):
         pass
 

@@ -16,6 +16,7 @@ from core.db.tables import (
     JobArtifact,
     JobCheckpoint,
     JobSample,
+    SentCover,
     Tenant,
 )
 from core.domain.states import TERMINAL, AdapterStatus, DatasetStatus
@@ -60,7 +61,8 @@ def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str]
     row = session.execute(query).one_or_none()
     if row is None:
         return frozenset()
-    files = [*row.files.values(), *([row.cover] if row.cover else [])]
+    sent = select(SentCover.upload).where(SentCover.adapter_id == adapter_id, SentCover.status == SentCover.CHECKING)
+    files = [*row.files.values(), *([row.cover] if row.cover else []), *session.execute(sent).scalars()]
     return None if row.status == AdapterStatus.CHECKING else frozenset(_keys_of(files))
 
 

@@ -57,8 +57,13 @@ def adapter_prefix(adapter_id: str) -> str:
 
 
 def cover_key(adapter_id: str, sha256: str) -> str:
-    """An adapter's cover, also of a job's: a copy of an image, or a picture that was sent and written anew."""
+    """An adapter's cover, also of a job's: a copy of an image."""
     return f"{ADAPTERS}/{adapter_id}/cover/{sha256}.png"
+
+
+def sent_cover_prefix(adapter_id: str, cover_id: str) -> str:
+    """The folder of a picture that was sent as a cover."""
+    return f"{ADAPTERS}/{adapter_id}/cover/{cover_id}/"
 
 
 def adapter_upload_key(adapter_id: str) -> str:

@@ -23,6 +23,7 @@ class Action(StrEnum):
     ADAPTER_CHANGED = "adapter.changed"
     ADAPTER_DELETED = "adapter.deleted"
     ADAPTER_PUBLISHED = "adapter.published"
+    COVER_SENT = "adapter_cover.sent"
     LINK_CREATED = "adapter_link.created"
     LINK_REVOKED = "adapter_link.revoked"
     GENERATION_CREATED = "generation.created"

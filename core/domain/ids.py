@@ -4,7 +4,7 @@ import os
 import time
 from typing import Literal
 
-Prefix = Literal["ds", "job", "ad", "gen", "evt", "key", "ten", "aud", "chk", "pub", "lnk"]
+Prefix = Literal["ds", "job", "ad", "gen", "evt", "key", "ten", "aud", "chk", "pub", "lnk", "cov"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

@@ -101,6 +101,7 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     api.client.delete(f"/adapters/{made[4]}")
     asked = {"adapters": [path_ids["adapter_id"]]}
     yield call("POST", "/adapters/check", Action.ADAPTERS_CHECKED, json=asked, params={"wait": 0})
+    yield call("PUT", "/adapters/{adapter_id}/cover", Action.COVER_SENT, content=draw_png())
     sent = {"repo_id": "studio/toy", "token": "hf_of_a_test"}
     yield call("POST", "/adapters/{adapter_id}/publish", Action.ADAPTER_PUBLISHED, json=sent)
     made = call("POST", "/adapters/{adapter_id}/links", Action.LINK_CREATED, json={"expires_in": 60})

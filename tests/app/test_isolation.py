@@ -62,6 +62,7 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "check_id": world.check,
         "publication_id": world.publication,
         "link_id": world.link,
+        "cover_id": world.cover,
         "delivery_id": world.delivery,
         "key_id": world.key,
         "tenant_id": "ten_default",

@@ -21,6 +21,7 @@ class World:
     check: str
     publication: str
     link: str
+    cover: str
     delivery: str
     event: str
     image: str
@@ -37,6 +38,7 @@ class World:
             self.check,
             self.publication,
             self.link,
+            self.cover,
             self.delivery,
             self.key,
         ]
@@ -63,6 +65,8 @@ def build(api: LiveApi, admin: LiveApi) -> World:
     linked = api.client.post(f"/adapters/{adapter}/links", json={})
     assert linked.status_code == 201, linked.text
     api.client.patch(f"/adapters/{adapter}", json={"cover": {"step": 0}}).raise_for_status()
+    sent = api.client.put(f"/adapters/{adapter}/cover", content=draw_png(3))
+    assert sent.status_code == 202, sent.text
     return World(
         job=job["id"],
         dataset=job["dataset"],
@@ -72,6 +76,7 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         check=check.json()["id"],
         publication=published.json()["id"],
         link=linked.json()["id"],
+        cover=sent.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],
         image=api.client.get(f"/datasets/{finished['dataset']}/images").json()["data"][0]["sha256"],

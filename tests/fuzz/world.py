@@ -46,6 +46,7 @@ def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
         "checks": [first.check],
         "publications": [first.publication],
         "links": [first.link],
+        "covers": [first.cover],
         "deliveries": [first.delivery],
         "images": [first.image],
         "keys": [first.key],

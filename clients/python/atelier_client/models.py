@@ -83,6 +83,7 @@ class Dataset(Answer):
         """One line with the dataset's state and size."""
         images = "" if self.num_images is None else f", {self.num_images} image{'' if self.num_images == 1 else 's'}"
         return f"{self.id} {self.status}{images}"
+
     waiting_reason: str | None = None
 
 

@@ -16,7 +16,7 @@ from core.db.tables.jobs import (
     JobSample,
     Worker,
 )
-from core.db.tables.sharing import AdapterLink, Publication
+from core.db.tables.sharing import AdapterLink, Publication, SentCover
 from core.db.tables.slots import SlotHold
 from core.db.tables.tenants import ApiKey, AuditEntry, DashboardToken, Quota, Tenant, Turn, UsageDay
 from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
@@ -45,6 +45,7 @@ __all__ = [
     "Model",
     "Publication",
     "Quota",
+    "SentCover",
     "SlotHold",
     "Tenant",
     "Turn",

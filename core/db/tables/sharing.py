@@ -1,4 +1,4 @@
-"""What leaves the service of an adapter: publications on the Hub, and links for people without a key."""
+"""What shows an adapter to others: publications on the Hub, links for people without a key, and sent covers."""
 
 from datetime import datetime
 from typing import Any
@@ -8,6 +8,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from core.db.tables.base import Base, Checked, now
 from core.domain.publication import PublicationStatus
+from core.domain.states import CoverStatus
 
 
 class Publication(Checked, Base):
@@ -50,3 +51,18 @@ class AdapterLink(Base):
     num_views: Mapped[int] = mapped_column(server_default="0")
     num_downloads: Mapped[int] = mapped_column(server_default="0")
     last_used_at: Mapped[datetime | None]
+
+
+class SentCover(Checked, Base):
+    """A picture that a client sent as an adapter's cover. ``upload``: {key, sha256, size}, as it was sent."""
+
+    __tablename__ = "sent_covers"
+    __table_args__ = (
+        Index("ix_sent_covers_tenant_id_id", "tenant_id", "id"),
+        Index("ix_sent_covers_adapter_id_id", "adapter_id", "id"),
+    )
+    CHECKING = CoverStatus.CHECKING
+
+    tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
+    adapter_id: Mapped[str] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"))
+    upload: Mapped[dict[str, Any]]
