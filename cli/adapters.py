@@ -96,7 +96,9 @@ def edit_adapter(
     ] = None,
     cover: Annotated[
         str | None,
-        typer.Option(metavar="STEP[:N]|GEN[:N]", help="An image of its samples, or of a generation (gen_…)."),
+        typer.Option(
+            metavar="STEP[:N]|GEN[:N]|FILE", help="An image of its samples, of a generation (gen_…), or a file."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -105,13 +107,20 @@ def edit_adapter(
     changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     if license_id is not None:
         changes["license"] = license_id or None
-    if cover is not None:
+    picture = None if cover is None or not Path(cover).is_file() else Path(cover)
+    if cover is not None and picture is None:
         changes["cover"] = _parse_cover(cover)
-    if not changes:
+    if not changes and picture is None:
         raise UsageError("Say what to change: --name, --description, --notes, --license, --tag or --cover.")
     options = {f"/{field}": f"--{field}" for field in ("name", "description", "notes", "license", "cover")}
     with open_context(as_json, {**options, "/tags": "--tag"}) as context:
-        changed = context.client.change_adapter(find_adapter(context.client, adapter), changes)
+        adapter_id = find_adapter(context.client, adapter)
+        if picture is not None:
+            with context.reporter.waiting("Reading the picture"):
+                context.client.send_cover(
+                    adapter_id, picture, on_waiting=lambda why: context.reporter.warn("waiting", why)
+                )
+        changed = context.client.change_adapter(adapter_id, changes)
         show_all([changed], as_json, lambda rows: print_adapter(rows[0]))
 
 
@@ -123,7 +132,9 @@ def _parse_cover(typed: str) -> dict[str, Any]:
     if place.startswith("gen_"):
         return {"generation": place, "index": int(index or 0)}
     if not re.fullmatch(r"\d{1,9}", place):
-        raise UsageError(f"{typed!r} names no image: write a step, as 200:1, or a generation, as gen_01j9z3…:0.")
+        raise UsageError(
+            f"{typed!r} names no image: write a step, as 200:1, a generation, as gen_01j9z3…:0, or a file."
+        )
     return {"step": int(place), "index": int(index or 0)}
 
 

@@ -7,11 +7,18 @@ from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 
+from atelier_client import AtelierClient
+from core.settings import Settings
 from tests.cli.conftest import Atelier
+from tests.fixtures.client import repeating
 from tests.fixtures.hub import TOKEN, Hub
+from tests.fixtures.pictures import png
 from tests.fixtures.publishing import hub
+from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, MODEL
+from worker.covers import read_next_cover
 
 __all__ = ["hub"]
 
@@ -79,6 +86,30 @@ def test_a_link_is_made_listed_and_revoked(atelier: Atelier, adapter: str) -> No
     assert atelier("share", adapter, "--revoke", link["id"]).exit_code == 2
     for wrong in (("--for", "soon"), ("--for", "0d"), ("--for", "400d"), ("--for", "1h", "--list")):
         assert atelier("share", adapter, *wrong).exit_code == 2, wrong
+
+
+@pytest.fixture
+def reader(running_api: RunningApi) -> Iterator[None]:
+    """A worker that reads covers."""
+    settings = Settings(
+        database_url=running_api.database_url, redis_url=running_api.env["REDIS_URL"], home=running_api.log.parent
+    )
+    with repeating(lambda: read_next_cover(settings)):
+        yield
+
+
+@pytest.mark.usefixtures("reader")
+def test_a_file_becomes_the_cover(atelier: Atelier, adapter: str, tmp_path: Path, client: AtelierClient) -> None:
+    (tmp_path / "cover.png").write_bytes(png(3))
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    edited = atelier("adapters", "edit", adapter, "--cover", "cover.png", "--json")
+    assert edited.exit_code == 0, edited.output
+    cover = read_lines(edited.stdout)[-1]["cover"]
+    assert client.download_cover(adapter, tmp_path / "out.png") == cover["sha256"]
+    assert Image.open(tmp_path / "out.png").size == Image.open(tmp_path / "cover.png").size
+    refused = atelier("adapters", "edit", adapter, "--cover", "bad.png")
+    assert refused.exit_code == 1 and refused.stderr, refused.output
+    assert client.get_adapter(adapter).cover == cover
 
 
 def test_adapters_are_searched_and_edited(atelier: Atelier, adapter: str, files: Path) -> None:

@@ -43,6 +43,10 @@ class UnexpectedAnswer(ClientError):
     """The answer of a proxy, of another service or of an incompatible version."""
 
 
+class CoverRejected(ClientError):
+    """The service cannot use a picture as a cover."""
+
+
 class PublicationFailed(ClientError):
     """The Hub did not take an adapter."""
 

@@ -1,4 +1,4 @@
-"""What leaves the service of an adapter: publications on the Hugging Face Hub, and links for people without a key."""
+"""What shows an adapter to others: publications on the Hugging Face Hub, links for people without a key, and covers."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from atelier_client.calls import Calls
-from atelier_client.errors import PublicationFailed
+from atelier_client.errors import CoverRejected, InputError, PublicationFailed
 from atelier_client.models import Answer, ErrorInfo, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import poll, report_waiting
@@ -47,6 +47,16 @@ class NewAdapterLink(AdapterLink):
     """The service does not show the ``url`` again."""
 
     url: str = Field(repr=False)
+
+
+class SentCover(Answer):
+    """A picture that was sent as a cover: ``checking``, ``ready``, or ``rejected`` with the ``error``."""
+
+    id: str
+    status: str
+    adapter: str
+    error: ErrorInfo | None = None
+    waiting_reason: str | None = None
 
 
 class SharingCalls(Calls):
@@ -114,6 +124,38 @@ class SharingCalls(Calls):
         """Revokes it, at once and for good."""
         self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}/links/{quote(link_id)}")
 
+    def send_cover(
+        self,
+        adapter_id: str,
+        path: Path,
+        *,
+        timeout_seconds: float | None = 600,
+        on_waiting: Callable[[str], None] = lambda _: None,
+    ) -> SentCover:
+        """Sends a picture as the adapter's cover, and waits until the service has read it. Raises CoverRejected with
+        the reason, WaitTimeout, and InputError for a file that cannot be read."""
+        content, target = read_file(path), f"/adapters/{quote(adapter_id)}"
+        headers = {"Content-Type": "application/octet-stream"}
+        sent = self._transport.ask("PUT", f"{target}/cover", SentCover, content=content, headers=headers)
+        cover = poll(
+            lambda: self._transport.get(f"{target}/covers/{quote(sent.id)}", SentCover),
+            lambda cover: cover.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"The picture {sent.id} is still waiting for a worker",
+            on_pending=report_waiting(on_waiting),
+        )
+        if cover.status != "ready":
+            raise CoverRejected(cover.error.detail if cover.error else f"The picture {sent.id} was rejected.")
+        return cover
+
     def download_cover(self, adapter_id: str, target: Path) -> str:
         """Returns the file's sha256. Fails for an adapter without a cover: ApiError with status 404."""
         return self._download(f"/adapters/{quote(adapter_id)}/cover.png", target)
+
+
+def read_file(path: Path) -> bytes:
+    """Raises InputError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error

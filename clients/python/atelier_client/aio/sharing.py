@@ -5,9 +5,9 @@ from pathlib import Path
 
 from atelier_client.aio.calls import Calls
 from atelier_client.aio.waiting import poll
-from atelier_client.errors import PublicationFailed
+from atelier_client.errors import CoverRejected, PublicationFailed
 from atelier_client.models import Page
-from atelier_client.sharing import WAIT_SECONDS, AdapterLink, NewAdapterLink, Publication
+from atelier_client.sharing import WAIT_SECONDS, AdapterLink, NewAdapterLink, Publication, SentCover, read_file
 from atelier_client.transport import quote
 from atelier_client.waiting import report_waiting
 
@@ -76,6 +76,30 @@ class SharingCalls(Calls):
     async def delete_link(self, adapter_id: str, link_id: str) -> None:
         """Revokes it, at once and for good."""
         await self._transport.send("DELETE", f"/adapters/{quote(adapter_id)}/links/{quote(link_id)}")
+
+    async def send_cover(
+        self,
+        adapter_id: str,
+        path: Path,
+        *,
+        timeout_seconds: float | None = 600,
+        on_waiting: Callable[[str], None] = lambda _: None,
+    ) -> SentCover:
+        """Sends a picture as the adapter's cover, and waits until the service has read it. Raises CoverRejected with
+        the reason, WaitTimeout, and InputError for a file that cannot be read."""
+        content, target = read_file(path), f"/adapters/{quote(adapter_id)}"
+        headers = {"Content-Type": "application/octet-stream"}
+        sent = await self._transport.ask("PUT", f"{target}/cover", SentCover, content=content, headers=headers)
+        cover = await poll(
+            lambda: self._transport.get(f"{target}/covers/{quote(sent.id)}", SentCover),
+            lambda cover: cover.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"The picture {sent.id} is still waiting for a worker",
+            on_pending=report_waiting(on_waiting),
+        )
+        if cover.status != "ready":
+            raise CoverRejected(cover.error.detail if cover.error else f"The picture {sent.id} was rejected.")
+        return cover
 
     async def download_cover(self, adapter_id: str, target: Path) -> str:
         """Returns the file's sha256. Fails for an adapter without a cover: ApiError with status 404."""
