@@ -17,15 +17,17 @@ from redis import Redis
 from core.db import leases, publications
 from core.db.session import make_sessions, open_engine
 from core.domain.publication import PublishAnswer, PublishOrder
+from core.logs import Redactor
 from core.settings import Settings
 from tests.app.conftest import LiveApi, workers_url
 from tests.app.factory import MODEL, Worker, submit
 from tests.app.test_adapters import import_ready
 from tests.app.test_jobs import refuse
+from tests.app.test_merges import claim_merge, make, merge
 from tests.fixtures.hub import TOKEN, Hub, serve_hub
 from worker import program
 from worker.consumer import Consumer
-from worker.publications import Publishing
+from worker.publications import ENVIRONMENT, PROGRAM, Publishing
 
 
 @pytest.fixture
@@ -275,11 +277,44 @@ def test_a_token_that_was_not_kept_and_a_worker_that_dies(service: LiveApi, hub:
     assert hub.requests == []
 
 
-def test_a_hub_that_never_answers_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_never_answers_is_given_up(hub: Hub) -> None:
     hub.delay_seconds = 60
     order = PublishOrder(
         endpoint=hub.url, token=TOKEN, repo_id="studio/blip", private=True, overwrite=False, files={}, weights=(),
         message="m", timeout_seconds=3,
     )  # fmt: skip
-    answer = program.ask_program("worker.hub", order, PublishAnswer, lambda: None, task="talks to the Hub")
+    answer = program.ask_program(
+        PROGRAM, order, PublishAnswer, lambda: None, task="talks to the Hub", environment=ENVIRONMENT
+    )
     assert answer.refusal == "The Hub took longer than 3 s. Publish it again."
+
+
+def test_what_people_wrote_stays_text_on_the_card(service: LiveApi, hub: Hub) -> None:
+    """Neither a field of the front matter nor a link, an image or code of the page comes of it."""
+    adapter_id = train(service, trigger="zap: `x`", name="# Big <img src=x>")
+    texts = {
+        "description": "---\nlicense: mit\n---\n[click](https://evil.example) ![i](https://evil.example/i.png)",
+        "tags": ["a: b", "- c", "widget: [x]"],
+    }
+    assert service.client.patch(f"/adapters/{adapter_id}", json=texts).status_code == 200
+    assert publish_and_wait(service, adapter_id)["status"] == "published"
+    front, body = read_card(hub)
+    assert "license" not in front and "base_model" not in front
+    assert front["instance_prompt"] == "zap: `x`" and front["tags"][-3:] == texts["tags"]
+    assert "<img" not in body.replace("\\<img", "") and "](https" not in body.replace("\\](https", "")
+    assert "Say `zap: 'x'` in the prompt." in body and body.lstrip().startswith("# \\# Big")
+
+
+def test_a_merged_and_an_imported_adapter_say_how_they_were_made(service: LiveApi, hub: Hub) -> None:
+    first, second = import_ready(service), import_ready(service)
+    assert publish_and_wait(service, first)["status"] == "published"
+    front, body = read_card(hub)
+    assert "Imported into Atelier" in body and "widget" not in front and "<Gallery />" not in body
+    merged = merge(service, (first, 1), (second, -0.5), name="Both").json()["id"]
+    make(service, claim_merge(service, merged))
+    assert publish_and_wait(service, merged, repo_id="studio/both")["status"] == "published"
+    assert "Merged with Atelier from ink (1), ink (-0.5)" in read_card(hub, "studio/both")[1]
+
+
+def test_logs_show_no_token_of_the_hub() -> None:
+    assert TOKEN not in Redactor([]).redact(f"Authorization: {TOKEN}, and {TOKEN}.")
