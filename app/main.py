@@ -11,6 +11,8 @@ from starlette.middleware import Middleware
 from app.activity.endpoints import router as activity_router
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
+from app.adapters.publishing import router as publishing_router
+from app.adapters.sent_covers import router as covers_router
 from app.audit.endpoints import router as audit_router
 from app.captioners.endpoints import router as captioners_router
 from app.captionings.endpoints import router as captionings_router
@@ -35,6 +37,8 @@ from app.operations.docs import router as docs_router
 from app.operations.endpoints import router as operations_router
 from app.problems import ProblemMiddleware, install_handlers
 from app.services import open_services
+from app.sharing.links import router as links_router
+from app.sharing.public import router as share_router
 from app.startup import prepare, prepare_later
 from app.tenants.endpoints import router as tenants_router
 from app.usage.endpoints import router as usage_router
@@ -53,6 +57,9 @@ ROUTERS = (
     exports_router,
     webhooks_router,
     adapters_router,
+    publishing_router,
+    covers_router,
+    links_router,
     generations_router,
     activity_router,
     captioners_router,
@@ -65,6 +72,7 @@ ROUTERS = (
     operations_router,
     docs_router,
     studio_router,
+    share_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )
 

@@ -34,6 +34,7 @@ STATUS_OF: dict[str, int] = {
     "model-rejected": 422,
     "captioner-rejected": 422,
     "adapter-rejected": 422,
+    "publication-failed": 422,
     "weights-rejected": 422,
     "idempotency-mismatch": 422,
     "unauthenticated": 401,

@@ -1,9 +1,10 @@
-"""`atelier adapters`: list, show, import, merge, resize, check, delete. Without a subcommand it lists."""
+"""`atelier adapters`: list, search, show, edit, import, merge, resize, check, delete. Without a subcommand it lists."""
 
 import itertools
+import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +18,7 @@ from cli.invocation import hint
 from cli.tables import describe_conversion, print_adapter, print_adapters, print_check
 from core.domain.counts import counted
 
-adapters = App(invoke_without_command=True, help="List, show, import, merge, check and delete adapters.")
+adapters = App(invoke_without_command=True, help="List, search, show, edit, import, merge, check and delete adapters.")
 
 
 class MergeMethod(StrEnum):
@@ -47,6 +48,94 @@ def list_adapters(
         wanted = None if model is None else find_model(context.client, model)
         found = context.client.list_adapters(model=wanted, trigger=trigger, tag=tag, text=text)
         show_all(list(itertools.islice(found, limit)), as_json, print_adapters)
+
+
+@adapters.command("search")
+def search_adapters(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[WORD]...", help="Words that are all in the name, description, notes, trigger or tags."
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only those for this base.")] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="Only those with exactly this trigger.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="ADAPTER", help="Others for its base with its trigger, a tag of it, or its dataset."),
+    ] = None,
+    limit: LimitOption = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """Find adapters by words, base, trigger, tag, or likeness to another."""
+    if not (words or model or trigger or tag or like):
+        raise UsageError("Say what to search for: words, or --model, --trigger, --tag or --like.")
+    with open_context(as_json, {"/query/text": "WORD", "/query/like": "--like"}) as context:
+        found = context.client.list_adapters(
+            model=None if model is None else find_model(context.client, model),
+            trigger=trigger,
+            tag=tag,
+            text=" ".join(words) if words else None,
+            like=None if like is None else find_adapter(context.client, like),
+        )
+        show_all(list(itertools.islice(found, limit)), as_json, print_adapters)
+
+
+@adapters.command("edit")
+def edit_adapter(
+    adapter: AdapterArgument,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Its new name.")] = None,
+    description: Annotated[str | None, typer.Option(metavar="TEXT", help="Shown where it is published.")] = None,
+    notes: Annotated[str | None, typer.Option(metavar="TEXT", help="For yourself.")] = None,
+    license_id: Annotated[
+        str | None, typer.Option("--license", metavar="ID", help="Such as openrail++; an empty one takes it away.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="May be given several times, for all that it is to have.")
+    ] = None,
+    cover: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STEP[:N]|GEN[:N]|FILE", help="An image of its samples, of a generation (gen_…), or a file."
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what is said of an adapter, and its cover. Its files stay."""
+    given = {"name": name, "description": description, "notes": notes, "tags": tag}
+    changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    if license_id is not None:
+        changes["license"] = license_id or None
+    picture = None if cover is None or not Path(cover).is_file() else Path(cover)
+    if cover is not None and picture is None:
+        changes["cover"] = _parse_cover(cover)
+    if not changes and picture is None:
+        raise UsageError("Say what to change: --name, --description, --notes, --license, --tag or --cover.")
+    options = {f"/{field}": f"--{field}" for field in ("name", "description", "notes", "license", "cover")}
+    with open_context(as_json, {**options, "/tags": "--tag"}) as context:
+        adapter_id = find_adapter(context.client, adapter)
+        if picture is not None:
+            with context.reporter.waiting("Reading the picture"):
+                context.client.send_cover(
+                    adapter_id, picture, on_waiting=lambda why: context.reporter.warn("waiting", why)
+                )
+        changed = context.client.change_adapter(adapter_id, changes)
+        show_all([changed], as_json, lambda rows: print_adapter(rows[0]))
+
+
+def _parse_cover(typed: str) -> dict[str, Any]:
+    """Raises UsageError."""
+    place, _, index = typed.partition(":")
+    if not re.fullmatch(r"\d{0,4}", index):
+        raise UsageError(f"{typed!r} names no image: its number stands behind the colon, from 0.")
+    if place.startswith("gen_"):
+        return {"generation": place, "index": int(index or 0)}
+    if not re.fullmatch(r"\d{1,9}", place):
+        raise UsageError(
+            f"{typed!r} names no image: write a step, as 200:1, a generation, as gen_01j9z3…:0, or a file."
+        )
+    return {"step": int(place), "index": int(index or 0)}
 
 
 @adapters.command("show")

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cli import adapters, captioners, captioning, commands, datasets, generating, keys, login, models, steps
+from cli import adapters, captioners, captioning, commands, datasets, generating, keys, login, models, sharing, steps
 from cli.app import FLAG, App, print_version
 from cli.doctor import doctor
 from cli.local import processes
@@ -38,6 +38,7 @@ commands.register(app, TRAIN)
 steps.register(app, TRAIN)
 captioning.register(app, TRAIN)
 generating.register(app, TRAIN)
+sharing.register(app, TRAIN)
 app.add_typer(models.models, name="models", rich_help_panel=MANAGE)
 app.add_typer(datasets.datasets, name="datasets", rich_help_panel=MANAGE)
 app.add_typer(adapters.adapters, name="adapters", rich_help_panel=MANAGE)

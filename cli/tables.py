@@ -15,7 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from atelier_client.captions import Captioner
-from atelier_client.models import Adapter, AdapterCheck, Conversion, Dataset, Job, Key, Merge, Model, Tenant
+from atelier_client.checks import AdapterCheck
+from atelier_client.models import Adapter, Conversion, Dataset, Job, Key, Merge, Model, Tenant
+from atelier_client.sharing import AdapterLink
 from cli.durations import format_age, format_duration
 from cli.ids import shorten_ids
 from cli.invocation import hint
@@ -241,7 +243,10 @@ def print_adapter(adapter: Adapter) -> None:
             ("kind", _describe_kind(adapter)),
             ("trigger", adapter.trigger),
             ("description", adapter.description),
+            ("notes", adapter.notes),
+            ("licence", adapter.license or ""),
             ("tags", ", ".join(adapter.tags)),
+            ("cover", "yes" if adapter.cover else ""),
             ("model", f"{adapter.model} ({adapter.family})"),
             ("job", adapter.job or ("" if adapter.merge else "imported")),
             ("made from", _describe_merge(adapter.merge) if adapter.merge else ""),
@@ -266,6 +271,22 @@ def _describe_merge(merge: Merge) -> str:
     sources = ", ".join(f"{one.id} ({one.name}) × {one.weight:g}" for one in merge.sources)
     error = f", error {merge.error.total:.2%}" if merge.error else ""
     return f"{sources}; {merge.method}{f' of rank {merge.rank}' if merge.rank else ''}{error}"
+
+
+def print_links(links: list[AdapterLink]) -> None:
+    columns = (
+        Column("LINK"), Column("STATE"), Column("VIEWS", is_number=True), Column("DOWNLOADS", is_number=True),
+        Column("USED", is_number=True), Column("CREATED", is_number=True),
+    )  # fmt: skip
+    rows: list[Sequence[Cell]] = [
+        (
+            link.id, "expired" if link.expired else f"until {link.expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+            str(link.num_views), str(link.num_downloads),
+            describe_age(link.last_used_at) if link.last_used_at else "never", describe_age(link.created_at),
+        )
+        for link in links
+    ]  # fmt: skip
+    print_rows(columns, rows)
 
 
 def print_check(check: AdapterCheck) -> None:

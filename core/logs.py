@@ -32,6 +32,8 @@ _SHAPES = (
         re.compile(r"(?i)([?&](?:token|x-amz-[a-z-]{0,30}(?:signature|credential|token))=)[^&\s\"'\\]+"),
         rf"\1{REDACTED}",
     ),
+    (re.compile(r"(/share(?:/|%2[fF]))[\w-]{20,}"), rf"\1{REDACTED}"),
+    (re.compile(r"\bhf_[0-9A-Za-z]{10,}"), REDACTED),
     (re.compile(r"(?i)\b((?:__host-[a-z0-9_-]{1,50}|atelier-\d{1,5})=)[^;\s\"'\\]+"), rf"\1{REDACTED}"),
 )
 

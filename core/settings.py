@@ -32,6 +32,23 @@ def _parse_origins(value: object) -> object:
     return origins
 
 
+def _empty_as_none(value: object) -> object:
+    """Compose files pass on variables that are not set as empty ones."""
+    return None if value == "" else value
+
+
+def _parse_hub_url(value: object) -> object:
+    """Where adapters are published; `none` turns publishing off."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip().rstrip("/")
+    if text.lower() in {"", "none"}:
+        return None
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError("the Hub's address starts with http:// or https://, and has neither a query nor a password")
+    return text
+
+
 def _parse_limit(value: object) -> object:
     """`none` lifts a default limit."""
     return None if isinstance(value, str) and value.strip().lower() in {"", "none"} else value
@@ -82,6 +99,11 @@ class Settings(BaseSettings):
     cors_origins: Annotated[
         tuple[str, ...], NoDecode, BeforeValidator(_parse_origins), Field(alias="ATELIER_CORS_ORIGINS")
     ] = ()
+
+    hub_url: Annotated[str | None, BeforeValidator(_parse_hub_url), Field(alias="ATELIER_HUB_URL")] = (
+        "https://huggingface.co"
+    )
+    hub_token: Annotated[SecretStr | None, BeforeValidator(_empty_as_none), Field(alias="ATELIER_HUB_TOKEN")] = None
 
     max_upload_bytes: Annotated[int, Field(alias="ATELIER_MAX_UPLOAD_BYTES")] = 2 * 1024**3
     max_file_bytes: Annotated[int, Field(alias="ATELIER_MAX_FILE_BYTES")] = 64 * 1024**2

@@ -2,6 +2,7 @@
 long a job takes."""
 
 import logging
+import os
 
 from core.db import models
 from core.domain.errors import ModelRejected
@@ -12,7 +13,7 @@ from core.settings import Settings
 from worker import drain
 from worker.device.slot import open_slot
 from worker.lease import Draining
-from worker.program import ask_program, has_torch
+from worker.program import ONE_THREAD, ask_program, has_torch
 
 PROGRAM = "worker.engine.bases.calibration"
 
@@ -59,4 +60,5 @@ def _calibrate(settings: Settings, model: ModelInfo) -> CalibrationResult:
         device=settings.device,
         cpu_threads=settings.cpu_threads,
     )
-    return ask_program(PROGRAM, order, CalibrationResult, check, task="times bases", env={})
+    threads = {name: os.environ.get(name) for name in ONE_THREAD}  # as the trainer's
+    return ask_program(PROGRAM, order, CalibrationResult, check, task="times bases", environment=threads)

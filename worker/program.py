@@ -18,6 +18,7 @@ from core.domain.adapter_merge import MergeResult
 from core.domain.base import Frozen
 from core.domain.captioner import FetchResult
 from core.domain.promotion import ProofAnswer
+from core.domain.publication import PublishAnswer
 from core.domain.registration import CalibrationResult, RegistrationResult
 
 LAUNCHER = "worker.engine.launch"
@@ -31,6 +32,7 @@ Result = TypeVar(
     CheckAnswer,
     FetchResult,
     ProofAnswer,
+    PublishAnswer,
     RegistrationResult,
     CalibrationResult,
 )
@@ -52,11 +54,12 @@ def ask_program(
     check: Callable[[], None],
     *,
     task: str,
-    env: Mapping[str, str] = ONE_THREAD,
+    environment: Mapping[str, str | None] | None = None,
 ) -> Result:
     """``check`` is called periodically; its exception ends the program and is passed on. A program that dies counts as
-    a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal."""
-    answer, exit_code = _run(module, order.model_dump_json().encode(), check, env)
+    a refusal, since the same upload would kill the next one too. ``task``: what it does, for the refusal.
+    ``environment``: variables that differ from this process's, whose libraries have one thread; None: without it."""
+    answer, exit_code = _run(module, order.model_dump_json().encode(), check, environment or {})
     try:
         return result.model_validate_json(answer)
     except ValidationError:
@@ -66,14 +69,17 @@ def ask_program(
         )
 
 
-def _run(module: str, order: bytes, check: Callable[[], None], env: Mapping[str, str]) -> tuple[bytes, int]:
+def _run(
+    module: str, order: bytes, check: Callable[[], None], environment: Mapping[str, str | None]
+) -> tuple[bytes, int]:
     """The program's output, and its exit code; one below 0 is the signal that killed it."""
+    variables = {**os.environ, **ONE_THREAD, **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", LAUNCHER, module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, **env},
+        env={name: value for name, value in variables.items() if value is not None},
         start_new_session=True,
     )
     unsent: bytes | None = order

@@ -24,12 +24,14 @@ from core.db.adapter_checks import expire_checks
 from core.db.adapter_claims import expire_imports
 from core.db.captioners import expire_registrations
 from core.db.captioning_claims import expire_captionings
+from core.db.covers import expire_covers
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
 from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
 from core.db.promotions import expire_promotions
+from core.db.publications import expire_publications
 from core.db.session import open_engine
 from core.db.steward import count_due_jobs, try_to_lead
 from core.db.tables import (
@@ -42,6 +44,8 @@ from core.db.tables import (
     Generation,
     Job,
     Promotion,
+    Publication,
+    SentCover,
 )
 from core.doorbell import CeleryDoorbell
 from core.logs import configure_logging
@@ -132,8 +136,11 @@ class Steward:
         promotions = self._ask(connection, expire_promotions) or []
         captioners = self._ask(connection, expire_registrations) or []
         captionings = self._ask(connection, expire_captionings) or []
+        sent = self._ask(connection, expire_publications) or []
+        pictures = self._ask(connection, expire_covers) or []
         taken: list[Job | Checked] = [
-            *jobs, *datasets, *adapters, *generations, *checks, *promotions, *captioners, *captionings,
+            *jobs, *datasets, *adapters, *generations, *checks, *promotions, *captioners, *captionings, *sent,
+            *pictures,
         ]  # fmt: skip
         for item in taken:
             log.warning("%s was taken back from its worker at attempt %d", item.id, item.attempt)
@@ -155,7 +162,10 @@ class Steward:
             "train": (count_due_jobs, *drawn, *with_torch),
             # Adapters and captioners are read by workers with torch: a CPU worker may lack it, and a training one may
             # be busy for hours.
-            "validate": (partial(count_waiting, table=Dataset), *with_torch),
+            "validate": (
+                *(partial(count_waiting, table=table) for table in (Dataset, Publication, SentCover)),
+                *with_torch,
+            ),
         }
         for bell, counts in waiting.items():
             num_workers = sum(min(self._ask(connection, count) or 0, MAX_RINGS) for count in counts)

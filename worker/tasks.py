@@ -11,6 +11,7 @@ from worker.captioners import register_next_captioner
 from worker.captionings import caption_next
 from worker.celery_app import app
 from worker.checks import check_next
+from worker.covers import read_next_cover
 from worker.datasets import service
 from worker.drain import request_drain
 from worker.generations import generate_next
@@ -18,6 +19,7 @@ from worker.imports import import_next
 from worker.jobs import runner
 from worker.lifetime import install_shutdown_hooks
 from worker.promotions import promote_next
+from worker.publications import publish_next
 
 
 @app.task(name=TRAIN_TASK)  # type: ignore[untyped-decorator]
@@ -34,7 +36,7 @@ def train() -> None:
 def validate() -> None:
     settings = load_settings()
     preparing = (register_next, register_next_captioner, import_next, check_next, promote_next)
-    workings = (service.validate_next, *preparing)
+    workings = (service.validate_next, read_next_cover, *preparing, publish_next)
     while any(work(settings) for work in workings):
         pass
 

@@ -4,11 +4,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.adapters import merging, service
+from app.adapters import covers, merging, service
 from app.adapters.receiving import FILE_FIELD
 from app.adapters.schemas import AdapterChange, AdapterMerge, AdapterOut, AdapterResize
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
-from app.files import SAFETENSORS, file_responses, send_file
+from app.files import PNG, SAFETENSORS, file_responses, send_file
 from app.media import MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
@@ -51,7 +51,7 @@ IMPORT_BODY: dict[str, Any] = {
 }
 
 
-@router.get("", responses=problems())
+@router.get("", responses=problems("not-found"))
 async def list_adapters(
     caller: CallerDep,
     database: DatabaseDep,
@@ -60,7 +60,22 @@ async def list_adapters(
     tag: Words = None,
     text: Annotated[
         str | None,
-        Query(min_length=1, max_length=200, pattern=PLAIN, description="Searches name, description and trigger."),
+        Query(
+            min_length=1,
+            max_length=200,
+            pattern=PLAIN,
+            description="Words, each of which is in the name, description, notes, trigger or tags.",
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=100,
+            pattern=PLAIN,
+            description="The id of an adapter: others for the same base with its trigger, one of its tags or its "
+            "dataset, and those that it was merged from or into.",
+        ),
     ] = None,
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
@@ -73,6 +88,7 @@ async def list_adapters(
         trigger=trigger,
         tag=tag,
         words=text,
+        like=like,
         after=after,
         limit=limit,
     )
@@ -133,10 +149,22 @@ async def get_adapter(adapter_id: Id, caller: CallerDep, database: DatabaseDep) 
 
 
 @router.patch("/{adapter_id}", responses=problems("not-found"))
-async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, database: DatabaseDep) -> AdapterOut:
-    """Changes name, description, trigger and tags. The files never change."""
-    changes = body.to_changes()
-    return AdapterOut.of(await database.run(adapters.change_adapter, caller.tenant_id, adapter_id, changes))
+async def change_adapter(adapter_id: Id, body: AdapterChange, caller: CallerDep, services: ServicesDep) -> AdapterOut:
+    """Changes name, description, notes, licence, tags and cover. The adapter's files never change."""
+    return AdapterOut.of(await covers.change(services, caller.tenant_id, adapter_id, body))
+
+
+@router.get(
+    "/{adapter_id}/cover.png",
+    response_class=Response,
+    responses={**file_responses(PNG), **problems("not-found", *OF_FILES)},
+)
+async def download_adapter_cover(
+    adapter_id: Id, request: Request, caller: CallerDep, services: ServicesDep
+) -> Response:
+    """The image that stands for the adapter."""
+    file = await services.database.run(covers.find_cover, caller.tenant_id, adapter_id)
+    return await send_file(request, services.storage, file)
 
 
 @router.delete("/{adapter_id}", status_code=204, responses=problems("not-found", "wrong-state"))

@@ -15,7 +15,8 @@ from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import FAMILY_FACTS, Family
 from core.domain.numbers import StrictFloat, StrictInt, StrictNumbers
 from core.domain.proof import LoadProof
-from core.domain.spec import MAX_RANK, AdapterType
+from core.domain.publication import LICENSE
+from core.domain.spec import MAX_RANK, MAX_STEPS, AdapterType
 from core.domain.states import AdapterStatus
 
 MAX_TAGS = 20
@@ -31,7 +32,10 @@ EXAMPLE: dict[str, Any] = {
     "name": "blip",
     "trigger": "blip",
     "description": "",
+    "notes": "",
+    "license": None,
     "tags": ["mascot"],
+    "cover": None,
     "model": "tiny",
     "model_sha256": _FILE["sha256"],
     "family": next(iter(FAMILY_FACTS)),
@@ -55,6 +59,7 @@ Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 AdapterId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PLAIN)]
 Tag = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50, pattern=PLAIN)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=MAX_TAGS)]
+Licence = Annotated[str, Field(pattern=LICENSE)]
 Text = Annotated[str, Field(max_length=2000, pattern=r"^[^\x00]*$")]
 
 
@@ -69,17 +74,45 @@ class AdapterImport(BaseModel):
     tags: Tags = ()
 
 
+class SampleCover(StrictNumbers):
+    """A sample image of the adapter's job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: StrictInt = Field(ge=0, le=MAX_STEPS, description="The step of the samples.")
+    index: StrictInt = Field(0, ge=0, le=1000, description="The number of the image, from 0.")
+
+
+class GenerationCover(StrictNumbers):
+    """An image of a generation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    generation: AdapterId = Field(description="The generation's id, `gen_…`.")
+    index: StrictInt = Field(0, ge=0, le=1000, description="The number of the image, from 0.")
+
+
 class AdapterChange(BaseModel):
-    """Changes the given fields only."""
+    """Changes the given fields only. `null` takes away the licence and the cover."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Blip", "tags": ["mascot"]}]})
 
     name: Line | None = None
     description: Text | None = None
+    notes: Text | None = Field(None, description="For yourself: they are neither published nor shown by links.")
+    license: Licence | None = Field(None, description="The Hub's identifier of a licence, such as `openrail++`.")
     tags: Tags | None = None
+    cover: SampleCover | GenerationCover | None = Field(
+        None, description="An image of the job's samples or of a generation, of which a copy is kept."
+    )
 
     def to_changes(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", exclude_none=True)
+        """Without a new cover, which is copied first."""
+        changes = self.model_dump(mode="json", exclude_none=True, exclude={"cover"})
+        taken_away = {
+            name for name in ("license", "cover") if name in self.model_fields_set and not getattr(self, name)
+        }
+        return {**changes, **dict.fromkeys(taken_away)}
 
 
 class WeightedAdapter(StrictNumbers):
@@ -189,7 +222,10 @@ class AdapterOut(BaseModel):
     name: str
     trigger: str = Field(description="The phrase that invokes the concept in prompts; may be empty.")
     description: str
+    notes: str = Field(description="Notes of its owner, which are not published.")
+    license: str | None = Field(description="The Hub's identifier of its licence; null if none was given.")
     tags: list[str]
+    cover: File | None = Field(description="The image that stands for it; null if none was chosen.")
     model: str = Field(description="The base model that it was trained on, or checked against.")
     model_sha256: str
     family: Family
@@ -223,6 +259,7 @@ class AdapterOut(BaseModel):
                 for name in ADAPTER_FORMATS
                 if name in row.files
             },
+            "cover": {**row.cover, "url": f"{url}/cover.png"} if row.cover else None,
             "urls": {"self": url, "download": f"{url}/download"},
         }
         return cls.model_validate({**shown, **found})
@@ -236,6 +273,7 @@ class AdapterOut(BaseModel):
 
 
 _AS_THEY_ARE = (
-    *("id", "status", "source", "name", "trigger", "description", "tags", "model_sha256", "family", "type", "rank"),
+    *("id", "status", "source", "name", "trigger", "description", "notes", "license", "tags"),
+    *("model_sha256", "family", "type", "rank"),
     *("merge", "conversion", "ignored", "num_ignored", "metrics", "proofs", "error", "waiting_reason", "created_at"),
 )

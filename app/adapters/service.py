@@ -62,12 +62,16 @@ def name_from(filename: str) -> str:
 
 def find_file(session: Session, tenant_id: str, adapter_id: str, adapter_format: AdapterFormat) -> StoredFile:
     """Raises NotFound, and WrongState before it is ready."""
-    adapter = adapters.get_adapter(session, tenant_id, adapter_id)
+    return file_of(adapters.get_adapter(session, tenant_id, adapter_id), adapter_format)
+
+
+def file_of(adapter: Adapter, adapter_format: AdapterFormat) -> StoredFile:
+    """Raises NotFound, and WrongState before it is ready."""
     if adapter.status != AdapterStatus.READY:
-        raise WrongState(f"Adapter {adapter_id} is {adapter.status}: its file is available when it is ready.")
+        raise WrongState(f"Adapter {adapter.id} is {adapter.status}: its file is available when it is ready.")
     file = adapter.files.get(adapter_format)
     if file is None:
-        raise NotFound(f"Adapter {adapter_id} is not available in {adapter_format}'s format; use format=kohya.")
+        raise NotFound(f"Adapter {adapter.id} is not available in {adapter_format}'s format; use format=kohya.")
     suffix = SUFFIX if adapter_format == "kohya" else f".{adapter_format}{SUFFIX}"
     return StoredFile(file["key"], file["sha256"], file["size"], make_filename(adapter.name, suffix), SAFETENSORS)
 

@@ -24,6 +24,7 @@ JSON_SECONDS = 60.0
 UPLOAD_SECONDS = 2 * 3600.0
 
 _FILE_PATH = re.compile(r"/datasets/[^/]+/files/.+")
+_COVER_PATH = re.compile(r"/adapters/[^/]+/cover")
 _REVISIONS_PATH = re.compile(r"/datasets/[^/]+/revisions")
 
 
@@ -62,7 +63,7 @@ def find_limits(path: str, headers: Headers, settings: Settings) -> tuple[int, f
             return settings.max_upload_bytes, UPLOAD_SECONDS
         if path == "/adapters":
             return settings.max_adapter_bytes + MAX_JSON_BYTES, UPLOAD_SECONDS
-    if _FILE_PATH.fullmatch(path):
+    if _FILE_PATH.fullmatch(path) or _COVER_PATH.fullmatch(path):
         return settings.max_file_bytes, UPLOAD_SECONDS
     if _REVISIONS_PATH.fullmatch(path) and media_type_of(headers) == JSON:
         return MAX_EDITS_BYTES, JSON_SECONDS

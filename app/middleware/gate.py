@@ -13,8 +13,8 @@ from app.services import Services
 from core.domain.errors import Unauthenticated
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/ui"})
-OPEN_BELOW = ("/ui/", "/docs/")
-"""The dashboard's pages check their cookie themselves; the docs' scripts are public."""
+OPEN_BELOW = ("/ui/", "/docs/", "/share/")
+"""The dashboard checks its own cookie, shared pages the secret in their address; the docs' scripts are public."""
 
 
 class Gate:

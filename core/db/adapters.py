@@ -4,12 +4,12 @@ adapter_claims.py."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, Text, cast, or_, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
 from core.db.paging import read_page
-from core.db.tables import Adapter, Job
+from core.db.tables import Adapter, Dataset, Job
 from core.domain.artifacts import Artifact
 from core.domain.audit import Action
 from core.domain.errors import NotFound, WrongState
@@ -109,11 +109,12 @@ def list_adapters(
     trigger: str | None = None,
     tag: str | None = None,
     words: str | None = None,
+    like: str | None = None,
     after: str | None = None,
     limit: int = 20,
 ) -> tuple[list[Adapter], bool]:
-    """Newest first, by id; and whether there are more. ``words`` are searched in name, description and trigger,
-    ignoring case."""
+    """Newest first, by id; and whether there are more. Each of the ``words`` must be in the name, description, notes,
+    trigger or tags, ignoring case. ``like``: the id of an adapter; see ``_is_like``. Raises NotFound for that."""
     query = select(Adapter).where(Adapter.tenant_id == tenant_id)
     if model is not None:
         query = query.where(Adapter.model_id == model)
@@ -121,14 +122,39 @@ def list_adapters(
         query = query.where(Adapter.trigger == trigger)
     if tag is not None:
         query = query.where(Adapter.tags.contains([tag]))
-    if words is not None:
-        texts = (Adapter.name, Adapter.description, Adapter.trigger)
-        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in texts)))
+    texts = (Adapter.name, Adapter.description, Adapter.notes, Adapter.trigger, cast(Adapter.tags, Text))
+    for word in (words or "").split():
+        query = query.where(or_(*(text.icontains(word, autoescape=True) for text in texts)))
+    if like is not None:
+        query = query.where(*_is_like(session, get_adapter(session, tenant_id, like)))
     return read_page(session, query, Adapter.id, after, limit)
 
 
+def _is_like(session: Session, one: Adapter) -> tuple[ColumnElement[bool], ...]:
+    """Another adapter for exactly the same base, with the same trigger, a common tag, a job on the same dataset or a
+    revision of it, or one of the two merged from the other. A filter and no ranking: pages stay in the order of ids."""
+    alike = [Adapter.tags.contains([tag]) for tag in one.tags]
+    if one.trigger:
+        alike.append(Adapter.trigger == one.trigger)
+    if one.job_id is not None:
+        alike.append(Adapter.job_id.in_(select(Job.id).where(Job.dataset_id.in_(_find_versions(session, one)))))
+    if one.merge is not None:
+        alike.append(Adapter.id.in_([source["id"] for source in one.merge["sources"]]))
+    alike.append(Adapter.merge["sources"].contains([{"id": one.id}]))
+    return Adapter.id != one.id, Adapter.model_sha256 == one.model_sha256, or_(*alike)
+
+
+def _find_versions(session: Session, one: Adapter) -> list[str]:
+    """The dataset of the adapter's job, what it was revised from, and its direct revisions."""
+    own = select(Job.dataset_id).where(Job.id == one.job_id).scalar_subquery()
+    parent = select(Dataset.parent_id).where(Dataset.id == own).scalar_subquery()
+    related = or_(Dataset.id == own, Dataset.id == parent, Dataset.parent_id == own)
+    mine = Dataset.tenant_id == one.tenant_id
+    return list(session.execute(select(Dataset.id).where(mine, related)).scalars())
+
+
 def change_adapter(session: Session, tenant_id: str, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-    """``changes``: name, description and tags."""
+    """``changes``: of its columns that say something about it. The files stay."""
     adapter = get_adapter(session, tenant_id, adapter_id, lock=True)
     for name, value in changes.items():
         setattr(adapter, name, value)

@@ -17,6 +17,7 @@ from core.db.tables import (
     JobCheckpoint,
     JobSample,
     SampleRequest,
+    SentCover,
     StepAdapter,
     Tenant,
 )
@@ -61,11 +62,14 @@ def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str]
 
 
 def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str] | None:
-    """The keys of an import: its upload is not needed after the check. As ``list_job_references``."""
-    row = session.execute(select(Adapter.status, Adapter.files).where(Adapter.id == adapter_id)).one_or_none()
+    """The keys of an import, and of a cover: an upload is not needed after the check. As ``list_job_references``."""
+    query = select(Adapter.status, Adapter.files, Adapter.cover).where(Adapter.id == adapter_id)
+    row = session.execute(query).one_or_none()
     if row is None:
         return frozenset()
-    return None if row[0] == AdapterStatus.CHECKING else frozenset(_keys_of(row[1].values()))
+    sent = select(SentCover.upload).where(SentCover.adapter_id == adapter_id, SentCover.status == SentCover.CHECKING)
+    files = [*row.files.values(), *([row.cover] if row.cover else []), *session.execute(sent).scalars()]
+    return None if row.status == AdapterStatus.CHECKING else frozenset(_keys_of(files))
 
 
 def list_generation_references(session: Session, generation_id: str) -> frozenset[str] | None:

@@ -60,6 +60,9 @@ SELECT
             AND status = 'checking'
      ) AS file
      WHERE adapters.tenant_id = :tenant_id AND adapters.job_id IS NULL)
+  + (SELECT coalesce(sum((cover ->> 'size')::bigint), 0) FROM adapters WHERE tenant_id = :tenant_id)
+  + (SELECT coalesce(sum((upload ->> 'size')::bigint), 0) FROM sent_covers
+     WHERE tenant_id = :tenant_id AND status = 'checking')
   + (SELECT coalesce(sum((image.value ->> 'size')::bigint), 0)
      FROM generations CROSS JOIN LATERAL jsonb_each(images) AS image
      WHERE generations.tenant_id = :tenant_id)

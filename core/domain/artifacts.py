@@ -52,8 +52,18 @@ def generation_key(generation_id: str, attempt: int, name: str) -> str:
 
 
 def adapter_prefix(adapter_id: str) -> str:
-    """The folder of an import. A job's adapter is with its job."""
+    """The folder of an import, and of covers. The files of a job's adapter are with its job."""
     return f"{ADAPTERS}/{adapter_id}/"
+
+
+def cover_key(adapter_id: str, sha256: str) -> str:
+    """An adapter's cover, also of a job's: a copy of an image."""
+    return f"{ADAPTERS}/{adapter_id}/cover/{sha256}.png"
+
+
+def sent_cover_prefix(adapter_id: str, cover_id: str) -> str:
+    """The folder of a picture that was sent as a cover."""
+    return f"{ADAPTERS}/{adapter_id}/cover/{cover_id}/"
 
 
 def adapter_upload_key(adapter_id: str) -> str:

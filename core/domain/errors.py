@@ -11,6 +11,7 @@ AtelierError
 │   ├── ModelRejected             model-rejected: a folder or file that is not a usable base model
 │   ├── CaptionerRejected         captioner-rejected: a folder that is not a usable captioner
 │   ├── AdapterRejected           adapter-rejected: a file that is not a usable adapter of this base model
+│   ├── PublicationFailed         publication-failed: the Hub did not take an adapter
 │   ├── WeightsRejected           weights-rejected: a .safetensors file with a broken or hostile header
 │   ├── UnsupportedWeights        unsupported-weights: weights in any other format
 │   ├── TooLarge                  too-large: a body or a set over its limit
@@ -88,6 +89,10 @@ class CaptionerRejected(UserError):
 
 class AdapterRejected(UserError):
     slug, title = "adapter-rejected", "Adapter rejected"
+
+
+class PublicationFailed(UserError):
+    slug, title = "publication-failed", "Publication failed"
 
 
 class WeightsRejected(UserError):

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Literal
 
-Prefix = Literal["ds", "job", "ad", "gen", "cap", "evt", "key", "ten", "aud", "chk", "prm", "smp"]
+Prefix = Literal["ds", "job", "ad", "gen", "cap", "evt", "key", "ten", "aud", "chk", "prm", "smp", "pub", "lnk", "cov"]
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 

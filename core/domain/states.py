@@ -73,6 +73,14 @@ class AdapterStatus(StrEnum):
     REJECTED = "rejected"  # checking -> rejected: the error says why
 
 
+class CoverStatus(StrEnum):
+    """checking: a worker reads the picture; ready: it is the adapter's cover; rejected: see error."""
+
+    CHECKING = "checking"  # PUT /adapters/{id}/cover
+    READY = "ready"  # checking -> ready by the worker
+    REJECTED = "rejected"  # checking -> rejected: the error says why
+
+
 class CheckStatus(StrEnum):
     """checking: a worker compares the adapters; done: see result; failed: see error."""
 

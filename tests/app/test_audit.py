@@ -118,6 +118,13 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     api.client.delete(f"/adapters/{made[4]}")
     asked = {"adapters": [path_ids["adapter_id"]]}
     yield call("POST", "/adapters/check", Action.ADAPTERS_CHECKED, json=asked, params={"wait": 0})
+    yield call("PUT", "/adapters/{adapter_id}/cover", Action.COVER_SENT, content=draw_png())
+    sent = {"repo_id": "studio/toy", "token": "hf_of_a_test"}
+    yield call("POST", "/adapters/{adapter_id}/publish", Action.ADAPTER_PUBLISHED, json=sent)
+    made = call("POST", "/adapters/{adapter_id}/links", Action.LINK_CREATED, json={"expires_in": 60})
+    yield made
+    path_ids["link_id"] = made[4]
+    yield call("DELETE", "/adapters/{adapter_id}/links/{link_id}", Action.LINK_REVOKED, made[4])
     yield call("PATCH", "/adapters/{adapter_id}", Action.ADAPTER_CHANGED, json={"name": "other"})
     yield call("DELETE", "/adapters/{adapter_id}", Action.ADAPTER_DELETED, path_ids["adapter_id"])
     made = call("POST", "/generations", Action.GENERATION_CREATED, json={"model": "toy", "prompts": ["a toy"]})

@@ -206,6 +206,7 @@ def test_every_route_has_a_limit(strict: LiveApi) -> None:
         ("/adapters", kinds[1]): 500_000 + MEBIBYTE,
         ("/datasets/{dataset_id}/revisions", kinds[0]): 4 * MEBIBYTE,
         **{("/datasets/{dataset_id}/files/{filename}", kind): 100_000 for kind in kinds},
+        **{("/adapters/{adapter_id}/cover", kind): 100_000 for kind in kinds},
     }
     for path in read_document()["paths"]:
         for kind in kinds:

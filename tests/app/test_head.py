@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.app.conftest import LiveApi
-from tests.app.factory import Worker, add_dataset, submit
+from tests.app.factory import Worker, add_dataset, draw_png, submit
 from tests.app.test_jobs import refuse
 from tests.fixtures.document import read_document
 
@@ -38,6 +38,10 @@ def paths(api: LiveApi) -> dict[str, str]:
     adapter = api.client.get("/adapters").json()["data"][0]["id"]
     known = {"job_id": job["id"], "dataset_id": dataset, "model_id": job["model"], "adapter_id": adapter}
     known |= {"sha256": image, "index": "0", "request_id": request}
+    api.client.patch(f"/adapters/{adapter}", json={"cover": {"step": 3}}).raise_for_status()
+    known["cover_id"] = api.client.put(f"/adapters/{adapter}/cover", content=draw_png()).json()["id"]
+    published = api.client.post(f"/adapters/{adapter}/publish", json={"repo_id": "studio/toy", "token": "hf_of_a_test"})
+    known["publication_id"] = published.json()["id"]
 
     def fill(path: str) -> str:
         step = "2" if "checkpoints" in path else "3"

@@ -31,6 +31,8 @@ BODIES: dict[tuple[str, str], dict[str, object]] = {
     ("POST", "/adapters/{adapter_id}/resize"): {"rank": 1},
     ("POST", "/jobs/{job_id}/promote"): {"step": 5},
     ("POST", "/jobs/{job_id}/samples"): {"prompts": ["a toy"]},
+    ("POST", "/adapters/{adapter_id}/publish"): {"repo_id": "studio/theirs", "token": "hf_of_a_test"},
+    ("POST", "/adapters/{adapter_id}/links"): {},
 }
 
 
@@ -64,6 +66,9 @@ def fill(path: str, world: World, *, there: bool) -> str:
         "generation_id": world.generation,
         "captioning_id": world.captioning,
         "check_id": world.check,
+        "publication_id": world.publication,
+        "link_id": world.link,
+        "cover_id": world.cover,
         "delivery_id": world.delivery,
         "request_id": world.request,
         "key_id": world.key,
@@ -125,6 +130,7 @@ def test_what_a_body_or_a_query_names_is_not_found_either(two: Two) -> None:
             post("/adapters/merge", json={"adapters": [{"id": name(theirs.adapter)}]}),
             post("/generations", json={"model": model, "prompts": ["a toy"], "adapters": [step_of(name(theirs.job))]}),
             post("/adapters/check", json={"adapters": [name(theirs.adapter)]}),
+            two.us.client.get("/adapters", params={"like": name(theirs.adapter)}),
             post("/keys", json={"name": "k", "tenant": name("ten_default")}),
             two.us.client.get("/captionings", params={"dataset": name(theirs.dataset)}),
             two.us.client.get("/keys", params={"tenant": name("ten_default")}),

@@ -38,7 +38,9 @@ GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
 GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}
 GET /adapters/{}/download · POST /adapters/merge · POST /adapters/{}/resize
 POST /adapters/check · GET /adapters/checks/{}
-GET /activity · GET /healthz · GET /readyz · GET /workers
+POST /adapters/{}/publish · GET /adapters/{}/publications · GET /adapters/{}/publications/{}
+POST /adapters/{}/links · GET /adapters/{}/links · DELETE /adapters/{}/links/{} · GET /adapters/{}/cover.png
+GET /healthz · GET /readyz · GET /workers
 POST /keys · GET /keys · DELETE /keys/{} · POST /keys/{}/rotate · POST /tenants · GET /tenants · GET /audit
 """
 

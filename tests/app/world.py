@@ -25,6 +25,9 @@ class World:
     generation: str
     captioning: str
     check: str
+    publication: str
+    link: str
+    cover: str
     delivery: str
     event: str
     request: str
@@ -41,6 +44,9 @@ class World:
             self.generation,
             self.captioning,
             self.check,
+            self.publication,
+            self.link,
+            self.cover,
             self.delivery,
             self.request,
             self.key,
@@ -65,6 +71,13 @@ def build(api: LiveApi, admin: LiveApi) -> World:
     adapter = api.client.get("/adapters").json()["data"][0]["id"]
     check = api.client.post("/adapters/check?wait=0", json={"adapters": [adapter]})
     assert check.status_code == 202, check.text
+    published = api.client.post(f"/adapters/{adapter}/publish", json={"repo_id": "studio/toy", "token": "hf_of_a_test"})
+    assert published.status_code == 202, published.text
+    linked = api.client.post(f"/adapters/{adapter}/links", json={})
+    assert linked.status_code == 201, linked.text
+    api.client.patch(f"/adapters/{adapter}", json={"cover": {"step": 0}}).raise_for_status()
+    sent = api.client.put(f"/adapters/{adapter}/cover", content=draw_png(3))
+    assert sent.status_code == 202, sent.text
     return World(
         job=job["id"],
         dataset=job["dataset"],
@@ -73,6 +86,9 @@ def build(api: LiveApi, admin: LiveApi) -> World:
         generation=draw(api, body["model"]),
         captioning=caption(api, job["dataset"]),
         check=check.json()["id"],
+        publication=published.json()["id"],
+        link=linked.json()["id"],
+        cover=sent.json()["id"],
         delivery=api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"][0]["id"],
         request=request,
         event=api.client.get(f"/jobs/{job['id']}/events").json()["data"][0]["id"],

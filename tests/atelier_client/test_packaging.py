@@ -38,7 +38,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_contains_the_package_alone(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    modules = {f"atelier_client/{path.name}" for path in (CLIENT / "atelier_client").glob("*.py")}
+    modules = {str(path.relative_to(CLIENT)) for path in (CLIENT / "atelier_client").rglob("*.py")}
     assert {name for name in names if ".dist-info/" not in name} == {*modules, "atelier_client/py.typed"}
     assert any(name.endswith("/licenses/LICENSE") for name in names)
 

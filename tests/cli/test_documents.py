@@ -57,7 +57,7 @@ def run_shell(script: str, url: str) -> "subprocess.CompletedProcess[str]":
 def test_the_python_example_runs_as_printed(
     workplace: Path, running_api: RunningApi, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = find_block("python", "AtelierClient")
+    example = find_block("python", "with AtelierClient")
     exec(compile(example.replace(PRINTED_URL, running_api.url), "README.md", "exec"), {})
     assert (workplace / "blip.safetensors").read_bytes() == ADAPTER
     said = capsys.readouterr().out
@@ -65,12 +65,19 @@ def test_the_python_example_runs_as_printed(
     assert len(max(said.splitlines(), key=len)) < 200, "an update prints as one short line"
 
 
+@pytest.mark.usefixtures("validator", "trainer")
+def test_the_asynchronous_example_runs_as_printed(workplace: Path, running_api: RunningApi) -> None:
+    example = find_block("python", "AsyncAtelierClient", CLIENT_README)
+    exec(compile(example.replace(PRINTED_URL, running_api.url), "README.md", "exec"), {})
+    assert (workplace / "blip.safetensors").read_bytes() == ADAPTER
+
+
 def test_the_client_and_its_readme_show_the_same_example() -> None:
     assert atelier_client.client.__doc__ is not None
     shown = textwrap.dedent(atelier_client.client.__doc__.partition("\n\n")[2])
-    printed = find_block("python", "AtelierClient")
+    printed = find_block("python", "with AtelierClient")
     assert shown.strip() == printed.strip()
-    assert find_block("python", "AtelierClient", CLIENT_README) == printed
+    assert find_block("python", "with AtelierClient", CLIENT_README) == printed
 
 
 @pytest.mark.usefixtures("validator", "trainer")

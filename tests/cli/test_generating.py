@@ -1,11 +1,14 @@
 """`atelier generate` and the client's calls on a real API; the worker is played by the test."""
 
+import io
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from atelier_client import ApiError, AtelierClient, GenerationEnded
+from atelier_client import ApiError, AtelierClient, GenerationEnded, InputError
 from tests.cli.conftest import Atelier
 from tests.fixtures.drawing import drawer
 from tests.fixtures.pictures import png
@@ -65,13 +68,31 @@ def test_faults_are_spelled_as_options(atelier: Atelier) -> None:
 
 
 def test_the_client_returns_the_images(client: AtelierClient) -> None:
-    images = client.generate({"model": MODEL.id, "prompts": ["a toy"], "num_images": 2}, timeout_seconds=60)
-    assert images == [png(0), png(1)]
+    asked = {"model": MODEL.id, "prompts": ["a toy"], "num_images": 2}
+    assert client.generate_png(asked, timeout_seconds=60) == [png(0), png(1)]
+    client.delete_generation(next(client.list_generations()).id)
+    images = client.generate(asked, timeout_seconds=60)
+    for number, image in enumerate(images):
+        expected = Image.open(io.BytesIO(png(number)))
+        assert (image.size, image.tobytes()) == (expected.size, expected.tobytes())
+    assert len(images) == 2
     newest = next(client.list_generations())
     assert (newest.status, newest.num_drawn, newest.is_terminal) == ("succeeded", 2, True)
     client.delete_generation(newest.id)
     with pytest.raises(ApiError):
         client.get_generation(newest.id)
+
+
+def test_images_need_pillow_and_files_do_not(client: AtelierClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {"model": MODEL.id, "prompts": ["a toy"]}
+    before = len(list(client.list_generations()))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "PIL", None)
+        with pytest.raises(InputError, match="pip install pillow"):
+            client.generate(asked)
+    assert len(list(client.list_generations())) == before, "nothing was drawn for it"
+    assert len(client.generate_png(asked, timeout_seconds=60)) == 1
+    client.delete_generation(next(client.list_generations()).id)
 
 
 def test_the_client_says_why_there_are_none(client: AtelierClient) -> None:

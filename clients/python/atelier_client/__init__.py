@@ -1,5 +1,7 @@
 """The Python client of Atelier, the self-hosted LoRA training service."""
 
+from atelier_client.aio.client import AsyncAtelierClient
+from atelier_client.aio.training import Training as AsyncTraining
 from atelier_client.client import AtelierClient
 from atelier_client.errors import (
     AdapterUnusable,
@@ -8,6 +10,7 @@ from atelier_client.errors import (
     CaptioningEnded,
     ClientError,
     ConnectionFailed,
+    CoverRejected,
     DatasetUnusable,
     DownloadDamaged,
     GenerationEnded,
@@ -16,21 +19,26 @@ from atelier_client.errors import (
     ModelUnusable,
     Problem,
     PromotionFailed,
+    PublicationFailed,
     SamplesNotDrawn,
     UnexpectedAnswer,
     WaitTimeout,
 )
+from atelier_client.training import Training
 from atelier_client.uploads import Selection, select_files
 from atelier_client.watching import Update
 
 __all__ = [
     "AdapterUnusable",
     "ApiError",
+    "AsyncAtelierClient",
+    "AsyncTraining",
     "AtelierClient",
     "CaptionerUnusable",
     "CaptioningEnded",
     "ClientError",
     "ConnectionFailed",
+    "CoverRejected",
     "DatasetUnusable",
     "DownloadDamaged",
     "GenerationEnded",
@@ -39,8 +47,10 @@ __all__ = [
     "ModelUnusable",
     "Problem",
     "PromotionFailed",
+    "PublicationFailed",
     "SamplesNotDrawn",
     "Selection",
+    "Training",
     "UnexpectedAnswer",
     "Update",
     "WaitTimeout",

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from atelier_client.calls import Calls
+from atelier_client.checks import AdapterCheck
 from atelier_client.errors import AdapterUnusable
-from atelier_client.models import Adapter, AdapterCheck, AdapterFormat, Page
+from atelier_client.models import Adapter, AdapterFormat, Page
 from atelier_client.transport import UPLOAD_TIMEOUT, quote
 from atelier_client.uploads import LazyFile
 from atelier_client.waiting import poll, report_waiting
@@ -22,10 +23,12 @@ class AdapterCalls(Calls):
         trigger: str | None = None,
         tag: str | None = None,
         text: str | None = None,
+        like: str | None = None,
         after: str | None = None,
     ) -> Iterator[Adapter]:
-        """Newest first, of jobs and imports, starting after an id. Pages are fetched on demand."""
-        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "after": after}
+        """Newest first, starting after an id. ``text``: words that are all in the name, description, notes, trigger or
+        tags. ``like``: the id of an adapter, whose likes are listed. Pages are fetched on demand."""
+        filters = {"model": model, "trigger": trigger, "tag": tag, "text": text, "like": like, "after": after}
         return self._list("/adapters", Page[Adapter], filters)
 
     def get_adapter(self, adapter_id: str) -> Adapter:
@@ -68,7 +71,7 @@ class AdapterCalls(Calls):
         return adapter
 
     def change_adapter(self, adapter_id: str, changes: Mapping[str, Any]) -> Adapter:
-        """``changes`` may contain ``name``, ``description`` and ``tags``."""
+        """``changes`` may contain ``name``, ``description``, ``notes``, ``license``, ``tags`` and ``cover``."""
         return self._transport.ask("PATCH", f"/adapters/{quote(adapter_id)}", Adapter, json=dict(changes))
 
     def delete_adapter(self, adapter_id: str) -> None:
@@ -118,8 +121,12 @@ class AdapterCalls(Calls):
         body = {"adapters": list(adapters), "model": model}
         first = self._transport.ask("POST", "/adapters/check", AdapterCheck, json=body, params={"wait": WAIT_SECONDS})
         path, answers = f"/adapters/checks/{quote(first.id)}", iter([first])
+
+        def fetch() -> AdapterCheck:
+            return next(answers, None) or self._transport.get(path, AdapterCheck)
+
         check = poll(
-            lambda: next(answers, None) or self._transport.get(path, AdapterCheck),
+            fetch,
             lambda check: check.status == "checking",
             timeout_seconds=timeout_seconds,
             what=f"Check {first.id} is still waiting for a worker",

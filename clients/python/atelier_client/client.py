@@ -6,10 +6,10 @@ from atelier_client import AtelierClient
 
 api_key = Path(".atelier/admin.key").read_text().strip()
 with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
-    dataset = atelier.wait_for_dataset(atelier.upload_dataset(Path("examples/blip")).id)
-    job = atelier.create_job({"model": "tiny", "dataset": dataset.id, "trigger": "blip"})
-    job = atelier.wait_for_job(job.id, on_update=print)
-    atelier.download_adapter(job.id, Path("blip.safetensors"))
+    training = atelier.train(Path("examples/blip"), {"model": "tiny", "trigger": "blip"})
+    for update in training:
+        print(update)
+    atelier.download_adapter_file(training.result().id, Path("blip.safetensors"))
 """
 
 import uuid
@@ -47,13 +47,15 @@ from atelier_client.models import (
     Tenant,
     Worker,
 )
+from atelier_client.sharing import SharingCalls
 from atelier_client.steps import StepCalls
+from atelier_client.training import Training
 from atelier_client.transport import Transport, quote
 from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, StepCalls):
+class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, SharingCalls, StepCalls):
     def __init__(
         self,
         url: str,
@@ -113,6 +115,12 @@ class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, S
     def delete_model(self, model_id: str) -> None:
         """For admins. Fails while a job needs the base: ApiError with status 409."""
         self._transport.send("DELETE", f"/models/{quote(model_id)}")
+
+    def train(self, folder: Path, spec: Mapping[str, Any], *, name: str | None = None) -> Training:
+        """From a folder of images to an adapter; ``spec`` is ``{model, …TrainingSpec}``. Uploads the images, unless the
+        service has the same files already. Nothing is sent before the training is iterated over, or its ``result`` is
+        asked for. ``name``: the dataset's, by default the folder's."""
+        return Training(self, folder, spec, name)
 
     # --- jobs -------------------------------------------------------------------------------------------
 

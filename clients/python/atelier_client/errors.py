@@ -46,6 +46,14 @@ class UnexpectedAnswer(ClientError):
     """The answer of a proxy, of another service or of an incompatible version."""
 
 
+class CoverRejected(ClientError):
+    """The service cannot use a picture as a cover."""
+
+
+class PublicationFailed(ClientError):
+    """The Hub did not take an adapter."""
+
+
 class WaitTimeout(ClientError):
     """Only the wait ended; the service continues its work."""
 

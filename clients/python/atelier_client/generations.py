@@ -1,18 +1,22 @@
 """Generations: queue, follow, and fetch their images."""
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atelier_client.calls import Calls
-from atelier_client.errors import GenerationEnded, WaitTimeout
+from atelier_client.errors import GenerationEnded, InputError, WaitTimeout
 from atelier_client.models import Answer, ErrorInfo, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import retry
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 WAIT_SECONDS = 30
 """Of one request: the service answers as soon as another image is drawn."""
@@ -97,7 +101,13 @@ class GenerationCalls(Calls):
             if time.monotonic() >= deadline:
                 raise WaitTimeout(f"Generation {generation_id} is still {generation.status}.")
 
-    def generate(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> list[bytes]:
+    def generate(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> "list[Image]":
+        """Draws, waits, and returns the images for Pillow, prompt by prompt; ``image.info["parameters"]`` says how each
+        was drawn. Needs Pillow: raises InputError without it, before anything is drawn; ``generate_png`` does not."""
+        open_png = find_pillow()
+        return [open_png(content) for content in self.generate_png(spec, timeout_seconds=timeout_seconds)]
+
+    def generate_png(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> list[bytes]:
         """Draws, waits, and returns the images as PNG files, prompt by prompt. Raises as ``wait_for_generation``."""
         made = self.create_generation(spec)
         done = self.wait_for_generation(made.id, timeout_seconds=timeout_seconds)
@@ -121,6 +131,21 @@ class GenerationCalls(Calls):
     def delete_generation(self, generation_id: str) -> None:
         """Ended or not, with its images."""
         self._transport.send("DELETE", f"/generations/{quote(generation_id)}")
+
+
+def find_pillow() -> "Callable[[bytes], Image]":
+    """Raises InputError if Pillow is not installed."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise InputError("Images need Pillow: pip install pillow. generate_png returns PNG files without it.") from None
+
+    def open_png(content: bytes) -> Image.Image:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+        return image
+
+    return open_png
 
 
 def explain_generation(generation: Generation) -> str:

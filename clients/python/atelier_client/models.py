@@ -80,6 +80,12 @@ class Dataset(Answer):
     parent: str | None = None
     report: Report | None = None
     error: ErrorInfo | None = None
+
+    def __str__(self) -> str:
+        """One line with the dataset's state and size."""
+        images = "" if self.num_images is None else f", {self.num_images} image{'' if self.num_images == 1 else 's'}"
+        return f"{self.id} {self.status}{images}"
+
     waiting_reason: str | None = None
 
 
@@ -153,7 +159,10 @@ class Adapter(Answer):
     name: str
     trigger: str = ""
     description: str = ""
+    notes: str = ""
+    license: str | None = None
     tags: tuple[str, ...] = ()
+    cover: dict[str, Any] | None = None
     model: str
     family: str | None = None
     type: str | None = None
@@ -169,50 +178,6 @@ class Adapter(Answer):
     error: ErrorInfo | None = None
     waiting_reason: str | None = None
     created_at: datetime
-
-
-class CheckedAdapter(Answer):
-    """An adapter's fit to a base. ``norm``: how large its update is."""
-
-    id: str
-    fits: bool
-    same_base: bool = True
-    reason: str | None = None
-    misfits: tuple[dict[str, Any], ...] = ()
-    num_layers: int = 0
-    norm: float | None = None
-
-
-class CheckedPair(Answer):
-    """How far two adapters overlap. ``layers``: the cosine of each that both change."""
-
-    adapters: tuple[str, str]
-    cosine: float | None = None
-    relation: str
-    sentence: str = ""
-    layers: tuple[dict[str, Any], ...] = ()
-
-
-class CheckResult(Answer):
-    """``differences``: layers that the adapters do not all change, or with unlike ranks."""
-
-    fits: bool
-    summary: str = ""
-    adapters: tuple[CheckedAdapter, ...] = ()
-    differences: tuple[dict[str, Any], ...] = ()
-    pairs: tuple[CheckedPair, ...] = ()
-
-
-class AdapterCheck(Answer):
-    """``result`` is null until the check is ``done``."""
-
-    id: str
-    status: str
-    model: str
-    adapters: tuple[str, ...] = ()
-    result: CheckResult | None = None
-    error: ErrorInfo | None = None
-    waiting_reason: str | None = None
 
 
 class Progress(Answer):

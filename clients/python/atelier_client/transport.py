@@ -89,14 +89,15 @@ class Transport:
         """An open response whose body has not been read. Waits as ``send`` does."""
         deadline = time.monotonic() + MAX_PAUSE_SECONDS
         while True:
-            with self.connecting(), contextlib.closing(self.request("GET", path, stream=True, **options)) as response:
-                pause = read_pause(response, deadline)
-                if pause is None:
-                    if response.is_error:
-                        response.read()
-                    check(response)
-                    yield response
-                    return
+            with self.connecting():  # noqa: SIM117 - the asynchronous client has two kinds of `with` here
+                with contextlib.closing(self.request("GET", path, stream=True, **options)) as response:
+                    pause = read_pause(response, deadline)
+                    if pause is None:
+                        if response.is_error:
+                            response.read()
+                        check(response)
+                        yield response
+                        return
             time.sleep(pause)
 
     def request(self, method: str, path: str, *, stream: bool = False, **options: Any) -> httpx.Response:

@@ -45,16 +45,16 @@ class Watch:
         self.silent_since: float | None = None
 
     def run(self) -> Generator[Update]:
-        source: Callable[[], Iterator[Update]] = self.stream
+        source: Callable[[], Iterator[Update]] = self.read_stream
         while not self.ended:
             try:
                 yield from source()
             except NoStream:
-                source = self.poll
+                source = self.fetch_news
             except (ConnectionFailed, ApiError) as error:
                 self.wait_after(error)
 
-    def stream(self) -> Iterator[Update]:
+    def read_stream(self) -> Iterator[Update]:
         """Reads until the job's last event or the end of the connection, then fetches the job once."""
         with self.open_stream() as response:
             if "text/event-stream" not in response.headers.get("content-type", ""):
@@ -66,7 +66,7 @@ class Watch:
                     yield self.note(update)
                 if isinstance(update, JobEvent) and update.is_final:
                     break
-        yield from self.poll()
+        yield from self.fetch_news()
 
     def open_stream(self) -> AbstractContextManager[httpx.Response]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
@@ -84,7 +84,7 @@ class Watch:
         except ValidationError as error:
             raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
 
-    def poll(self) -> Iterator[Update]:
+    def fetch_news(self) -> Iterator[Update]:
         """Fetches what is new by plain requests; then pauses, unless the job has ended."""
         # The job first: once it has ended, its last event can be fetched.
         job = self.transport.get(self.path, Job)

@@ -19,6 +19,7 @@ from core.db.tables.jobs import (
     JobSample,
     Worker,
 )
+from core.db.tables.sharing import AdapterLink, Publication, SentCover
 from core.db.tables.slots import SlotHold
 from core.db.tables.tenants import ApiKey, AuditEntry, DashboardToken, Quota, Tenant, Turn, UsageDay
 from core.db.tables.webhooks import Webhook, WebhookDelivery, WebhookSecret
@@ -27,6 +28,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "Adapter",
     "AdapterCheck",
+    "AdapterLink",
     "ApiKey",
     "AuditEntry",
     "Base",
@@ -49,8 +51,10 @@ __all__ = [
     "Leased",
     "Model",
     "Promotion",
+    "Publication",
     "Quota",
     "SampleRequest",
+    "SentCover",
     "SlotHold",
     "StepAdapter",
     "Tenant",

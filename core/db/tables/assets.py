@@ -82,10 +82,16 @@ class Adapter(Checked, Base):
 
     ``files``: format -> {key, sha256, size}. ``upload``: the uploaded file of an import, until its check. ``merge``:
     what a merge was made from, as core.domain.adapter_merge.Merge. ``conversion``: as core.domain.adapter_import's.
+    ``cover``: a copy of an image, {key, sha256, size}.
     """
 
     __tablename__ = "adapters"
-    __table_args__ = (Index("ix_adapters_tenant_id_id", "tenant_id", "id"),)
+    __table_args__ = (
+        Index("ix_adapters_tenant_id_id", "tenant_id", "id"),
+        Index("ix_adapters_tenant_id_model_id_id", "tenant_id", "model_id", "id"),
+        Index("ix_adapters_tenant_id_trigger_id", "tenant_id", "trigger", "id"),
+        Index("ix_adapters_tags", "tags", postgresql_using="gin", postgresql_ops={"tags": "jsonb_path_ops"}),
+    )
     CHECKING = AdapterStatus.CHECKING
 
     tenant_id: Mapped[str] = mapped_column(ForeignKey("tenants.id"))
@@ -94,6 +100,9 @@ class Adapter(Checked, Base):
     name: Mapped[str]
     trigger: Mapped[str] = mapped_column(server_default="")
     description: Mapped[str] = mapped_column(server_default="")
+    notes: Mapped[str] = mapped_column(server_default="")
+    license: Mapped[str | None]
+    cover: Mapped[dict[str, Any] | None]
     tags: Mapped[list[Any]] = mapped_column(server_default=text("'[]'::jsonb"))
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     model_sha256: Mapped[str]

@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0131"
-down_revision = "0130"
+revision = "0146"
+down_revision = "0145"
 branch_labels = None
 depends_on = None
 

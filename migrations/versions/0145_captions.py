@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
-revision = "0130"
+revision = "0145"
 down_revision = "0141"
 branch_labels = None
 depends_on = None

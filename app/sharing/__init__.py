@@ -1,0 +1,1 @@
+"""Links that show one adapter to people without a key."""
