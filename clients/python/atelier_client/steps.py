@@ -91,8 +91,12 @@ class StepCalls(Calls):
         path, params = f"/jobs/{quote(job_id)}/promote", {"wait": str(WAIT_SECONDS)}
         first = self._transport.ask("POST", path, Promotion, json={"step": step}, params=params)
         answers = iter([first])
+
+        def fetch() -> Promotion:
+            return next(answers, None) or self._transport.get(f"/jobs/{quote(job_id)}/promotion", Promotion)
+
         promotion = poll(
-            lambda: next(answers, None) or self._transport.get(f"/jobs/{quote(job_id)}/promotion", Promotion),
+            fetch,
             lambda promotion: promotion.status == "checking",
             timeout_seconds=timeout_seconds,
             what=f"Step {step} of job {job_id} is still being promoted",

@@ -10,14 +10,15 @@ from typing import Any, Self
 import httpx
 
 from atelier_client.aio.adapters import AdapterCalls
+from atelier_client.aio.captions import CaptionCalls
 from atelier_client.aio.datasets import DatasetCalls
 from atelier_client.aio.generations import GenerationCalls
 from atelier_client.aio.sharing import SharingCalls
+from atelier_client.aio.steps import StepCalls
 from atelier_client.aio.training import Training
 from atelier_client.aio.transport import Transport
 from atelier_client.aio.waiting import poll, retry
 from atelier_client.aio.watching import watch_job
-from atelier_client.captions import CaptionCalls
 from atelier_client.errors import ApiError, JobEnded, ModelUnusable
 from atelier_client.models import (
     AdapterFormat,
@@ -36,7 +37,6 @@ from atelier_client.models import (
     Tenant,
     Worker,
 )
-from atelier_client.steps import StepCalls
 from atelier_client.transport import quote
 from atelier_client.waiting import explain_job
 from atelier_client.watching import Update

@@ -1,0 +1,103 @@
+"""Made from ``atelier_client.captions`` by ``scripts/make_async_client.py``: change that, and run it again."""
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from atelier_client.aio.calls import Calls
+from atelier_client.aio.waiting import poll, retry
+from atelier_client.captions import WAIT_SECONDS, Captioner, Captioning, explain_captioning
+from atelier_client.errors import CaptionerUnusable, CaptioningEnded, WaitTimeout
+from atelier_client.models import Dataset, Page
+from atelier_client.transport import quote
+from atelier_client.waiting import report_waiting
+
+
+class CaptionCalls(Calls):
+    # --- captioners ---------------------------------------------------------------------------------------
+
+    def list_captioners(self) -> AsyncIterator[Captioner]:
+        return self._list("/captioners", Page[Captioner])
+
+    async def get_captioner(self, captioner_id: str) -> Captioner:
+        return await self._transport.get(f"/captioners/{quote(captioner_id)}", Captioner)
+
+    async def register_captioner(self, source: Mapping[str, Any]) -> Captioner:
+        """For the operator. ``source`` has the ``path`` of a folder below the service's models directory or a
+        ``hub_id``, and optionally ``id`` and ``description``. It is ``checking`` until a worker has loaded it."""
+        return await self._transport.ask("POST", "/captioners", Captioner, json=dict(source))
+
+    async def wait_for_captioner(
+        self,
+        captioner_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_waiting: Callable[[str], object] = lambda _: None,
+    ) -> Captioner:
+        """Returns the captioner once it is ``ready``. Raises CaptionerUnusable with the reason, or WaitTimeout.
+        ``on_waiting`` is called with the reason if the service has to postpone the check."""
+        captioner = await poll(
+            lambda: self.get_captioner(captioner_id),
+            lambda captioner: captioner.status == "checking",
+            timeout_seconds=timeout_seconds,
+            what=f"Captioner {captioner_id} is still being checked",
+            on_pending=report_waiting(on_waiting),
+        )
+        if captioner.status != "ready":
+            detail = captioner.error.detail if captioner.error else f"Captioner {captioner_id} was rejected."
+            raise CaptionerUnusable(detail, captioner)
+        return captioner
+
+    async def delete_captioner(self, captioner_id: str) -> None:
+        """For the operator. Captionings that wait for it fail."""
+        await self._transport.send("DELETE", f"/captioners/{quote(captioner_id)}")
+
+    # --- captionings --------------------------------------------------------------------------------------
+
+    async def caption_dataset(self, dataset_id: str, spec: Mapping[str, Any]) -> Captioning:
+        """Queues captions for a ready dataset. ``spec`` has a ``captioner`` and optionally ``prompt``, ``prefix``,
+        ``suffix``, ``only_missing``, ``threshold`` and the revision's ``name``."""
+        return await self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/captions", Captioning, json=dict(spec))
+
+    async def get_captioning(self, captioning_id: str, *, wait_seconds: float = 0) -> Captioning:
+        """``wait_seconds``: for another caption or the end, at most a minute."""
+        params = {"wait": str(wait_seconds)} if wait_seconds else None
+        return await self._transport.get(f"/captionings/{quote(captioning_id)}", Captioning, params=params)
+
+    def list_captionings(self, *, dataset: str | None = None, after: str | None = None) -> AsyncIterator[Captioning]:
+        """Newest first, starting after an id. Pages are fetched on demand."""
+        return self._list("/captionings", Page[Captioning], {"dataset": dataset, "after": after})
+
+    async def wait_for_captioning(
+        self,
+        captioning_id: str,
+        *,
+        timeout_seconds: float | None = None,
+        on_update: Callable[[Captioning], object] = lambda _: None,
+    ) -> Dataset:
+        """Returns the revision with the captions; ``on_update`` is called whenever there are more. Raises
+        CaptioningEnded if it failed or was canceled, and WaitTimeout."""
+        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+        num_done = -1
+        while True:
+            wait_seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic())) if num_done >= 0 else 0.0
+            captioning = await retry(partial(self.get_captioning, captioning_id, wait_seconds=wait_seconds))
+            if captioning.num_done != num_done or captioning.is_terminal:
+                on_update(captioning)
+                num_done = captioning.num_done
+            if captioning.status == "succeeded" and captioning.revision is not None:
+                path = f"/datasets/{quote(captioning.revision)}"
+                return await retry(partial(self._transport.get, path, Dataset))
+            if captioning.is_terminal:
+                raise CaptioningEnded(explain_captioning(captioning), captioning)
+            if time.monotonic() >= deadline:
+                raise WaitTimeout(f"Captioning {captioning_id} is still {captioning.status}.")
+
+    async def cancel_captioning(self, captioning_id: str) -> Captioning:
+        return await self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)
+
+    async def delete_captioning(self, captioning_id: str) -> None:
+        """Ended or not; its revision stays."""
+        await self._transport.send("DELETE", f"/captionings/{quote(captioning_id)}")
