@@ -8,7 +8,7 @@ from app.auth.service import Caller, check_still_valid
 from app.cleaning import remove_prefix
 from app.files import PNG, StoredFile
 from app.services import Services
-from core.db import adapters, generations, jobs, models, quotas, step_adapters
+from core.db import adapters, generations, jobs, models, quotas, step_adapters, workers
 from core.db.tables import Generation
 from core.domain.artifacts import Artifact, generation_prefix
 from core.domain.errors import InvalidSpec, NotFound, WrongState
@@ -22,6 +22,7 @@ from core.domain.generation import (
     resolve_generation,
 )
 from core.domain.limits import Limits
+from core.domain.memory_choices import check_generation
 from core.domain.model import ModelInfo
 from core.domain.states import AdapterStatus
 
@@ -38,6 +39,9 @@ def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationS
         for number, asked in enumerate(list_adapters(spec))
     ]
     plan = resolve_generation(spec, model, stack)
+    memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
+    if memory is not None:
+        check_generation(plan, model, "cuda" if "cuda" in kinds else "cpu", memory)
     quotas.check_room(session, tenant_id, limits)
     return generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
 

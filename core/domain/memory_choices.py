@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from core.domain.dataset import Bucket
-from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_peak
+from core.domain.errors import InvalidSpec
+from core.domain.generation import GenerationPlan
+from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_generation, predict_peak
 from core.domain.memory_table import Numerics
 from core.domain.model import ModelInfo
 from core.domain.plan import PlannedImage, TrainPlan
@@ -61,6 +63,23 @@ def predict_least(plan: TrainPlan, model: ModelInfo, kind: DeviceKind) -> int:
     """Bytes, in the way that takes least."""
     settings = list_settings(plan, choose_numerics(kind, plan.precision))
     return min(predict_peak(plan, model, kind, setting) for setting in settings)
+
+
+def check_generation(plan: GenerationPlan, model: ModelInfo, kind: DeviceKind, memory_bytes: int) -> None:
+    """Raises InvalidSpec for images that do not fit on a device with so much memory, as far as one can tell."""
+    if model.memory is None:
+        return
+    numerics = choose_numerics(kind, "auto")
+    needed = predict_generation(plan, model, kind, numerics)
+    if needed * TOLERANCE <= memory_bytes:
+        return
+    side = model.resolution
+    smaller = plan.model_copy(update={"width": side, "height": side})
+    fits_then = predict_generation(smaller, model, kind, numerics) * TOLERANCE <= memory_bytes
+    advice = f"draw at {side} x {side}" if fits_then and plan.width * plan.height > side**2 else "choose a smaller base"
+    field = "/model" if advice.endswith("base") else "/width"
+    message = f"takes about {needed:,} bytes of memory, and the largest device here has {memory_bytes:,}: {advice}"
+    raise InvalidSpec("The generation fits no device.", {field: [message]})
 
 
 def find_change(plan: TrainPlan, model: ModelInfo, kind: DeviceKind, memory_bytes: int) -> Change | None:

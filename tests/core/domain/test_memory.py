@@ -6,8 +6,16 @@ import pytest
 
 from core.domain.errors import InvalidSpec
 from core.domain.estimate import estimate
-from core.domain.memory import Setting, choose_numerics, predict_overhead, predict_peak, predict_phases
-from core.domain.memory_choices import choose_setting, find_change, fits, list_settings, usable_bytes
+from core.domain.generation import GenerationPlan, GenerationSpec, resolve_generation
+from core.domain.memory import (
+    Setting,
+    choose_numerics,
+    predict_generation,
+    predict_overhead,
+    predict_peak,
+    predict_phases,
+)
+from core.domain.memory_choices import check_generation, choose_setting, find_change, fits, list_settings, usable_bytes
 from core.domain.memory_table import MemoryTable, Passes, Peak
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
@@ -234,3 +242,19 @@ def test_the_estimate_is_that_of_the_setting_that_the_worker_will_choose(
     estimated = estimate(plan, BASE, None, kinds=kinds, largest_memory=memory)
     assert estimated.basis.endswith(f"the memory is traced, {described}")
     assert estimated.peak_memory_bytes is not None
+
+
+def test_images_that_fit_no_device_are_refused_with_what_would() -> None:
+    def plan(side: int) -> GenerationPlan:
+        asked = GenerationSpec(model="m", prompts=("a",), width=side, height=side)
+        return resolve_generation(asked, BASE, ())
+
+    side = BASE.resolution
+    needed = [predict_generation(plan(one), BASE, "cuda", "cuda16") for one in (side, 2 * side)]
+    assert needed[0] < needed[1]
+    check_generation(plan(2 * side), BASE, "cuda", needed[1])
+    for memory, field, advice in ((needed[0], "/width", f"draw at {side} x {side}"), (1000, "/model", "smaller base")):
+        with pytest.raises(InvalidSpec) as refused:
+            check_generation(plan(2 * side), BASE, "cuda", memory)
+        assert advice in refused.value.errors[field][0]
+    check_generation(plan(2 * side), BASE.model_copy(update={"memory": None}), "cuda", 1000)
