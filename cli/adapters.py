@@ -220,6 +220,30 @@ def merge_adapters(
         _wait_for_merge(context, made, f"Adapter {made.id} is being made from {counted(len(stack), 'other')}.")
 
 
+@adapters.command("extract")
+def extract_adapter(
+    tuned: Annotated[str, typer.Argument(metavar="TUNED", help="The fine-tuned base.")],
+    model: Annotated[str, typer.Option("--from", metavar="MODEL", help="The base that it was tuned from.")],
+    rank: Annotated[int, typer.Option(metavar="RANK", help="The adapter's.")] = 32,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default the tuned base's id.")] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="What the tuning was done with.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="May be given several times.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an adapter of what a fine-tuned base has learned, and wait for it."""
+    options = {"/tuned": "TUNED", "/model": "--from", "/rank": "--rank", "/name": "--name", "/tags": "--tag"}
+    with open_context(as_json, {**options, "/trigger": "--trigger"}) as context:
+        made = context.client.extract_adapter(
+            find_model(context.client, tuned),
+            find_model(context.client, model),
+            rank=rank,
+            name=name,
+            trigger=trigger,
+            tags=tag or (),
+        )
+        _wait_for_merge(context, made, f"Adapter {made.id} is being extracted from {tuned}.")
+
+
 @adapters.command("resize")
 def resize_adapter(
     adapter: AdapterArgument,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from core.db.adapter_claims import MergeClaim
 from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES
-from core.domain.adapter_merge import MergeInput, MergeRequest, MergeResult, describe_sources
+from core.domain.adapter_merge import ExtractionRequest, MergeInput, MergeRequest, MergeResult, describe_sources
 from core.model_folders import find_model_folder, read_card
 from core.settings import Settings
 from core.storage import Storage
@@ -13,6 +13,7 @@ from worker.adapter_inputs import InputLost, fetch_input
 from worker.program import ask_program
 
 PROGRAM = "worker.engine.adapter_files.merging.program"
+EXTRACTION = "worker.engine.adapter_files.merging.extraction"
 
 
 def make_merge(
@@ -20,6 +21,8 @@ def make_merge(
 ) -> MergeResult:
     """Raises BaseMissing and StorageError; ``check`` may raise too."""
     model_folder = find_model_folder(settings, claim.model_id).resolve()
+    if claim.merge.method == "extract":
+        return _extract(settings, claim, model_folder, folder, check)
     try:
         inputs = _fetch_sources(storage, claim, scratch, check)
     except InputLost as error:
@@ -28,7 +31,7 @@ def make_merge(
         family=claim.family,
         model_folder=model_folder,
         inputs=inputs,
-        method=claim.merge.method,
+        method="concat" if claim.merge.method == "concat" else "svd",
         rank=claim.merge.rank,
         name=claim.name,
         trigger=claim.trigger,
@@ -38,6 +41,26 @@ def make_merge(
         memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * sum(file.size for file in claim.files.values()),
     )
     return ask_program(PROGRAM, order, MergeResult, check, task="merges adapters")
+
+
+def _extract(
+    settings: Settings, claim: MergeClaim, model_folder: Path, folder: Path, check: Callable[[], None]
+) -> MergeResult:
+    [tuned] = claim.merge.sources
+    card = read_card(model_folder)
+    order = ExtractionRequest(
+        family=claim.family,
+        model_folder=model_folder,
+        tuned_folder=find_model_folder(settings, tuned.id).resolve(),
+        rank=claim.merge.rank or 1,
+        name=claim.name,
+        trigger=claim.trigger,
+        made_from=tuned.name,
+        resolution=card.resolution,
+        folder=folder,
+        memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * claim.merge.expected_bytes,
+    )
+    return ask_program(EXTRACTION, order, MergeResult, check, task="extracts adapters")
 
 
 def _fetch_sources(

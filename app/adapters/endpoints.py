@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app.adapters import covers, merging, service
+from app.adapters import covers, extracting, merging, service
 from app.adapters.receiving import FILE_FIELD
-from app.adapters.schemas import AdapterChange, AdapterMerge, AdapterOut, AdapterResize
+from app.adapters.schemas import AdapterChange, AdapterExtraction, AdapterMerge, AdapterOut, AdapterResize
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, SAFETENSORS, file_responses, send_file
 from app.media import MULTIPART, media_type_of
@@ -121,6 +121,17 @@ async def merge_adapters(
     it, and keeps nothing of the others: they may be deleted once it is `ready`.
     """
     adapter = await services.database.run(merging.insert_merge, services.settings, caller.tenant_id, body)
+    return _accept(services, response, adapter)
+
+
+@router.post("/extract", status_code=202, responses=problems("not-found", "wrong-state"))
+async def extract_adapter(
+    body: AdapterExtraction, caller: CallerDep, services: ServicesDep, response: Response
+) -> AdapterOut:
+    """Makes an adapter of the difference between a fine-tuned base and the one it was tuned from. `merge.error` says
+    how much of the difference it misses, in total (with what no adapter can hold) and for each layer.
+    """
+    adapter = await services.database.run(extracting.insert, services.settings, caller.tenant_id, body)
     return _accept(services, response, adapter)
 
 

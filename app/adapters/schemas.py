@@ -10,7 +10,7 @@ from app.errors import ErrorOut
 from app.jobs.schemas import File, example
 from core.db.tables import Adapter
 from core.domain.adapter_import import MAX_IGNORED, AdapterSource, Conversion, IgnoredKey
-from core.domain.adapter_merge import MAX_SOURCES, MAX_WEIGHT, LayerError, MergeMethod
+from core.domain.adapter_merge import MAX_SOURCES, MAX_WEIGHT, LayerError, MakingMethod, MergeMethod
 from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.model import FAMILY_FACTS, Family
 from core.domain.numbers import StrictFloat, StrictInt, StrictNumbers
@@ -167,8 +167,23 @@ class AdapterResize(StrictNumbers):
     name: Line | None = Field(None, description="Default: the adapter's name with the rank.")
 
 
+class AdapterExtraction(StrictNumbers):
+    """An adapter of what a fine-tuned base has learned."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"model": "sd15", "tuned": "my-finetune", "rank": 32}]}
+    )
+
+    model: AdapterId = Field(description="The base that the other was tuned from, and that the adapter will be for.")
+    tuned: AdapterId = Field(description="The fine-tuned base: a registered model of the same family.")
+    rank: StrictInt = Field(32, ge=1, le=MAX_RANK, description="The adapter's rank.")
+    name: Line | None = Field(None, description="Default: the tuned base's id.")
+    trigger: Line | None = Field(None, description="Words that the fine-tuning was done with.")
+    tags: Tags = ()
+
+
 class MergeSourceOut(BaseModel):
-    """An adapter that a merge was made from."""
+    """An adapter that a merge was made from, or the fine-tuned base of an extraction."""
 
     id: str
     name: str = Field(description="Its name at that time; it may be deleted since.")
@@ -186,7 +201,9 @@ class MergeErrorOut(BaseModel):
 class MergeOut(BaseModel):
     """How the adapter was made from others."""
 
-    method: MergeMethod = Field(description="`concat` or `svd`; a resized adapter has `svd` with one source.")
+    method: MakingMethod = Field(
+        description="`concat` or `svd`; a resized adapter has `svd` with one source. `extract`: from a fine-tuned base."
+    )
     rank: int | None = Field(description="The rank that was asked of `svd`.")
     sources: list[MergeSourceOut] = Field(description="What it was made from. It does not need them any more.")
     error: MergeErrorOut | None = Field(description="Null until it is ready.")

@@ -10,6 +10,7 @@ from core.db.tables import Adapter
 from core.domain.adapter_merge import Merge
 from core.domain.audit import Action
 from core.domain.ids import new_id
+from core.domain.model import Family, ModelInfo
 from core.domain.states import AdapterStatus
 
 
@@ -25,17 +26,49 @@ def insert_merge(
     session: Session, like: Adapter, merge: Merge, *, name: str, trigger: str, tags: Sequence[str], action: Action
 ) -> Adapter:
     """To be made by a worker. ``like``: a source, for the tenant and the base."""
+    base = (like.model_id, like.model_sha256, like.family)
+    return _insert(session, like.tenant_id, base, merge, name=name, trigger=trigger, tags=tags, action=action)
+
+
+def insert_extraction(
+    session: Session,
+    tenant_id: str,
+    base: ModelInfo,
+    merge: Merge,
+    *,
+    name: str,
+    trigger: str,
+    tags: Sequence[str],
+) -> Adapter:
+    """To be made by a worker from two bases."""
+    place = (base.id, base.sha256, base.family)
+    action = Action.ADAPTER_EXTRACTED
+    return _insert(session, tenant_id, place, merge, name=name, trigger=trigger, tags=tags, action=action)
+
+
+def _insert(
+    session: Session,
+    tenant_id: str,
+    base: tuple[str, str, Family],
+    merge: Merge,
+    *,
+    name: str,
+    trigger: str,
+    tags: Sequence[str],
+    action: Action,
+) -> Adapter:
+    model_id, model_sha256, family = base
     adapter = Adapter(
         id=new_id("ad"),
-        tenant_id=like.tenant_id,
+        tenant_id=tenant_id,
         source="merge",
         status=AdapterStatus.CHECKING,
         name=name,
         trigger=trigger,
         tags=list(tags),
-        model_id=like.model_id,
-        model_sha256=like.model_sha256,
-        family=like.family,
+        model_id=model_id,
+        model_sha256=model_sha256,
+        family=family,
         merge=merge.model_dump(mode="json"),
     )
     session.add(adapter)

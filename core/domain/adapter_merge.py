@@ -12,6 +12,8 @@ from core.domain.model import Family
 
 MergeMethod = Literal["concat", "svd"]
 """``concat`` is exact, and its ranks add up; ``svd`` is the best approximation of a given rank."""
+MakingMethod = Literal["concat", "svd", "extract"]
+"""``extract``: the difference of two bases, cut to a rank."""
 
 MAX_SOURCES = 8
 MAX_WEIGHT = 10.0
@@ -46,10 +48,10 @@ class MergeError(Frozen):
 
 
 class Merge(Frozen):
-    """How an adapter was made. ``expected_bytes``: about the size of its files, which counts as used storage until it
-    is ready. ``error`` is None until then."""
+    """How an adapter was made, from adapters or (``extract``) from a base, its source. ``expected_bytes``: about the
+    size of its files, which counts as used storage until it is ready. ``error`` is None until then."""
 
-    method: MergeMethod
+    method: MakingMethod
     rank: int | None = None
     sources: tuple[MergeSource, ...]
     expected_bytes: int
@@ -70,6 +72,22 @@ class MergeRequest(Frozen):
     inputs: tuple[MergeInput, ...]
     method: MergeMethod
     rank: int | None
+    name: str
+    trigger: str
+    made_from: str
+    resolution: int
+    folder: Path
+    memory_bytes: int
+
+
+class ExtractionRequest(Frozen):
+    """The order: make an adapter of the difference between the base in ``tuned_folder`` and that in ``model_folder``,
+    otherwise as a MergeRequest."""
+
+    family: Family
+    model_folder: Path
+    tuned_folder: Path
+    rank: int
     name: str
     trigger: str
     made_from: str

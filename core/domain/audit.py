@@ -20,6 +20,7 @@ class Action(StrEnum):
     JOB_DELETED = "job.deleted"
     ADAPTER_IMPORTED = "adapter.imported"
     ADAPTER_MERGED = "adapter.merged"
+    ADAPTER_EXTRACTED = "adapter.extracted"
     ADAPTER_RESIZED = "adapter.resized"
     ADAPTERS_CHECKED = "adapters.checked"
     ADAPTER_CHANGED = "adapter.changed"

@@ -17,7 +17,7 @@ from core.db.row_security import Actor, act_as
 from core.db.tables import DEFAULT_TENANT
 from core.domain.audit import Action
 from tests.app.conftest import LiveApi, with_scopes
-from tests.app.factory import Worker, add_captioner, add_dataset, add_model, draw_png, submit
+from tests.app.factory import MODEL, Worker, add_captioner, add_dataset, add_model, draw_png, submit
 from tests.app.test_adapters import import_ready
 from tests.fixtures.document import read_document
 from tests.fixtures.weights import weights_of
@@ -113,6 +113,12 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     made = call("POST", "/adapters/merge", Action.ADAPTER_MERGED, json=stack)
     yield made
     api.client.delete(f"/adapters/{made[4]}")  # or its source could not be
+    tuned = MODEL.model_copy(update={"id": "tuned", "sha256": "1" * 64})
+    add_model(api, tuned)
+    asked = {"model": add_model(api), "tuned": tuned.id}
+    made = call("POST", "/adapters/extract", Action.ADAPTER_EXTRACTED, json=asked)
+    yield made
+    api.client.delete(f"/adapters/{made[4]}")
     made = call("POST", "/adapters/{adapter_id}/resize", Action.ADAPTER_RESIZED, json={"rank": 1})
     yield made
     api.client.delete(f"/adapters/{made[4]}")

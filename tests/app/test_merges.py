@@ -211,3 +211,24 @@ def test_numbers_that_are_none_are_refused(api: LiveApi, weight: str) -> None:
     body = f'{{"adapters": [{{"id": "ad_1", "weight": {weight}}}]}}'
     answer = api.client.post("/adapters/merge", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 422
+
+
+def test_an_adapter_is_extracted_from_a_fine_tuned_base(api: LiveApi) -> None:
+    base, tuned = MODEL, MODEL.model_copy(update={"id": "tuned", "sha256": "1" * 64})
+    other = MODEL.model_copy(update={"id": "other", "sha256": "2" * 64, "num_parameters": 7})
+    for info in (base, tuned, other):
+        add_model(api, info)
+    made = api.client.post("/adapters/extract", json={"model": base.id, "tuned": "tuned", "rank": 8, "trigger": "zap"})
+    assert made.status_code == 202, made.text
+    shown = made.json()
+    assert (shown["status"], shown["model"], shown["name"], shown["trigger"]) == ("checking", base.id, "tuned", "zap")
+    assert shown["merge"]["method"] == "extract" and shown["merge"]["rank"] == 8
+    assert [source["id"] for source in shown["merge"]["sources"]] == ["tuned"]
+    for asked, pointer in (
+        ({"tuned": base.id}, "/tuned"),
+        ({"tuned": "other"}, "/tuned"),
+        ({"tuned": "nowhere"}, "/tuned"),
+        ({"tuned": "tuned", "model": "nowhere"}, "/model"),
+    ):
+        refused = api.client.post("/adapters/extract", json={"model": base.id, **asked})
+        assert refused.status_code in {404, 422} and pointer in refused.json()["errors"], refused.text

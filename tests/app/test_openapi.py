@@ -36,7 +36,7 @@ GET /jobs/{}/deliveries · POST /jobs/{}/deliveries/{}/redeliver · GET /webhook
 POST /jobs/{}/resume · GET /jobs/{}/events · GET /jobs/{}/metrics · GET /jobs/{}/checkpoints · GET /jobs/{}/samples
 GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
 GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}
-GET /adapters/{}/download · POST /adapters/merge · POST /adapters/{}/resize
+GET /adapters/{}/download · POST /adapters/merge · POST /adapters/extract · POST /adapters/{}/resize
 POST /adapters/check · GET /adapters/checks/{}
 POST /adapters/{}/publish · GET /adapters/{}/publications · GET /adapters/{}/publications/{}
 POST /adapters/{}/links · GET /adapters/{}/links · DELETE /adapters/{}/links/{} · GET /adapters/{}/cover.png

@@ -104,6 +104,20 @@ class AdapterCalls(Calls):
         }
         return await self._transport.ask("POST", "/adapters/merge", Adapter, json=body)
 
+    async def extract_adapter(
+        self,
+        tuned: str,
+        model: str,
+        *,
+        rank: int = 32,
+        name: str | None = None,
+        trigger: str | None = None,
+        tags: Sequence[str] = (),
+    ) -> Adapter:
+        """Makes an adapter for ``model`` of what the fine-tuned ``tuned`` has learned; it is ``checking`` first."""
+        body = {"model": model, "tuned": tuned, "rank": rank, "name": name, "trigger": trigger, "tags": list(tags)}
+        return await self._transport.ask("POST", "/adapters/extract", Adapter, json=body)
+
     async def resize_adapter(self, adapter_id: str, rank: int, *, name: str | None = None) -> Adapter:
         """Makes another adapter, of a lower rank; it is ``checking`` first."""
         path, body = f"/adapters/{quote(adapter_id)}/resize", {"rank": rank, "name": name}

@@ -48,7 +48,7 @@ def merge(stack: Stack, rank: int | None = None) -> Merged:
     """``rank``: cut every layer's sum to it; None keeps the sum as it is. Halves are float16, or all float32 if float16
     cannot hold some layer's numbers. Raises BadInput for DoRA, and for numbers that cannot give an image."""
     places = _group(stack)
-    made = _pad_text_encoders([_make(layer, rows, rank) for layer, rows in places.items()])
+    made = pad_text_encoders([_make(layer, rows, rank) for layer, rows in places.items()])
     dtype = torch.float16 if all(map(_fits_half, made)) else torch.float32
     written = [replace(one, down=one.down.to(dtype), up=one.up.to(dtype)) for one in made]
     return Merged(written, _measure_error(places, written))
@@ -91,7 +91,7 @@ def _make(layer: Layer, rows: Rows, rank: int | None) -> AdapterModule:
     )
 
 
-def _pad_text_encoders(modules: Sequence[AdapterModule]) -> list[AdapterModule]:
+def pad_text_encoders(modules: Sequence[AdapterModule]) -> list[AdapterModule]:
     """One rank for all layers of a text encoder, by rows of zeros: with transformers 5, diffusers loses the alphas of
     those that differ from the others, because CLIP's paths have no ``text_model`` there."""
     ranks = dict[str, int]()

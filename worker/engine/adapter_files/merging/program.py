@@ -6,7 +6,7 @@ The input is a MergeRequest, the output a MergeResult. As for imports, no weight
 """
 
 from core.domain.adapter_import import Findings
-from core.domain.adapter_merge import MergeRequest, MergeResult
+from core.domain.adapter_merge import ExtractionRequest, MergeRequest, MergeResult
 from worker.engine.adapter_files.answering import answer_or_refuse, answer_order
 from worker.engine.adapter_files.merging.merge import merge
 from worker.engine.adapter_files.proof.adapters import read_adapter
@@ -25,7 +25,9 @@ def _merge_adapters(order: MergeRequest) -> MergeResult:
     layers = list_layers(order.family, networks)
     merged = merge([(read_adapter(one.file, layers), one.weight) for one in order.inputs], order.rank)
     modules = [name_module(module, networks) for module in merged.modules]
-    files = write_files(modules, _describe(order, max(module.rank for module in modules)), order.family, order.folder)
+    files = write_files(
+        modules, describe_made(order, max(module.rank for module in modules)), order.family, order.folder
+    )
     findings = Findings(
         type=type_of(modules),
         rank=max(module.rank for module in modules),
@@ -36,7 +38,7 @@ def _merge_adapters(order: MergeRequest) -> MergeResult:
     return MergeResult(findings=findings, files=files, error=merged.error)
 
 
-def _describe(order: MergeRequest, rank: int) -> dict[str, str]:
+def describe_made(order: MergeRequest | ExtractionRequest, rank: int) -> dict[str, str]:
     """sd-scripts' keys, and those of modelspec 1.0.1, where ``merged_from`` lists the sources."""
     return {
         "ss_output_name": order.name,
