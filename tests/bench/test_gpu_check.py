@@ -66,8 +66,6 @@ def test_steps_are_timed_in_each_way_and_a_failure_is_a_row(tmp_path: Path) -> N
     assert refused.seconds is None and refused.error is not None
     again = stepper.measure(Cell(resolution=64, batch=1, strict=False))
     assert again.same_losses is True
-    tables = write_report("a CPU", "small", 1.0, [])
-    assert tables.count("Nothing was measured.") == 3
 
 
 def test_a_row_without_figures_says_why() -> None:
