@@ -94,9 +94,11 @@ class GpuPeaks(RecordingObserver):
         return self._peaks
 
 
-def read_status(name: str) -> int:
-    """Bytes."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+def read_status(name: str, pid: int | None = None) -> int:
+    """Bytes, of this process by default."""
+    line = next(
+        line for line in Path(f"/proc/{pid or 'self'}/status").read_text().splitlines() if line.startswith(name)
+    )
     return int(line.split()[1]) * 1024
 
 
