@@ -23,7 +23,7 @@ from tests.chaos.report import percentile
 GOAL_SECONDS = 1.0
 RECONNECTED = 0.1
 """The share of the clients that leave once and come back."""
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 180.0
 LEASE_SECONDS = 3600.0
 NUM_BEFORE = 2
 """Events of a job before those that are timed: that it is queued, and that it runs."""

@@ -108,7 +108,9 @@ class Promises:
         again = run_job(trainer, self.bench, self.plan("auto"))
         same = hash_adapters(again) == self._hash_first()
         distinct = hash_adapters(differing) != self._hash_first()
-        return same and distinct, f"{own}, {other}, {own}: the last {'has' if same else 'has not'} the first's bytes"
+        found = "in memory" if again.warm else "loaded again"
+        detail = f"{own}, {other}, {own}: the last found its base {found}, and its bytes {'are' if same else 'are not'}"
+        return same and distinct, f"{detail} the first's"
 
     def _fp16(self, trainer: TrainerHandle) -> Verdict:
         if self.device.type != "cuda":

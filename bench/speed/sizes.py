@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.domain.counts import counted
 from tests.fixtures.true_bases import Shapes
 
 TRIGGER = "zap"
@@ -36,10 +37,9 @@ class Sizes:
 
     def title(self) -> str:
         base = "SD 1.5's shapes with random weights" if self.shapes == "true" else "small shapes"
-        return (
-            f"{base}, {self.images} images of {self.resolution} px, batch 1, rank {self.rank}, {self.precision}, "
-            f"{self.steps} steps, {self.threads} threads, {self.repeats} times each"
-        )
+        sizes = f"{counted(self.images, 'image')} of {self.resolution} px, batch 1, rank {self.rank}, {self.precision}"
+        times = f"{counted(self.steps, 'step')}, {counted(self.threads, 'thread')}"
+        return f"{base}, {sizes}, {times}, {counted(self.repeats, 'measurement')}"
 
 
 @dataclass(frozen=True)
