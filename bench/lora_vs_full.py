@@ -23,6 +23,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from bench.full_training import train_full
+from bench.memory.job import read_status
 from bench.quality.cases import Case, blip_case
 from bench.quality.measure import (
     CPU,
@@ -40,7 +41,7 @@ from bench.quality.measure import (
 )
 from core.domain.outcome import Outcome
 from core.model_folders import read_card
-from worker.engine.device import choose_runtime, peak_memory_bytes
+from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.train import train
@@ -171,10 +172,10 @@ def _train(method: Method, case: Case, sizes: Sizes, folder: Path) -> tuple[Resu
     base = load_base(plan.family, TINY, CPU, runtime.dtype)
     if method.adapter is not None:
         trained = train(plan, runtime, base, files, RecordingObserver(), folder / "work")
-        peak, outcome = peak_memory_bytes(CPU), trained.outcome
+        peak, outcome = read_status("VmHWM"), trained.outcome
         return _read_adapter(trained.files["kohya"], outcome), peak
     full = train_full(plan, runtime, base, files, folder / "work")
-    peak = peak_memory_bytes(CPU)
+    peak = read_status("VmHWM")
     pipeline = pipeline_with(None)
     weights = {name: weight.float() for name, weight in load_file(full.file).items()}
     pipeline.unet.load_state_dict(weights)

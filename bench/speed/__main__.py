@@ -32,7 +32,6 @@ from bench.speed.sizes import Place, ProcessTimes, Sizes
 from core.domain.dataset import DatasetManifest
 from tests.chaos.report import write_between_markers
 from tests.fixtures.bases import write_pictures
-from tests.fixtures.true_bases import write_true_base
 from worker.engine.cores import count_usable_cores
 from worker.engine.device import choose_precision, name_device
 
@@ -157,7 +156,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         place = Place(Path(folder) / "sd15", Path(folder) / "pictures", Path(folder) / "work")
         _tell("writing the base")
-        write_true_base(place.base, shapes=sizes.shapes)
+        # not in this process: its memory would count as that of the trainers that it starts
+        command = [sys.executable, "-m", "bench.gpu.bases", str(place.base), "--shapes", sizes.shapes]
+        subprocess.run(command, check=True, stdout=sys.stderr)
         results = Bench(place, *write_dataset(place.pictures, sizes), sizes, peers).measure()
     write_results(results, sizes, args.out, args.write)
     print(args.out.read_text())

@@ -5,6 +5,7 @@ A script is run twice, with few steps and with all: the difference is what steps
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from bench.speed.sizes import TRIGGER, Place, ProcessTimes, Sizes
 
+ROOT = Path(__file__).resolve().parents[2]
 FEW_STEPS = 2
 LOG_CHARS = 600
 
@@ -50,22 +52,28 @@ class Peer:
 
     def _run(self, place: Place, sizes: Sizes, steps: int, out: Path) -> ProcessTimes:
         out.mkdir(parents=True)
-        command = [str(self.python), str(self.checkout / self.script)]
+        memory = out / "memory.txt"
+        command = [sys.executable, "-m", "bench.speed.process", str(memory)]
+        command += [
+            "env",
+            f"--chdir={self.checkout}",
+            "PYTHONPATH=",
+            str(self.python),
+            str(self.checkout / self.script),
+        ]
         for name, value in self.arguments(place, sizes, steps, out).items():
             command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(sizes.threads), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+        env = {**os.environ, "OMP_NUM_THREADS": str(sizes.threads), "HF_HUB_OFFLINE": "1"}
         log = out / "log.txt"
         started = time.perf_counter()
         with log.open("wb") as sink:
-            process = subprocess.Popen(command, cwd=self.checkout, env=env, stdout=sink, stderr=sink)
-            _, status, used = os.wait4(process.pid, 0)
+            made = subprocess.run(command, cwd=ROOT, env=env, stdout=sink, stderr=sink)
         seconds = time.perf_counter() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            raise NotRun(f"exit code {process.returncode}: {log.read_text(errors='replace').strip()[-LOG_CHARS:]}")
+        if made.returncode != 0:
+            raise NotRun(f"exit code {made.returncode}: {log.read_text(errors='replace').strip()[-LOG_CHARS:]}")
         if not list(out.rglob("*.safetensors")):
             raise NotRun("it left no adapter")
-        return ProcessTimes(seconds, 0.0, used.ru_maxrss * 1024)
+        return ProcessTimes(seconds, 0.0, int(memory.read_text()))
 
 
 class Diffusers(Peer):

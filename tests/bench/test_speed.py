@@ -72,7 +72,7 @@ def test_a_peers_step_is_the_difference_of_two_runs(
     write_checkout(tmp_path, peer, code)
     times = peer.measure(place, SIZES, os.getpid())
     assert times.seconds > 4 * 0.3 and 0.15 < times.seconds_per_step < 1
-    assert 2e6 < times.peak_bytes < 1e9
+    assert 2e6 < times.peak_bytes < 1e8  # a small script's, not this process's
 
 
 def test_a_peer_that_fails_says_why(place: Place, tmp_path: Path) -> None:
