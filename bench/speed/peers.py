@@ -53,14 +53,8 @@ class Peer:
     def _run(self, place: Place, sizes: Sizes, steps: int, out: Path) -> ProcessTimes:
         out.mkdir(parents=True)
         memory = out / "memory.txt"
-        command = [sys.executable, "-m", "bench.speed.process", str(memory)]
-        command += [
-            "env",
-            f"--chdir={self.checkout}",
-            "PYTHONPATH=",
-            str(self.python),
-            str(self.checkout / self.script),
-        ]
+        command = [sys.executable, "-m", "bench.speed.process", str(memory), str(self.checkout)]
+        command += [str(self.python), str(self.checkout / self.script)]
         for name, value in self.arguments(place, sizes, steps, out).items():
             command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
         env = {**os.environ, "OMP_NUM_THREADS": str(sizes.threads), "HF_HUB_OFFLINE": "1"}
