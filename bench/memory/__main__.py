@@ -10,8 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.memory.cases import CASES, TINY, write_sd15
+from bench.memory.cases import CASES, TINY
 from bench.memory.job import Measurement
+from tests.fixtures.true_bases import write_true_base
+from worker.engine.bases.inspection import write_card
+from worker.engine.memory.tracing import add_memory
 
 HEADER = """| base | job | phase | tensors | predicted | measured | error |
 | --- | --- | --- | --- | --- | --- | --- |"""
@@ -21,7 +24,8 @@ def main() -> None:
     print(HEADER)
     with tempfile.TemporaryDirectory() as folder:
         folders = {"tiny": TINY, "sd15": Path(folder) / "sd15"}
-        write_sd15(folders["sd15"])
+        info = write_true_base(folders["sd15"])
+        write_card(folders["sd15"], add_memory(info, folders["sd15"]))
         for case in CASES:
             command = [sys.executable, "-m", "bench.memory.job", case.name, str(folders[case.base])]
             made = subprocess.run(command, check=True, capture_output=True, text=True).stdout

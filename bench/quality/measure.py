@@ -220,19 +220,25 @@ def measure_base(folder: Path, asked: int) -> Retained:
 
 def measure_loss(case: Case, adapter: Path | None, folder: Path, base_folder: Path) -> float:
     """The mean over 20 draws, the same for the base and for every adapter."""
-    name = folder / f"fresh-{adapter is not None}"
-    manifest, files = write_set(case.fresh, name)
+    weights = None if adapter is None else fused(pipeline_with(adapter, base_folder))
+    return measure_loss_of(weights, case, folder / f"fresh-{adapter is not None}", base_folder)
+
+
+def measure_loss_of(
+    weights: Mapping[str, torch.Tensor] | None, case: Case, folder: Path, base_folder: Path = TINY
+) -> float:
+    """The same of any weights of the base's U-Net; None: its own. ``folder`` is made."""
+    manifest, files = write_set(case.fresh, folder)
     spec = {"batch_size": 10, "seed": 5, "validation": {"fraction": 0}, "evaluation": "off"}
     plan = make_plan(
         manifest, base_folder, **spec, loss={"prior_preservation": {"num_images": 0}, "min_snr_gamma": None}
     )
     base = load_base(plan.family, base_folder, CPU, torch.float32)
-    if adapter is not None:
-        pipeline = pipeline_with(adapter, base_folder)
-        base.denoiser.module.load_state_dict(fused(pipeline), strict=True)
+    if weights is not None:
+        base.denoiser.module.load_state_dict(weights, strict=True)
     runtime = choose_runtime(plan, CPU, read_card(base_folder), torch.get_num_threads())
     progress = start_caching(plan, RecordingObserver())
-    cache = fill_cache(base, plan, runtime, files, name / "cache", name / "kept", progress)
+    cache = fill_cache(base, plan, runtime, files, folder / "cache", folder / "kept", progress)
     order, total = BatchOrder(plan), 0.0
     with torch.no_grad():
         for number in range(20):

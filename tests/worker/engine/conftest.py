@@ -1,6 +1,5 @@
 """The random base for the engine's tests. Not a plugin of all tests: it imports torch."""
 
-from tests.fixtures.bases import random_base
-from tests.fixtures.bench import bench, pictures
+from tests.fixtures.bench import bench, pictures, random_base
 
 __all__ = ["bench", "pictures", "random_base"]

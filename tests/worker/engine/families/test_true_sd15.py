@@ -7,47 +7,27 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
-from transformers import CLIPTextConfig, CLIPTextModel
 
 from core.domain.registration import ModelSource, RegistrationRequest
 from tests.fixtures.bases import make_plan, write_pictures, write_tokenizer
 from tests.fixtures.single_files import write_single_file
+from tests.fixtures.true_bases import NUM_TOKENS, make_true_pipeline
 from worker.engine.bases.registration import prepare
-from worker.engine.bases.single_file import CONFIGS
 from worker.engine.device import choose_runtime
 from worker.engine.families import load_base
-from worker.engine.families.recognition import read_config
 from worker.engine.observer import RecordingObserver
 from worker.engine.training.train import train
 
-LAYOUT = CONFIGS / "sd1"
-NUM_TOKENS = 49_408
 PROBE = {"ab": (49_406, 64, 321, 49_407)}
-
-
-def write_file(path: Path) -> None:
-    """In bf16, as random as the layers start."""
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        unet = UNet2DConditionModel.from_config(read_config(LAYOUT, "unet/config.json"))
-        vae = AutoencoderKL.from_config(read_config(LAYOUT, "vae/config.json"))
-        text_encoder = CLIPTextModel(CLIPTextConfig(**read_config(LAYOUT, "text_encoder/config.json")))
-    finally:
-        torch.set_default_dtype(torch.float32)
-    pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=None, unet=unet, scheduler=None,
-        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    write_single_file(path, pipeline, "sd1")
 
 
 @pytest.mark.slow
 def test_two_steps_on_sd15(tmp_path: Path) -> None:
     models = tmp_path / "models"
     write_tokenizer(models / "clip", NUM_TOKENS)
-    write_file(models / "sd15.safetensors")
+    pipeline = make_true_pipeline("sd1", dtype=torch.bfloat16)
+    write_single_file(models / "sd15.safetensors", pipeline, "sd1")
     order = RegistrationRequest(model_id="sd15", source=ModelSource(path="sd15.safetensors"), models_path=models)
     made = prepare(order, probe=PROBE, complete=lambda info, _: info)
     assert made.info is not None and made.folder is not None, made.refusal

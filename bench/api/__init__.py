@@ -1,0 +1,1 @@
+"""The API under load, on a real PostgreSQL and Valkey of its own."""
