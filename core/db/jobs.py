@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, delete, func, select
+from sqlalchemy import ColumnElement, Float, Select, delete, func, literal_column, select
 from sqlalchemy.orm import Session
 
 from core.db import audit, usage
@@ -270,7 +270,7 @@ def _newest_measured(tenant_id: str, model_id: str) -> Select[Any]:
         .where(
             Job.tenant_id == tenant_id,
             Job.model_id == model_id,
-            Job.status == JobStatus.SUCCEEDED,
+            Job.status == literal_column(f"'{JobStatus.SUCCEEDED}'"),  # as the index has it
             Job.result["measured"].has_key("start_seconds"),
         )
         .order_by(Job.id.desc())

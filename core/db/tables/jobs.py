@@ -50,6 +50,13 @@ class Job(Leased, Base):
     __table_args__ = (
         Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
         Index(
+            "ix_jobs_tenant_id_model_id_succeeded",
+            "tenant_id",
+            "model_id",
+            "id",
+            postgresql_where=text("status = 'succeeded'"),
+        ),
+        Index(
             "ix_jobs_queue",
             "tenant_id",
             text("priority DESC"),
