@@ -194,7 +194,7 @@ def import_adapter(
 def merge_adapters(
     stack: Annotated[
         list[str],
-        typer.Argument(metavar="ADAPTER[:WEIGHT]…", help="Ids or prefixes, each with its weight; by default 1."),
+        typer.Argument(metavar="ADAPTER[:WEIGHT]", help="Ids or prefixes, each with its weight; by default 1."),
     ],
     method: Annotated[
         MergeMethod,

@@ -32,7 +32,7 @@ FIELDS = {
 
 
 def generate(
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; may be several.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw; may be several.")],
     adapter: Annotated[
         list[str] | None,
         typer.Option(

@@ -69,7 +69,7 @@ def promote(
 
 def sample(
     job: JobArgument,
-    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT...", help="What to draw; may be several.")],
+    prompts: Annotated[list[str], typer.Argument(metavar="PROMPT", help="What to draw; may be several.")],
     seed: Annotated[int, typer.Option(metavar="N", help="The first image's; the others' follow.")] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the images go.")] = Path("out"),
     as_json: JsonOption = False,
