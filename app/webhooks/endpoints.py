@@ -8,6 +8,7 @@ from app.pages import Page
 from app.webhooks import service
 from app.webhooks.schemas import DeliveryOut, SecretOut
 from core.db import webhooks
+from core.domain.webhooks import DeliveryStatus
 
 router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
 
@@ -29,6 +30,21 @@ async def redeliver(
     row = await database.run(service.redeliver, caller.tenant_id, job_id, delivery_id)
     doorbell.ring("deliver")
     return DeliveryOut.of(row)
+
+
+@router.get("/webhooks/deliveries", responses=problems())
+async def list_all_deliveries(
+    caller: CallerDep,
+    database: DatabaseDep,
+    status: DeliveryStatus | None = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[DeliveryOut]:
+    """The deliveries of all your jobs, newest first, with every attempt."""
+    rows, has_more = await database.run(
+        webhooks.list_recent_deliveries, caller.tenant_id, status=status, after=after, limit=limit
+    )
+    return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
 
 @router.get("/webhooks/secret", responses=problems())

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.paging import read_page
 from core.db.session import read_clock
 from core.db.tables import Job, JobEvent, Webhook, WebhookDelivery, WebhookSecret
 from core.domain.audit import Action
@@ -77,6 +78,21 @@ def list_deliveries(
         query = query.where(WebhookDelivery.seq > _get_delivery(session, job_id, after).seq)
     rows = list(session.execute(query.order_by(WebhookDelivery.seq).limit(limit + 1)).scalars())
     return rows[:limit], len(rows) > limit
+
+
+def list_recent_deliveries(
+    session: Session,
+    tenant_id: str,
+    *,
+    status: DeliveryStatus | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> tuple[list[WebhookDelivery], bool]:
+    """Of all of the tenant's jobs, newest first; and whether there are more."""
+    query = select(WebhookDelivery).join(Job, Job.id == WebhookDelivery.job_id).where(Job.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(WebhookDelivery.status == status)
+    return read_page(session, query, WebhookDelivery.event_id, after, limit)
 
 
 def redeliver(session: Session, job_id: str, event_id: str) -> WebhookDelivery:

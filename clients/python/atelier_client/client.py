@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import httpx
 
+from atelier_client.activity import ActivityCalls
 from atelier_client.adapters import AdapterCalls
 from atelier_client.datasets import DatasetCalls
 from atelier_client.errors import (
@@ -52,7 +53,7 @@ from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
+class AtelierClient(ActivityCalls, AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
     def __init__(
         self,
         url: str,
@@ -184,6 +185,10 @@ class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
     def list_deliveries(self, job_id: str) -> Iterator[Delivery]:
         """The webhooks of a job, in the order of its events."""
         return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
+
+    def list_all_deliveries(self, *, status: str | None = None) -> Iterator[Delivery]:
+        """The webhooks of all jobs, newest first. ``status``: `pending`, `delivered`, `failed` or `canceled`."""
+        return self._list("/webhooks/deliveries", Page[Delivery], {"status": status})
 
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Sends a webhook again now, whether or not it was delivered before."""
