@@ -13,6 +13,7 @@ from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.endpoints import router as dashboard_router
+from app.dashboard.service_pages import router as service_pages_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
@@ -61,6 +62,7 @@ ROUTERS = (
     operations_router,
     docs_router,
     studio_router,
+    service_pages_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )
 
