@@ -1,7 +1,7 @@
 """Models, as the API shows and receives them."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -51,7 +51,7 @@ class ModelOut(BaseModel):
     def of(cls, row: Model) -> Self:
         card = ModelInfo.model_validate(row.info) if row.info else None
         shown = {name: value for name, value in card.model_dump().items() if name in cls.model_fields} if card else {}
-        own = {"id": row.id, "status": row.status, "error": row.error, "created_at": row.created_at}
+        own: dict[str, Any] = {"id": row.id, "status": row.status, "error": row.error, "created_at": row.created_at}
         own["memory"] = predict_needs(card) if card else None
         return cls.model_validate({**shown, **own})
 
