@@ -22,6 +22,17 @@ async def list_deliveries(
     return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
 
+@router.post("/jobs/{job_id}/deliveries/test", status_code=202, responses=problems("not-found", "wrong-state"))
+async def send_test_delivery(
+    job_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep
+) -> DeliveryOut:
+    """Sends the job's receiver a message of the type `webhook.test`, signed as all others. It is a delivery with the
+    `seq` 0, and replaces the job's previous test."""
+    row = await database.run(service.send_test, caller.tenant_id, job_id)
+    doorbell.ring("deliver")
+    return DeliveryOut.of(row)
+
+
 @router.post("/jobs/{job_id}/deliveries/{delivery_id}/redeliver", status_code=202, responses=problems("not-found"))
 async def redeliver(
     job_id: Id, delivery_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep

@@ -30,6 +30,7 @@ class Action(StrEnum):
     MODEL_REGISTERED = "model.registered"
     MODEL_DELETED = "model.deleted"
     DELIVERY_REPEATED = "delivery.repeated"
+    DELIVERY_TESTED = "delivery.tested"
     WEBHOOK_SECRET_ROTATED = "webhook_secret.rotated"  # noqa: S105 - an action, no secret
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"

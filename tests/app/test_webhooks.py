@@ -194,6 +194,28 @@ def test_the_messages_of_all_jobs_newest_first(api: LiveApi, other: LiveApi) -> 
     assert api.client.get("/webhooks/deliveries?status=lost").status_code == 422
 
 
+def test_a_receiver_is_tested_as_often_as_one_likes(admitting: LiveApi, receiver: Receiver) -> None:
+    api = admitting
+    job = submit(api, webhook={"url": receiver.url, "events": ["job.failed"]})
+    url = f"/jobs/{job['id']}/deliveries"
+    receiver.secrets = (api.client.get("/webhooks/secret").json()["secret"],)
+    ids = []
+    for number in (1, 2):
+        made = api.client.post(f"{url}/test")
+        assert (made.status_code, made.json()["type"], made.json()["seq"]) == (202, "webhook.test", 0)
+        ids.append(made.json()["id"])
+        assert deliver(api) == 1
+        [tested] = list_deliveries(api, job["id"])["data"]
+        assert (tested["id"], tested["status"], len(tested["attempts"])) == (ids[-1], "delivered", 1)
+        assert len(receiver.messages) == number
+    assert receiver.ids == ids
+    message = receiver.messages[-1]
+    assert message.verified
+    assert message.body["type"] == "webhook.test"
+    assert message.body["data"] == {"job_id": job["id"], "event_id": ids[-1], "seq": 0}
+    refuse(api.client.post(f"/jobs/{submit(api)['id']}/deliveries/test"), 409, "wrong-state")
+
+
 def test_messages_go_with_their_job(api: LiveApi) -> None:
     job = submit(api, webhook={"url": URL})
     api.client.post(f"/jobs/{job['id']}/cancel")

@@ -5,7 +5,7 @@ import { formatBytes, formatNumber, t } from "./texts.js";
 export function describeSize(model) {
   if (!model.num_parameters) return null;
   const millions = model.num_parameters / 1e6;
-  const text = millions >= 1000 ? `${formatNumber(Number((millions / 1000).toFixed(1)))} B` : `${formatNumber(Number(millions.toFixed(millions < 10 ? 1 : 0)))} M`;
+  const text = millions >= 1000 ? `${formatNumber(Number((millions / 1000).toFixed(1)))}\u00a0B` : `${formatNumber(Number(millions.toFixed(millions < 10 ? 1 : 0)))}\u00a0M`;
   return t("models.parameters", { number: text });
 }
 

@@ -33,11 +33,14 @@ function showActions(delivery) {
   );
 }
 
-function showLog(delivery) {
+async function showLog(delivery) {
   const log = delivery.attempts.map((attempt) => el("li", {}, date(attempt.at), el("span", {}, showAnswer(attempt), attempt.excerpt && el("pre", {}, attempt.excerpt))));
   const about = facts([[t("webhooks.id"), code(delivery.id)], [t("webhooks.seq"), String(delivery.seq)]]);
   const content = el("div", {}, about, log.length ? el("ol", { class: "events" }, log) : el("p", {}, t("webhooks.noAttempt")));
-  return dialog(delivery.type, content, [{ value: "", label: t("close"), kind: "primary" }]);
+  const buttons = [{ value: "test", label: t("webhooks.test") }, { value: "", label: t("close"), kind: "primary" }];
+  if ((await dialog(delivery.type, content, buttons)) !== "test") return;
+  if (await guard(() => post(`/jobs/${delivery.job}/deliveries/test`))) toast(t("webhooks.testSent"));
+  refresh();
 }
 
 async function redeliver(delivery) {

@@ -190,6 +190,10 @@ class AtelierClient(ActivityCalls, AdapterCalls, DatasetCalls, GenerationCalls, 
         """The webhooks of all jobs, newest first. ``status``: `pending`, `delivered`, `failed` or `canceled`."""
         return self._list("/webhooks/deliveries", Page[Delivery], {"status": status})
 
+    def send_test_delivery(self, job_id: str) -> Delivery:
+        """Sends the job's receiver a signed message of the type `webhook.test`."""
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/test", Delivery)
+
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Sends a webhook again now, whether or not it was delivered before."""
         return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/{quote(delivery_id)}/redeliver", Delivery)
