@@ -3,7 +3,7 @@
     python -m scripts.measure_dashboard [--jobs 5000] [--adapters 300] [--images 500] [--metrics 100000] [--runs 3]
 
 A real API, PostgreSQL and headless Chromium on this machine, over loopback. A page is usable when its texts are there:
-the last change of its document, the last answer that is not a picture, and the first paint. It also says how long the first paint took.
+the last change of its document, the last answer that is not a picture, and the first paint, which is printed too.
 The exit status is 1 if a page took longer than a second, by the median of its runs.
 """
 
