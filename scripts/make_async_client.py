@@ -17,8 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "clients/python/atelier_client"
 TARGET = SOURCE / "aio"
 MODULES = (
-    "transport", "calls", "downloads", "waiting", "watching", "adapters", "captions", "datasets", "generations",
-    "sharing", "steps", "training", "client",
+    "transport", "calls", "downloads", "waiting", "watching", "activity", "adapters", "captions", "datasets",
+    "generations", "sharing", "steps", "training", "client",
 )  # fmt: skip
 """Those with calls in them."""
 

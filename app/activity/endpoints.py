@@ -23,9 +23,10 @@ router = APIRouter(tags=["activity"], dependencies=[needs_key])
 
 @router.get("/activity", response_model=Page[ActivityOut], responses={**RESPONSES, **problems()})
 async def list_activity(request: Request, caller: CallerDep, services: ServicesDep) -> Page[ActivityOut] | Response:
-    """The states of your newest 200 jobs, datasets, adapters and generations each. With `Accept: text/event-stream`,
-    live: first `ready`, then a message for each change, named `job`, `dataset`, `adapter` or `generation`. Read what
-    you show at every `ready`, and nothing is missed."""
+    """The states of your newest 200 jobs, datasets, adapters, generations and webhook deliveries each, and of all base
+    models and training workers. With `Accept: text/event-stream`, live: first `ready`, then a message for each change,
+    named `job`, `dataset`, `adapter`, `generation`, `delivery`, `model` or `worker`. Read what you show at every
+    `ready`, and nothing is missed."""
     states = await services.database.run(service.read_states, caller)
     if accepts(request.headers, EVENT_STREAM):
         return stream.respond(service.stream_activity(services, caller))

@@ -30,14 +30,17 @@ EXAMPLE: dict[str, Any] = {
 
 
 class ActivityOut(BaseModel):
-    """The state of a job, dataset, adapter or generation. In the stream, `status` is null if it was deleted."""
+    """The state of a job, dataset, adapter, generation, webhook delivery, base model or training worker. In the
+    stream, `status` is null if it was deleted, and for a worker that has not been heard of for a minute."""
 
     model_config = example(EXAMPLE)
 
     object: Literal["activity"] = "activity"
     resource: Resource = Field(description="The type of the thing whose state this is.")
     id: str
-    status: str | None = Field(description="The current status; null if it was deleted.")
+    status: str | None = Field(
+        description="The current status; null if it was deleted. A worker is `running` your job, or `ready`."
+    )
     phase: Phase | None = Field(None, description="The phase of a running job.")
     progress: Progress | None = Field(
         None, description="A job's progress; of a generation, how many images are drawn, as `units_done`."

@@ -64,7 +64,7 @@ def find_changes(before: States, after: States) -> Iterator[ActivityOut]:
     for thing in after.values():
         if before.get(thing.id) != thing:
             yield thing
-    full = {name for name in activity.RESOURCES if _count(after, name) >= activity.MAX_OF_EACH}
+    full = {name for name in activity.NUMEROUS if _count(after, name) >= activity.MAX_OF_EACH}
     oldest = {name: min(thing.id for thing in after.values() if thing.resource == name) for name in full}
     for thing in before.values():
         if thing.id not in after and thing.id > oldest.get(thing.resource, ""):

@@ -24,5 +24,20 @@ ENTRIES = (
 )
 
 
+SERVICE_ENTRIES = (
+    Entry("models", "/ui/models"),
+    Entry("workers", "/ui/workers"),
+    Entry("webhooks", "/ui/webhooks", "jobs"),
+    Entry("usage", "/ui/usage"),
+    Entry("keys", "/ui/keys", "admin"),
+    Entry("audit", "/ui/audit", "admin"),
+)
+"""The pages about the service itself: tabs under one entry of the menu."""
+
+
+def list_service_entries(caller: Caller) -> list[Entry]:
+    return [entry for entry in SERVICE_ENTRIES if allows(caller.scopes, entry.needs)]
+
+
 def list_entries(caller: Caller) -> list[Entry]:
     return [entry for entry in ENTRIES if allows(caller.scopes, entry.needs)]

@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.auth.sessions import BrowserSession, LoginNeeded
-from app.dashboard.navigation import list_entries
+from app.dashboard.navigation import list_entries, list_service_entries
 from app.dashboard.strings import choose_language, translate
 from app.problems import problem_of
 from core.domain.errors import AtelierError, NotFound
@@ -67,6 +67,7 @@ def render(
     language = choose_language(request)
     entries = list_entries(visit.caller) if visit else []
     shared = {"t": partial(translate, language), "language": language, "visit": visit, "entries": entries}
+    shared["service_entries"] = list_service_entries(visit.caller) if visit else []
     content = templates.get_template(template).render({**shared, "section": section, **context})
     return HTMLResponse(content, status_code, headers=HEADERS)
 

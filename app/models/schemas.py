@@ -1,15 +1,16 @@
 """Models, as the API shows and receives them."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs import examples
+from app.models.needs import MemoryNeed, predict_needs
 from core.db.tables import Model
-from core.domain.model import HUB_EXAMPLE, Defaults, Family, ModelInfo, PredictionType
+from core.domain.model import HUB_EXAMPLE, Calibration, Defaults, Family, ModelInfo, PredictionType
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
 from core.domain.states import ModelStatus
@@ -27,6 +28,7 @@ class ModelOut(BaseModel):
     object: Literal["model"] = "model"
     status: ModelStatus
     family: Family | None = None
+    prediction_type: PredictionType | None = Field(None, description="What the denoiser predicts.")
     resolution: int | None = None
     resolution_step: int | None = Field(None, description="Training resolutions must be multiples of it.")
     num_parameters: int | None = Field(None, description="The denoiser's.")
@@ -35,14 +37,22 @@ class ModelOut(BaseModel):
     description: str = ""
     example_prompts: tuple[str, ...] = ()
     defaults: Defaults | None = Field(None, description="The starting values of the preset `auto`.")
+    calibration: Calibration | None = Field(
+        None,
+        description="Timed steps, for estimates until a job has run; null until they are measured.",
+    )
+    memory: tuple[MemoryNeed, ...] | None = Field(
+        None, description="What a training with the defaults needs, by kind of device; null if it was not traced."
+    )
     error: ErrorOut | None = None
     created_at: datetime
 
     @classmethod
     def of(cls, row: Model) -> Self:
-        card = ModelInfo.model_validate(row.info).model_dump() if row.info else {}
-        shown = {name: value for name, value in card.items() if name in cls.model_fields}
-        own = {"id": row.id, "status": row.status, "error": row.error, "created_at": row.created_at}
+        card = ModelInfo.model_validate(row.info) if row.info else None
+        shown = {name: value for name, value in card.model_dump().items() if name in cls.model_fields} if card else {}
+        own: dict[str, Any] = {"id": row.id, "status": row.status, "error": row.error, "created_at": row.created_at}
+        own["memory"] = predict_needs(card) if card else None
         return cls.model_validate({**shown, **own})
 
 

@@ -8,6 +8,7 @@ from app.pages import Page
 from app.webhooks import service
 from app.webhooks.schemas import DeliveryOut, SecretOut
 from core.db import webhooks
+from core.domain.webhooks import DeliveryStatus
 
 router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
 
@@ -21,6 +22,17 @@ async def list_deliveries(
     return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
 
+@router.post("/jobs/{job_id}/deliveries/test", status_code=202, responses=problems("not-found", "wrong-state"))
+async def send_test_delivery(
+    job_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep
+) -> DeliveryOut:
+    """Sends the job's receiver a message of the type `webhook.test`, signed as all others. It is a delivery with the
+    `seq` 0, and replaces the job's previous test."""
+    row = await database.run(service.send_test, caller.tenant_id, job_id)
+    doorbell.ring("deliver")
+    return DeliveryOut.of(row)
+
+
 @router.post("/jobs/{job_id}/deliveries/{delivery_id}/redeliver", status_code=202, responses=problems("not-found"))
 async def redeliver(
     job_id: Id, delivery_id: Id, caller: CallerDep, database: DatabaseDep, doorbell: DoorbellDep
@@ -29,6 +41,21 @@ async def redeliver(
     row = await database.run(service.redeliver, caller.tenant_id, job_id, delivery_id)
     doorbell.ring("deliver")
     return DeliveryOut.of(row)
+
+
+@router.get("/webhooks/deliveries", responses=problems())
+async def list_all_deliveries(
+    caller: CallerDep,
+    database: DatabaseDep,
+    status: DeliveryStatus | None = None,
+    after: After = None,
+    limit: Limit = DEFAULT_PAGE,
+) -> Page[DeliveryOut]:
+    """The deliveries of all your jobs, newest first, with every attempt."""
+    rows, has_more = await database.run(
+        webhooks.list_recent_deliveries, caller.tenant_id, status=status, after=after, limit=limit
+    )
+    return Page[DeliveryOut].of([DeliveryOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
 
 @router.get("/webhooks/secret", responses=problems())

@@ -9,7 +9,7 @@ from app.jobs.examples import JOB_ID, TIME
 from app.jobs.schemas import example
 from core.db.tables import WebhookDelivery
 from core.domain.events import EventType
-from core.domain.webhooks import DeliveryStatus
+from core.domain.webhooks import TEST_TYPE, DeliveryStatus
 
 _TRY: dict[str, Any] = {
     "at": TIME,
@@ -54,7 +54,7 @@ class DeliveryOut(BaseModel):
     object: Literal["delivery"] = "delivery"
     job: str
     seq: int
-    type: EventType
+    type: EventType | Literal["webhook.test"] = Field(description="The event's type; `webhook.test` for a test.")
     status: DeliveryStatus
     attempts: list[AttemptOut] = Field(description="The latest twenty, oldest first.")
     next_attempt_at: datetime | None = Field(description="While it is pending.")
@@ -67,7 +67,7 @@ class DeliveryOut(BaseModel):
             id=row.event_id,
             job=row.job_id,
             seq=row.seq,
-            type=EventType(row.type),
+            type="webhook.test" if row.type == TEST_TYPE else EventType(row.type),
             status=DeliveryStatus(row.status),
             attempts=[AttemptOut.model_validate(entry) for entry in row.log],
             next_attempt_at=row.run_after if row.status == DeliveryStatus.PENDING else None,

@@ -1,4 +1,4 @@
-"""Lists and repeats the deliveries of a tenant's jobs."""
+"""Lists, repeats and tests the deliveries of a tenant's jobs."""
 
 from sqlalchemy.orm import Session
 
@@ -18,3 +18,9 @@ def redeliver(session: Session, tenant_id: str, job_id: str, delivery_id: str) -
     """Raises NotFound."""
     jobs.get_job(session, tenant_id, job_id)
     return webhooks.redeliver(session, job_id, delivery_id)
+
+
+def send_test(session: Session, tenant_id: str, job_id: str) -> WebhookDelivery:
+    """Raises NotFound, WrongState."""
+    jobs.get_job(session, tenant_id, job_id)
+    return webhooks.send_test(session, job_id)

@@ -173,6 +173,12 @@ def list_models(session: Session) -> Sequence[Model]:
     return session.execute(select(Model).where(Model.status != REMOVED).order_by(Model.id)).scalars().all()
 
 
+def list_statuses(session: Session) -> list[tuple[str, str]]:
+    """(id, status) of each, without the cards."""
+    query = select(Model.id, Model.status).where(Model.status != REMOVED).order_by(Model.id)
+    return [(row.id, row.status) for row in session.execute(query)]
+
+
 def _upsert(session: Session, model_id: str, **values: Any) -> Model:
     model = _write(session, model_id, values)
     assert model is not None

@@ -10,15 +10,17 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.paging import read_page
 from core.db.session import read_clock
 from core.db.tables import Job, JobEvent, Webhook, WebhookDelivery, WebhookSecret
 from core.domain.audit import Action
-from core.domain.errors import NotFound
+from core.domain.errors import NotFound, WrongState
 from core.domain.events import FINAL_EVENTS, EventType
+from core.domain.ids import new_id
 from core.domain.outcome import summarize
 from core.domain.receivers import Receiver
 from core.domain.spec import WebhookSpec
-from core.domain.webhooks import ROTATION_SECONDS, DeliveryStatus, make_secret
+from core.domain.webhooks import ROTATION_SECONDS, TEST_SEQ, TEST_TYPE, DeliveryStatus, make_secret
 
 _JOB = (
     Job.id,
@@ -79,6 +81,21 @@ def list_deliveries(
     return rows[:limit], len(rows) > limit
 
 
+def list_recent_deliveries(
+    session: Session,
+    tenant_id: str,
+    *,
+    status: DeliveryStatus | None = None,
+    after: str | None = None,
+    limit: int = 20,
+) -> tuple[list[WebhookDelivery], bool]:
+    """Of all of the tenant's jobs, newest first; and whether there are more."""
+    query = select(WebhookDelivery).join(Job, Job.id == WebhookDelivery.job_id).where(Job.tenant_id == tenant_id)
+    if status is not None:
+        query = query.where(WebhookDelivery.status == status)
+    return read_page(session, query, WebhookDelivery.event_id, after, limit)
+
+
 def redeliver(session: Session, job_id: str, event_id: str) -> WebhookDelivery:
     """Due at once, with the whole retry table. A worker that is sending it right now loses it. Raises NotFound."""
     delivery = _get_delivery(session, job_id, event_id, lock=True)
@@ -86,6 +103,37 @@ def redeliver(session: Session, job_id: str, event_id: str) -> WebhookDelivery:
     delivery.run_after = read_clock(session)
     session.flush()
     audit.record(session, Action.DELIVERY_REPEATED, event_id)
+    return delivery
+
+
+def send_test(session: Session, job_id: str) -> WebhookDelivery:
+    """A message without an event, due at once; it replaces the job's previous one, and a worker that is sending that
+    one loses it. Raises WrongState if the job has no receiver, or one that answered 410."""
+    webhook = session.get(Webhook, job_id)
+    if webhook is None or webhook.disabled_at is not None:
+        reason = "has no receiver" if webhook is None else "sends nothing more, for its receiver answered 410"
+        raise WrongState(f"Job {job_id} {reason}: create a job with a webhook, and test that.")
+    moment, event_id = read_clock(session), new_id("evt")
+    data = {"job_id": job_id, "event_id": event_id, "seq": TEST_SEQ}
+    body = {"type": TEST_TYPE, "timestamp": _show_time(moment), "data": data}
+    values = {
+        "event_id": event_id,
+        "body": json.dumps(body, separators=(",", ":")),
+        "type": TEST_TYPE,
+        "status": DeliveryStatus.PENDING,
+        "tries": 0,
+        "log": [],
+        "run_after": moment,
+        "created_at": moment,
+        "lease_until": None,
+        "delivered_at": None,
+    }
+    made = insert(WebhookDelivery).values(job_id=job_id, seq=TEST_SEQ, **values)
+    made = made.on_conflict_do_update(index_elements=["job_id", "seq"], set_=values)
+    audit.record(session, Action.DELIVERY_TESTED, event_id)
+    delivery: WebhookDelivery = session.execute(
+        made.returning(WebhookDelivery), execution_options={"populate_existing": True}
+    ).scalar_one()
     return delivery
 
 

@@ -40,6 +40,7 @@ class Action(StrEnum):
     CAPTIONING_CANCELED = "captioning.canceled"
     CAPTIONING_DELETED = "captioning.deleted"
     DELIVERY_REPEATED = "delivery.repeated"
+    DELIVERY_TESTED = "delivery.tested"
     WEBHOOK_SECRET_ROTATED = "webhook_secret.rotated"  # noqa: S105 - an action, no secret
     KEY_CREATED = "key.created"
     KEY_ROTATED = "key.rotated"

@@ -102,14 +102,14 @@ class Calibration(Frozen):
 
     device: str = Field(description="Such as `cpu x2`; shown with the estimate.")
     resolution: int
-    seconds_per_sample: float
+    seconds_per_sample: float = Field(description="Of a step, for each image in its batch.")
     start_seconds: float = Field(description="Loading, caching and exporting together.")
     seconds_per_image: float = Field(
         validation_alias=AliasChoices("seconds_per_image", "seconds_per_picture"),  # the second in cards of 0.1.0
         description="One sample image at the model's default number of steps.",
     )
     base_memory_bytes: int | None = Field(None, description="None where the base's memory is traced.")
-    memory_bytes_per_sample: int = 0
+    memory_bytes_per_sample: int = Field(0, description="A step's, for each image in its batch.")
 
 
 NEUTRAL_PROMPTS = (

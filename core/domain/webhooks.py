@@ -19,6 +19,11 @@ SECRET_PATTERN = r"^whsec_([A-Za-z0-9+/]{4}){8,21}([A-Za-z0-9+/]{2}==|[A-Za-z0-9
 """For clients; only padded base64. ``check_secret`` decides."""
 
 
+TEST_TYPE = "webhook.test"
+TEST_SEQ = 0
+"""Of a message that tests a receiver: a job's own events count from 1."""
+
+
 class DeliveryStatus(StrEnum):
     PENDING = "pending"  # due now or later, or being sent
     DELIVERED = "delivered"  # pending -> delivered by a 2xx

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx_sse
@@ -11,6 +12,9 @@ from app.activity.schemas import ActivityOut
 from app.activity.service import find_changes
 from core.db import job_claims
 from core.db.activity import MAX_OF_EACH
+from core.db.delivery_claims import Try, claim_deliveries, record_failed
+from core.db.tables import Worker as WorkerRow
+from core.db.workers import record_worker
 from core.domain.states import Phase
 from tests.app.conftest import LiveApi, with_scopes
 from tests.app.factory import Worker, add_dataset, submit
@@ -91,3 +95,50 @@ def test_its_head_is_answered_at_once(api: LiveApi) -> None:
     answer = api.client.head("/activity", headers={"Accept": "text/event-stream"}, timeout=5)
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/event-stream")
+
+
+def test_base_models_and_workers_are_followed(own_api: LiveApi) -> None:
+    api = own_api  # with the operator's key
+    with follow(api) as events:
+        api.client.post("/models", json={"hub_id": "some/base", "id": "watched"}).raise_for_status()
+        assert read(events, resource="model", id="watched")["status"] == "checking"
+        job = submit(api)
+        Worker(api, job["id"])
+        with api.sessions.begin() as session:
+            record_worker(
+                session, worker_id="watched/cpu", device="cpu", device_name="cpu x2", memory_bytes=None,
+                job_id=job["id"], warm_models=[],
+            )  # fmt: skip
+        assert read(events, resource="worker", id="watched/cpu")["status"] == "running"
+        with api.sessions.begin() as session:
+            session.get_one(WorkerRow, "watched/cpu").seen_at = datetime(2020, 1, 1, tzinfo=UTC)
+        assert read(events, resource="worker", id="watched/cpu")["status"] is None
+        api.client.delete("/models/watched").raise_for_status()
+        assert read(events, resource="model", id="watched")["status"] is None
+
+
+def test_another_tenants_job_does_not_show_on_its_worker(api: LiveApi, other: LiveApi) -> None:
+    job = submit(other)
+    with api.sessions.begin() as session:
+        record_worker(
+            session, worker_id="shared/cpu", device="cpu", device_name="", memory_bytes=None, job_id=job["id"],
+            warm_models=[],
+        )  # fmt: skip
+    found = {one["id"]: one["status"] for one in api.client.get("/activity").json()["data"]}
+    theirs = {one["id"]: one["status"] for one in other.client.get("/activity").json()["data"]}
+    assert (found["shared/cpu"], theirs["shared/cpu"]) == ("ready", "running")
+
+
+def test_a_delivery_and_each_of_its_tries_is_told(api: LiveApi, other: LiveApi) -> None:
+    with follow(api) as events:
+        job = submit(api, webhook={"url": "https://hooks.example.com/"})
+        [delivery] = api.client.get(f"/jobs/{job['id']}/deliveries").json()["data"]
+        found = read(events, resource="delivery", id=delivery["id"])
+        assert (found["status"], found["progress"]["units_done"]) == ("pending", 0)
+        with api.sessions.begin() as session:
+            claims = claim_deliveries(session, lease_seconds=60, limit=100, per_host=100)
+            [claim] = [claim for claim in claims if claim.event_id == delivery["id"]]
+            record_failed(session, claim, Try(datetime.now(UTC), 0.1, status_code=503), delay_seconds=60)
+        found = read(events, id=delivery["id"])
+        assert (found["status"], found["progress"]["units_done"]) == ("pending", 1)
+    assert delivery["id"] not in other.client.get("/activity").text

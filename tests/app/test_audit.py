@@ -97,6 +97,7 @@ def list_calls(api: LiveApi) -> Iterator[tuple[str, str, httpx.Response, Action,
     path_ids["delivery_id"] = api.client.get(f"/jobs/{job}/deliveries").json()["data"][0]["id"]
     redeliver = "/jobs/{job_id}/deliveries/{delivery_id}/redeliver"
     yield call("POST", redeliver, Action.DELIVERY_REPEATED, path_ids["delivery_id"])
+    yield call("POST", "/jobs/{job_id}/deliveries/test", Action.DELIVERY_TESTED)
     yield call("DELETE", "/jobs/{job_id}", Action.JOB_DELETED, job)
     path_ids["job_id"] = trained = submit(api)["id"]
     worker = Worker(api, trained)

@@ -33,6 +33,7 @@ POST /datasets/{}/revisions · GET /datasets/{}/download
 GET /models · GET /models/{} · POST /models
 POST /jobs · GET /jobs · GET /jobs/{} · DELETE /jobs/{} · POST /jobs/{}/cancel · POST /jobs/{}/pause
 GET /jobs/{}/deliveries · POST /jobs/{}/deliveries/{}/redeliver · GET /webhooks/secret · POST /webhooks/secret/rotate
+POST /jobs/{}/deliveries/test · GET /webhooks/deliveries
 POST /jobs/{}/resume · GET /jobs/{}/events · GET /jobs/{}/metrics · GET /jobs/{}/checkpoints · GET /jobs/{}/samples
 GET /jobs/{}/samples/{}/grid.png · GET /jobs/{}/adapter
 GET /adapters · POST /adapters · GET /adapters/{} · PATCH /adapters/{} · DELETE /adapters/{}

@@ -180,6 +180,42 @@ def test_another_tenants_messages_are_as_good_as_missing(api: LiveApi, other: Li
     refuse(other.client.post(f"/jobs/{own['id']}/deliveries/{delivery}/redeliver"), 404, "not-found")
 
 
+def test_the_messages_of_all_jobs_newest_first(api: LiveApi, other: LiveApi) -> None:
+    jobs = [submit(api, webhook={"url": URL})["id"] for _ in range(2)]
+    theirs = submit(other, webhook={"url": URL})["id"]
+    Worker(api, jobs[0])  # queued, queued, running
+    page = api.client.get("/webhooks/deliveries?limit=2").json()
+    assert [(row["job"], row["type"]) for row in page["data"]] == [(jobs[0], "job.running"), (jobs[1], "job.queued")]
+    assert page["has_more"]
+    older = api.client.get(f"/webhooks/deliveries?limit=1&after={page['last_id']}").json()
+    assert [(row["job"], row["type"]) for row in older["data"]] == [(jobs[0], "job.queued")]
+    assert api.client.get("/webhooks/deliveries?status=failed").json()["data"] == []
+    assert {row["job"] for row in other.client.get("/webhooks/deliveries").json()["data"]} == {theirs}
+    assert api.client.get("/webhooks/deliveries?status=lost").status_code == 422
+
+
+def test_a_receiver_is_tested_as_often_as_one_likes(admitting: LiveApi, receiver: Receiver) -> None:
+    api = admitting
+    job = submit(api, webhook={"url": receiver.url, "events": ["job.failed"]})
+    url = f"/jobs/{job['id']}/deliveries"
+    receiver.secrets = (api.client.get("/webhooks/secret").json()["secret"],)
+    ids = []
+    for number in (1, 2):
+        made = api.client.post(f"{url}/test")
+        assert (made.status_code, made.json()["type"], made.json()["seq"]) == (202, "webhook.test", 0)
+        ids.append(made.json()["id"])
+        assert deliver(api) == 1
+        [tested] = list_deliveries(api, job["id"])["data"]
+        assert (tested["id"], tested["status"], len(tested["attempts"])) == (ids[-1], "delivered", 1)
+        assert len(receiver.messages) == number
+    assert receiver.ids == ids
+    message = receiver.messages[-1]
+    assert message.verified
+    assert message.body["type"] == "webhook.test"
+    assert message.body["data"] == {"job_id": job["id"], "event_id": ids[-1], "seq": 0}
+    refuse(api.client.post(f"/jobs/{submit(api)['id']}/deliveries/test"), 409, "wrong-state")
+
+
 def test_messages_go_with_their_job(api: LiveApi) -> None:
     job = submit(api, webhook={"url": URL})
     api.client.post(f"/jobs/{job['id']}/cancel")

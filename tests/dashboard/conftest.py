@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
@@ -23,9 +24,16 @@ FLAGS = (
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chrome]:
     """Skipped where Chromium is not installed; `make test` installs it, or says loudly that it could not."""
-    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or driver is None:
+    if shutil.which("chromium") is None or shutil.which("chromedriver") is None:
         pytest.skip("needs Debian's chromium and chromium-driver")
+    with open_chromium() as chrome:
+        yield chrome
+
+
+@contextmanager
+def open_chromium() -> Iterator[Chrome]:
+    program, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    assert program is not None and driver is not None, "needs Debian's chromium and chromium-driver"
     options = ChromeOptions()
     options.binary_location = program
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})

@@ -58,13 +58,13 @@ export class Stream extends Source {
   }
 }
 
-// The states of the tenant's jobs, datasets, adapters and generations (GET /activity). `onReady` is called at every
+// The states of the tenant's jobs, datasets, adapters, generations, models, workers and deliveries (GET /activity). `onReady` is called at every
 // connection: read what the page shows then, and no change is missed. `onChange` gets { resource, id, status, … }, with
 // the status null for what was deleted.
 export class Activity extends Source {
   constructor({ onReady = () => {}, onChange, onTrouble = () => {} }) {
     const handlers = { ready: onReady };
-    for (const name of ["job", "dataset", "adapter", "generation"]) {
+    for (const name of ["job", "dataset", "adapter", "generation", "model", "worker", "delivery"]) {
       handlers[name] = (message) => onChange(JSON.parse(message.data));
     }
     super(() => "/activity", handlers, onTrouble);

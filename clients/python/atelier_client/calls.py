@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from atelier_client.answers import Item, Page
 from atelier_client.downloads import save
-from atelier_client.models import Item, Page
 from atelier_client.transport import Transport
 from atelier_client.waiting import retry
 

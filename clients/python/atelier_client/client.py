@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import httpx
 
+from atelier_client.activity import ActivityCalls
 from atelier_client.adapters import AdapterCalls
 from atelier_client.captions import CaptionCalls
 from atelier_client.datasets import DatasetCalls
@@ -55,7 +56,7 @@ from atelier_client.waiting import explain_job, poll, retry
 from atelier_client.watching import Update, watch_job
 
 
-class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, SharingCalls, StepCalls):
+class AtelierClient(ActivityCalls, AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, SharingCalls, StepCalls):
     def __init__(
         self,
         url: str,
@@ -193,6 +194,14 @@ class AtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, S
     def list_deliveries(self, job_id: str) -> Iterator[Delivery]:
         """The webhooks of a job, in the order of its events."""
         return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
+
+    def list_all_deliveries(self, *, status: str | None = None) -> Iterator[Delivery]:
+        """The webhooks of all jobs, newest first. ``status``: `pending`, `delivered`, `failed` or `canceled`."""
+        return self._list("/webhooks/deliveries", Page[Delivery], {"status": status})
+
+    def send_test_delivery(self, job_id: str) -> Delivery:
+        """Sends the job's receiver a signed message of the type `webhook.test`."""
+        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/test", Delivery)
 
     def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Sends a webhook again now, whether or not it was delivered before."""

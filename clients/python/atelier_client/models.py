@@ -1,28 +1,18 @@
 """The service's answers as frozen objects. They keep unknown fields, so an older client can read a newer service."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from atelier_client.answers import Answer as Answer
+from atelier_client.answers import Page as Page
+from atelier_client.bases import Calibration, MemoryNeed
 
 AdapterFormat = Literal["kohya", "diffusers"]
 DatasetLayout = Literal["kohya", "imagefolder"]
 TERMINAL_STATUSES = frozenset({"succeeded", "failed", "canceled"})
 FINAL_EVENTS = frozenset({"job.succeeded", "job.failed", "job.canceled"})
-
-
-class Answer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="allow")
-
-
-Item = TypeVar("Item", bound=Answer)
-
-
-class Page(Answer, Generic[Item]):
-    data: tuple[Item, ...] = ()
-    has_more: bool = False
-    first_id: str | None = None
-    last_id: str | None = None
 
 
 class LeftOut(Answer):
@@ -100,6 +90,9 @@ class Model(Answer):
     sha256: str | None = None
     file_sha256: str | None = None
     description: str = ""
+    example_prompts: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    memory: tuple[MemoryNeed, ...] | None = None
     error: ErrorInfo | None = None
     created_at: datetime | None = None
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from atelier_client.aio.downloads import save
 from atelier_client.aio.transport import Transport
 from atelier_client.aio.waiting import retry
-from atelier_client.models import Item, Page
+from atelier_client.answers import Item, Page
 
 
 class Calls:

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 
+from atelier_client.aio.activity import ActivityCalls
 from atelier_client.aio.adapters import AdapterCalls
 from atelier_client.aio.captions import CaptionCalls
 from atelier_client.aio.datasets import DatasetCalls
@@ -42,7 +43,9 @@ from atelier_client.waiting import explain_job
 from atelier_client.watching import Update
 
 
-class AsyncAtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, SharingCalls, StepCalls):
+class AsyncAtelierClient(
+    ActivityCalls, AdapterCalls, CaptionCalls, DatasetCalls, GenerationCalls, SharingCalls, StepCalls
+):
     def __init__(
         self,
         url: str,
@@ -180,6 +183,14 @@ class AsyncAtelierClient(AdapterCalls, CaptionCalls, DatasetCalls, GenerationCal
     def list_deliveries(self, job_id: str) -> AsyncIterator[Delivery]:
         """The webhooks of a job, in the order of its events."""
         return self._list(f"/jobs/{quote(job_id)}/deliveries", Page[Delivery])
+
+    def list_all_deliveries(self, *, status: str | None = None) -> AsyncIterator[Delivery]:
+        """The webhooks of all jobs, newest first. ``status``: `pending`, `delivered`, `failed` or `canceled`."""
+        return self._list("/webhooks/deliveries", Page[Delivery], {"status": status})
+
+    async def send_test_delivery(self, job_id: str) -> Delivery:
+        """Sends the job's receiver a signed message of the type `webhook.test`."""
+        return await self._transport.ask("POST", f"/jobs/{quote(job_id)}/deliveries/test", Delivery)
 
     async def redeliver(self, job_id: str, delivery_id: str) -> Delivery:
         """Sends a webhook again now, whether or not it was delivered before."""
