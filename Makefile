@@ -5,7 +5,8 @@
 # make fuzz      Schemathesis over the live service, some minutes; figures for docs/security.md (FUZZ_SEED=1)
 # make check     lint, format, types, imports
 # make bench-quality   what adapters learn on the bundled base, into out/quality.md (docs/quality.md tells what came of it)
-# make bench   jobs and steps beside other trainers, on an idle machine, into docs/benchmarks.md (BENCH_FLAGS)
+# make test-long     what takes too long for .ci/run: the measuring programs on small shapes
+# make bench         jobs and steps beside other trainers, on an idle machine, into docs/benchmarks.md (BENCH_FLAGS)
 # make bench-api       the API under load, on an idle machine, into docs/benchmarks.md (BENCH_FLAGS)
 # make gpu-check     one NVIDIA GPU in eight minutes, without a network, into out/gpu-check.md (GPU_CHECK_FLAGS)
 # make lock      requirements/ from pyproject.toml: versions and hashes
@@ -32,7 +33,7 @@ CHAOS_SEED ?= 1
 FUZZ_SEED ?= 1
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
-.PHONY: install demo test chaos fuzz bench bench-api bench-quality gpu-check check lock audit clean test-packages
+.PHONY: install demo test test-long chaos fuzz bench bench-api bench-quality gpu-check check lock audit clean test-packages
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -51,6 +52,9 @@ chaos: $(VENV)/.installed-tests
 
 fuzz: $(VENV)/.installed-tests
 	FUZZ_SEED=$(FUZZ_SEED) $(BIN)/python -m pytest -s -r fEs -m long tests/fuzz
+
+test-long: $(VENV)/.installed-tests test-packages
+	$(BIN)/python -m pytest -r fEs -m long tests/bench
 
 bench: $(VENV)/.installed-tests
 	$(BIN)/python -m bench.speed --write docs/benchmarks.md $(BENCH_FLAGS)

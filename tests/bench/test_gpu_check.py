@@ -75,7 +75,7 @@ def test_a_row_without_figures_says_why() -> None:
     assert "| sdxl | 1024 | 4 | no | yes |  |  | OutOfMemoryError (of a \\| b) |" in table
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_check_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out" / "check"
     arguments = ["--device", "cpu", "--shapes", "small", "--steps", "1", "--seconds", "900", "--out", str(out)]

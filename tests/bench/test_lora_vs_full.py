@@ -47,7 +47,7 @@ def test_full_training_is_seeded(bench: Bench, tmp_path: Path) -> None:
     assert one.losses == two.losses and one.file.read_bytes() == two.file.read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_table_has_a_row_for_each_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "table.md"
     sizes = ["--images", "4", "--steps", "2", "--prompts", "1", "--asked", "2", "--threads", "1"]

@@ -112,7 +112,7 @@ def test_the_slowest_part_is_named_and_drawn() -> None:
     assert len(widths) == 4 and widths[3] / sum(widths[:3]) == pytest.approx(0.5, rel=0.01)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_bench_writes_its_section_and_plot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     document, out = tmp_path / "docs" / "benchmarks.md", tmp_path / "out" / "speed.md"
     document.parent.mkdir()
