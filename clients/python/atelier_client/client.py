@@ -175,8 +175,11 @@ class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
         return self._list(f"/jobs/{quote(job_id)}/events", Page[JobEvent])
 
-    def list_metrics(self, job_id: str) -> Iterator[Metric]:
-        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric])
+    def list_metrics(self, job_id: str, *, points: int | None = None) -> Iterator[Metric]:
+        """Of every step; or of about ``points`` steps, evenly spaced, with the last and all that have a held-out
+        loss."""
+        params = None if points is None else {"points": str(points)}
+        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric], params)
 
     def list_samples(self, job_id: str) -> Iterator[SampleSet]:
         return self._list(f"/jobs/{quote(job_id)}/samples", Page[SampleSet])
