@@ -19,23 +19,24 @@ from app.conditions import is_known
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.strings import LANGUAGES, load_texts
-from app.dashboard.views import DatasetView, JobView, describe_plan
+from app.dashboard.views import DatasetView, JobView
 from app.dashboard.visits import VisitDep, get_visit
 from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
-from app.files import PNG, send_file
+from app.files import PNG
 from app.jobs import service, stream
-from app.jobs.downloads import Step, find_adapter, find_grid, find_sample
 from app.jobs.service import list_page
 from app.middleware.gate import address_of, find_caller_by_key
 from app.services import Services
 from core.db import datasets, jobs
-from core.domain.artifacts import AdapterFormat
 from core.domain.errors import NotFound, Unauthenticated, WrongState
 from core.domain.states import DatasetStatus
 
 PAGE_SIZE = 25
 KEY_LENGTH = 200
+
+SHARED_TEXTS = ("error", "session", "status", "phase")
+"""The parts of the texts that api.js, live.js and ui.js use."""
 
 STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -43,7 +44,6 @@ MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+
 router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 
-Index = Annotated[int, Path(ge=0, le=1000)]
 SameSite = Depends(sessions.refuse_cross_site)
 Token = Annotated[str, Form(max_length=KEY_LENGTH, pattern=PLAIN)]
 
@@ -144,8 +144,6 @@ async def show_job(request: Request, job_id: Id, services: ServicesDep, browser_
         section="jobs",
         may_change=allows(browser_session.caller.scopes, "jobs"),
         job=JobView.of(job),
-        plan=describe_plan(job.outline),
-        result=job.result,
     )
 
 
@@ -180,40 +178,12 @@ async def change_job(
     return go_to(f"/ui/jobs/{job_id}")
 
 
-@router.get("/jobs/{job_id}/samples/{step}/grid.png")
-async def show_grid(
-    request: Request, job_id: Id, step: Step, services: ServicesDep, browser_session: VisitDep
-) -> Response:
-    file = await services.database.run(find_grid, browser_session.caller.tenant_id, job_id, step)
-    return await send_image(request, services, file.key, file.sha256)
-
-
-@router.get("/jobs/{job_id}/samples/{step}/{index}.png")
-async def show_sample(
-    request: Request, job_id: Id, step: Step, index: Index, services: ServicesDep, browser_session: VisitDep
-) -> Response:
-    file = await services.database.run(find_sample, browser_session.caller.tenant_id, job_id, step, index)
-    return await send_image(request, services, file.key, file.sha256)
-
-
 async def send_image(request: Request, services: Services, key: str, sha256: str) -> Response:
     """Always through this service: the page's policy allows images from nowhere else."""
     headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
     if is_known(request.headers, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     return Response(await asyncio.to_thread(services.storage.read, key), media_type=PNG, headers=headers)
-
-
-@router.get("/jobs/{job_id}/adapter")
-async def download_adapter(
-    request: Request,
-    job_id: Id,
-    services: ServicesDep,
-    browser_session: VisitDep,
-    adapter_format: Annotated[AdapterFormat, Query(alias="format")] = "kohya",
-) -> Response:
-    file = await services.database.run(find_adapter, browser_session.caller.tenant_id, job_id, adapter_format)
-    return await send_file(request, services.storage, file)
 
 
 # --- datasets ---------------------------------------------------------------------------------------------
@@ -263,11 +233,17 @@ async def show_dataset_image(
 
 
 @router.get("/strings/{language}.js")
-async def send_strings(language: str) -> Response:
-    """The texts as a module."""
+async def send_strings(language: str, parts: Annotated[str, Query(max_length=200, pattern=PLAIN)] = "") -> Response:
+    """The texts as a module. ``parts``: only those whose keys begin so, and those that all pages share; empty: all."""
     if language not in LANGUAGES:
         raise NotFound("There is no such file.")
-    content = f"export default {json.dumps(load_texts(language), ensure_ascii=False)};\n"
+    wanted = {*parts.split(), *SHARED_TEXTS} if parts else None
+    texts = {
+        key: text
+        for key, text in load_texts(language).items()
+        if wanted is None or "." not in key or key.partition(".")[0] in wanted
+    }
+    content = f"export default {json.dumps(texts, ensure_ascii=False)};\n"
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 

@@ -49,7 +49,6 @@ class JobView(View):
     can_pause: bool
     can_resume: bool
     has_adapter: bool
-    result: tuple[tuple[str, str], ...]
 
     @classmethod
     def of(cls, job: Job, place: Place | None = None) -> Self:
@@ -87,7 +86,6 @@ class JobView(View):
             can_pause=status is JobStatus.RUNNING or status is JobStatus.QUEUED,
             can_resume=status is JobStatus.PAUSED,
             has_adapter=succeeded,
-            result=tuple(describe_result(job.result)) if succeeded and job.result else (),
         )
 
 
@@ -194,53 +192,3 @@ class DatasetView(View):
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
             images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
         )
-
-
-PLAN_ROWS = (
-    ("steps", "Steps"),
-    ("batch_size", "Batch size"),
-    ("gradient_accumulation", "Gradient accumulation"),
-    ("learning_rate", "Learning rate"),
-    ("schedule", "Schedule"),
-    ("adapter_type", "Adapter"),
-    ("rank", "Rank"),
-    ("optimizer", "Optimizer"),
-    ("text_encoder_rank", "Text encoder rank"),
-    ("adapter_dropout", "Adapter dropout"),
-    ("ema", "EMA decay"),
-    ("prior_num_images", "Class images"),
-    ("alpha", "Alpha"),
-    ("targets", "Targets"),
-    ("resolution", "Resolution"),
-    ("min_snr_gamma", "Min-SNR gamma"),
-    ("noise_offset", "Noise offset"),
-    ("caption_dropout", "Caption dropout"),
-    ("precision", "Precision"),
-    ("seed", "Seed"),
-)
-
-
-def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """The most important labels and values; options that are off are left out."""
-    rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0)]
-    return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
-
-
-def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The labels and values of a job's result."""
-    metrics, measured = result.get("metrics", {}), result.get("measured", {})
-    rows = [
-        ("Chosen step", result.get("note"), "{}"),
-        *(("Warning", warning, "{}") for warning in result.get("warnings", [])),
-        ("Final loss", metrics.get("loss"), "{:.4f}"),
-        ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
-        ("Held-out loss of the base model", metrics.get("base_validation_loss"), "{:.4f}"),
-        ("Retention", metrics.get("retention"), "{:.2f}"),
-        ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
-        ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
-    ]
-    described = [(label, form.format(value)) for label, value, form in rows if value is not None]
-    for name, file in result.get("adapter", {}).items():
-        described.append((f"{name.removeprefix('adapter-')} file", f"{file['size'] / 1e6:.2f} MB"))
-        described.append(("sha256", file["sha256"]))
-    return described
