@@ -133,10 +133,16 @@ class AtelierClient(AdapterCalls, DatasetCalls, GenerationCalls, StepCalls):
         return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
 
     def list_jobs(
-        self, *, status: str | None = None, model: str | None = None, after: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
     ) -> Iterator[Job]:
-        """Newest first, starting after an id. Pages are fetched on demand."""
-        return self._list("/jobs", Page[Job], {"status": status, "model": model, "after": after})
+        """Newest first, starting after an id. ``text`` is searched in name, trigger and id. Pages are fetched on
+        demand."""
+        return self._list("/jobs", Page[Job], {"status": status, "model": model, "text": text, "after": after})
 
     def get_job(self, job_id: str) -> Job:
         return self._transport.get(f"/jobs/{quote(job_id)}", Job)
