@@ -12,7 +12,9 @@ from app.activity.endpoints import router as activity_router
 from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
+from app.dashboard.comparing import router as comparison_router
 from app.dashboard.endpoints import router as dashboard_router
+from app.dashboard.jobs import router as jobs_page_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
@@ -61,6 +63,8 @@ ROUTERS = (
     operations_router,
     docs_router,
     studio_router,
+    comparison_router,
+    jobs_page_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )
 

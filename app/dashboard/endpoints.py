@@ -1,11 +1,11 @@
-"""The routes under /ui: login, the lists, a job, a dataset, and the pages' files. The pages that do things have
+"""The routes under /ui: login, a job, the datasets, and the pages' files. The pages that do things have
 modules of their own, such as studio.py."""
 
 import asyncio
 import contextlib
 import json
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
@@ -14,7 +14,6 @@ from sse_starlette import EventSourceResponse
 
 from app.auth import sessions
 from app.auth.scopes import allows, require
-from app.auth.sessions import BrowserSession
 from app.conditions import is_known
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
@@ -25,7 +24,6 @@ from app.datasets.service import find_image, read_images
 from app.deps import PLAIN, After, Id, ServicesDep
 from app.files import PNG
 from app.jobs import service, stream
-from app.jobs.service import list_page
 from app.middleware.gate import address_of, find_caller_by_key
 from app.services import Services
 from core.db import datasets, jobs
@@ -108,30 +106,6 @@ async def show_session(browser_session: VisitDep) -> JSONResponse:
 
 
 # --- jobs -------------------------------------------------------------------------------------------------
-
-
-@router.get("/jobs")
-async def show_jobs(
-    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
-) -> Response:
-    listed = await list_jobs(services, browser_session, after)
-    return render(request, "jobs.html", visit=browser_session, section="jobs", **listed)
-
-
-@router.get("/jobs/rows")
-async def show_job_rows(
-    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
-) -> Response:
-    """The table's body alone; the page fetches it when something has changed."""
-    return render(request, "job_rows.html", visit=browser_session, **await list_jobs(services, browser_session, after))
-
-
-async def list_jobs(services: Services, browser_session: BrowserSession, after: str | None) -> dict[str, Any]:
-    rows, has_more, places = await services.database.run(
-        list_page, browser_session.caller.tenant_id, status=None, model=None, after=after, limit=PAGE_SIZE
-    )
-    shown = [JobView.of(row, places.get(row.id)) for row in rows]
-    return {"jobs": shown, "has_more": has_more, "after": after}
 
 
 @router.get("/jobs/{job_id}")

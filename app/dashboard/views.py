@@ -12,6 +12,9 @@ from core.domain.events import EventType
 from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
 from core.domain.waiting import Place
 
+ACTIONS = {"accepted": "Accepted", "resumed": "Resumed"}
+"""Reasons for which a job is queued that are somebody's act, and no hindrance."""
+
 
 class View(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -38,6 +41,8 @@ class JobView(View):
     seconds_per_step: float | None
     eta_seconds: float | None
     queue_position: int | None
+    waiting_reason: str | None
+    cover_step: int | None
     estimated_seconds: float | None
     created_at: datetime
     started_at: datetime | None
@@ -51,8 +56,8 @@ class JobView(View):
     has_adapter: bool
 
     @classmethod
-    def of(cls, job: Job, place: Place | None = None) -> Self:
-        """``place``: a queued job's place in the queue."""
+    def of(cls, job: Job, place: Place | None = None, reason: str | None = None) -> Self:
+        """``place``: a queued job's place in the queue; ``reason``: of its last event ``job.queued``."""
         status, progress, error = JobStatus(job.status), job.progress or {}, job.error or {}
         phase = Phase(job.phase) if job.phase and status is JobStatus.RUNNING else None
         succeeded = status is JobStatus.SUCCEEDED
@@ -75,6 +80,8 @@ class JobView(View):
             seconds_per_step=progress.get("seconds_per_step"),
             eta_seconds=None if status in TERMINAL else find_eta(job, place),
             queue_position=place and place.number,
+            waiting_reason=None if reason in ACTIONS else reason,
+            cover_step=(job.result or {}).get("samples") if succeeded else None,
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
             started_at=job.started_at,
@@ -135,7 +142,7 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
 def describe_queued(reason: str) -> str:
     """The reason is one word for a person's action, otherwise why the job waits."""
     back = f"Put back into the queue: {reason}" if reason else "Put back into the queue"
-    return {"accepted": "Accepted", "resumed": "Resumed"}.get(reason, back)
+    return ACTIONS.get(reason, back)
 
 
 class SampleView(View):

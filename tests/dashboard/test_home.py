@@ -17,7 +17,16 @@ from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
 MAX_SCRIPT_BYTES = 60_000
-PAGES = ("", "/new", "/new?from={job}", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}")
+PAGES = (
+    "",
+    "/new",
+    "/new?from={job}",
+    "/jobs",
+    "/datasets",
+    "/jobs/{job}",
+    "/datasets/{dataset}",
+    "/compare?jobs={job},{job}",
+)
 
 
 def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, running_api: RunningApi) -> None:

@@ -1,15 +1,20 @@
-// Keeps the list of jobs fresh: its rows are fetched when a job has changed.
+// Keeps the list of jobs fresh: its rows are fetched when a job or a filter has changed. The address holds the filters.
 
 import { Activity } from "./live.js";
 import { showAges } from "./times.js";
-import { coalesce } from "./ui.js";
+import { coalesce, debounce, find } from "./ui.js";
 
-const rows = document.getElementById("rows");
-const live = document.getElementById("live");
-let shown = null;
+const rows = find("rows"), filters = find("filters");
+let shown = null, after = rows.dataset.after;
+
+function makeQuery() {
+  const query = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value.trim()));
+  if (after) query.set("after", after);
+  return query.size ? `?${query}` : "";
+}
 
 async function fetchRows() {
-  const answer = await fetch(rows.dataset.source, { headers: { Accept: "text/html" } }).catch(() => null);
+  const answer = await fetch(`/ui/jobs/rows${makeQuery()}`, { headers: { Accept: "text/html" } }).catch(() => null);
   // Without TLS browsers do not mark requests of scripts, and the redirect to the login page is followed.
   if (answer?.status === 401 || answer?.redirected) return location.reload();
   if (answer?.ok) replace(await answer.text());
@@ -26,8 +31,19 @@ function replace(html) {
 }
 
 const refresh = coalesce(fetchRows);
+const filter = debounce(() => {
+  after = "";
+  history.replaceState(null, "", location.pathname + makeQuery());
+  refresh();
+}, 200);
+
+filters.addEventListener("input", filter);
+filters.addEventListener("submit", (event) => {
+  event.preventDefault();
+  filter();
+});
 new Activity({
   onReady: refresh,
   onChange: (change) => change.resource === "job" && refresh(),
-  onTrouble: (text) => (live.textContent = text),
+  onTrouble: (text) => (find("live").textContent = text),
 });
