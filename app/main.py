@@ -13,6 +13,7 @@ from app.adapters.checks import router as checks_router
 from app.adapters.endpoints import router as adapters_router
 from app.audit.endpoints import router as audit_router
 from app.dashboard.comparing import router as comparison_router
+from app.dashboard.datasets import router as datasets_page_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.dashboard.jobs import router as jobs_page_router
 from app.dashboard.studio import router as studio_router
@@ -64,6 +65,7 @@ ROUTERS = (
     docs_router,
     studio_router,
     comparison_router,
+    datasets_page_router,
     jobs_page_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )

@@ -1,7 +1,6 @@
-"""The routes under /ui: login, a job, the datasets, and the pages' files. The pages that do things have
-modules of their own, such as studio.py."""
+"""The routes under /ui: login, a job, and the pages' files. The other pages have modules of their own, such as
+studio.py."""
 
-import asyncio
 import contextlib
 import json
 import re
@@ -9,26 +8,20 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse
 
 from app.auth import sessions
 from app.auth.scopes import allows, require
-from app.conditions import is_known
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
 from app.dashboard.strings import LANGUAGES, load_texts
-from app.dashboard.views import DatasetView, JobView
+from app.dashboard.views import JobView
 from app.dashboard.visits import VisitDep, get_visit
-from app.datasets.service import find_image, read_images
-from app.deps import PLAIN, After, Id, ServicesDep
-from app.files import PNG
+from app.deps import PLAIN, Id, ServicesDep
 from app.jobs import service, stream
 from app.middleware.gate import address_of, find_caller_by_key
-from app.services import Services
-from core.db import datasets, jobs
+from core.db import jobs
 from core.domain.errors import NotFound, Unauthenticated, WrongState
-from core.domain.states import DatasetStatus
 
 PAGE_SIZE = 25
 KEY_LENGTH = 200
@@ -150,57 +143,6 @@ async def change_job(
     with contextlib.suppress(WrongState):
         await change(services, browser_session.caller.tenant_id, job_id)
     return go_to(f"/ui/jobs/{job_id}")
-
-
-async def send_image(request: Request, services: Services, key: str, sha256: str) -> Response:
-    """Always through this service: the page's policy allows images from nowhere else."""
-    headers = {"ETag": f'"{sha256}"', "Cache-Control": "private, max-age=600"}
-    if is_known(request.headers, headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    return Response(await asyncio.to_thread(services.storage.read, key), media_type=PNG, headers=headers)
-
-
-# --- datasets ---------------------------------------------------------------------------------------------
-
-
-@router.get("/datasets")
-async def show_datasets(
-    request: Request, services: ServicesDep, browser_session: VisitDep, after: After = None
-) -> Response:
-    rows, has_more = await services.database.run(
-        datasets.list_datasets, browser_session.caller.tenant_id, after=after, limit=PAGE_SIZE
-    )
-    found = [DatasetView.of(row) for row in rows]
-    return render(
-        request,
-        "datasets.html",
-        visit=browser_session,
-        section="datasets",
-        datasets=found,
-        has_more=has_more,
-        after=after,
-    )
-
-
-@router.get("/datasets/{dataset_id}")
-async def show_dataset(request: Request, dataset_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
-    shown = await services.database.run(read_dataset, browser_session.caller.tenant_id, dataset_id)
-    return render(request, "dataset.html", visit=browser_session, section="datasets", dataset=shown)
-
-
-def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetView:
-    """Raises NotFound."""
-    row = datasets.get_dataset(session, tenant_id, dataset_id)
-    images = read_images(session, tenant_id, dataset_id) if row.status == DatasetStatus.READY else ()
-    return DatasetView.of(row, images)
-
-
-@router.get("/datasets/{dataset_id}/images/{sha256}.png")
-async def show_dataset_image(
-    request: Request, dataset_id: Id, sha256: str, services: ServicesDep, browser_session: VisitDep
-) -> Response:
-    image = await services.database.run(find_image, browser_session.caller.tenant_id, dataset_id, sha256)
-    return await send_image(request, services, image.key, image.sha256)
 
 
 # --- files of the pages -----------------------------------------------------------------------------------

@@ -184,10 +184,13 @@ class DatasetView(View):
     error_detail: str | None
     waiting_reason: str | None
     report: DatasetReport | None
+    parent: str | None
     images: tuple[ImageView, ...]
+    cover: str | None
 
     @classmethod
-    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = ()) -> Self:
+    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: str | None = None) -> Self:
+        """``cover``: the SHA-256 of its first image."""
         fields = set(ImageView.model_fields)
         return cls(
             id=dataset.id,
@@ -197,5 +200,7 @@ class DatasetView(View):
             error_detail=(dataset.error or {}).get("detail"),
             waiting_reason=dataset.waiting_reason,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
+            parent=dataset.parent_id,
             images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
+            cover=cover,
         )

@@ -224,24 +224,6 @@ def test_on_a_phone_no_page_is_wider_than_the_screen(visitor: Chrome, running_ap
     assert visitor.execute_script("return document.documentElement.scrollWidth") <= 360
 
 
-def test_a_dataset_shows_its_images_and_what_was_left_out(visitor: Chrome, running_api: RunningApi) -> None:
-    job = ScriptedJob(running_api)
-    visitor.get(f"{running_api.url}/ui/datasets")
-    find(visitor, "tbody a").click()
-    until_shown(visitor, "h1", "blips")
-    until(
-        visitor,
-        lambda: visitor.execute_script(
-            "return [...document.querySelectorAll('.gallery img')].every(i => i.naturalWidth == 64)"
-        ),
-    )
-    assert len(visitor.find_elements(By.CSS_SELECTOR, ".gallery img")) == 4
-    assert "notes.png" in find(visitor, "main").text
-    assert "whatever its name says" in find(visitor, "main").text
-    assert job.dataset_id in visitor.current_url
-    assert_no_complaints(visitor)
-
-
 def test_what_is_not_there_is_said_on_a_page(visitor: Chrome, running_api: RunningApi) -> None:
     until_shown(visitor, "h1", "Home")
     visitor.get(f"{running_api.url}/ui/jobs/job_00000000000000000000000000")

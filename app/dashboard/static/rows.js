@@ -1,4 +1,4 @@
-// Keeps the list of jobs fresh: its rows are fetched when a job or a filter has changed. The address holds the filters.
+// Keeps a list fresh: its rows are fetched when one of its things or a filter has changed. The address holds the filters.
 
 import { Activity } from "./live.js";
 import { showAges } from "./times.js";
@@ -8,13 +8,13 @@ const rows = find("rows"), filters = find("filters");
 let shown = null, after = rows.dataset.after;
 
 function makeQuery() {
-  const query = new URLSearchParams([...new FormData(filters)].filter(([, value]) => value.trim()));
+  const query = new URLSearchParams(filters ? [...new FormData(filters)].filter(([, value]) => value.trim()) : []);
   if (after) query.set("after", after);
   return query.size ? `?${query}` : "";
 }
 
 async function fetchRows() {
-  const answer = await fetch(`/ui/jobs/rows${makeQuery()}`, { headers: { Accept: "text/html" } }).catch(() => null);
+  const answer = await fetch(`${location.pathname}/rows${makeQuery()}`, { headers: { Accept: "text/html" } }).catch(() => null);
   // Without TLS browsers do not mark requests of scripts, and the redirect to the login page is followed.
   if (answer?.status === 401 || answer?.redirected) return location.reload();
   if (answer?.ok) replace(await answer.text());
@@ -37,13 +37,13 @@ const filter = debounce(() => {
   refresh();
 }, 200);
 
-filters.addEventListener("input", filter);
-filters.addEventListener("submit", (event) => {
+filters?.addEventListener("input", filter);
+filters?.addEventListener("submit", (event) => {
   event.preventDefault();
   filter();
 });
 new Activity({
   onReady: refresh,
-  onChange: (change) => change.resource === "job" && refresh(),
+  onChange: (change) => change.resource === rows.dataset.resource && refresh(),
   onTrouble: (text) => (find("live").textContent = text),
 });
