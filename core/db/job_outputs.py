@@ -30,8 +30,9 @@ def thin_metrics(session: Session, job_id: str, *, after_step: int, max_points: 
     """About ``max_points`` of those after a step, in the order of the steps: every so many, the last, and all that have
     a held-out loss."""
     after = (JobMetric.job_id == job_id, JobMetric.step > after_step)
-    first, last = session.execute(select(func.min(JobMetric.step), func.max(JobMetric.step)).where(*after)).one()
-    if last is None:
+    first = session.scalar(select(func.min(JobMetric.step)).where(*after))
+    last = session.scalar(select(func.max(JobMetric.step)).where(*after))
+    if first is None or last is None:
         return []
     every = max(1, math.ceil((last - first + 1) / max_points))
     is_shown = (
