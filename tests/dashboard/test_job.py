@@ -248,7 +248,7 @@ def test_a_job_is_deleted_after_a_question(visitor: Chrome, running_api: Running
     job = ScriptedJob(running_api, name="old one")
     job.run_to_the_end()
     open_job(visitor, job)
-    until_shown(visitor, "#state", "succeeded")
+    until_shown(visitor, "#events", "Succeeded")
     find(visitor, "#delete").click()
     assert "Delete old one?" in find(visitor, "dialog[open]").text
     find(visitor, "dialog[open] .danger").click()
