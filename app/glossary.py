@@ -289,6 +289,7 @@ OF_SCHEMAS: dict[str, dict[str, str]] = {
     "SampleOut": {"grid": "All of them on one labelled grid.", "images": "In the order of the prompts."},
     "SecretOut": {"secret": "`whsec_…`, in the form of Standard Webhooks."},
     "TenantOut": {"": "A tenant: its users share datasets, jobs and adapters that no other tenant can see."},
+    "TrainedSize": {"height": "Height in pixels.", "width": "Width in pixels."},
     "ToolProof": {
         "dropped": "Keys that it ignores; at most twenty.",
         "loads": "Whether every key reaches a layer that it fits.",

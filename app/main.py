@@ -16,7 +16,10 @@ from app.adapters.sent_covers import router as covers_router
 from app.audit.endpoints import router as audit_router
 from app.captioners.endpoints import router as captioners_router
 from app.captionings.endpoints import router as captionings_router
+from app.dashboard.comparing import router as comparison_router
+from app.dashboard.datasets import router as datasets_page_router
 from app.dashboard.endpoints import router as dashboard_router
+from app.dashboard.jobs import router as jobs_page_router
 from app.dashboard.service_pages import router as service_pages_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
@@ -75,6 +78,9 @@ ROUTERS = (
     studio_router,
     share_router,
     service_pages_router,
+    comparison_router,
+    datasets_page_router,
+    jobs_page_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )
 

@@ -104,13 +104,14 @@ def train_command(
 def jobs(
     status: Annotated[str | None, typer.Option(metavar="STATE", help="Only jobs in this state.")] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only jobs on this base.")] = None,
+    text: Annotated[str | None, typer.Option(metavar="TEXT", help="Only jobs with it in name, trigger or id.")] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, newest first."""
     with open_context(as_json) as context:
         wanted = None if model is None else find_model(context.client, model)
-        found = list(itertools.islice(context.client.list_jobs(status=status, model=wanted), limit))
+        found = list(itertools.islice(context.client.list_jobs(status=status, model=wanted, text=text), limit))
         show_all(found, as_json, print_jobs)
 
 

@@ -1,4 +1,5 @@
-"""A job's page as it changes: one stream of server-sent events with everything new since a cursor.
+"""A job's page as it changes: one stream of server-sent events with everything new since a cursor. Of a long history,
+a page that opens gets about MAX_METRICS metrics, evenly spaced.
 
 The cursor, ``<event seq>.<metric step>.<sample step>``, is each message's id; a browser that reconnects with it
 misses nothing and gets nothing twice.
@@ -68,7 +69,10 @@ class PageUpdates(View):
 def read_page_updates(session: Session, caller: Caller, job_id: str, cursor: Cursor) -> PageUpdates:
     """The job first: everything that came with its last state can then be read. Raises NotFound, Unauthenticated."""
     updates = stream.read_updates(session, caller, job_id, cursor.event, MAX_EVENTS)
-    metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
+    if cursor.metric < 0:
+        metrics, more_metrics = job_outputs.thin_metrics(session, job_id, after_step=-1, max_points=MAX_METRICS), False
+    else:
+        metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
     samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
     return PageUpdates(
         job=JobView.of(updates.job, updates.place),

@@ -12,6 +12,9 @@ from core.domain.events import EventType
 from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
 from core.domain.waiting import Place
 
+ACTIONS = {"accepted": "Accepted", "resumed": "Resumed"}
+"""Reasons for which a job is queued that are somebody's act, and no hindrance."""
+
 
 class View(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -38,6 +41,8 @@ class JobView(View):
     seconds_per_step: float | None
     eta_seconds: float | None
     queue_position: int | None
+    waiting_reason: str | None
+    cover_step: int | None
     estimated_seconds: float | None
     created_at: datetime
     started_at: datetime | None
@@ -49,11 +54,10 @@ class JobView(View):
     can_pause: bool
     can_resume: bool
     has_adapter: bool
-    result: tuple[tuple[str, str], ...]
 
     @classmethod
-    def of(cls, job: Job, place: Place | None = None) -> Self:
-        """``place``: a queued job's place in the queue."""
+    def of(cls, job: Job, place: Place | None = None, reason: str | None = None) -> Self:
+        """``place``: a queued job's place in the queue; ``reason``: of its last event ``job.queued``."""
         status, progress, error = JobStatus(job.status), job.progress or {}, job.error or {}
         phase = Phase(job.phase) if job.phase and status is JobStatus.RUNNING else None
         succeeded = status is JobStatus.SUCCEEDED
@@ -76,6 +80,8 @@ class JobView(View):
             seconds_per_step=progress.get("seconds_per_step"),
             eta_seconds=None if status in TERMINAL else find_eta(job, place),
             queue_position=place and place.number,
+            waiting_reason=None if reason in ACTIONS else reason,
+            cover_step=(job.result or {}).get("samples") if succeeded else None,
             estimated_seconds=job.estimate.get("seconds"),
             created_at=job.created_at,
             started_at=job.started_at,
@@ -87,7 +93,6 @@ class JobView(View):
             can_pause=status is JobStatus.RUNNING or status is JobStatus.QUEUED,
             can_resume=status is JobStatus.PAUSED,
             has_adapter=succeeded,
-            result=tuple(describe_result(job.result)) if succeeded and job.result else (),
         )
 
 
@@ -137,7 +142,7 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
 def describe_queued(reason: str) -> str:
     """The reason is one word for a person's action, otherwise why the job waits."""
     back = f"Put back into the queue: {reason}" if reason else "Put back into the queue"
-    return {"accepted": "Accepted", "resumed": "Resumed"}.get(reason, back)
+    return ACTIONS.get(reason, back)
 
 
 class SampleView(View):
@@ -179,10 +184,13 @@ class DatasetView(View):
     error_detail: str | None
     waiting_reason: str | None
     report: DatasetReport | None
+    parent: str | None
     images: tuple[ImageView, ...]
+    cover: str | None
 
     @classmethod
-    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = ()) -> Self:
+    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: str | None = None) -> Self:
+        """``cover``: the SHA-256 of its first image."""
         fields = set(ImageView.model_fields)
         return cls(
             id=dataset.id,
@@ -192,55 +200,7 @@ class DatasetView(View):
             error_detail=(dataset.error or {}).get("detail"),
             waiting_reason=dataset.waiting_reason,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
+            parent=dataset.parent_id,
             images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
+            cover=cover,
         )
-
-
-PLAN_ROWS = (
-    ("steps", "Steps"),
-    ("batch_size", "Batch size"),
-    ("gradient_accumulation", "Gradient accumulation"),
-    ("learning_rate", "Learning rate"),
-    ("schedule", "Schedule"),
-    ("adapter_type", "Adapter"),
-    ("rank", "Rank"),
-    ("optimizer", "Optimizer"),
-    ("text_encoder_rank", "Text encoder rank"),
-    ("adapter_dropout", "Adapter dropout"),
-    ("ema", "EMA decay"),
-    ("prior_num_images", "Class images"),
-    ("alpha", "Alpha"),
-    ("targets", "Targets"),
-    ("resolution", "Resolution"),
-    ("min_snr_gamma", "Min-SNR gamma"),
-    ("noise_offset", "Noise offset"),
-    ("caption_dropout", "Caption dropout"),
-    ("precision", "Precision"),
-    ("seed", "Seed"),
-)
-
-
-def describe_plan(plan: dict[str, Any]) -> list[tuple[str, str]]:
-    """The most important labels and values; options that are off are left out."""
-    rows = [(label, plan[key]) for key, label in PLAN_ROWS if plan.get(key) not in (None, 0)]
-    return [(label, f"{value:g}" if isinstance(value, float) else str(value)) for label, value in rows]
-
-
-def describe_result(result: dict[str, Any]) -> list[tuple[str, str]]:
-    """The labels and values of a job's result."""
-    metrics, measured = result.get("metrics", {}), result.get("measured", {})
-    rows = [
-        ("Chosen step", result.get("note"), "{}"),
-        *(("Warning", warning, "{}") for warning in result.get("warnings", [])),
-        ("Final loss", metrics.get("loss"), "{:.4f}"),
-        ("Held-out loss", metrics.get("validation_loss"), "{:.4f}"),
-        ("Held-out loss of the base model", metrics.get("base_validation_loss"), "{:.4f}"),
-        ("Retention", metrics.get("retention"), "{:.2f}"),
-        ("Trained parameters", metrics.get("num_parameters"), "{:,}"),
-        ("Peak memory", measured.get("peak_memory_bytes", 0) / 1e6 or None, "{:,.0f} MB"),
-    ]
-    described = [(label, form.format(value)) for label, value, form in rows if value is not None]
-    for name, file in result.get("adapter", {}).items():
-        described.append((f"{name.removeprefix('adapter-')} file", f"{file['size'] / 1e6:.2f} MB"))
-        described.append(("sha256", file["sha256"]))
-    return described

@@ -142,12 +142,15 @@ async def list_datasets(
     caller: CallerDep,
     database: DatabaseDep,
     status: DatasetStatus | None = None,
+    parent: Annotated[
+        str | None, Query(max_length=100, pattern=PLAIN, description="Only the revisions of this dataset.")
+    ] = None,
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[DatasetOut]:
     """Newest first."""
     rows, has_more = await database.run(
-        service.list_datasets, caller.tenant_id, status=status, after=after, limit=limit
+        service.list_datasets, caller.tenant_id, status=status, parent=parent, after=after, limit=limit
     )
     return Page[DatasetOut].of([show(row) for row in rows], lambda dataset: dataset.id, has_more=has_more)
 
@@ -235,11 +238,14 @@ async def list_dataset_images(
     database: DatabaseDep,
     after: Annotated[str | None, Query(max_length=500, pattern=PLAIN, description="Continue after this name.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_IMAGES_PAGE)] = 100,
+    model: Annotated[
+        str | None, Query(max_length=100, pattern=PLAIN, description="A base: each image then has its `bucket` there.")
+    ] = None,
 ) -> Page[ImageOut]:
     """The usable images of a ready dataset, with their captions."""
-    images = await database.run(service.read_images, caller.tenant_id, dataset_id)
+    images, base = await database.run(service.read_framed_images, caller.tenant_id, dataset_id, model)
     chosen, has_more = service.page_images(images, after, limit)
-    shown = [ImageOut.of(dataset_id, image) for image in chosen]
+    shown = [ImageOut.of(dataset_id, image, base) for image in chosen]
     return Page[ImageOut].of(shown, lambda image: image.name, has_more=has_more)
 
 

@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.errors import ErrorOut
 from core.db.datasets import Totals
 from core.db.tables import Dataset, DatasetFile
-from core.domain.dataset import DatasetReport, ManifestImage, Role
+from core.domain.dataset import DatasetReport, ManifestImage, Role, choose_bucket, list_cut_sides
 from core.domain.edits import Edits
+from core.domain.model import ModelInfo
 from core.domain.numbers import StrictInt, StrictNumbers
 from core.domain.sources import MAX_URLS, SourceUrl
 from core.domain.states import DatasetStatus
@@ -189,6 +190,24 @@ class FileOut(BaseModel):
         return cls(filename=file.filename, size=file.size, sha256=file.sha256, created_at=file.created_at)
 
 
+class TrainedSize(BaseModel):
+    """The size at which a base is trained with an image at the base's own resolution, in pixels. The image is scaled to
+    cover it, and cropped at the centre."""
+
+    width: int
+    height: int
+    cut_width: float = Field(description="The fraction of the image's width that is cropped away, on both sides alike.")
+    cut_height: float = Field(description="The same of its height.")
+
+    @classmethod
+    def of(cls, image: ManifestImage, model: ModelInfo) -> Self:
+        bucket = choose_bucket(image.width, image.height, model.resolution, model.resolution_step)
+        cut_width, cut_height = list_cut_sides(image.width, image.height, bucket)
+        return cls(
+            width=bucket.width, height=bucket.height, cut_width=round(cut_width, 4), cut_height=round(cut_height, 4)
+        )
+
+
 class ImageOut(BaseModel):
     """A usable image: upright, without metadata, as PNG. ``width`` and ``height`` in pixels, ``size`` in bytes."""
 
@@ -204,6 +223,7 @@ class ImageOut(BaseModel):
             "sharpness": 180.2,
             "role": "subject",
             "repeats": 1,
+            "bucket": None,
         }
     )
 
@@ -217,11 +237,14 @@ class ImageOut(BaseModel):
     sharpness: float = Field(description="Variance of the Laplacian; a low value means blur.")
     role: Role = Field(description="`class`: a regularisation image, which prior preservation uses.")
     repeats: int = Field(description="How often it occurs in an epoch.")
+    bucket: TrainedSize | None = Field(description="How `model` is trained with it; null without `model`.")
 
     @classmethod
-    def of(cls, dataset_id: str, image: ManifestImage) -> Self:
+    def of(cls, dataset_id: str, image: ManifestImage, model: ModelInfo | None = None) -> Self:
+        """``model``: the base to show the training size for."""
         url = f"/datasets/{dataset_id}/images/{image.sha256}.png"
-        return cls(url=url, **image.model_dump(include=set(cls.model_fields)))
+        bucket = TrainedSize.of(image, model) if model else None
+        return cls(url=url, bucket=bucket, **image.model_dump(include=set(cls.model_fields)))
 
 
 class AnnouncedFile(StrictNumbers):

@@ -10,7 +10,7 @@ from app.cleaning import is_undone, remove_keys, remove_others, removing_if_it_f
 from app.datasets.names import check_apart, check_loose_kind, check_name
 from app.datasets.receiving import Form, check_form, max_files, receive_file, receive_form
 from app.services import Services
-from core.db import audit, datasets, quotas, references
+from core.db import audit, datasets, models, quotas, references
 from core.db.datasets import NewFile, Totals
 from core.db.tables import Dataset, DatasetFile
 from core.domain.artifacts import dataset_prefix
@@ -18,6 +18,7 @@ from core.domain.audit import Action
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import NotFound, TooLarge, Unavailable, UrlForbidden, WrongState
 from core.domain.ids import new_id
+from core.domain.model import ModelInfo
 from core.domain.receivers import AllowList, Receiver
 from core.domain.states import DatasetStatus
 from core.settings import Settings
@@ -147,9 +148,9 @@ def read_dataset(session: Session, tenant_id: str, dataset_id: str) -> DatasetWi
 
 
 def list_datasets(
-    session: Session, tenant_id: str, *, status: DatasetStatus | None, after: str | None, limit: int
+    session: Session, tenant_id: str, *, status: DatasetStatus | None, parent: str | None, after: str | None, limit: int
 ) -> tuple[list[DatasetWithTotals], bool]:
-    rows, has_more = datasets.list_datasets(session, tenant_id, status=status, after=after, limit=limit)
+    rows, has_more = datasets.list_datasets(session, tenant_id, status=status, parent=parent, after=after, limit=limit)
     totals = datasets.total_files_of(session, [row.id for row in rows])
     return [DatasetWithTotals(row, totals.get(row.id, Totals(0, 0))) for row in rows], has_more
 
@@ -160,6 +161,14 @@ def read_images(session: Session, tenant_id: str, dataset_id: str) -> Sequence[M
     if dataset.status != DatasetStatus.READY:
         raise WrongState(f"Dataset {dataset_id} is {dataset.status}: its images are listed when it is ready.")
     return DatasetManifest.model_validate(dataset.manifest).images
+
+
+def read_framed_images(
+    session: Session, tenant_id: str, dataset_id: str, model_id: str | None
+) -> tuple[Sequence[ManifestImage], ModelInfo | None]:
+    """With the base that they are to be framed for. Raises NotFound, WrongState."""
+    base = models.read_card(models.get_model(session, model_id)) if model_id else None
+    return read_images(session, tenant_id, dataset_id), base
 
 
 def page_images(images: Sequence[ManifestImage], after: str | None, limit: int) -> tuple[Sequence[ManifestImage], bool]:

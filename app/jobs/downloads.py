@@ -35,14 +35,25 @@ async def list_job_metrics(
     database: DatabaseDep,
     after: Annotated[int | None, Query(ge=0, le=MAX_STEPS, description="Continue after this step.")] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_METRICS)] = 1000,
+    points: Annotated[
+        int | None,
+        Query(
+            ge=2,
+            le=MAX_METRICS,
+            description="Instead of a page: about so many of all steps after `after`, evenly spaced, with the last and "
+            "all that have a held-out loss.",
+        ),
+    ] = None,
 ) -> Page[MetricOut]:
     """In the order of the steps."""
+    after_step = -1 if after is None else after
 
     def read(session: Session) -> tuple[list[MetricOut], bool]:
         jobs.get_job(session, caller.tenant_id, job_id)
-        rows, has_more = job_outputs.page_metrics(
-            session, job_id, after_step=-1 if after is None else after, limit=limit
-        )
+        if points is not None:
+            rows = job_outputs.thin_metrics(session, job_id, after_step=after_step, max_points=points)
+            return [MetricOut.of(row) for row in rows], False
+        rows, has_more = job_outputs.page_metrics(session, job_id, after_step=after_step, limit=limit)
         return [MetricOut.of(row) for row in rows], has_more
 
     metrics, has_more = await database.run(read)

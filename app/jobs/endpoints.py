@@ -90,12 +90,16 @@ async def list_jobs(
     database: DatabaseDep,
     status: JobStatus | None = None,
     model: Annotated[str | None, Query(max_length=100, pattern=PLAIN)] = None,
+    text: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, pattern=PLAIN, description="In the name, trigger or id."),
+    ] = None,
     after: After = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[JobOut]:
     """Newest first."""
     rows, has_more, places = await database.run(
-        service.list_page, caller.tenant_id, status=status, model=model, after=after, limit=limit
+        service.list_page, caller.tenant_id, status=status, model=model, words=text, after=after, limit=limit
     )
     shown = [JobOut.of(job, places.get(job.id)) for job in rows]
     return Page[JobOut].of(shown, lambda job: job.id, has_more=has_more)

@@ -213,11 +213,14 @@ def list_page(
     *,
     status: JobStatus | None,
     model: str | None,
+    words: str | None,
     after: str | None,
     limit: int,
 ) -> tuple[Sequence[Job], bool, Mapping[str, Place]]:
     """The jobs, whether there are more, and the places of the queued ones."""
-    rows, has_more = jobs.list_jobs(session, tenant_id, status=status, model=model, after=after, limit=limit)
+    rows, has_more = jobs.list_jobs(
+        session, tenant_id, status=status, model=model, words=words, after=after, limit=limit
+    )
     waits = any(job.status == JobStatus.QUEUED for job in rows)
     return rows, has_more, waiting.find_places(session, tenant_id) if waits else {}
 

@@ -102,13 +102,28 @@ def get_dataset(
 
 
 def list_datasets(
-    session: Session, tenant_id: str, *, status: DatasetStatus | None = None, after: str | None = None, limit: int = 20
+    session: Session,
+    tenant_id: str,
+    *,
+    status: DatasetStatus | None = None,
+    parent: str | None = None,
+    after: str | None = None,
+    limit: int = 20,
 ) -> tuple[list[Dataset], bool]:
-    """Newest first, by id; and whether there are more."""
+    """Newest first, by id; and whether there are more. ``parent``: only revisions of it."""
     query = select(Dataset).where(Dataset.tenant_id == tenant_id)
     if status is not None:
         query = query.where(Dataset.status == status)
+    if parent is not None:
+        query = query.where(Dataset.parent_id == parent)
     return read_page(session, query, Dataset.id, after, limit)
+
+
+def list_covers(session: Session, dataset_ids: Sequence[str]) -> dict[str, str]:
+    """By dataset, the SHA-256 of the first image of those that are ready."""
+    cover = Dataset.manifest["images"][0]["sha256"].astext
+    ready = (Dataset.id.in_(dataset_ids), Dataset.status == DatasetStatus.READY)
+    return {row.id: row.cover for row in session.execute(select(Dataset.id, cover.label("cover")).where(*ready))}
 
 
 def lock_open_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:

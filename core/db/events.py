@@ -28,3 +28,10 @@ def append_event(session: Session, job_id: str, type_: EventType, attempt: int, 
 def list_events(session: Session, job_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[JobEvent]:
     query = select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.seq > after_seq)
     return session.execute(query.order_by(JobEvent.seq).limit(limit)).scalars().all()
+
+
+def list_reasons(session: Session, job_ids: Sequence[str]) -> Mapping[str, str]:
+    """Why each of these queued jobs is in the queue, by id: the reason of its last ``job.queued``."""
+    queued = (JobEvent.job_id.in_(job_ids), JobEvent.type == EventType.QUEUED)
+    query = select(JobEvent.job_id, JobEvent.data["reason"].astext).where(*queued).order_by(JobEvent.seq)
+    return {job_id: reason for job_id, reason in session.execute(query) if reason}

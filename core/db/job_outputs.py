@@ -1,5 +1,6 @@
 """A job's outputs so far: events and metrics, in order."""
 
+import math
 from collections.abc import Sequence
 
 from sqlalchemy import func, select
@@ -23,6 +24,21 @@ def page_metrics(session: Session, job_id: str, *, after_step: int, limit: int) 
     query = select(JobMetric).where(JobMetric.job_id == job_id, JobMetric.step > after_step)
     rows = list(session.execute(query.order_by(JobMetric.step).limit(limit + 1)).scalars())
     return rows[:limit], len(rows) > limit
+
+
+def thin_metrics(session: Session, job_id: str, *, after_step: int, max_points: int) -> list[JobMetric]:
+    """About ``max_points`` of those after a step, in the order of the steps: every so many, the last, and all that have
+    a held-out loss."""
+    after = (JobMetric.job_id == job_id, JobMetric.step > after_step)
+    first = session.scalar(select(func.min(JobMetric.step)).where(*after))
+    last = session.scalar(select(func.max(JobMetric.step)).where(*after))
+    if first is None or last is None:
+        return []
+    every = max(1, math.ceil((last - first + 1) / max_points))
+    is_shown = (
+        ((JobMetric.step - first) % every == 0) | (JobMetric.step == last) | JobMetric.validation_loss.is_not(None)
+    )
+    return list(session.execute(select(JobMetric).where(*after, is_shown).order_by(JobMetric.step)).scalars())
 
 
 def list_losses(session: Session, job_id: str, *, max_points: int) -> list[tuple[int, float]]:

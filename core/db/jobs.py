@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, delete, func, literal_column, select
+from sqlalchemy import ColumnElement, Float, Select, delete, func, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from core.db import audit, usage
@@ -98,15 +98,20 @@ def list_jobs(
     *,
     status: JobStatus | None = None,
     model: str | None = None,
+    words: str | None = None,
     after: str | None = None,
     limit: int = 20,
 ) -> tuple[list[Job], bool]:
-    """Newest first, by id; and whether there are more."""
+    """Newest first, by id; and whether there are more. ``words`` are searched in name, trigger and id, whatever their
+    case."""
     query = select(Job).where(Job.tenant_id == tenant_id)
     if status is not None:
         query = query.where(Job.status == status)
     if model is not None:
         query = query.where(Job.model_id == model)
+    if words is not None:
+        texts = (Job.spec["name"].astext, Job.spec["trigger"].astext, Job.id)
+        query = query.where(or_(*(text.icontains(words, autoescape=True) for text in texts)))
     return read_page(session, query, Job.id, after, limit)
 
 

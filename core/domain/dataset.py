@@ -142,6 +142,13 @@ def choose_bucket(width: int, height: int, resolution: int, step: int) -> Bucket
     return min(list_buckets(resolution, step), key=lambda b: (abs(math.log(b.width / b.height) - aspect), -b.width))
 
 
+def list_cut_sides(width: int, height: int, bucket: Bucket) -> tuple[float, float]:
+    """What training leaves out of an image that is scaled to cover its bucket and cropped at the centre: the fraction
+    of its width, half of it on either side, and that of its height. One of them is 0."""
+    scale = max(bucket.width / width, bucket.height / height)
+    return 1 - bucket.width / (width * scale), 1 - bucket.height / (height * scale)
+
+
 def list_buckets(resolution: int, step: int) -> list[Bucket]:
     area = resolution * resolution
     buckets = set()

@@ -106,5 +106,10 @@ def test_metrics_page_by_page(api: LiveApi) -> None:
     assert (len(first["data"]), first["has_more"], first["last_id"]) == (5, True, "5")
     rest = api.client.get(f"{url}?after=5").json()
     assert ([row["step"] for row in rest["data"]], rest["has_more"]) == ([6, 7], False)
+    thinned = api.client.get(f"{url}?points=3").json()
+    assert ([row["step"] for row in thinned["data"]], thinned["has_more"]) == ([1, 4, 7], False)
+    assert [row["step"] for row in api.client.get(f"{url}?points=2&after=3").json()["data"]] == [4, 6, 7]
+    for points in ("1", "10001", "x"):
+        refuse(api.client.get(url, params={"points": points}), 422, "invalid-request")
     for after in ("x", "-1", "1e3", str(10**30), "\u0663"):
         refuse(api.client.get(url, params={"after": after}), 422, "invalid-request")

@@ -227,6 +227,8 @@ def test_jobs_are_filtered_by_status_and_model(api: LiveApi) -> None:
     waiting, gone = submit(api)["id"], submit(api)["id"]
     api.client.post(f"/jobs/{gone}/cancel")
     assert [job["id"] for job in api.client.get("/jobs?status=queued").json()["data"]] == [waiting]
+    assert [job["id"] for job in api.client.get("/jobs", params={"text": gone[-9:].upper()}).json()["data"]] == [gone]
+    assert api.client.get("/jobs?text=%25").json()["data"] == [], "a wildcard is a letter"
     assert [job["id"] for job in api.client.get("/jobs?status=canceled&model=toy").json()["data"]] == [gone]
     assert api.client.get("/jobs?model=other").json()["data"] == []
 

@@ -43,6 +43,17 @@ def delete(api: LiveApi, dataset: str) -> None:
     assert api.client.delete(f"/datasets/{dataset}").status_code == 204
 
 
+def test_images_say_at_which_size_a_base_is_trained_with_them(api: LiveApi) -> None:
+    dataset = add_dataset(api)
+    assert {image["bucket"] for image in list_images(api, dataset)} == {None}
+    model = add_model(api)
+    answer = api.client.get(f"/datasets/{dataset}/images?model={model}").json()
+    assert [image["bucket"] for image in answer["data"]] == [
+        {"width": 64, "height": 64, "cut_width": 0.0, "cut_height": 0.0}
+    ] * 3
+    refuse(api.client.get(f"/datasets/{dataset}/images?model=none"), 404, "not-found")
+
+
 def test_a_revision_is_a_ready_dataset_of_its_own(api: LiveApi) -> None:
     parent = add_dataset(api)
     answer = post(api, parent, exclude=["toys/0.png"], captions={"toys/1.png": "a robot", "toys/2.png": None})
@@ -53,6 +64,8 @@ def test_a_revision_is_a_ready_dataset_of_its_own(api: LiveApi) -> None:
     assert shown["report"]["notes"] == [f"Revision of {parent}: 1 image left out, 2 captions changed."]
     assert [w["files"] for w in shown["report"]["warnings"] if w["code"] == "missing-captions"] == [["toys/2.png"]]
     assert shown == api.client.get(shown["urls"]["self"]).json()
+    assert [row["id"] for row in api.client.get(f"/datasets?parent={parent}").json()["data"]] == [shown["id"]]
+    assert api.client.get(f"/datasets?parent={shown['id']}").json()["data"] == []
     images = list_images(api, shown["id"])
     assert [(image["name"], image["caption"]) for image in images] == [("toys/1.png", "a robot"), ("toys/2.png", None)]
     for image in images:

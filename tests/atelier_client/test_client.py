@@ -34,6 +34,7 @@ def test_a_job_is_created_read_and_listed(client: AtelierClient, running_api: Ru
     assert client.get_job(made.id).plan["trigger"] == "zap"
     assert [job.id for job in client.list_jobs()] == [made.id, first.id]
     assert [job.id for job in client.list_jobs(status="running")] == []
+    assert [job.id for job in client.list_jobs(text="MINE")] == [made.id]
 
 
 def test_lists_go_on_over_pages(client: AtelierClient, running_api: RunningApi) -> None:
@@ -82,6 +83,7 @@ def test_what_a_job_left_is_listed(client: AtelierClient, running_api: RunningAp
     job = ScriptedJob(running_api, steps=2500)
     job.run_to_the_end()
     assert [metric.step for metric in client.list_metrics(job.id)] == list(range(1, 2501))
+    assert [metric.step for metric in client.list_metrics(job.id, points=5)] == [1, 501, 1001, 1501, 2001, 2500]
     assert [samples.step for samples in client.list_samples(job.id)] == [0, 2500]
     events = [event.type for event in client.list_events(job.id)]
     assert events == ["job.queued", "job.running", "job.phase", "job.samples", "job.samples", "job.succeeded"]

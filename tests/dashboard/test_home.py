@@ -18,7 +18,17 @@ from tests.fixtures.scripted_job import ScriptedJob
 
 MAX_SCRIPT_BYTES = 60_000
 SERVICE_PAGES = ("/models", "/models/scripted", "/workers", "/usage", "/keys", "/audit", "/webhooks")
-PAGES = ("", "/new", "/new?from={job}", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}", *SERVICE_PAGES)
+PAGES = (
+    "",
+    "/new",
+    "/new?from={job}",
+    "/jobs",
+    "/datasets",
+    "/jobs/{job}",
+    "/datasets/{dataset}",
+    "/compare?jobs={job},{job}",
+    *SERVICE_PAGES,
+)
 
 
 def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, running_api: RunningApi) -> None:
@@ -101,9 +111,11 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
     used = set(re.findall(r"""\bt\(\s*"([\w.-]+)"\s*[,)]""", source))
     assert len(used) > 80
     assert used <= texts.keys(), used - texts.keys()
-    made = re.compile(
-        r"(family|scope|limit|usage|models\.(memory|on)|status|phase|nav|option|warning|jobs|datasets|home\.step\d)\b.*|language"
+    sections = (
+        r"family|scope|limit|usage|models\.(memory|on)|status|phase|nav|option|warning|jobs|datasets|plan|proof|requests"
+        r"|home\.step\d"
     )
+    made = re.compile(rf"({sections}|job\.(pause|resume|cancel))\b.*|language")
     unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
     assert unused == []
     for path in (HERE / "strings").glob("*.json"):
@@ -113,7 +125,7 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
 def test_an_unknown_language_is_answered_in_english(running_api: RunningApi) -> None:
     for wanted in ("xx", "xx-YY;q=0.9, de;q=0", "en;q=nonsense", "*", ""):
         page = httpx.get(f"{running_api.url}/ui/login", headers={"Accept-Language": wanted})
-        assert '<html lang="en">' in page.text
+        assert '<html lang="en"' in page.text
         assert page.headers["vary"] == "Accept-Language"
     assert httpx.get(f"{running_api.url}/ui/strings/..%2fen.js").status_code == 401
     script = httpx.get(f"{running_api.url}/ui/strings/en.js")

@@ -62,9 +62,13 @@ def test_captions_and_names_of_pictures(visitor: Chrome, running_api: RunningApi
         }  # fmt: skip
     visitor.get(f"{running_api.url}/ui/datasets/{job.dataset_id}")
     until_shown(visitor, "h1", CHOSEN[0])
-    captions = [caption.text for caption in visitor.find_elements(By.CSS_SELECTOR, "figcaption span")]
+    until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")) == len(images))
+    captions = [area.get_attribute("value") for area in visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")]
     assert captions == [image["caption"] for image in images]
-    pictures = visitor.find_elements(By.CSS_SELECTOR, "main img")
+    pictures = visitor.find_elements(By.CSS_SELECTOR, "main .grid img")
     assert [picture.get_attribute("alt") for picture in pictures] == captions
-    assert [term.text for term in visitor.find_elements(By.CSS_SELECTOR, "dt")] == CHOSEN
+    assert [term.text for term in visitor.find_elements(By.CSS_SELECTOR, "#notes dt")] == CHOSEN
+    find(visitor, "#grid .open").click()
+    until_shown(visitor, "#large-caption", CHOSEN[0])
+    assert find(visitor, "#large-name").text == images[0]["name"]
     check_nothing_ran(visitor)

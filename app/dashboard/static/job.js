@@ -1,120 +1,189 @@
-// A job's page, kept up to date from the stream.
+// A job's page, kept up to date from its stream; what does not change at every step is read from the API.
 
+import { allows, get, post, remove } from "./api.js";
 import { LossChart } from "./chart.js";
+import { showPlan, showProofs, showResult } from "./job-about.js";
+import { Requests } from "./job-requests.js";
 import { Stream } from "./live.js";
-import { Sheet } from "./samples.js";
+import { Samples } from "./samples.js";
+import { t } from "./texts.js";
 import { formatDuration } from "./times.js";
+import { coalesce, confirm, el, find, once, showError, toast } from "./ui.js";
 
-const find = (id) => document.getElementById(id);
-const address = `/ui/jobs/${find("job").dataset.job}`;
-const chart = new LossChart(find("chart"), find("readout"));
-const sheet = new Sheet(find("sheet"), find("grid"), `${address}/samples`);
-const visited = new Set();
-let job = null;
+const id = find("job").dataset.job, address = `/jobs/${id}`;
+const chart = new LossChart(find("chart"), find("readout"), find("smoothing"));
+const samples = new Samples(address, showStep);
+const requests = new Requests(address);
+const run = { name: "", points: [], held: [], marks: [] };
+let job = null, steps = [], reason = "";
+
+// --- live -------------------------------------------------------------------------------------------------
 
 function showNews(news) {
+  const before = job;
   job = news.job;
   news.events.forEach(showEvent);
   showJob();
-  chart.add(news.metrics, news.validations, job.num_steps);
-  find("held-hint").hidden = !news.validations.length;
-  sheet.add(news.samples);
-  if (!news.has_more) showAbsence();
+  const last = run.points.at(-1)?.step ?? -1;
+  run.points.push(...news.metrics.filter((metric) => metric.step > last));
+  run.held = news.validations.map(([step, loss]) => ({ step, loss }));
+  samples.add(news.samples);
+  if (news.samples.length || before?.status !== job.status || !news.has_more && !before) refresh();
+  if (news.events.some((event) => event.type === "job.requested_samples") || before?.is_terminal !== job.is_terminal) requests.refresh(job);
+  showMarks();
+  if (job.is_terminal && !news.has_more) {
+    chart.end();
+    find("sheet-hint").textContent = t("samples.none");
+  }
 }
 
 function showJob() {
-  const state = find("state");
-  if (state.textContent !== job.label) state.textContent = job.label;
+  const state = find("state"), label = t(job.phase ? `phase.${job.phase}` : `status.${job.status}`);
+  if (state.textContent !== label) state.textContent = label;
   state.dataset.status = job.status;
-  document.title = job.is_terminal ? `${job.name} ${job.status} · Atelier` : `${Math.round(job.percent)} % ${job.name} · Atelier`;
+  document.title = `${job.is_terminal ? `${job.name} ${label}` : `${Math.round(job.percent)} % ${job.name}`} · Atelier`;
   showPhases();
-  showProgress();
-  showActions();
-  showResult();
+  find("bar").value = job.percent;
+  find("step").textContent = t("job.stepOf", { step: job.step, steps: job.num_steps });
+  find("loss").textContent = job.loss === null ? "–" : job.loss.toFixed(4);
+  find("pace").textContent = job.seconds_per_step === null ? "–" : t("job.perStep", { seconds: job.seconds_per_step.toFixed(2) });
+  find("time-label").textContent = t(job.is_terminal ? "job.took" : "job.left");
+  find("time").textContent = describeTime();
+  const text = describeWait();
+  find("waits").hidden = !text;
+  find("waits").textContent = text;
+  for (const [name, isShown] of Object.entries({ pause: job.can_pause, resume: job.can_resume, cancel: job.can_cancel, delete: job.is_terminal, downloads: job.has_adapter })) {
+    if (find(name)) find(name).hidden = !isShown;
+  }
   find("error").hidden = !job.error_title;
   find("error-title").textContent = job.error_title ?? "";
   find("error-detail").textContent = job.error_detail ?? "";
 }
 
+// Sampling comes before, between and after the steps: it and training are done when the scores are computed.
 function showPhases() {
-  for (const item of find("phases").children) {
-    const phase = item.dataset.phase, current = job.phase === phase;
-    if (current) visited.add(phase);
-    if (current) item.setAttribute("aria-current", "step");
+  const items = [...find("phases").children], at = items.findIndex((item) => item.dataset.phase === job.phase);
+  const isFinishing = job.phase === "scoring" || job.phase === "exporting";
+  items.forEach((item, index) => {
+    const { phase } = item.dataset, isCurrent = index === at;
+    const isDone = job.status === "succeeded" || (job.phase && index < at && (isFinishing || index < 2));
+    if (isCurrent) item.setAttribute("aria-current", "step");
     else item.removeAttribute("aria-current");
-    item.classList.toggle("done", !current && (job.status === "succeeded" || visited.has(phase)));
-    const units = current && job.units_total ? ` ${job.units_done}/${job.units_total}` : "";
-    item.textContent = phase[0].toUpperCase() + phase.slice(1) + units;
-  }
-}
-
-function showProgress() {
-  find("bar").value = job.percent;
-  find("step").textContent = `${job.step} of ${job.num_steps}`;
-  find("loss").textContent = job.loss === null ? "–" : job.loss.toFixed(4);
-  find("pace").textContent = job.seconds_per_step === null ? "–" : `${job.seconds_per_step.toFixed(2)} s/step`;
-  find("time-label").textContent = job.is_terminal ? "Took" : "Time left";
-  find("time").textContent = describeTime();
+    item.classList.toggle("done", Boolean(isDone));
+    item.textContent = t(`phase.${phase}`) + (isCurrent && job.units_total ? ` ${job.units_done}/${job.units_total}` : "");
+  });
 }
 
 function describeTime() {
   if (job.is_terminal) return job.started_at ? formatDuration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) : "–";
-  if (job.status === "running" && job.eta_seconds !== null) return formatDuration(job.eta_seconds);
-  if (job.status === "queued" && job.eta_seconds !== null) {
-    return `about ${formatDuration(job.eta_seconds)}${job.queue_position ? `, place ${job.queue_position} in the queue` : ""}`;
+  const seconds = job.status === "running" || job.status === "queued" ? job.eta_seconds : null;
+  if (job.status === "running" && seconds !== null) return formatDuration(seconds);
+  const guess = seconds ?? (job.step === 0 ? job.estimated_seconds : null);
+  return guess ? t("about", { value: formatDuration(guess) }) : "–";
+}
+
+function describeWait() {
+  if (job.status === "queued") {
+    const place = job.queue_position;
+    const ahead = place > 1 ? t("job.ahead", { count: place - 1 }) : t("home.waiting");
+    return [place ? t("home.place", { place }) : null, ahead, reason].filter(Boolean).join(" · ");
   }
-  return job.estimated_seconds && job.step === 0 ? `about ${formatDuration(job.estimated_seconds)}` : "–";
-}
-
-function showActions() {
-  find("pause").hidden = !job.can_pause;
-  find("resume").hidden = !job.can_resume;
-  find("cancel").hidden = !job.can_cancel;
-  find("downloads").hidden = !job.has_adapter;
-}
-
-function showResult() {
-  find("result").hidden = !job.result.length;
-  find("result-rows").replaceChildren(...job.result.map(([label, value]) => {
-    const row = document.createElement("div");
-    row.append(
-      Object.assign(document.createElement("dt"), { textContent: label }),
-      Object.assign(document.createElement("dd"), { textContent: value }),
-    );
-    return row;
-  }));
-}
-
-// Removes announcements of parts that will never come.
-function showAbsence() {
-  if (!job.is_terminal) return;
-  const hint = find("sheet-hint");
-  if (hint) hint.textContent = "No samples were drawn.";
-  chart.end();
+  if (job.status === "paused") return t("job.paused");
+  return job.status === "running" && job.step >= job.num_steps ? t("job.finishing") : "";
 }
 
 function showEvent(event) {
-  if (event.type === "job.running") visited.add("loading");
-  if (event.type === "job.phase") visited.add(event.text.toLowerCase());
-  const item = document.createElement("li");
-  const moment = new Date(event.created_at);
-  const time = Object.assign(document.createElement("time"), { dateTime: event.created_at, textContent: moment.toLocaleTimeString() });
-  time.dataset.fixed = "";
-  time.title = moment.toLocaleString();
-  item.append(time, Object.assign(document.createElement("span"), { textContent: event.text }));
-  find("events").prepend(item);
+  if (event.type === "job.queued") reason = /^(Accepted|Resumed)$/.test(event.text) ? "" : event.text;
+  const moment = new Date(event.created_at), isToday = moment.toDateString() === new Date().toDateString();
+  const time = el("time", { dateTime: event.created_at, title: moment.toLocaleString(), dataset: { fixed: "" } },
+    isToday ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" }));
+  find("events").prepend(el("li", {}, time, el("span", {}, event.text)));
 }
 
-function confirmCancel(event) {
-  event.preventDefault();
-  const dialog = find("confirm");
-  dialog.returnValue = "";
-  dialog.showModal();
-}
+// --- what the API knows beside ------------------------------------------------------------------------------
 
-find("cancel").addEventListener("submit", confirmCancel);
-find("confirm").addEventListener("close", () => {
-  if (find("confirm").returnValue === "yes") find("cancel").submit();
+const refresh = coalesce(async () => {
+  try {
+    const [found, kept] = await Promise.all([get(address), get(`${address}/steps`)]);
+    steps = kept.data;
+    showPlan(found);
+    showResult(found);
+    showProofs(found.result?.proofs ?? {});
+    run.promoted = found.result?.metrics.step ?? null;
+    showMarks();
+    if (samples.chosen !== null) showStep(samples.chosen);
+  } catch (error) {
+    showError(find("action-error"), error);
+  }
 });
 
-new Stream(`${address}/stream`, { onNews: showNews, onTrouble: (text) => (find("live").textContent = text) });
+function showMarks() {
+  const best = run.held.filter((point) => point.step > 0).reduce((low, point) => (!low || point.loss < low.loss ? point : low), null);
+  run.marks = [];
+  if (best) run.marks.push({ step: best.step, text: t("chart.best") });
+  if (run.promoted) run.marks.push({ step: run.promoted, text: t("chart.promoted") });
+  const words = new Map();
+  for (const { step, text } of run.marks) words.set(step, [...(words.get(step) ?? []), text]);
+  if (JSON.stringify([...words]) !== JSON.stringify([...samples.marks])) samples.mark(words);
+  chart.show([run], job.num_steps);
+}
+
+function showStep(step) {
+  const kept = steps.find((one) => one.step === step);
+  if (find("take")) find("take").hidden = !kept || kept.is_promoted || job?.status !== "succeeded";
+  find("step-files").replaceChildren(...Object.entries(kept?.files ?? {}).map(([format, file]) =>
+    el("a", { class: "button", href: file.url, download: "" }, t("steps.file", { step, format }))));
+}
+
+// --- actions ------------------------------------------------------------------------------------------------
+
+const attempt = (work) => once(async () => {
+  showError(find("action-error"), null);
+  try {
+    await work();
+  } catch (error) {
+    showError(find("action-error"), error);
+  }
+});
+
+const change = (name) => post(`${address}/${name}`, undefined, { repeatable: true });
+
+async function cancel() {
+  if (await confirm(t("job.cancelTitle"), t("job.cancelText"), t("job.cancelYes"))) await change("cancel");
+}
+
+async function deleteJob() {
+  if (!(await confirm(t("job.deleteTitle", { name: job.name }), t("job.deleteText"), t("job.delete")))) return;
+  await remove(address);
+  location.assign("/ui/jobs");
+}
+
+async function take() {
+  const step = samples.chosen, button = find("take");
+  button.disabled = true;
+  try {
+    let promotion = await post(`${address}/promote?wait=20`, { step });
+    while (promotion.status === "checking") promotion = await get(`${address}/promotion?wait=30`);
+    if (promotion.status === "failed") throw new Error(promotion.error?.detail ?? t("steps.failed"));
+    await refresh();
+    toast(t("steps.taken", { step }));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+if (allows("jobs")) {
+  const works = { pause: () => change("pause"), resume: () => change("resume"), cancel };
+  for (const [name, work] of Object.entries(works)) {
+    const act = attempt(work);
+    find(name).addEventListener("submit", (event) => {
+      event.preventDefault();
+      act();
+    });
+  }
+  find("delete").addEventListener("click", attempt(deleteJob));
+  find("take").addEventListener("click", attempt(take));
+}
+find("all").open = innerWidth > 700;
+get(`/datasets/${find("dataset").textContent}`).then((dataset) => (find("dataset").textContent = dataset.name ?? dataset.id), () => null);
+new Stream(`/ui${address}/stream`, { onNews: showNews, onTrouble: (text) => (find("live").textContent = text) });

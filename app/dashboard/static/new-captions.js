@@ -6,9 +6,10 @@ import { formatBytes, has, t } from "./texts.js";
 import { el, find, once, showError, thumbnail, toast } from "./ui.js";
 
 export class CaptionGrid {
-  // `onDataset(dataset)`: another revision is to be shown. It answers when that is done.
-  constructor(onDataset) {
-    Object.assign(this, { onDataset, dataset: null, edits: new Map(), cards: new Map() });
+  // `onDataset(dataset)`: another revision is to be shown. It answers when that is done. `onOpen(image)`: one is to be
+  // shown large.
+  constructor(onDataset, onOpen = null) {
+    Object.assign(this, { onDataset, onOpen, dataset: null, edits: new Map(), cards: new Map() });
     this.save = once(() => this.attempt(() => this.saveEdits(t("new.saved"))));
     find("save").addEventListener("click", this.save);
     find("undo").addEventListener("click", once(() => this.attempt(() => this.undo())));
@@ -62,11 +63,16 @@ export class CaptionGrid {
     leave.addEventListener("click", once(() => this.attempt(() => this.exclude(image))));
     const about = `${image.name} · ${image.width}×${image.height} · ${formatBytes(image.size)}`;
     const card = el("li", { class: warnings.length ? "shot warned" : "shot" },
-      thumbnail(image.url, image.caption ?? image.name, image), leave,
+      this.picture(image), leave,
       area, el("small", { class: "hint name" }, about), warnings.map((text) => el("small", { class: "warning" }, text)),
     );
     this.cards.set(image.name, card);
     return card;
+  }
+
+  picture(image) {
+    const picture = thumbnail(image.url, image.caption ?? image.name, image);
+    return this.onOpen ? el("button", { type: "button", class: "plain open", onclick: () => this.onOpen(image) }, picture) : picture;
   }
 
   edit(image, area) {
@@ -129,7 +135,7 @@ export class CaptionGrid {
 }
 
 // By image: what the report says of it. That there are few images is said once, above.
-function collectWarnings(report) {
+export function collectWarnings(report) {
   const found = new Map();
   for (const { code, message, files } of report?.warnings ?? []) {
     if (code === "few-images") continue;

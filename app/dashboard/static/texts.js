@@ -2,7 +2,8 @@
 // with plural forms takes the one for `count`.
 
 const language = document.documentElement.lang;
-const { default: texts } = await import(`/ui/strings/${language}.js`);
+const parts = document.documentElement.dataset.texts; // the page's own; all if it names none
+const { default: texts } = await import(`/ui/strings/${language}.js${parts ? `?parts=${encodeURIComponent(parts)}` : ""}`);
 const plurals = new Intl.PluralRules(language);
 const numbers = new Intl.NumberFormat(language);
 

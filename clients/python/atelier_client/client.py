@@ -143,10 +143,16 @@ class AtelierClient(ActivityCalls, AdapterCalls, CaptionCalls, DatasetCalls, Gen
         return self._transport.ask("POST", "/jobs", Plan, json=dict(body), params={"dry_run": "true"})
 
     def list_jobs(
-        self, *, status: str | None = None, model: str | None = None, after: str | None = None
+        self,
+        *,
+        status: str | None = None,
+        model: str | None = None,
+        text: str | None = None,
+        after: str | None = None,
     ) -> Iterator[Job]:
-        """Newest first, starting after an id. Pages are fetched on demand."""
-        return self._list("/jobs", Page[Job], {"status": status, "model": model, "after": after})
+        """Newest first, starting after an id. ``text`` is searched in name, trigger and id. Pages are fetched on
+        demand."""
+        return self._list("/jobs", Page[Job], {"status": status, "model": model, "text": text, "after": after})
 
     def get_job(self, job_id: str) -> Job:
         return self._transport.get(f"/jobs/{quote(job_id)}", Job)
@@ -185,8 +191,11 @@ class AtelierClient(ActivityCalls, AdapterCalls, CaptionCalls, DatasetCalls, Gen
     def list_events(self, job_id: str) -> Iterator[JobEvent]:
         return self._list(f"/jobs/{quote(job_id)}/events", Page[JobEvent])
 
-    def list_metrics(self, job_id: str) -> Iterator[Metric]:
-        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric])
+    def list_metrics(self, job_id: str, *, points: int | None = None) -> Iterator[Metric]:
+        """Of every step; or of about ``points`` steps, evenly spaced, with the last and all that have a held-out
+        loss."""
+        params = None if points is None else {"points": str(points)}
+        return self._list(f"/jobs/{quote(job_id)}/metrics", Page[Metric], params)
 
     def list_samples(self, job_id: str) -> Iterator[SampleSet]:
         return self._list(f"/jobs/{quote(job_id)}/samples", Page[SampleSet])

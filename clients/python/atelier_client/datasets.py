@@ -35,9 +35,9 @@ class DatasetCalls(Calls):
     def get_dataset(self, dataset_id: str) -> Dataset:
         return self._transport.get(f"/datasets/{quote(dataset_id)}", Dataset)
 
-    def list_datasets(self, *, after: str | None = None) -> Iterator[Dataset]:
-        """Newest first, starting after an id. Pages are fetched on demand."""
-        return self._list("/datasets", Page[Dataset], {"after": after})
+    def list_datasets(self, *, parent: str | None = None, after: str | None = None) -> Iterator[Dataset]:
+        """Newest first, starting after an id; only the revisions of ``parent``. Pages are fetched on demand."""
+        return self._list("/datasets", Page[Dataset], {"parent": parent, "after": after})
 
     def find_dataset(self, selection: Selection) -> Dataset | None:
         """The newest dataset of the same files, by name and content, that is ready or being validated. Its report says

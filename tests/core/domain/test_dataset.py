@@ -2,16 +2,19 @@
 
 import hashlib
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.domain.dataset import (
+    Bucket,
     DatasetManifest,
     LeftOut,
     ManifestImage,
     choose_bucket,
     clean_caption,
     list_buckets,
+    list_cut_sides,
     write_report,
 )
 
@@ -101,3 +104,12 @@ def test_the_content_hash_follows_role_and_repeats_where_there_are_any() -> None
 def test_the_content_hash_follows_pixels_and_captions() -> None:
     one, two = DatasetManifest(images=(image("a"),)), DatasetManifest(images=(image("a", caption="y"),))
     assert one.content_hash() == DatasetManifest(images=(image("a"),)).content_hash() != two.content_hash()
+
+
+@pytest.mark.parametrize(
+    ("size", "bucket", "cut"),
+    [((640, 360), (640, 360), (0, 0)), ((800, 400), (64, 64), (0.5, 0)), ((300, 400), (64, 64), (0, 0.25))],
+)
+def test_what_is_cropped_away(size: tuple[int, int], bucket: tuple[int, int], cut: tuple[float, float]) -> None:
+    width, height = bucket
+    assert list_cut_sides(*size, Bucket(width=width, height=height)) == pytest.approx(cut)

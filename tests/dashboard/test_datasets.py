@@ -1,0 +1,174 @@
+"""Datasets: the list with covers, and one with its images, captions and revisions."""
+
+import time
+
+import httpx
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+
+from core.db.tables import Dataset
+from core.domain.ids import new_id
+from tests.dashboard.studio import settle, type_into
+from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import ScriptedJob, add_dataset
+
+
+def make_dataset(api: RunningApi) -> str:
+    """Four images that no job uses; the first has no caption, and is three times as wide as high."""
+    dataset_id = new_id("ds")
+    with api.sessions.begin() as session:
+        add_dataset(session, api, dataset_id)
+        session.flush()
+        row = session.get_one(Dataset, dataset_id)
+        images = (row.manifest or {})["images"]
+        row.manifest = {"images": [{**images[0], "width": 192}, *images[1:]]}
+    return dataset_id
+
+
+def call(api: RunningApi) -> httpx.Client:
+    return httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {api.api_key}"})
+
+
+def open_dataset(browser: Chrome, api: RunningApi, dataset_id: str) -> None:
+    browser.get(f"{api.url}/ui/datasets/{dataset_id}")
+    until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, "#grid .shot"))
+
+
+def read_captions(browser: Chrome) -> list[str]:
+    script = "return [...document.querySelectorAll('#grid textarea')].map((area) => area.value)"
+    found: list[str] = browser.execute_script(script)
+    return found
+
+
+def test_the_list_has_covers_and_follows_what_is_new(visitor: Chrome, running_api: RunningApi) -> None:
+    visitor.get(f"{running_api.url}/ui/datasets")
+    until_shown(visitor, ".empty", "No datasets")
+    first = ScriptedJob(running_api).dataset_id
+    with call(running_api) as client:
+        client.post("/datasets", json={"name": "<b>open</b>"}).raise_for_status()
+    until_shown(visitor, ".sets li", "<b>open</b>")
+    until(visitor, lambda: visitor.execute_script("return document.querySelector('.sets img').naturalWidth") == 64)
+    cards = [card.text.split("\n") for card in visitor.find_elements(By.CSS_SELECTOR, ".sets li")]
+    assert cards[0][0] == "<b>open</b>" and "open" in cards[0]
+    assert cards[1][0] == "blips" and cards[1][1].startswith("4 images · ") and cards[1][2] == "missing captions"
+    find(visitor, f"a[href$='{first}']").click()
+    until_shown(visitor, "h1", "blips")
+    assert_no_complaints(visitor)
+
+
+def test_it_shows_its_images_and_what_was_left_out(visitor: Chrome, running_api: RunningApi) -> None:
+    dataset_id = make_dataset(running_api)
+    open_dataset(visitor, running_api, dataset_id)
+    loaded = "return [...document.querySelectorAll('#grid img')].every((image) => image.naturalWidth == 64)"
+    until(visitor, lambda: visitor.execute_script(loaded))
+    assert len(read_captions(visitor)) == 4
+    assert "notes.png" in find(visitor, "#notes").text
+    assert "whatever its name says" in find(visitor, "#notes").text
+    assert "Has no caption" in find(visitor, "#grid .warned").text
+    cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
+    for link in visitor.find_elements(By.CSS_SELECTOR, "#zips a"):
+        answer = httpx.get(link.get_attribute("href") or "", cookies=cookies)
+        assert answer.content.startswith(b"PK")
+    assert (find(visitor, "#train").get_attribute("href") or "").endswith(f"/ui/new?dataset={dataset_id}")
+    assert_no_complaints(visitor)
+
+
+def test_an_edited_caption_makes_a_revision_that_is_shown_and_undone(visitor: Chrome, running_api: RunningApi) -> None:
+    dataset_id = make_dataset(running_api)
+    open_dataset(visitor, running_api, dataset_id)
+    assert not find(visitor, "#revisions").is_displayed()
+    before = read_captions(visitor)
+    type_into(find(visitor, "#grid textarea"), "a <i>glass</i> blip")
+    find(visitor, "#save").click()
+    until_shown(visitor, "#toasts", "Saved as a new revision.")
+    assert dataset_id not in visitor.current_url
+    revision = visitor.current_url.rpartition("/")[2]
+    assert read_captions(visitor) == ["a <i>glass</i> blip", *before[1:]]
+    with call(running_api) as client:
+        assert client.get(f"/datasets/{revision}").json()["parent"] == dataset_id
+        assert [row["id"] for row in client.get(f"/datasets?parent={dataset_id}").json()["data"]] == [revision]
+    links = visitor.find_elements(By.CSS_SELECTOR, "#revisions a")
+    assert [link.get_attribute("aria-current") for link in links] == [None, "page"]
+
+    visitor.back()
+    until(visitor, lambda: read_captions(visitor) == before)
+    until(visitor, lambda: find(visitor, "#revisions li:first-child a").get_attribute("aria-current") == "page")
+    visitor.forward()
+    until(visitor, lambda: read_captions(visitor)[0] == "a <i>glass</i> blip")
+    find(visitor, "#undo").click()
+    until(visitor, lambda: visitor.current_url.endswith(dataset_id) and read_captions(visitor) == before)
+    assert_no_complaints(visitor)
+
+
+def test_an_image_is_seen_large_with_what_a_base_makes_of_it(visitor: Chrome, running_api: RunningApi) -> None:
+    open_dataset(visitor, running_api, make_dataset(running_api))
+    find(visitor, "#grid .open").click()
+    until(visitor, lambda: find(visitor, "#large").is_displayed())
+    parts = [part.text.split("\n") for part in visitor.find_elements(By.CSS_SELECTOR, "#large-facts div")]
+    facts = dict(parts)
+    assert facts["Size"] == "192×64 px"
+    assert facts["Trained at"] == "104×32 px"
+    assert facts["Crop"] == "8 % is cut away"
+    assert len(visitor.find_elements(By.CSS_SELECTOR, "#framed .cut")) == 2
+    assert find(visitor, "#large-warnings").text == "Has no caption: the trigger is used instead."
+    find(visitor, "#close").send_keys(Keys.ARROW_RIGHT)
+    assert find(visitor, "#large-name").text == "blip-1.png"
+    assert "none" in find(visitor, "#large-facts").text
+    find(visitor, "#close").send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    assert find(visitor, "#large-name").text == "blip-0.png"
+    find(visitor, "#close").send_keys(Keys.ESCAPE)
+    assert not find(visitor, "#large").is_displayed()
+    assert_no_complaints(visitor)
+
+
+def test_it_is_deleted_after_a_question_unless_a_job_uses_it(visitor: Chrome, running_api: RunningApi) -> None:
+    job, alone = ScriptedJob(running_api), make_dataset(running_api)
+    for dataset_id in (job.dataset_id, alone):
+        open_dataset(visitor, running_api, dataset_id)
+        find(visitor, "#delete").click()
+        assert "Delete blips?" in find(visitor, "dialog[open]").text
+        find(visitor, "dialog[open] .danger").click()
+        if dataset_id == job.dataset_id:
+            until_shown(visitor, "#page-error", "is used by")
+    until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/datasets")
+    with running_api.sessions() as session:
+        assert session.get(Dataset, alone) is None
+        assert session.get(Dataset, job.dataset_id) is not None
+
+
+def test_five_hundred_images_are_usable(visitor: Chrome, running_api: RunningApi) -> None:
+    dataset_id = make_dataset(running_api)
+    with running_api.sessions.begin() as session:
+        row = session.get_one(Dataset, dataset_id)
+        images = (row.manifest or {})["images"]
+        row.manifest = {"images": [{**images[n % 4], "name": f"blip-{n:03}.png"} for n in range(500)]}
+    began = time.monotonic()
+    open_dataset(visitor, running_api, dataset_id)
+    until(visitor, lambda: len(read_captions(visitor)) == 500)
+    assert time.monotonic() - began < 5, "a second on a machine of its own"
+    settle(visitor)
+    lazy = "return [...document.querySelectorAll('#grid img')].every((image) => image.loading == 'lazy')"
+    assert visitor.execute_script(lazy)
+    last = visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")[-1]
+    type_into(last, "the last one")
+    find(visitor, "#save").click()
+    until_shown(visitor, "#toasts", "Saved as a new revision.")
+    assert read_captions(visitor)[-1] == "the last one"
+
+
+def test_a_reader_sees_the_images_and_changes_nothing(browser: Chrome, running_api: RunningApi) -> None:
+    dataset_id = make_dataset(running_api)
+    with call(running_api) as client:
+        secret = client.post("/keys", json={"name": "eyes", "scopes": ["read"]}).json()["secret"]
+    browser.get(f"{running_api.url}/ui/login")
+    find(browser, "input[name=api_key]").send_keys(secret)
+    find(browser, "form[action='/ui/login'] button").click()
+    until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
+    open_dataset(browser, running_api, dataset_id)
+    settle(browser)
+    assert not find(browser, "#captions").is_displayed()
+    assert find(browser, "#grid textarea").get_attribute("readonly")
+    for wanted in ("#delete", "#train", "#grid .leave"):
+        assert browser.find_elements(By.CSS_SELECTOR, wanted) == [], wanted
+    assert_no_complaints(browser)

@@ -1,0 +1,307 @@
+"""A job's page: its samples, its curve, its steps, and what can be done there."""
+
+import time
+from typing import Any
+
+import httpx
+from selenium.webdriver import Chrome, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+
+from core.db import job_outputs, promotions
+from core.db.tables import Job, JobMetric
+from core.domain.states import Phase
+from tests.dashboard.studio import settle
+from tests.dashboard.test_pages import (
+    assert_no_complaints,
+    count_points,
+    find,
+    open_job,
+    until,
+    until_shown,
+)
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import PROMPTS, ScriptedJob, step_adapter
+
+TOOL = {"required": True, "loads": True, "verdict": "same", "num_keys": 594, "num_resolved": 594}
+PARTIAL = {
+    "tool": "a1111", **TOOL, "required": False, "verdict": "partial", "num_resolved": 591,
+    "dropped": [{"key": "lora_<b>", "reason": "A1111 has no rule for <b>it</b>."}],
+}  # fmt: skip
+PROOFS = {"kohya": {"format": "kohya", "family": "sd1", "tools": [{"tool": "comfyui", **TOOL}, PARTIAL]}}
+
+
+def train_with_steps(job: ScriptedJob) -> None:
+    """Samples and kept adapters at 25, 50, 75 and 100; the held-out loss is lowest at 50."""
+    job.start()
+    job.enter(Phase.TRAINING)
+    job.sample(0)
+    for step, loss in ((25, 0.81234), (50, 0.65), (75, 0.66), (100, 0.70)):
+        job.train_to(step, first=step - 24)
+        job.validate(step, loss)
+        job.sample(step)
+        job.keep_adapter(step)
+
+
+def amend_result(api: RunningApi, job: ScriptedJob, metrics: dict[str, Any], **parts: Any) -> None:
+    with api.sessions.begin() as session:
+        row = session.get_one(Job, job.id)
+        result = row.result or {}
+        row.result = {**result, **parts, "metrics": {**result["metrics"], **metrics}}
+
+
+def set_range(browser: Chrome, field: WebElement, value: int) -> None:
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
+    browser.execute_script(script, field, value)
+
+
+def list_numbers(browser: Chrome, selector: str) -> list[float]:
+    return [float(label.text) for label in browser.find_elements(By.CSS_SELECTOR, selector)]
+
+
+def test_both_losses_have_an_axis_of_their_own_and_the_best_step_is_marked(
+    visitor: Chrome, running_api: RunningApi
+) -> None:
+    """The held-out losses are many times the training loss here."""
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    job.succeed()
+    open_job(visitor, job)
+    until_shown(visitor, "#chart .mark-text", "promoted")
+    assert max(list_numbers(visitor, "#chart .left-tick")) < 0.5
+    held = list_numbers(visitor, "#chart .held-tick")
+    assert min(held) > 0.6 and max(held) < 0.85
+    dots = visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")
+    heights = [float(dot.get_attribute("cy") or 0) for dot in dots]
+    assert heights[1] - heights[0] > 0.5 * find(visitor, "#chart").size["height"], "their range fills the chart"
+    marks = {
+        label.text: float(label.get_attribute("x") or 0)
+        for label in visitor.find_elements(By.CSS_SELECTOR, ".mark-text")
+    }
+    assert list(marks) == ["best", "promoted"]
+    assert abs(marks["best"] - float(dots[1].get_attribute("cx") or 0)) < 10
+    assert_no_complaints(visitor)
+
+
+def test_the_curve_is_read_by_keyboard_and_smoothed(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    open_job(visitor, job)
+    until(visitor, lambda: count_points(visitor) == 100)
+    chart = find(visitor, "#chart")
+    visitor.execute_script("arguments[0].focus()", chart)
+    chart.send_keys(Keys.HOME)
+    assert find(visitor, "#readout").text.startswith("Step 1 · loss 0.2100")
+    chart.send_keys(Keys.END)
+    assert "Step 100 " in find(visitor, "#readout").text
+    assert "held-out loss 0.7000 at step 100" in find(visitor, "#readout").text
+    set_range(visitor, find(visitor, "#smoothing"), 0)
+    until(
+        visitor,
+        lambda: (
+            find(visitor, "#chart .raw").get_attribute("points")
+            == find(visitor, "#chart .smooth").get_attribute("points")
+        ),
+    )
+    rough = find(visitor, "#chart .smooth").get_attribute("points")
+    set_range(visitor, find(visitor, "#smoothing"), 100)
+    until(visitor, lambda: find(visitor, "#chart .smooth").get_attribute("points") != rough)
+
+
+def test_the_slider_shows_each_step_beside_the_base(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    open_job(visitor, job)
+    until_shown(visitor, "#scrub-text", "step 100")
+    assert [part.text for part in visitor.find_elements(By.CSS_SELECTOR, "#stage small")] == ["base", "step 100"] * 2
+    find(visitor, "#scrub").send_keys(Keys.HOME)
+    assert find(visitor, "#scrub-text").text == "step 25"
+    sources = [image.get_attribute("src") or "" for image in visitor.find_elements(By.CSS_SELECTOR, "#stage img")]
+    assert [source.rpartition("/samples/")[2] for source in sources] == ["0/0.png", "25/0.png", "0/1.png", "25/1.png"]
+    assert {cell.get_attribute("data-step") for cell in visitor.find_elements(By.CSS_SELECTOR, "#sheet .chosen")} == {
+        "25"
+    }
+    find(visitor, "#play").click()
+    until(visitor, lambda: find(visitor, "#scrub-text").text == "step 50 · best")
+    until(visitor, lambda: find(visitor, "#scrub-text").text == "step 100" and find(visitor, "#play").text == "Play")
+
+
+def test_the_viewer_walks_over_prompts_and_steps_and_keeps_its_zoom(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    open_job(visitor, job)
+    until_shown(visitor, "#scrub-text", "step 100")
+    find(visitor, "#sheet td:nth-child(4) button").send_keys(Keys.ENTER)
+    until(visitor, lambda: find(visitor, ".viewer").is_displayed())
+    viewer = find(visitor, ".viewer")
+
+    def read() -> tuple[list[str], str]:
+        return [part.text for part in viewer.find_elements(By.TAG_NAME, "figcaption")], find(visitor, ".viewer p").text
+
+    prompts = [prompt.replace("{trigger}", "blip") for prompt in PROMPTS]
+    assert read() == (["base", "step 50"], prompts[0])
+    keys = find(visitor, ".viewer .primary")
+    keys.send_keys("++")
+    keys.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP)
+    assert read() == (["base", "step 75"], prompts[1])
+    assert find(visitor, "#scrub-text").text == "step 75", "the page follows"
+    widths = visitor.execute_script("return [...document.querySelectorAll('.viewer img')].map(i => i.style.width)")
+    assert widths == ["400%", "400%"]
+    visitor.execute_script("document.querySelector('.viewer .frame').scrollTo(90, 70)")
+    until(
+        visitor, lambda: visitor.execute_script("return document.querySelectorAll('.viewer .frame')[1].scrollTop") == 70
+    )
+    keys.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_DOWN)
+    assert [part.text for part in viewer.find_elements(By.TAG_NAME, "figcaption") if part.is_displayed()] == ["base"]
+    keys.send_keys(Keys.ESCAPE)
+    assert not viewer.is_displayed()
+    assert_no_complaints(visitor)
+
+
+def test_another_step_is_taken_and_each_can_be_downloaded(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    open_job(visitor, job)
+    until_shown(visitor, "#step-files", "Download step 100, kohya")
+    assert not find(visitor, "#take").is_displayed(), "not before the job has succeeded"
+    find(visitor, "#scrub").send_keys(Keys.HOME)
+    job.succeed()
+    until(visitor, lambda: find(visitor, "#take").is_displayed())
+    cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
+    link = find(visitor, "#step-files a").get_attribute("href") or ""
+    assert httpx.get(link, cookies=cookies).content == step_adapter(25, "kohya")
+    find(visitor, "#take").click()
+    claims: list[Any] = []
+
+    def claim() -> bool:
+        claims.append(job.write(promotions.claim_promotion, lease_seconds=60))
+        return claims[-1] is not None
+
+    until(visitor, claim)
+    assert not find(visitor, "#take").is_enabled()
+    job.write(promotions.commit_promotion, claims[-1], {})
+    until_shown(visitor, "#toasts", "The adapter is that of step 25 now.")
+    assert find(visitor, "#scrub-text").text == "step 25 · promoted"
+    assert not find(visitor, "#take").is_displayed()
+    assert_no_complaints(visitor)
+
+
+def test_samples_are_requested_while_it_trains(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    job.start()
+    job.enter(Phase.TRAINING)
+    job.train_to(10)
+    open_job(visitor, job)
+    until(visitor, lambda: find(visitor, "#requests").is_displayed())
+    find(visitor, "#requests summary").click()
+    find(visitor, "#request textarea").send_keys("a {trigger} at sea\na <b>glass</b> {trigger}")
+    find(visitor, "#request button").click()
+    until_shown(visitor, "#drawn", "Waits for the next step")
+    job.draw_requested(11)
+    until_shown(visitor, "#drawn", "step 11")
+    until(visitor, lambda: visitor.execute_script("return document.querySelector('#drawn img').naturalWidth") == 64)
+    assert [part.text for part in visitor.find_elements(By.CSS_SELECTOR, "#drawn figcaption")] == [
+        "a blip at sea", "a <b>glass</b> blip",
+    ]  # fmt: skip
+    job.fail()
+    until(visitor, lambda: not find(visitor, "#request").is_displayed())
+    assert find(visitor, "#drawn img").is_displayed()
+
+
+def test_scores_and_the_load_proof_are_said_in_words(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    job.succeed()
+    amend_result(
+        running_api, job, {"retention": 0.93, "validation_loss": 0.7, "base_validation_loss": 1.0, "step": 100},
+        proofs=PROOFS, warnings=["<i>careful</i>"],
+    )  # fmt: skip
+    open_job(visitor, job)
+    until_shown(visitor, "#result", "keeps 93 % of the base's answers to neutral prompts")
+    assert "0.7000, 30 % below the base's 1.0000" in find(visitor, "#result").text
+    assert "<i>careful</i>" in find(visitor, "#result").text
+    lines = [item.text for item in visitor.find_elements(By.CSS_SELECTOR, ".proofs > li")]
+    assert lines[0] == "comfyui applies the whole adapter as it was trained."
+    assert lines[1].startswith("a1111 applies a part of it: 591 of 594 keys.")
+    find(visitor, ".proofs summary").click()
+    assert "A1111 has no rule for <b>it</b>." in find(visitor, ".proofs").text
+    assert_no_complaints(visitor)
+
+
+def test_a_paused_job_shows_no_phase_as_done(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    job.start()
+    job.enter(Phase.TRAINING)
+    job.train_to(40)
+    open_job(visitor, job)
+    until_shown(visitor, "#step", "40 of 100")
+    until_shown(visitor, "#events", "Training")
+    assert [item.text for item in visitor.find_elements(By.CSS_SELECTOR, "#phases .done")] == ["Loading", "Caching"]
+    find(visitor, "#pause button").click()
+    until_shown(visitor, "#state", "pausing")
+    job.acknowledge_stop()
+    until_shown(visitor, "#waits", "Paused.")
+    assert visitor.find_elements(By.CSS_SELECTOR, "#phases .done, #phases [aria-current]") == []
+
+
+def test_a_job_is_deleted_after_a_question(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api, name="old one")
+    job.run_to_the_end()
+    open_job(visitor, job)
+    until_shown(visitor, "#events", "Succeeded")
+    find(visitor, "#delete").click()
+    assert "Delete old one?" in find(visitor, "dialog[open]").text
+    find(visitor, "dialog[open] .danger").click()
+    until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/jobs")
+    with running_api.sessions() as session:
+        assert session.get(Job, job.id) is None
+
+
+def test_a_hundred_thousand_metrics_are_shown_within_a_second(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    with running_api.sessions.begin() as session:
+        session.query(JobMetric).filter_by(job_id=job.id).delete()
+        session.bulk_insert_mappings(
+            JobMetric.__mapper__,
+            [
+                {
+                    "job_id": job.id, "step": n, "attempt": 1, "loss": 1 / n**0.1, "learning_rate": 1e-3,
+                    "seconds_per_step": 0.1, "validation_loss": 0.5 if n in (30_001, 70_003) else None,
+                }
+                for n in range(1, 100_001)
+            ],
+        )  # fmt: skip
+    with running_api.sessions() as session:
+        shown = job_outputs.thin_metrics(session, job.id, after_step=-1, max_points=500)
+        assert 490 <= len(shown) <= 503
+        assert shown[0].step == 1 and shown[-1].step == 100_000
+        assert [row.step for row in shown if row.validation_loss] == [30_001, 70_003]
+        assert job_outputs.thin_metrics(session, job.id, after_step=100_000, max_points=500) == []
+    began = time.monotonic()
+    open_job(visitor, job)
+    until(visitor, lambda: count_points(visitor) > 900)
+    assert len(visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")) == 2
+    assert time.monotonic() - began < 5, "a second on a machine of its own"
+    find(visitor, "#chart").send_keys(Keys.END)
+    assert "Step 100,000 " in find(visitor, "#readout").text
+
+
+def test_a_reader_sees_no_actions(browser: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    answer = httpx.post(
+        f"{running_api.url}/keys",
+        headers={"Authorization": f"Bearer {running_api.api_key}"},
+        json={"name": "eyes", "scopes": ["read"]},
+    )
+    browser.get(f"{running_api.url}/ui/login")
+    find(browser, "input[name=api_key]").send_keys(answer.json()["secret"])
+    find(browser, "form[action='/ui/login'] button").click()
+    until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
+    open_job(browser, job)
+    until_shown(browser, "#scrub-text", "step 100")
+    settle(browser)
+    for wanted in ("#pause", "#cancel", "#delete", "#take", "#again", "#request"):
+        assert browser.find_elements(By.CSS_SELECTOR, wanted) == [], wanted
+    assert_no_complaints(browser)

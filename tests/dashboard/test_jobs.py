@@ -1,0 +1,104 @@
+"""The list of jobs: filters, the queue, pages."""
+
+import time
+
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+from sqlalchemy import text
+
+from core.db import job_claims
+from core.domain.ids import new_id
+from tests.dashboard.studio import type_into
+from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import ScriptedJob
+
+NO_BASE = "This worker has no base model <b>x</b>."
+
+
+def list_names(browser: Chrome) -> list[str]:
+    """At one moment: the rows are replaced when something changes."""
+    script = "return [...document.querySelectorAll('#rows tbody a')].map((link) => link.textContent)"
+    found: list[str] = browser.execute_script(script)
+    return found
+
+
+def test_it_is_filtered_by_words_and_state_and_stays_so(visitor: Chrome, running_api: RunningApi) -> None:
+    done = ScriptedJob(running_api, name="fox", trigger="zibble")
+    done.run_to_the_end()
+    ScriptedJob(running_api, name="fox cub")
+    ScriptedJob(running_api, name="owl_100%")
+    visitor.get(f"{running_api.url}/ui/jobs")
+    until(visitor, lambda: list_names(visitor) == ["owl_100%", "fox cub", "fox"])
+    search = find(visitor, "input[name=text]")
+    for words, names in (
+        ("FOX", ["fox cub", "fox"]),
+        ("zibble", ["fox"]),
+        ("_100%", ["owl_100%"]),
+        (done.id[-8:], ["fox"]),
+    ):
+        type_into(search, words)
+        until(visitor, lambda names=names: list_names(visitor) == names)
+    type_into(search, "fox")
+    Select(find(visitor, "select[name=status]")).select_by_value("queued")
+    until(visitor, lambda: list_names(visitor) == ["fox cub"])
+    ScriptedJob(running_api, name="another fox")
+    until(visitor, lambda: list_names(visitor) == ["another fox", "fox cub"])
+    assert visitor.current_url.endswith("/ui/jobs?text=fox&status=queued")
+    visitor.refresh()
+    assert list_names(visitor) == ["another fox", "fox cub"]
+    type_into(find(visitor, "input[name=text]"), "nothing like it")
+    until_shown(visitor, "#rows", "No job matches")
+    find(visitor, "#rows a").click()
+    until(visitor, lambda: len(list_names(visitor)) == 4)
+    assert_no_complaints(visitor)
+
+
+def test_a_waiting_job_says_its_place_and_why_it_waits(visitor: Chrome, running_api: RunningApi) -> None:
+    first = ScriptedJob(running_api, name="fox")
+    second = ScriptedJob(running_api, name="fox")
+    first.start()
+    first.write(job_claims.defer, first.claim, NO_BASE)
+    visitor.get(f"{running_api.url}/ui/jobs")
+    until_shown(visitor, "tbody tr", NO_BASE)
+    rows = [row.text for row in visitor.find_elements(By.CSS_SELECTOR, "tbody tr")]
+    assert second.id[-8:] in rows[0] and "place 1" in rows[0]
+    assert first.id[-8:] in rows[1] and "place 2" in rows[1]
+    visitor.get(f"{running_api.url}/ui/jobs/{first.id}")
+    until_shown(visitor, "#waits", NO_BASE)
+    assert "1 of your jobs is ahead" in find(visitor, "#waits").text
+
+
+def test_five_thousand_jobs_are_paged_and_searched_within_a_second(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api, name="oldest needle")
+    job.run_to_the_end()
+    with running_api.sessions.begin() as session:
+        query = (
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs' AND is_generated = 'NEVER'"
+        )
+        columns = [row[0] for row in session.execute(text(query)) if row[0] not in ("id", "spec", "plan")]
+        chosen = ", ".join(columns)
+        session.execute(
+            text(
+                f"INSERT INTO jobs (id, spec, plan, {chosen}) SELECT new.id, "
+                "jsonb_set(spec, '{name}', to_jsonb('fox ' || new.number)), "
+                f"jsonb_set(plan, '{{name}}', to_jsonb('fox ' || new.number)), {chosen} "
+                "FROM jobs, unnest(CAST(:ids AS text[])) WITH ORDINALITY AS new(id, number) WHERE jobs.id = :job"
+            ),
+            {"ids": [new_id("job") for _ in range(5000)], "job": job.id},
+        )
+    began = time.monotonic()
+    visitor.get(f"{running_api.url}/ui/jobs")
+    until(visitor, lambda: len(list_names(visitor)) == 25)
+    opened = time.monotonic()
+    seen = list_names(visitor)
+    find(visitor, "a[rel=next]").click()
+    until(visitor, lambda: len(list_names(visitor)) == 25 and list_names(visitor)[0] not in seen)
+    paged = time.monotonic()
+    type_into(find(visitor, "input[name=text]"), "needle")
+    until(visitor, lambda: list_names(visitor) == ["oldest needle"])
+    searched = time.monotonic()
+    times = [opened - began, paged - opened, searched - paged]
+    assert max(times) < 5, f"a second on a machine of its own: {times}"
+    until(visitor, lambda: "after=" not in visitor.current_url)
