@@ -128,3 +128,9 @@ def list_violations(audit: Audit) -> list[str]:
 
 def count_outages(outages: Mapping[str, int]) -> str:
     return ", ".join(f"{number} x {why}" for why, number in sorted(outages.items())) or "none"
+
+
+def count_kills(faults: Sequence[Fault]) -> str:
+    """``20: 10 x trainer (drawing), …``."""
+    counts = Counter(f"{fault.kind.partition(':')[0]} ({fault.phase})" for fault in faults)
+    return f"{len(faults)}: " + ", ".join(f"{number} x {what}" for what, number in sorted(counts.items()))
