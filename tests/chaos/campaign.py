@@ -16,10 +16,10 @@ from tests.chaos.faults import ENDS_ATTEMPT, Cell, Fault, Striker
 from tests.chaos.generations import Body
 from tests.chaos.scene import DRAWING, Scene, Work, look, phase_at
 from tests.chaos.specs import SPECS, pictures
-from tests.chaos.stack import Stack
+from tests.chaos.stack import TRAIN_WORKERS, Stack
 
 REQUESTS = ("upload", "post")
-MAX_WAITING = 3
+MAX_WAITING, MAX_UNDRAWN = 3, 10
 LOOK_SECONDS = 0.05
 MAX_FAILURES = 2
 """A job that has failed so often without a new checkpoint is spared: the third such death is poison, by design."""
@@ -141,7 +141,8 @@ class Campaign:
             fresh = (work.job_id, work.attempt) not in self._spared and work.status == "running"
             if fresh and self._is_worked_on(work):
                 chances.setdefault(work.phase, []).append(work)
-                if scene.is_drawing and work.phase == "training":
+                idle = TRAIN_WORKERS - len(scene.works)  # each of these may draw one
+                if scene.num_drawing > idle and work.phase == "training":
                     chances.setdefault(DRAWING, []).append(work)
         return chances
 
@@ -251,14 +252,17 @@ class Campaign:
             self._struck_out.wait(rng.uniform(0.5, 3))
 
     def _generate(self, client: StubbornClient, rng: random.Random) -> None:
-        """Spread over the jobs that are posted one after the other."""
-        shapes = list(self.plan.bodies)
-        for number in range(self.plan.num_generations):
-            while number * self.plan.num_jobs >= len(self.ledger.jobs) * self.plan.num_generations:
+        """As many as planned at least, spread over the jobs, and more until all faults have struck."""
+        shapes, number, planned = list(self.plan.bodies), 0, self.plan.num_generations
+        while number < planned or (planned and not self._struck_out.is_set()):
+            scene, share = self._scene, len(self.ledger.jobs) / self.plan.num_jobs
+            if scene is None or scene.num_undrawn >= MAX_UNDRAWN or number >= share * planned:
                 if self._stop.wait(0.1):
                     raise Stopped
+                continue
             shape = shapes[number % len(shapes)]
             client.post_generation(shape, self.plan.bodies[shape])
+            number += 1
             if self._stop.wait(rng.uniform(0, 2)):
                 raise Stopped
 

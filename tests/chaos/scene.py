@@ -19,7 +19,7 @@ from core.domain.states import HELD, TERMINAL, JobStatus
 JOB_PHASES = ("loading", "caching", "training", "sampling", "evaluation", "exporting")
 SERVICE_PHASES = ("upload", "post", "validating")
 DRAWING = "drawing"
-"""A job is trained while a worker holds a generation: most often between the job's steps."""
+"""A job trains while a generation is drawn between its steps, or between those of the other worker's job."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Scene:
     num_unfinished: int
     validating: str | None
     num_undrawn: int
-    is_drawing: bool
+    num_drawing: int
 
 
 def look(session: Session) -> Scene:
@@ -56,7 +56,7 @@ def look(session: Session) -> Scene:
         sum(number for status, number in counts.items() if JobStatus(status) not in TERMINAL),
         session.execute(validating).scalar_one_or_none(),
         session.execute(select(func.count()).where(undrawn)).scalar_one(),
-        session.execute(select(Generation.id).where(undrawn, held).limit(1)).first() is not None,
+        session.execute(select(func.count()).where(undrawn, held)).scalar_one(),
     )
 
 

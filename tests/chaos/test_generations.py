@@ -42,7 +42,8 @@ def test_three_trainings_ten_generations_three_kills(service: Service) -> None:
     rows = read_drawn(stack)
     drawn = check_drawn(campaign.ledger.generations, rows, images, len(images))
     assert (drawn.violations, drawn.different) == ([], [])
-    assert len(campaign.ledger.generations) == 10 and drawn.num_compared >= 7, "a kill fails one generation at most"
+    assert len(campaign.ledger.generations) >= 10
+    assert drawn.num_compared >= len(campaign.ledger.generations) - len(KILLS), "a kill fails one generation at most"
     assert {(fault.kind, fault.phase) for fault in campaign.faults} >= {(cell.kind, cell.phase) for cell in KILLS}
 
 
