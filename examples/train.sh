@@ -21,8 +21,6 @@ call "/jobs/$job/adapter" -o "$trigger.safetensors"
 adapter=$(call "/jobs/$job" | field adapter_id)
 generation=$(post /generations '{"model": "tiny", "prompts": ["a large '"$trigger"' on blue"],
   "adapters": [{"id": "'"$adapter"'", "weight": 0.9}]}' | field id)
-until status=$(call "/generations/$generation?wait=30" | field status); [[ $status != queued && $status != running ]]; do
-  :
-done
+while status=$(call "/generations/$generation?wait=30" | field status); [[ $status =~ ^(queued|running)$ ]]; do :; done
 call "/generations/$generation/images/0.png" -o "$trigger.png"
 echo "$trigger.safetensors and $trigger.png are here"
