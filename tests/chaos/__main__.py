@@ -31,9 +31,9 @@ from tests.chaos.generations import (
     read_drawn,
 )
 from tests.chaos.report import (
-    count_kills,
     count_outages,
     describe_run,
+    draw_kills,
     draw_matrix,
     draw_recovery,
     draw_verdict,
@@ -107,7 +107,7 @@ def run_generations(args: argparse.Namespace, stack: Stack) -> Result:
     drawn = check_drawn(campaign.ledger.generations, read_drawn(stack), images, len(images))
     against = list_violations(found) + list_drawn_violations(drawn)
     against += [f"- not succeeded: {one.job_id}" for one in found.outcomes if one.status != "succeeded"]
-    lines = [*draw_verdict(found), *draw_drawn(drawn), f"- Kills: {count_kills(campaign.faults)}."]
+    lines = [*draw_verdict(found), *draw_drawn(drawn), *draw_kills(campaign.faults)]
     return lines, against
 
 
