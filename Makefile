@@ -48,6 +48,7 @@ chaos: $(VENV)/.installed-tests
 	$(BIN)/python -m tests.chaos faults --faults 200 --jobs 60 --seed $(CHAOS_SEED) --write docs/reliability.md
 	$(BIN)/python -m tests.chaos production --faults 10 --jobs 6 --seed $(CHAOS_SEED) --write docs/reliability.md
 	$(BIN)/python -m tests.chaos stops --cancels 100 --pauses 50 --seed $(CHAOS_SEED) --write docs/reliability.md
+	$(BIN)/python -m tests.chaos generations --jobs 10 --generations 40 --faults 12 --seed $(CHAOS_SEED) --write docs/reliability.md
 	$(BIN)/python -m pytest -r fEs -m 'slow or long' tests/worker/test_byte_identity.py
 
 fuzz: $(VENV)/.installed-tests

@@ -8,16 +8,18 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.fixtures.hub import Hub, serve_hub
 from tests.fixtures.servers import state_dir_for_tests
 from tests.fixtures.service import up
 
 
 @dataclass
 class Atelier:
-    """An HTTP client with the admin key; nothing else is known of the service."""
+    """An HTTP client with the admin key, and the Hub that the service publishes on; nothing else is known of it."""
 
     http: httpx.Client
     home: Path
+    hub: Hub
 
     def wait_for_dataset(self, dataset_id: str) -> dict[str, object]:
         while (dataset := self.http.get(f"/datasets/{dataset_id}").raise_for_status().json())["status"] == "validating":
@@ -34,10 +36,12 @@ class Atelier:
 @pytest.fixture(scope="session")
 def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
     home = tmp_path_factory.mktemp("service") / "home"
-    with state_dir_for_tests(), up(home, tmp_path_factory.mktemp("cwd")) as service:
+    cwd = tmp_path_factory.mktemp("cwd")
+    settings = {"ATELIER_HEARTBEAT_SECONDS": "0.5"}  # so soon a trainer hears of requests
+    with state_dir_for_tests(), serve_hub() as hub, up(home, cwd, ATELIER_HUB_URL=hub.url, **settings) as service:
         key = (home / "admin.key").read_text().strip()
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=service.url, headers=headers, timeout=60) as http:
-            yield Atelier(http, home)
+            yield Atelier(http, home, hub)
         service.process.terminate()
         assert service.process.wait(120) == 0

@@ -1,8 +1,9 @@
-"""``python -m tests.chaos faults|production|stops``: one chaos run each, reported into a document.
+"""``python -m tests.chaos faults|production|stops|generations``: one chaos run each, reported into a document.
 
     python -m tests.chaos faults --faults 200 --jobs 60 --seed 1 --write docs/reliability.md
     python -m tests.chaos production --faults 10
     python -m tests.chaos stops --cancels 100 --pauses 50
+    python -m tests.chaos generations --jobs 10 --generations 40 --faults 12
 
 Exits with 1 when a promise was broken, or a cell of the matrix stayed empty.
 """
@@ -20,10 +21,19 @@ from pathlib import Path
 
 from tests.chaos.audit import audit, read_events
 from tests.chaos.campaign import Campaign, Plan
-from tests.chaos.faults import Cell, plan_faults
+from tests.chaos.faults import KILLS, Cell, plan_faults, plan_kills
+from tests.chaos.generations import (
+    check_drawn,
+    draw_drawn,
+    draw_undisturbed,
+    list_drawn_violations,
+    make_bodies,
+    read_drawn,
+)
 from tests.chaos.report import (
     count_outages,
     describe_run,
+    draw_kills,
     draw_matrix,
     draw_recovery,
     draw_verdict,
@@ -40,7 +50,6 @@ from tests.chaos.undisturbed import run_undisturbed, upload_dataset
 
 RECOVERY_SECONDS = 45.0
 STOP_SECONDS = 25.0
-KILLS = ("train worker: kill", "train worker's child: kill", "trainer: kill")
 
 Result = tuple[list[str], list[str]]
 """The report, and what speaks against the service."""
@@ -50,7 +59,7 @@ def main() -> int:
     args = _parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes first
     run: Callable[[argparse.Namespace, Stack], Result] = {
-        "faults": run_faults, "production": run_production, "stops": run_stops
+        "faults": run_faults, "production": run_production, "stops": run_stops, "generations": run_generations,
     }[args.mode]  # fmt: skip
     timers: Timers = PRODUCTION if args.mode == "production" else SCALED
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
@@ -79,6 +88,27 @@ def run_production(args: argparse.Namespace, stack: Stack) -> Result:
     cells = [Cell(KILLS[n % len(KILLS)], JOB_PHASES[(n + args.seed) % len(JOB_PHASES)]) for n in range(args.faults)]
     plan = Plan(args.seed, cells, args.jobs, gap_seconds=(1, 5), cancel_share=0, pause_share=0)
     return _run_campaign(args, stack, plan)
+
+
+def run_generations(args: argparse.Namespace, stack: Stack) -> Result:
+    """Kills alone, of what trains and draws. Whatever is compared has the bytes of what nothing disturbed."""
+    dataset_id = upload_dataset(stack)
+    undisturbed = run_undisturbed(stack, dataset_id, tuple(SPECS))
+    bodies = make_bodies(stack)
+    images = draw_undisturbed(stack, bodies)
+    print(f"undisturbed runs of {len(undisturbed)} specs and {len(images)} generations are done", flush=True)
+    cells = plan_kills(args.seed, args.faults)
+    plan = Plan(
+        args.seed, cells, args.jobs, cancel_share=0, pause_share=0, num_generations=args.generations, bodies=bodies
+    )
+    campaign = Campaign(stack, plan, dataset_id, say=lambda line: print(line, flush=True))
+    campaign.run()
+    found = audit(stack, campaign.ledger.jobs, campaign.ledger.datasets, undisturbed)
+    drawn = check_drawn(campaign.ledger.generations, read_drawn(stack), images, len(images))
+    against = list_violations(found) + list_drawn_violations(drawn)
+    against += [f"- not succeeded: {one.job_id}" for one in found.outcomes if one.status != "succeeded"]
+    lines = [*draw_verdict(found), *draw_drawn(drawn), *draw_kills(campaign.faults)]
+    return lines, against
 
 
 def _run_campaign(args: argparse.Namespace, stack: Stack, plan: Plan) -> Result:
@@ -124,9 +154,10 @@ def run_stops(args: argparse.Namespace, stack: Stack) -> Result:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("mode", choices=("faults", "production", "stops"))
+    parser.add_argument("mode", choices=("faults", "production", "stops", "generations"))
     parser.add_argument("--faults", type=int, default=200)
     parser.add_argument("--jobs", type=int, default=60)
+    parser.add_argument("--generations", type=int, default=40)
     parser.add_argument("--cancels", type=int, default=100)
     parser.add_argument("--pauses", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
@@ -139,7 +170,8 @@ def _parse() -> argparse.Namespace:
 def _command(args: argparse.Namespace) -> list[str]:
     if args.mode == "stops":
         return [args.mode, "--cancels", str(args.cancels), "--pauses", str(args.pauses)]
-    return [args.mode, "--faults", str(args.faults), "--jobs", str(args.jobs)]
+    generations = ["--generations", str(args.generations)] if args.mode == "generations" else []
+    return [args.mode, "--faults", str(args.faults), "--jobs", str(args.jobs), *generations]
 
 
 if __name__ == "__main__":

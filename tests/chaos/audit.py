@@ -37,7 +37,7 @@ def audit(
     jobs = list(jobs)
     with stack.sessions() as session:
         outcomes, events = read_outcomes(session), read_events(session)
-        files = [StoredFile(job_id, key, sha, _hash_object(stack, key)) for job_id, key, sha in _name_files(session)]
+        files = [StoredFile(job_id, key, sha, hash_object(stack, key)) for job_id, key, sha in _name_files(session)]
         violations = check_history([_promise(posted) for posted in jobs], outcomes, events, files)
         violations += _check_datasets(session, stack, datasets)
         ended = {outcome.job_id: outcome.status for outcome in outcomes}
@@ -106,11 +106,11 @@ def _check_datasets(session: Session, stack: Stack, datasets: Iterable[PostedDat
                 "part of a dataset", posted.dataset_id, f"has {len(images)} of {posted.num_pictures} pictures"
             )
         for image in images:
-            if _hash_object(stack, image["key"]) != image["sha256"]:
+            if hash_object(stack, image["key"]) != image["sha256"]:
                 yield Violation("damaged file", posted.dataset_id, image["key"])
 
 
-def _hash_object(stack: Stack, key: str) -> str | None:
+def hash_object(stack: Stack, key: str) -> str | None:
     """Straight from the store, past the proxy."""
     try:
         body: Any = stack.store.get_object(Bucket=BUCKET, Key=f"{PREFIX}/{key}")["Body"].read()

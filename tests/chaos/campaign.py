@@ -6,19 +6,20 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from tests.chaos.clients import Ledger, PostedJob, Stopped, StubbornClient
 from tests.chaos.faults import ENDS_ATTEMPT, Cell, Fault, Striker
-from tests.chaos.scene import Scene, Work, look, phase_at
+from tests.chaos.generations import Body
+from tests.chaos.scene import DRAWING, Scene, Work, look, phase_at
 from tests.chaos.specs import SPECS, pictures
-from tests.chaos.stack import Stack
+from tests.chaos.stack import TRAIN_WORKERS, Stack
 
 REQUESTS = ("upload", "post")
-MAX_WAITING = 3
+MAX_WAITING, MAX_UNDRAWN = 3, 10
 LOOK_SECONDS = 0.05
 MAX_FAILURES = 2
 """A job that has failed so often without a new checkpoint is spared: the third such death is poison, by design."""
@@ -27,7 +28,8 @@ LAST_SECONDS = 900.0
 
 @dataclass(frozen=True)
 class Plan:
-    """``cells``: the faults in their order. ``gap_seconds``: between two, drawn from the seed."""
+    """``cells``: the faults in their order. ``gap_seconds``: between two, drawn from the seed. ``bodies``: of
+    the generations, by their shape."""
 
     seed: int
     cells: Sequence[Cell]
@@ -37,6 +39,8 @@ class Plan:
     cancel_share: float = 0.08
     pause_share: float = 0.2
     limit_seconds: float = 3600.0
+    num_generations: int = 0
+    bodies: Mapping[str, Body] = field(default_factory=dict)
 
 
 @dataclass
@@ -62,7 +66,9 @@ class Campaign:
 
     def run(self) -> None:
         """Raises what a client met that no client should, and TimeoutError when jobs do not end."""
-        threads = [threading.Thread(target=self._guard, args=(work,)) for work in (self._post, self._upload)]
+        threads = [
+            threading.Thread(target=self._guard, args=(work,)) for work in (self._post, self._upload, self._generate)
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -135,6 +141,9 @@ class Campaign:
             fresh = (work.job_id, work.attempt) not in self._spared and work.status == "running"
             if fresh and self._is_worked_on(work):
                 chances.setdefault(work.phase, []).append(work)
+                idle = TRAIN_WORKERS - len(scene.works)  # each of these may draw one
+                if scene.num_drawing > idle and work.phase == "training":
+                    chances.setdefault(DRAWING, []).append(work)
         return chances
 
     def _is_worked_on(self, work: Work) -> bool:
@@ -176,7 +185,7 @@ class Campaign:
             with contextlib.suppress(SQLAlchemyError), self.stack.sessions() as session:
                 truth = phase_at(session, str(fault.job_id), fault.attempt, fault.at)
                 fault.verified = True
-                if truth != fault.phase:
+                if truth != ("training" if fault.phase == DRAWING else fault.phase):
                     self.say(f"     that fell into {truth}, not {fault.phase}")
                     self._left.append(Cell(fault.kind, fault.phase))
                     fault.phase = truth
@@ -242,6 +251,21 @@ class Campaign:
             client.upload(pictures(rng.choice((4, 8, 12))), drip=True)
             self._struck_out.wait(rng.uniform(0.5, 3))
 
+    def _generate(self, client: StubbornClient, rng: random.Random) -> None:
+        """As many as planned at least, spread over the jobs, and more until all faults have struck."""
+        shapes, number, planned = list(self.plan.bodies), 0, self.plan.num_generations
+        while number < planned or (planned and not self._struck_out.is_set()):
+            scene, share = self._scene, len(self.ledger.jobs) / self.plan.num_jobs
+            if scene is None or scene.num_undrawn >= MAX_UNDRAWN or number >= share * planned:
+                if self._stop.wait(0.1):
+                    raise Stopped
+                continue
+            shape = shapes[number % len(shapes)]
+            client.post_generation(shape, self.plan.bodies[shape])
+            number += 1
+            if self._stop.wait(rng.uniform(0, 2)):
+                raise Stopped
+
     # --- the end ---
 
     def _await_the_end(self) -> None:
@@ -266,5 +290,6 @@ class Campaign:
                 else:
                     self._checked.add(posted.dataset_id)
         scene = self._look()
+        states["generations"] = 0 if scene is None else scene.num_undrawn
         states["jobs"] = 1 if scene is None else scene.num_unfinished
         return +states

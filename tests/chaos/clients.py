@@ -3,7 +3,7 @@ answers. Each instance belongs to one thread; the ledger to all."""
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,14 @@ class PostedJob:
 
 
 @dataclass
+class PostedGeneration:
+    """``shape``: which of the run's requests it is."""
+
+    shape: str
+    generation_id: str
+
+
+@dataclass
 class PostedDataset:
     dataset_id: str
     num_pictures: int
@@ -57,6 +65,7 @@ class Ledger:
 
     jobs: list[PostedJob] = field(default_factory=list)
     datasets: list[PostedDataset] = field(default_factory=list)
+    generations: list[PostedGeneration] = field(default_factory=list)
     busy: dict[str, float] = field(default_factory=dict)
     outages: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,6 +106,13 @@ class StubbornClient:
             posted.job_ids.append(answer.json()["id"])
         posted.accepted_at = time.time()
         self.ledger.note(posted)
+        return posted
+
+    def post_generation(self, shape: str, body: Mapping[str, Any]) -> PostedGeneration:
+        """Until it is accepted. There are no keys for it: a repeat after a lost answer is another generation."""
+        posted = PostedGeneration(shape, self.insist("POST", "/generations", 201, json=body).json()["id"])
+        with self.ledger.lock:
+            self.ledger.generations.append(posted)
         return posted
 
     def request_status(self, posted: PostedJob, kind: str) -> StatusRequest:

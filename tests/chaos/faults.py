@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.chaos.proxy import STORAGE_FAULTS
-from tests.chaos.scene import JOB_PHASES
+from tests.chaos.scene import DRAWING, JOB_PHASES
 from tests.chaos.stack import Stack, send_signal
 
 SERVING = (*JOB_PHASES, "upload", "post")
@@ -34,6 +34,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
 }
 ENDS_ATTEMPT = ("train worker: kill", "train worker's child: kill", "train worker: freeze", "trainer: kill")
 """After these the job is another attempt's."""
+KILLS = ("train worker: kill", "train worker's child: kill", "trainer: kill")
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ def plan_faults(seed: int, count: int) -> list[Cell]:
     while len(plan) < count:
         plan += rng.sample(CELLS, len(CELLS))
     return plan[:count]
+
+
+def plan_kills(seed: int, count: int) -> list[Cell]:
+    """Of what trains and draws: every other one while a generation is drawn beside a training."""
+    cells = [Cell(KILLS[n % 3], DRAWING if n % 2 == 0 else JOB_PHASES[n // 2 % len(JOB_PHASES)]) for n in range(count)]
+    return random.Random(seed).sample(cells, count)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 import math
 import platform
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -128,3 +129,9 @@ def list_violations(audit: Audit) -> list[str]:
 
 def count_outages(outages: Mapping[str, int]) -> str:
     return ", ".join(f"{number} x {why}" for why, number in sorted(outages.items())) or "none"
+
+
+def draw_kills(faults: Sequence[Fault]) -> list[str]:
+    counts = Counter(f"{fault.kind.partition(':')[0]} ({fault.phase})" for fault in faults)
+    shown = ", ".join(f"{number} x {what}" for what, number in sorted(counts.items()))
+    return textwrap.wrap(f"- Kills: {len(faults)}: {shown}.", 128, subsequent_indent="  ", break_on_hyphens=False)

@@ -13,11 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.db import slots
-from core.db.tables import Dataset, Job, JobEvent
+from core.db.tables import Dataset, Generation, Job, JobEvent
 from core.domain.states import HELD, TERMINAL, JobStatus
 
 JOB_PHASES = ("loading", "caching", "training", "sampling", "evaluation", "exporting")
 SERVICE_PHASES = ("upload", "post", "validating")
+DRAWING = "drawing"
+"""A job trains while a generation is drawn between its steps, or between those of the other worker's job."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +40,23 @@ class Scene:
     num_waiting: int
     num_unfinished: int
     validating: str | None
+    num_undrawn: int
+    num_drawing: int
 
 
 def look(session: Session) -> Scene:
-    held = session.execute(select(Job).where(Job.status.in_(HELD))).scalars().all()
-    works = tuple(_describe(session, job) for job in held)
+    jobs = session.execute(select(Job).where(Job.status.in_(HELD))).scalars().all()
+    works = tuple(_describe(session, job) for job in jobs)
     counts = dict(session.execute(select(Job.status, func.count()).group_by(Job.status)).all())
     validating = select(Dataset.id).where(Dataset.status == "validating", Dataset.lease_until.is_not(None)).limit(1)
+    undrawn, held = Generation.status == Generation.CHECKING, Generation.lease_until.is_not(None)
     return Scene(
         works,
         counts.get(JobStatus.QUEUED, 0),
         sum(number for status, number in counts.items() if JobStatus(status) not in TERMINAL),
         session.execute(validating).scalar_one_or_none(),
+        session.execute(select(func.count()).where(undrawn)).scalar_one(),
+        session.execute(select(func.count()).where(undrawn, held)).scalar_one(),
     )
 
 
