@@ -8,6 +8,7 @@ from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, Ser
 from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import GenerationOut, GenerationRequest
+from app.idempotency import REPLAYED, IdempotencyKey
 from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.db import generations
@@ -22,16 +23,24 @@ router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[ne
     "",
     status_code=201,
     response_model=GenerationOut,
-    responses=problems("invalid-spec", "not-found", "wrong-state"),
+    responses=problems("invalid-spec", "not-found", "wrong-state", "idempotency-mismatch"),
 )
 async def create_generation(
-    body: GenerationRequest, caller: CallerDep, services: ServicesDep, response: Response
+    body: GenerationRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> GenerationOut:
     """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is
     free, or between the steps of a job on the same base."""
-    row = await services.database.run(service.insert, caller.tenant_id, services.settings.default_limits, body)
+    row, is_replayed = await services.database.run(
+        service.insert, caller.tenant_id, services.settings.default_limits, body, idempotency_key
+    )
     services.doorbell.ring("train")
     response.headers["Location"] = f"/generations/{row.id}"
+    if is_replayed:
+        response.headers[REPLAYED] = "true"
     return GenerationOut.of(row)
 
 

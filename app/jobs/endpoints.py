@@ -18,6 +18,7 @@ from app.deps import (
     StorageDep,
     needs_key,
 )
+from app.idempotency import REPLAYED, IdempotencyKey
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
 from app.media import EVENT_STREAM, accepts
@@ -32,15 +33,6 @@ MAX_EVENTS = 1000
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[needs_key])
 
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=255,
-        pattern=r"^[\x20-\x7e]+$",
-        description="A repeat with the same key and body returns the first answer, for 24 hours.",
-    ),
-]
 EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENT_STREAM}}}
 }
@@ -80,7 +72,7 @@ async def create_job(
         services.doorbell.ring("deliver")
     response.headers["Location"] = f"/jobs/{submitted.job.id}"
     if submitted.replayed:
-        response.headers["Idempotent-Replayed"] = "true"
+        response.headers[REPLAYED] = "true"
     return JobOut.of(submitted.job).as_accepted()
 
 

@@ -1,8 +1,6 @@
 """Submits jobs, once for each Idempotency-Key, and waits for their changes."""
 
 import asyncio
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,15 +10,16 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.database import Database
+from app.idempotency import hash_body
 from app.jobs.init_adapter import find_init_adapter, refuse_adapter
 from app.jobs.schemas import JobOut, JobRequest
 from app.services import Services
-from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
+from core.db import adapters, datasets, idempotency, jobs, models, quotas, waiting, workers
 from core.db.tables import Dataset, Job
 from core.domain.advice import Advice, advise
 from core.domain.concepts import Concepts, join_datasets
 from core.domain.dataset import DatasetManifest
-from core.domain.errors import IdempotencyMismatch, NotFound, UrlForbidden, WrongState
+from core.domain.errors import NotFound, UrlForbidden, WrongState
 from core.domain.estimate import Estimate, Measured, estimate
 from core.domain.init_adapter import InitAdapterSource
 from core.domain.limits import Limits
@@ -181,20 +180,20 @@ def insert(
         concepts=request.datasets,
     )
     if key is not None:
-        jobs.record_idempotent(session, tenant_id, ROUTE, key, body_sha256, job.id)
+        idempotency.record(session, tenant_id, ROUTE, key, body_sha256, job.id)
     return Submitted(job, replayed=False)
 
 
 def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Job | None:
     """The job that this key created before. Raises IdempotencyMismatch if the body differs."""
-    record = jobs.find_idempotent(session, tenant_id, ROUTE, key)
-    if record is None:
+    job_id = idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256)
+    if job_id is None:
         return None
-    if record.body_sha256 != body_sha256:
-        raise IdempotencyMismatch(
-            f"This Idempotency-Key created {record.job_id} from another body. Send that body again, or use a new key."
-        )
-    return jobs.get_job(session, tenant_id, record.job_id)
+    try:
+        return jobs.get_job(session, tenant_id, job_id)
+    except NotFound:
+        idempotency.forget(session, tenant_id, ROUTE, key)
+        return None
 
 
 async def find_concurrent_original(
@@ -234,11 +233,10 @@ async def show(services: Services, job: Job) -> JobOut:
 
 
 def hash_request(request: JobRequest) -> str:
-    """Over the parsed body, so that spaces and the order of fields do not count."""
     body = request.model_dump(mode="json", exclude_unset=True)
     if request.webhook is not None and request.webhook.secret is not None:
         body["webhook"]["secret"] = request.webhook.secret.get_secret_value()  # a dump has it masked
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hash_body(body)
 
 
 async def cancel(services: Services, tenant_id: str, job_id: str) -> Job:

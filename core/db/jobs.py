@@ -12,7 +12,6 @@ from core.db.events import append_event
 from core.db.paging import read_page
 from core.db.session import read_clock
 from core.db.tables import (
-    IdempotencyRecord,
     Job,
     JobArtifact,
     JobCheckpoint,
@@ -204,24 +203,6 @@ def get_sample(session: Session, job_id: str, step: int) -> JobSample:
 
 def get_artifact(session: Session, job_id: str, kind: str) -> JobArtifact | None:
     return session.get(JobArtifact, (job_id, kind))
-
-
-def find_idempotent(session: Session, tenant_id: str, route: str, key: str) -> IdempotencyRecord | None:
-    """A record of the last 24 hours; an older one is deleted, so that its key is free again."""
-    expired = IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
-    same = (
-        IdempotencyRecord.tenant_id == tenant_id,
-        IdempotencyRecord.route == route,
-        IdempotencyRecord.key == key,
-    )
-    session.execute(delete(IdempotencyRecord).where(*same, expired))
-    return session.execute(select(IdempotencyRecord).where(*same)).scalar_one_or_none()
-
-
-def record_idempotent(session: Session, tenant_id: str, route: str, key: str, body_sha256: str, job_id: str) -> None:
-    """Raises sqlalchemy.exc.IntegrityError if a concurrent request was first."""
-    session.add(IdempotencyRecord(tenant_id=tenant_id, route=route, key=key, body_sha256=body_sha256, job_id=job_id))
-    session.flush()
 
 
 def measure_model(session: Session, tenant_id: str, model_id: str) -> Measured | None:

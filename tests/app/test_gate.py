@@ -125,6 +125,9 @@ def test_another_tenants_things_are_as_good_as_missing(api: LiveApi, other: Live
     bodies = {
         "create_dataset_uploads": {"json": {"files": [{"filename": "a.png", "size": 1, "sha256": "0" * 64}]}},
         "revise_dataset": {"json": {"prefix": "a photo of "}},
+        "caption_dataset": {"json": {"captioner": "tags"}},
+        "request_job_samples": {"json": {"prompts": ["a toy"]}},
+        "promote_step": {"json": {"step": 5}},
     }
     with_ids = [(method, path) for method, path in ROUTES if "{job_id}" in path or "{dataset_id}" in path]
     assert len(with_ids) > 18

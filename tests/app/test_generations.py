@@ -229,3 +229,16 @@ def test_an_adapter_of_a_grid_is_looked_up_as_the_others_are(api: LiveApi, other
     grid = {"x": {"field": "adapter", "values": [mine, foreign]}}
     refuse(api, 404, "/grid", adapters=[{"id": mine}], grid=grid)
     refuse(api, 422, "/grid/x/values", adapters=[{"id": mine}], grid={"x": {"field": "weight", "values": [9]}})
+
+
+def test_a_repeat_with_its_key_is_the_first_generation(api: LiveApi) -> None:
+    add_model(api)
+    asked: dict[str, Any] = {"json": BODY, "headers": {"Idempotency-Key": "one"}}
+    first, again = (api.client.post("/generations", **asked) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json()["id"] == again.json()["id"] and again.headers["idempotent-replayed"] == "true"
+    other = api.client.post("/generations", json={**BODY, "seed": 9}, headers=asked["headers"])
+    assert other.status_code == 422 and other.json()["type"] == "/problems/idempotency-mismatch"
+    api.client.delete(f"/generations/{first.json()['id']}").raise_for_status()
+    anew = api.client.post("/generations", **asked)
+    assert anew.json()["id"] != first.json()["id"] and "idempotent-replayed" not in anew.headers

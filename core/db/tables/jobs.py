@@ -156,7 +156,7 @@ class IdempotencyRecord(Base):
     route: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     body_sha256: Mapped[str]
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    resource_id: Mapped[str]
     created_at: Mapped[datetime] = now()
 
 
