@@ -17,6 +17,7 @@ from app.audit.endpoints import router as audit_router
 from app.captioners.endpoints import router as captioners_router
 from app.captionings.endpoints import router as captionings_router
 from app.dashboard.endpoints import router as dashboard_router
+from app.dashboard.playground import router as playground_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
 from app.generations.endpoints import router as generations_router
@@ -72,6 +73,7 @@ ROUTERS = (
     operations_router,
     docs_router,
     studio_router,
+    playground_router,
     share_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )

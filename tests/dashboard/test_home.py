@@ -18,6 +18,7 @@ from tests.fixtures.scripted_job import ScriptedJob
 
 MAX_SCRIPT_BYTES = 60_000
 PAGES = ("", "/new", "/new?from={job}", "/jobs", "/datasets", "/jobs/{job}", "/datasets/{dataset}")
+PAGES += ("/playground",)
 
 
 def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, running_api: RunningApi) -> None:
@@ -100,7 +101,7 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
     used = set(re.findall(r"""\bt\(\s*"([\w.-]+)"\s*[,)]""", source))
     assert len(used) > 80
     assert used <= texts.keys(), used - texts.keys()
-    made = re.compile(r"(status|phase|nav|option|warning|jobs|datasets|home\.step\d)\b.*|language")
+    made = re.compile(r"(status|phase|nav|play\.axis|option|warning|jobs|datasets|home\.step\d)\b.*|language")
     unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
     assert unused == []
     for path in (HERE / "strings").glob("*.json"):
