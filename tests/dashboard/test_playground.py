@@ -13,9 +13,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from core.db import generation_claims
+from core.domain.artifacts import Artifact, generation_key
 from tests.dashboard.studio import drop_paths, type_into
 from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
+from tests.fixtures.pictures import png
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
@@ -114,7 +116,7 @@ def test_a_sheet_varies_two_settings(
     visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str
 ) -> None:
     open_playground(visitor, running_api, f"?adapter={adapter}")
-    until_shown(visitor, "#stack", "blip")
+    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
     open_details(visitor)
     Select(find(visitor, "#x-field")).select_by_value("weight")
     type_into(find(visitor, "#x-values"), "0.4, 0.8, 1.2")
@@ -136,10 +138,8 @@ def test_a_sheet_varies_two_settings(
 def test_pictures_appear_one_by_one_and_it_can_be_stopped(
     visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str
 ) -> None:
-    from core.domain.artifacts import Artifact, generation_key
-    from tests.fixtures.pictures import png
-
     open_playground(visitor, running_api, f"?adapter={adapter}")
+    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
     type_into(find(visitor, "#count"), "3")
     find(visitor, "#draw").click()
     until_shown(visitor, ".drawing .state", "queued")
@@ -222,6 +222,7 @@ def test_a_stack_is_searched_weighed_and_merged(
     visitor.get(f"{running_api.url}/ui/playground?adapter={adapter}")
     until_shown(visitor, "#stack", "blip")
     find(visitor, "#add").click()
+    until(visitor, lambda: find(visitor, ".picker input").is_displayed())
     type_into(find(visitor, ".picker input"), "ink")
     until(visitor, lambda: [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".picks button")][0][:3] == "ink")
     find(visitor, ".picks button").click()
@@ -254,7 +255,7 @@ def test_readers_see_what_was_drawn_and_no_form(
 ) -> None:
     body = {"model": "scripted", "prompts": ["a cat"]}
     client.post("/generations", json=body).raise_for_status()
-    key = client.post("/keys", json={"name": "reader", "scopes": ["read"]}).raise_for_status().json()["key"]
+    key = client.post("/keys", json={"name": "reader", "scopes": ["read"]}).raise_for_status().json()["secret"]
     browser.get(f"{running_api.url}/ui/login")
     browser.find_element(By.NAME, "api_key").send_keys(key, Keys.ENTER)
     until(browser, lambda: browser.current_url.endswith("/ui"))

@@ -35,7 +35,7 @@ export class Stack {
   async findSteps(entry) {
     if (!entry.adapter.job) return;
     entry.steps = await get(`/jobs/${entry.adapter.job}/steps`).then((page) => page.data, () => []);
-    if (entry.steps.length) this.draw();
+    if (entry.steps.length) entry.place.replaceChildren(this.stepsOf(entry));
   }
 
   async set(adapters) {
@@ -53,18 +53,20 @@ export class Stack {
   }
 
   draw() {
-    find("stack").replaceChildren(...this.entries.map((entry, place) => this.row(entry, place)));
+    for (const entry of this.entries) entry.row ??= this.row(entry);
+    find("stack").replaceChildren(...this.entries.map((entry) => entry.row));
     find("no-stack").hidden = this.entries.length > 0;
     find("add").disabled = this.entries.length >= MAX_ADAPTERS;
   }
 
-  row(entry, place) {
+  row(entry) {
     const { adapter } = entry;
     const weigh = (value) => {
       if (!Number.isFinite(value)) return;
       entry.weight = Math.min(HIGH, Math.max(LOW, value));
       this.onChange();
     };
+    entry.place = el("span", {}, this.stepsOf(entry));
     const label = t("play.weightOf", { name: adapter.name });
     const slider = el("input", { type: "range", min: SLIDE_LOW, max: SLIDE_HIGH, step: 0.05, value: entry.weight, "aria-label": label });
     const number = el("input", { type: "number", min: LOW, max: HIGH, step: 0.05, value: entry.weight, "aria-label": label });
@@ -73,9 +75,9 @@ export class Stack {
     return el("li", {},
       el("div", { class: "row" },
         el("a", { href: adapter.id ? `/ui/adapters/${adapter.id}` : `/ui/jobs/${adapter.job}` }, adapter.name),
-        this.stepsOf(entry),
+        entry.place,
         adapter.trigger && el("button", { type: "button", class: "chip", title: t("play.useTrigger"), onclick: () => this.onTrigger(adapter.trigger) }, adapter.trigger),
-        el("button", { type: "button", class: "quiet", "aria-label": t("play.leaveOut", { name: adapter.name }), onclick: () => this.remove(place) }, "×"),
+        el("button", { type: "button", class: "quiet", "aria-label": t("play.leaveOut", { name: adapter.name }), onclick: () => this.remove(entry) }, "×"),
       ),
       el("div", { class: "weight" }, slider, number),
     );
@@ -84,7 +86,7 @@ export class Stack {
   // Which step of the job the adapter is from; the first choice is the adapter as it is.
   stepsOf(entry) {
     const { adapter, steps } = entry;
-    if (!steps.length) return entry.step === null ? null : el("span", { class: "hint" }, t("play.step", { step: entry.step }));
+    if (!steps.length) return entry.step === null ? "" : el("span", { class: "hint" }, t("play.step", { step: entry.step }));
     const choices = steps.map(({ step }) => el("option", { value: step, selected: entry.step === step }, t("play.step", { step })));
     const own = adapter.id ? [el("option", { value: "", selected: entry.step === null }, t("play.own"))] : [];
     const select = el("select", { class: "step", "aria-label": t("play.stepOf", { name: adapter.name }) }, own, choices);
@@ -95,8 +97,8 @@ export class Stack {
     return select;
   }
 
-  remove(place) {
-    this.entries.splice(place, 1);
+  remove(entry) {
+    this.entries.splice(this.entries.indexOf(entry), 1);
     this.draw();
     this.onChange();
     (find("stack").querySelector("button, a") ?? find("add")).focus();
