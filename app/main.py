@@ -16,6 +16,7 @@ from app.adapters.sent_covers import router as covers_router
 from app.audit.endpoints import router as audit_router
 from app.captioners.endpoints import router as captioners_router
 from app.captionings.endpoints import router as captionings_router
+from app.dashboard.adapters import router as library_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.dashboard.playground import router as playground_router
 from app.dashboard.studio import router as studio_router
@@ -74,6 +75,7 @@ ROUTERS = (
     docs_router,
     studio_router,
     playground_router,
+    library_router,
     share_router,
     dashboard_router,  # last: it answers for all other paths under /ui
 )

@@ -18,7 +18,7 @@ from app.auth.sessions import BrowserSession
 from app.conditions import is_known
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
-from app.dashboard.strings import LANGUAGES, load_texts
+from app.dashboard.strings import LANGUAGES, load_script_texts
 from app.dashboard.views import DatasetView, JobView, describe_plan
 from app.dashboard.visits import VisitDep, get_visit
 from app.datasets.service import find_image, read_images
@@ -263,11 +263,11 @@ async def show_dataset_image(
 
 
 @router.get("/strings/{language}.js")
-async def send_strings(language: str) -> Response:
-    """The texts as a module."""
-    if language not in LANGUAGES:
+async def send_strings(language: str, page: Annotated[str | None, Query(pattern=r"^[a-z-]+$")] = None) -> Response:
+    """The texts of the scripts as a module; of one page's, if it is named by its module."""
+    if language not in LANGUAGES or (page is not None and not (STATIC / f"{page}.js").is_file()):
         raise NotFound("There is no such file.")
-    content = f"export default {json.dumps(load_texts(language), ensure_ascii=False)};\n"
+    content = f"export default {json.dumps(load_script_texts(language, page), ensure_ascii=False)};\n"
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 
