@@ -74,7 +74,9 @@ def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     resize(visitor, 375)
-    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}")
+    visitor.get(
+        f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}"
+    )
     settle(visitor)
     loaded = visitor.execute_script(
         "return performance.getEntriesByType('resource').filter(e => e.name.split('?')[0].endsWith('.js'))"
@@ -94,7 +96,9 @@ def test_no_page_has_a_serious_fault_of_accessibility(
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     set_dark(visitor, is_dark)
-    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}")
+    visitor.get(
+        f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}"
+    )
     settle(visitor)
     assert find_violations(visitor) == []
     set_dark(visitor, False)

@@ -98,7 +98,9 @@ def test_it_is_searched_and_followed(visitor: Chrome, running_api: RunningApi, c
 
 
 def count_covers(page: Chrome) -> int:
-    return int(page.execute_script("return [...document.querySelectorAll('#adapters img')].filter(e => e.naturalWidth).length"))
+    return int(
+        page.execute_script("return [...document.querySelectorAll('#adapters img')].filter(e => e.naturalWidth).length")
+    )
 
 
 @pytest.mark.usefixtures("checker")

@@ -24,7 +24,7 @@ def find(browser: Chrome, selector: str) -> WebElement:
 def until(browser: Chrome, condition: Callable[[], object]) -> None:
     """Scripts replace parts of the page between two looks: what is gone or not yet there is looked for again."""
     gone = (StaleElementReferenceException, NoSuchElementException)
-    WebDriverWait(browser, 12, 0.05, gone).until(lambda _: condition())
+    WebDriverWait(browser, 120, 0.05, gone).until(lambda _: condition())
 
 
 def until_shown(browser: Chrome, selector: str, text: str) -> None:

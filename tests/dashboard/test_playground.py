@@ -93,9 +93,7 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
 
 
 @pytest.mark.usefixtures("drawer")
-def test_seeds_are_new_each_time_or_kept(
-    visitor: Chrome, running_api: RunningApi, client: httpx.Client
-) -> None:
+def test_seeds_are_new_each_time_or_kept(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
     open_playground(visitor, running_api)
     type_into(find(visitor, "#prompt"), "one\ntwo")
     for num_drawn in (1, 2):
@@ -224,7 +222,7 @@ def test_a_stack_is_searched_weighed_and_merged(
     find(visitor, "#add").click()
     until(visitor, lambda: find(visitor, ".picker input").is_displayed())
     type_into(find(visitor, ".picker input"), "ink")
-    until(visitor, lambda: [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".picks button")][0][:3] == "ink")
+    until(visitor, lambda: find(visitor, ".picks button").text.startswith("ink"))
     find(visitor, ".picks button").click()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#stack li")) == 2)
     type_into(find(visitor, "#stack li:last-child [type=number]"), "0.5")

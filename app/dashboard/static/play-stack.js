@@ -75,9 +75,11 @@ export class Stack {
     return el("li", {},
       el("div", { class: "row" },
         el("a", { href: adapter.id ? `/ui/adapters/${adapter.id}` : `/ui/jobs/${adapter.job}` }, adapter.name),
-        entry.place,
-        adapter.trigger && el("button", { type: "button", class: "chip", title: t("play.useTrigger"), onclick: () => this.onTrigger(adapter.trigger) }, adapter.trigger),
         el("button", { type: "button", class: "quiet", "aria-label": t("play.leaveOut", { name: adapter.name }), onclick: () => this.remove(entry) }, "×"),
+      ),
+      el("div", { class: "row" },
+        adapter.trigger && el("button", { type: "button", class: "chip", title: t("play.useTrigger"), onclick: () => this.onTrigger(adapter.trigger) }, adapter.trigger),
+        entry.place,
       ),
       el("div", { class: "weight" }, slider, number),
     );
