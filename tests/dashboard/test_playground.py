@@ -127,6 +127,8 @@ def test_a_sheet_varies_two_settings(
     assert len(generation["grid"]["columns"]) == 3
     labels = [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".drawn small")]
     assert labels[1] == f"{generation['grid']['columns'][1]}, {generation['grid']['rows'][0]}"
+    cover = {"cover": {"generation": generation["id"], "index": 1}}
+    assert client.patch(f"/adapters/{adapter}", json=cover).raise_for_status().json()["cover"]
     type_into(find(visitor, "#x-values"), "0.4, 99")
     find(visitor, "#draw").click()
     until_shown(visitor, "#error", "99")
@@ -183,11 +185,12 @@ def test_a_failure_says_why_and_history_is_used_and_deleted(
 
 @pytest.mark.parametrize("chunk", ["tEXt", "zTXt", "iTXt"])
 def test_a_dropped_picture_gives_its_settings_back(
-    visitor: Chrome, running_api: RunningApi, adapter: str, tmp_path: Path, chunk: str
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str, tmp_path: Path, chunk: str
 ) -> None:
+    job = client.get(f"/adapters/{adapter}").json()["job"]
     text = (
         "a fox, in Köln\nNegative prompt: blur, noise\nSteps: 12, Sampler: DDIM, CFG scale: 6.5, Seed: 42, "
-        f"Size: 96x64, Model: scripted, Adapters: blip ({adapter}) x 0.7"
+        f"Size: 96x64, Model: scripted, Adapters: blip ({adapter}) x 0.7 + blip ({job}@50) x -0.2"
     )
     info = PngInfo()
     if chunk == "iTXt":
@@ -202,7 +205,10 @@ def test_a_dropped_picture_gives_its_settings_back(
     names = ("negative", "seed", "steps", "guidance", "width", "height")
     shown = [find(visitor, f"#{name}").get_attribute("value") for name in names]
     assert shown == ["blur, noise", "42", "12", "6.5", "96", "64"]
-    assert find(visitor, "#stack [type=number]").get_attribute("value") == "0.7"
+    until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#stack option:checked")) == 2)
+    weights = [one.get_attribute("value") for one in visitor.find_elements(By.CSS_SELECTOR, "#stack [type=number]")]
+    steps = [one.text for one in visitor.find_elements(By.CSS_SELECTOR, "#stack option:checked")]
+    assert (weights, steps) == (["0.7", "-0.2"], ["as it is", "step 50"])
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     find(visitor, "#picture").send_keys(str(tmp_path / "bare.png"))
     until_shown(visitor, "#error", "not a PNG that says how it was made")
