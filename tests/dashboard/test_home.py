@@ -39,7 +39,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
     first.train_to(100, first=41)
     first.succeed()
     until_shown(visitor, "#adapters figcaption", "fox")
-    until(visitor, lambda: visitor.execute_script("return document.querySelector('#adapters img').naturalWidth") == 64)
+    until(visitor, lambda: visitor.execute_script("return document.querySelector('#adapters img')?.naturalWidth") == 64)
     second.start()
     second.fail()
     until_shown(visitor, "#failed", "The loss became NaN")
