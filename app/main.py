@@ -16,10 +16,12 @@ from app.adapters.sent_covers import router as covers_router
 from app.audit.endpoints import router as audit_router
 from app.captioners.endpoints import router as captioners_router
 from app.captionings.endpoints import router as captionings_router
+from app.dashboard.adapters import router as library_router
 from app.dashboard.comparing import router as comparison_router
 from app.dashboard.datasets import router as datasets_page_router
 from app.dashboard.endpoints import router as dashboard_router
 from app.dashboard.jobs import router as jobs_page_router
+from app.dashboard.playground import router as playground_router
 from app.dashboard.service_pages import router as service_pages_router
 from app.dashboard.studio import router as studio_router
 from app.datasets.endpoints import router as datasets_router
@@ -76,6 +78,8 @@ ROUTERS = (
     operations_router,
     docs_router,
     studio_router,
+    playground_router,
+    library_router,
     share_router,
     service_pages_router,
     comparison_router,

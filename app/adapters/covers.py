@@ -37,7 +37,7 @@ def _find_source(
     try:
         if isinstance(cover, GenerationCover):
             found = generations.get_generation(session, tenant_id, cover.generation).images
-            images = [found[key] for key in sorted(found, key=int)]
+            images = [found[key] for key in sorted(filter(str.isdigit, found), key=int)]  # without its sheets
         elif adapter.job_id is None:
             raise InvalidRequest(
                 f"Adapter {adapter_id} was not made by a job and has no samples: choose an image of a generation.",

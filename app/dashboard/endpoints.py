@@ -14,7 +14,7 @@ from app.auth import sessions
 from app.auth.scopes import allows, require
 from app.dashboard.live import Cursor, read_page_updates, stream_updates
 from app.dashboard.pages import STATIC, PageRoute, go_to, render, safe_next
-from app.dashboard.strings import LANGUAGES, load_texts
+from app.dashboard.strings import LANGUAGES, load_script_texts
 from app.dashboard.views import JobView
 from app.dashboard.visits import VisitDep, get_visit
 from app.deps import PLAIN, Id, ServicesDep
@@ -26,7 +26,6 @@ from core.domain.errors import NotFound, Unauthenticated, WrongState
 PAGE_SIZE = 25
 KEY_LENGTH = 200
 
-SHARED_TEXTS = ("error", "session", "status", "phase")
 """The parts of the texts that api.js, live.js and ui.js use."""
 
 STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
@@ -149,17 +148,11 @@ async def change_job(
 
 
 @router.get("/strings/{language}.js")
-async def send_strings(language: str, parts: Annotated[str, Query(max_length=200, pattern=PLAIN)] = "") -> Response:
-    """The texts as a module. ``parts``: only those whose keys begin so, and those that all pages share; empty: all."""
-    if language not in LANGUAGES:
+async def send_strings(language: str, page: Annotated[str | None, Query(pattern=r"^[a-z-]+$")] = None) -> Response:
+    """The texts of the scripts as a module; of one page's, if it is named by its module."""
+    if language not in LANGUAGES or (page is not None and not (STATIC / f"{page}.js").is_file()):
         raise NotFound("There is no such file.")
-    wanted = {*parts.split(), *SHARED_TEXTS} if parts else None
-    texts = {
-        key: text
-        for key, text in load_texts(language).items()
-        if wanted is None or "." not in key or key.partition(".")[0] in wanted
-    }
-    content = f"export default {json.dumps(texts, ensure_ascii=False)};\n"
+    content = f"export default {json.dumps(load_script_texts(language, page), ensure_ascii=False)};\n"
     return Response(content, media_type="text/javascript", headers={"Cache-Control": "no-cache"})
 
 

@@ -21,6 +21,8 @@ ENTRIES = (
     Entry("new", "/ui/new", "jobs"),
     Entry("jobs", "/ui/jobs"),
     Entry("datasets", "/ui/datasets"),
+    Entry("adapters", "/ui/adapters"),
+    Entry("playground", "/ui/playground"),
 )
 
 

@@ -10,9 +10,12 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.support.expected_conditions import url_to_be
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.fixtures.captions import captioner
+from tests.fixtures.drawing import drawer
+from tests.fixtures.imports import checker, files
 from tests.fixtures.running_api import RunningApi, own_api, running_api, shared_api
 
-__all__ = ["own_api", "running_api", "shared_api"]
+__all__ = ["captioner", "checker", "drawer", "files", "own_api", "running_api", "shared_api"]
 
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",

@@ -9,7 +9,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from app.dashboard.pages import HERE
-from app.dashboard.strings import DEFAULT, load_texts
+from app.dashboard.strings import DEFAULT, load_script_texts, load_texts
 from core.domain.states import Phase
 from tests.dashboard.studio import find_violations, resize, set_dark, settle
 from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
@@ -27,6 +27,9 @@ PAGES = (
     "/jobs/{job}",
     "/datasets/{dataset}",
     "/compare?jobs={job},{job}",
+    "/playground",
+    "/adapters",
+    "/adapters/{adapter}",
     *SERVICE_PAGES,
 )
 
@@ -49,7 +52,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
     first.train_to(100, first=41)
     first.succeed()
     until_shown(visitor, "#adapters figcaption", "fox")
-    until(visitor, lambda: visitor.execute_script("return document.querySelector('#adapters img').naturalWidth") == 64)
+    until(visitor, lambda: visitor.execute_script("return document.querySelector('#adapters img')?.naturalWidth") == 64)
     second.start()
     second.fail()
     until_shown(visitor, "#failed", "The loss became NaN")
@@ -71,6 +74,12 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
     until(browser, lambda: find(browser, "#live").text == "")
 
 
+def find_adapter(api: RunningApi) -> str:
+    """The id of the newest one."""
+    key = {"Authorization": f"Bearer {api.api_key}"}
+    return str(httpx.get(f"{api.url}/adapters", headers=key).raise_for_status().json()["data"][0]["id"])
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     visitor: Chrome, running_api: RunningApi, path: str
@@ -78,10 +87,12 @@ def test_a_page_has_at_most_60_kb_of_scripts_and_breaks_no_rule(
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     resize(visitor, 375)
-    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
+    visitor.get(
+        f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}"
+    )
     settle(visitor)
     loaded = visitor.execute_script(
-        "return performance.getEntriesByType('resource').filter(e => e.name.endsWith('.js'))"
+        "return performance.getEntriesByType('resource').filter(e => e.name.split('?')[0].endsWith('.js'))"
         ".map(e => [e.name, e.decodedBodySize])"
     )
     assert loaded
@@ -98,7 +109,9 @@ def test_no_page_has_a_serious_fault_of_accessibility(
     job = ScriptedJob(running_api)
     job.run_to_the_end()
     set_dark(visitor, is_dark)
-    visitor.get(f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id)}")
+    visitor.get(
+        f"{running_api.url}/ui{path.format(job=job.id, dataset=job.dataset_id, adapter=find_adapter(running_api))}"
+    )
     settle(visitor)
     assert find_violations(visitor) == []
     set_dark(visitor, False)
@@ -113,7 +126,7 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
     assert used <= texts.keys(), used - texts.keys()
     sections = (
         r"family|scope|limit|usage|models\.(memory|on)|status|phase|nav|option|warning|jobs|datasets|plan|proof|requests"
-        r"|home\.step\d"
+        r"|play\.axis|home\.step\d"
     )
     made = re.compile(rf"({sections}|job\.(pause|resume|cancel))\b.*|language")
     unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
@@ -122,11 +135,19 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
         assert json.loads(path.read_text()).keys() <= texts.keys(), path
 
 
+def test_a_pages_texts_are_those_that_its_scripts_name() -> None:
+    texts = load_script_texts(DEFAULT, "home")
+    assert {"home.place", "status.queued", "error.network"} <= texts.keys()
+    assert not {"new.uploading", "login.title", "play.used"} & texts.keys()
+    assert texts.items() <= load_script_texts(DEFAULT).items()
+
+
 def test_an_unknown_language_is_answered_in_english(running_api: RunningApi) -> None:
     for wanted in ("xx", "xx-YY;q=0.9, de;q=0", "en;q=nonsense", "*", ""):
         page = httpx.get(f"{running_api.url}/ui/login", headers={"Accept-Language": wanted})
         assert '<html lang="en"' in page.text
         assert page.headers["vary"] == "Accept-Language"
     assert httpx.get(f"{running_api.url}/ui/strings/..%2fen.js").status_code == 401
-    script = httpx.get(f"{running_api.url}/ui/strings/en.js")
+    assert httpx.get(f"{running_api.url}/ui/strings/en.js?page=nothing").status_code == 404
+    script = httpx.get(f"{running_api.url}/ui/strings/en.js?page=home")
     assert script.headers["content-type"].startswith("text/javascript")

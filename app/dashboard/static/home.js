@@ -1,17 +1,17 @@
 // The start page: what runs and waits, and the newest adapters as pictures.
 
 import { get, list } from "./api.js";
+import { coverOf } from "./covers.js";
 import { t } from "./texts.js";
 import { Activity } from "./live.js";
 import { formatDuration, showAges } from "./times.js";
-import { coalesce, el, find, stateBadge, thumbnail } from "./ui.js";
+import { coalesce, el, find, stateBadge } from "./ui.js";
 
 const NUM_ADAPTERS = 12;
 const NUM_FAILED = 3;
 const FAILED_DAYS = 3;
 const CURRENT = ["running", "pausing", "canceling", "queued", "paused"];
 const jobs = new Map();
-const covers = new Map(); // by adapter: its picture does not change
 
 async function load() {
   const [newest, ...current] = await Promise.all([get("/jobs?limit=1"), ...CURRENT.map((status) => list(`/jobs?status=${status}`, { limit: 100 }))]);
@@ -23,7 +23,7 @@ async function load() {
   find("content").hidden = isEmpty;
   showCurrent();
   showFailed(await list("/jobs?status=failed", { limit: NUM_FAILED }));
-  await showAdapters(adapters);
+  showAdapters(adapters);
 }
 
 function showFailed(failed) {
@@ -57,27 +57,15 @@ function showJob(job) {
   );
 }
 
-async function showAdapters(adapters) {
+function showAdapters(adapters) {
   find("no-adapters").hidden = adapters.length > 0;
-  find("adapters").replaceChildren(...(await Promise.all(adapters.map(showAdapter))));
+  find("adapters").replaceChildren(...adapters.map(showAdapter));
   showAges(find("adapters"));
 }
 
-async function showAdapter(adapter) {
-  if (!covers.has(adapter.id)) covers.set(adapter.id, await findCover(adapter));
-  const cover = covers.get(adapter.id);
-  const picture = cover ? thumbnail(cover.url, cover.prompt) : el("div", { class: "thumb none", "aria-hidden": "true" });
+function showAdapter(adapter) {
   const caption = el("figcaption", {}, el("span", {}, adapter.name), el("small", {}, adapter.model, " · ", el("time", { dateTime: adapter.created_at })));
-  return el("li", {}, el("a", { class: "plain", href: adapter.job ? `/ui/jobs/${adapter.job}` : undefined }, el("figure", {}, picture, caption)));
-}
-
-// The first sample of the step that the adapter has.
-async function findCover(adapter) {
-  if (!adapter.job) return null;
-  const samples = await get(`/jobs/${adapter.job}/samples`).catch(() => null);
-  const drawn = (samples?.data ?? []).filter((sample) => sample.step > 0);
-  const chosen = drawn.find((sample) => sample.step === adapter.metrics?.step) ?? drawn.at(-1);
-  return chosen?.images[0] ?? null;
+  return el("li", {}, el("a", { class: "plain", href: `/ui/adapters/${adapter.id}` }, el("figure", {}, coverOf(adapter), caption)));
 }
 
 function applyChange(change) {

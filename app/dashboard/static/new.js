@@ -3,6 +3,7 @@
 import { get, list, makeIdempotencyKey, post, upload } from "./api.js";
 import { formatBytes, formatNumber, t } from "./texts.js";
 import { Activity } from "./live.js";
+import { setUpAutomaticCaptions } from "./new-auto.js";
 import { CaptionGrid } from "./new-captions.js";
 import { readDrop, readExample, readInput, sift } from "./new-files.js";
 import { markFaults, readSpec, writeSpec } from "./new-spec.js";
@@ -282,6 +283,7 @@ const refresh = coalesce(async () => {
 });
 
 await attempt(begin);
+setUpAutomaticCaptions(grid);
 new Activity({
   onReady: refresh,
   onChange: (change) => change.resource === "dataset" && change.id === dataset?.id && refresh(),

@@ -1,9 +1,9 @@
-// The pages' texts, from the file that the templates read too. `t(key, { field: value })` fills the fields in; a text
+// The page's texts, from the file that the templates read too: those that its module and the imported ones name. `t(key, { field: value })` fills the fields in; a text
 // with plural forms takes the one for `count`.
 
 const language = document.documentElement.lang;
-const parts = document.documentElement.dataset.texts; // the page's own; all if it names none
-const { default: texts } = await import(`/ui/strings/${language}.js${parts ? `?parts=${encodeURIComponent(parts)}` : ""}`);
+const [, page] = document.querySelector("script[type=module]").src.match(/([a-z-]+)\.js/);
+const { default: texts } = await import(`/ui/strings/${language}.js?page=${page}`);
 const plurals = new Intl.PluralRules(language);
 const numbers = new Intl.NumberFormat(language);
 

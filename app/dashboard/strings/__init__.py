@@ -5,6 +5,7 @@ lacks is shown in English.
 """
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.requests import Request
 
 HERE = Path(__file__).parent
+SCRIPTS = HERE.parent / "static"
 DEFAULT = "en"
 LANGUAGES = tuple(sorted(path.stem for path in HERE.glob("*.json")))
 
@@ -22,6 +24,29 @@ Texts = dict[str, str | dict[str, str]]
 def load_texts(language: str) -> Texts:
     own: Texts = json.loads((HERE / f"{language}.json").read_text(encoding="utf-8"))
     return own if language == DEFAULT else {**load_texts(DEFAULT), **own}
+
+
+@cache
+def load_script_texts(language: str, page: str | None = None) -> Texts:
+    """Those that scripts name in full, as ``"key"``, or by their beginning, as ``t(`key.${…}`)``; of one ``page``, only
+    those of the module with that name and of the ones that it imports."""
+    names = _list_modules(page, set()) if page else {path.stem for path in SCRIPTS.glob("*.js")}
+    source = "\n".join(_read_module(name) for name in sorted(names))
+    named = set(re.findall(r'"([\w.-]+)"', source))
+    beginnings = tuple(re.findall(r"`([\w.-]+\.)\$\{", source))
+    return {key: text for key, text in load_texts(language).items() if key in named or key.startswith(beginnings)}
+
+
+def _list_modules(name: str, found: set[str]) -> set[str]:
+    if name not in found:
+        found.add(name)
+        for imported in re.findall(r'"\./([a-z-]+)\.js"', _read_module(name)):
+            _list_modules(imported, found)
+    return found
+
+
+def _read_module(name: str) -> str:
+    return (SCRIPTS / f"{name}.js").read_text(encoding="utf-8")
 
 
 def choose_language(request: Request) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from core.domain.generation import GenerationPlan
+from core.domain.generation import GenerationPlan, StackedAdapter
 from core.domain.grids import Cell
 from core.domain.memory import count_images_at_once
 from core.domain.tokens import MAX_TOKEN_LENGTH, TOKENS_PER_CHUNK
@@ -155,5 +155,10 @@ def _sampling_params(plan: GenerationPlan, cell: Cell) -> SamplingParams:
 def _describe_stack(plan: GenerationPlan, weights: Weights) -> dict[str, object]:
     """Names are users', and a comma would end the field."""
     used = [(a, weight) for a, weight in zip(plan.adapters, weights, strict=True) if weight is not None]
-    stack = " + ".join(f"{a.name.replace(',', ' ')} ({a.id}) x {weight:g}" for a, weight in used)
+    stack = " + ".join(f"{a.name.replace(',', ' ')} ({_identify(a)}) x {weight:g}" for a, weight in used)
     return {"Model": plan.model, **({"Adapters": stack} if stack else {})}
+
+
+def _identify(adapter: StackedAdapter) -> str:
+    """``ad_…``, or ``job_…@200`` for a job's step."""
+    return adapter.id if adapter.step is None else f"{adapter.id}@{adapter.step}"

@@ -1,0 +1,191 @@
+"""The library of adapters, and the page of one, in a real browser."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from selenium.webdriver import Chrome
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.select import Select
+
+from tests.dashboard.studio import drop_paths, type_into
+from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
+from tests.dashboard.test_playground import count_pictures
+from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
+from tests.fixtures.running_api import RunningApi
+from tests.fixtures.scripted_job import ADAPTER, ScriptedJob
+
+
+@pytest.fixture
+def client(running_api: RunningApi) -> Iterator[httpx.Client]:
+    key = {"Authorization": f"Bearer {running_api.api_key}"}
+    with httpx.Client(base_url=running_api.url, headers=key) as client:
+        yield client
+
+
+def train(api: RunningApi, client: httpx.Client, name: str = "blip") -> str:
+    """The id of a scripted job's adapter."""
+    ScriptedJob(api, name=name, trigger=name).run_to_the_end()
+    return str(client.get("/adapters", params={"text": name}).json()["data"][0]["id"])
+
+
+def open_adapter(page: Chrome, api: RunningApi, adapter: str) -> None:
+    page.get(f"{api.url}/ui/adapters/{adapter}")
+    until_shown(page, "#state", "ready")
+
+
+def list_names(page: Chrome) -> list[str]:
+    return [one.text for one in page.find_elements(By.CSS_SELECTOR, "#adapters figcaption > span:first-child")]
+
+
+@pytest.mark.usefixtures("drawer")
+def test_from_an_adapter_to_a_picture_and_a_shared_link(
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client
+) -> None:
+    """All by the pages; the link is opened by somebody without a session."""
+    adapter = train(running_api, client)
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until(visitor, lambda: list_names(visitor) == ["blip"])
+    find(visitor, "#adapters a").click()
+    until_shown(visitor, "h1", "blip")
+    until(visitor, lambda: find(visitor, "#try").is_displayed())
+    find(visitor, "#try").click()
+    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
+    find(visitor, "#draw").click()
+    until(visitor, lambda: count_pictures(visitor) == 1)
+    find(visitor, ".drawn button").click()
+    until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, ".viewer .actions > *")) == 6)
+    visitor.find_elements(By.CSS_SELECTOR, ".viewer .actions > *")[4].click()
+    until_shown(visitor, "#toasts", "the cover of blip")
+    assert client.get(f"/adapters/{adapter}").json()["cover"]
+    find(visitor, "#stack a").click()
+    until_shown(visitor, "#state", "ready")
+    Select(find(visitor, "#days")).select_by_visible_text("30 days")
+    find(visitor, "#share button").click()
+    until(visitor, lambda: find(visitor, "#link").is_displayed())
+    link = find(visitor, "#link").get_attribute("value") or ""
+    visitor.delete_all_cookies()
+    visitor.get(link)
+    until_shown(visitor, "h1", "blip")
+    shared = httpx.get(link).raise_for_status()
+    [address, *_] = re.findall(r'href="([^"]*kohya[^"]*)"', shared.text)
+    assert httpx.get(httpx.URL(link).join(address)).content == ADAPTER
+
+
+def test_it_is_searched_and_followed(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until_shown(visitor, "#nothing", "No adapters yet")
+    fox = train(running_api, client, "fox")
+    until(visitor, lambda: list_names(visitor) == ["fox"])  # without a reload
+    train(running_api, client, "owl")
+    client.patch(f"/adapters/{fox}", json={"tags": ["mascot"]}).raise_for_status()
+    until(visitor, lambda: list_names(visitor) == ["owl", "fox"])
+    until(visitor, lambda: count_covers(visitor) == 2)
+    type_into(find(visitor, "#search [name=tag]"), "mascot")
+    until(visitor, lambda: list_names(visitor) == ["fox"])
+    assert visitor.current_url.endswith("?tag=mascot")
+    find(visitor, "#adapters a").click()
+    until_shown(visitor, "h1", "fox")
+    visitor.back()
+    until(visitor, lambda: list_names(visitor) == ["fox"])
+    type_into(find(visitor, "#search [name=text]"), "zebra")
+    until_shown(visitor, "#unmatched", "No adapter matches")
+    find(visitor, "#reset").click()
+    until(visitor, lambda: list_names(visitor) == ["owl", "fox"])
+    assert_no_complaints(visitor)
+
+
+def count_covers(page: Chrome) -> int:
+    return int(
+        page.execute_script("return [...document.querySelectorAll('#adapters img')].filter(e => e.naturalWidth).length")
+    )
+
+
+@pytest.mark.usefixtures("checker")
+def test_a_dropped_file_is_imported_and_what_was_ignored_is_said(
+    visitor: Chrome, running_api: RunningApi, files: Path, client: httpx.Client
+) -> None:
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until(visitor, lambda: find(visitor, "#nothing").is_displayed())
+    drop_paths(visitor, find(visitor, "h1"), files / "ink.safetensors")
+    until_shown(visitor, "#import-file", "ink.safetensors")
+    type_into(find(visitor, "#import-form [name=tags]"), "style, ink")
+    find(visitor, "#import-go").click()
+    until_shown(visitor, "#state", "ready")
+    until_shown(visitor, "#notes-made", "1 tensor of the file was ignored")
+    [adapter] = client.get("/adapters").json()["data"]
+    assert (adapter["name"], adapter["tags"]) == ("ink", ["style", "ink"])
+    find(visitor, "#delete").click()
+    find(visitor, "dialog .danger").click()
+    until(visitor, lambda: visitor.current_url.endswith("/ui/adapters"))
+    assert client.get("/adapters").json()["data"] == []
+    until(visitor, lambda: find(visitor, "#nothing").is_displayed())
+    drop_paths(visitor, find(visitor, "h1"), files / "bad.safetensors")
+    find(visitor, "#import-go").click()
+    until_shown(visitor, "#reason", "this is a LoHa file")
+    assert_no_complaints(visitor)
+
+
+@pytest.mark.usefixtures("checker")
+def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
+    train(running_api, client, "ink")
+    adapter = train(running_api, client)
+    open_adapter(visitor, running_api, adapter)
+    assert [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".sha code")] == [
+        file["sha256"] for file in client.get(f"/adapters/{adapter}").json()["files"].values()
+    ]
+    type_into(find(visitor, "#notes"), "0.7 is enough")
+    type_into(find(visitor, "#tags"), "mascot, blue")
+    type_into(find(visitor, "#license"), "not a licence!")
+    find(visitor, "#save").click()
+    until(visitor, lambda: find(visitor, "#error").is_displayed())
+    assert find(visitor, "#notes").get_attribute("value") == "0.7 is enough"
+    type_into(find(visitor, "#license"), "openrail++")
+    find(visitor, "#save").click()
+    until_shown(visitor, "#toasts", "Saved.")
+    found = client.get(f"/adapters/{adapter}").json()
+    assert (found["notes"], found["tags"], found["license"]) == ("0.7 is enough", ["mascot", "blue"], "openrail++")
+    find(visitor, "#check").click()
+    until(visitor, lambda: find(visitor, ".picks button").is_displayed())
+    find(visitor, ".picks button").click()
+    until_shown(visitor, "#check-result", "They are the same.")
+    find(visitor, "#cover-sample").click()
+    until(visitor, lambda: find(visitor, ".picks button").is_displayed())
+    find(visitor, ".picks button").click()
+    until(visitor, lambda: client.get(f"/adapters/{adapter}").json()["cover"])
+    until_shown(visitor, "#cover-none", "Take the cover away")
+    type_into(find(visitor, "#rank"), "2")
+    find(visitor, "#resize button").click()
+    until_shown(visitor, "#toasts", "is being made")
+    find(visitor, "#delete").click()
+    until_shown(visitor, "dialog", "A job's adapter is deleted with its job.")
+
+
+def test_links_are_listed_and_revoked(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
+    adapter = train(running_api, client)
+    link = client.post(f"/adapters/{adapter}/links", json={}).raise_for_status().json()["url"]
+    open_adapter(visitor, running_api, adapter)
+    until_shown(visitor, "#links", "views: 0, downloads: 0")
+    find(visitor, "#links button").click()
+    find(visitor, "dialog .danger").click()
+    until(visitor, lambda: not visitor.find_elements(By.CSS_SELECTOR, "#links li"))
+    assert httpx.get(link).status_code == 404
+    find(visitor, "#repo").send_keys("studio/blip")
+    find(visitor, "#publish button").click()
+    until(visitor, lambda: find(visitor, "#publish-error").is_displayed())
+
+
+@pytest.mark.parametrize("text", CHOSEN)
+def test_what_people_write_stays_text(
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client, text: str
+) -> None:
+    adapter = train(running_api, client)
+    changes = {"name": text[:100], "notes": text, "description": text, "tags": [text[:50]]}
+    client.patch(f"/adapters/{adapter}", json=changes).raise_for_status()
+    open_adapter(visitor, running_api, adapter)
+    assert find(visitor, "h1").text == text[:100].strip()
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until(visitor, lambda: list_names(visitor) == [text[:100].strip()])
+    check_nothing_ran(visitor)
