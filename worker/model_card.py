@@ -9,14 +9,9 @@ import yaml
 
 from core.db.publications import PublicationClaim
 from core.domain.adapter_merge import Merge, describe_sources
-from core.domain.model import FAMILY_FACTS, Family
+from core.domain.model import FAMILY_FACTS
 
 TAGS = ("text-to-image", "diffusers", "lora", "template:sd-lora")
-FAMILY_TAGS: dict[Family, str] = {
-    "sd1": "stable-diffusion",
-    "sd2": "stable-diffusion",
-    "sdxl": "stable-diffusion-xl",
-}
 PIPELINE = "AutoPipelineForText2Image"
 
 
@@ -28,7 +23,7 @@ def describe_adapter(claim: PublicationClaim, weights: Sequence[str]) -> str:
 
 def _front_matter(claim: PublicationClaim) -> dict[str, object]:
     adapter, spec = claim.adapter, claim.spec
-    tags = dict.fromkeys((*TAGS, FAMILY_TAGS[adapter.family], *adapter.tags))
+    tags = dict.fromkeys((*TAGS, FAMILY_FACTS[adapter.family].hub_tag, *adapter.tags))
     license_id = spec.license or adapter.license
     widgets = [
         {"text": picture.prompt, "output": {"url": f"images/{number}.png"}}

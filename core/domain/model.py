@@ -70,6 +70,7 @@ class FamilyFacts(Frozen):
     title: str
     parts: tuple[str, ...]
     defaults: Defaults
+    hub_tag: str = "stable-diffusion"  # by which the Hub finds it
 
 
 FAMILY_FACTS: dict[Family, FamilyFacts] = {
@@ -80,6 +81,7 @@ FAMILY_FACTS: dict[Family, FamilyFacts] = {
         parts=(*_SD1_PARTS, "tokenizer_2", "text_encoder_2"),
         # The scale in diffusers' and Stability's own examples for SDXL.
         defaults=_SD1.model_copy(update={"sample_guidance_scale": 5.0}),
+        hub_tag="stable-diffusion-xl",
     ),
 }
 FAMILY_DEFAULTS: dict[Family, Defaults] = {family: facts.defaults for family, facts in FAMILY_FACTS.items()}

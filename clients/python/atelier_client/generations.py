@@ -3,6 +3,7 @@
 import io
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -65,8 +66,10 @@ class Generation(Answer):
 
 class GenerationCalls(Calls):
     def create_generation(self, spec: Mapping[str, Any]) -> Generation:
-        """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough."""
-        return self._transport.ask("POST", "/generations", Generation, json=dict(spec))
+        """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough. Retries carry a key, so
+        that they make one generation."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return retry(lambda: self._transport.ask("POST", "/generations", Generation, json=dict(spec), headers=headers))
 
     def get_generation(self, generation_id: str, *, wait_seconds: float = 0) -> Generation:
         """``wait_seconds``: for another image or the end, at most a minute."""

@@ -2,6 +2,7 @@
 
 import math
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 
 class GenerationCalls(Calls):
     async def create_generation(self, spec: Mapping[str, Any]) -> Generation:
-        """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough."""
-        return await self._transport.ask("POST", "/generations", Generation, json=dict(spec))
+        """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough. Retries carry a key, so
+        that they make one generation."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await retry(
+            lambda: self._transport.ask("POST", "/generations", Generation, json=dict(spec), headers=headers)
+        )
 
     async def get_generation(self, generation_id: str, *, wait_seconds: float = 0) -> Generation:
         """``wait_seconds``: for another image or the end, at most a minute."""

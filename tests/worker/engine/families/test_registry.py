@@ -20,7 +20,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.registry import FAMILIES, build_networks, find_family, load_base
 
 ROOT = Path(__file__).parents[4]
-PRODUCT = ("app", "bench", "cli", "clients", "core", "scripts", "worker")
+PRODUCT = ("app", "cli", "clients", "core", "scripts", "worker")  # benches name the bases that they build
 
 
 def test_every_family_is_registered_under_its_name() -> None:
