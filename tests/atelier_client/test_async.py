@@ -60,7 +60,7 @@ def test_it_has_every_call_of_the_synchronous_one() -> None:
     calls = list_calls(AtelierClient)
     assert calls == list_calls(AsyncAtelierClient) and len(calls) > 60
     plain = {name for name in calls if not inspect.iscoroutinefunction(getattr(AsyncAtelierClient, name))}
-    assert plain == {name for name in calls if name.startswith("list_")} | {"watch", "train"}
+    assert plain == {name for name in calls if name.startswith("list_")} | {"watch", "watch_activity", "train"}
 
 
 @pytest.mark.usefixtures("trainer", "validator")
