@@ -3,6 +3,7 @@ long a job takes."""
 
 import logging
 import os
+import time
 
 from core.db import models
 from core.domain.errors import ModelRejected
@@ -16,6 +17,7 @@ from worker.lease import Draining
 from worker.program import ONE_THREAD, ask_program, has_torch
 
 PROGRAM = "worker.engine.bases.calibration"
+MAX_SECONDS = 300.0
 
 log = logging.getLogger("atelier.models")
 
@@ -28,31 +30,34 @@ def calibrate_next(settings: Settings) -> bool:
     if drain.requested.is_set() or not has_torch():
         return False
     slot = open_slot(settings)
-    with slot.sessions.begin() as session:
-        row = models.find_uncalibrated(session, beside=_tried)
+    with slot.sessions.begin() as session:  # open meanwhile: two at a time would measure each other
+        row = models.claim_uncalibrated(session, excluding=_tried)
         if row is None:
             return False
         model = models.read_card(row)
-    _tried.add((model.id, model.sha256))
-    if settings.device != "cpu":
-        slot.drop_trainer()  # its warm base is in the device's memory
-    try:
-        result = _calibrate(settings, model)
-    except (Draining, BaseMissing, ModelRejected):
-        return False
-    if result.calibration is None:
-        log.warning("the speed of %s was not measured: %s", model.id, result.refusal)
-        return True
-    with slot.sessions.begin() as session:
-        models.record_calibration(session, model, result.calibration)
-    log.info("a sample of %s takes %.2f s here", model.id, result.calibration.seconds_per_sample)
+        if settings.device != "cpu":
+            slot.drop_trainer()  # its warm base is in the device's memory
+        try:
+            result = _calibrate(settings, model)
+        except (Draining, BaseMissing, ModelRejected):
+            return False
+        _tried.add((model.id, model.sha256))
+        if result.calibration is None:
+            log.warning("the speed of %s was not measured: %s", model.id, result.refusal)
+        else:
+            models.record_calibration(session, model, result.calibration)
+            log.info("a sample of %s takes %.2f s here", model.id, result.calibration.seconds_per_sample)
     return True
 
 
 def _calibrate(settings: Settings, model: ModelInfo) -> CalibrationResult:
+    ends_at = time.monotonic() + MAX_SECONDS
+
     def check() -> None:
         if drain.requested.is_set():
             raise Draining(model.id)
+        if time.monotonic() > ends_at:
+            raise TimeoutError
 
     order = CalibrationRequest(
         model=model,
@@ -61,4 +66,7 @@ def _calibrate(settings: Settings, model: ModelInfo) -> CalibrationResult:
         cpu_threads=settings.cpu_threads,
     )
     threads = {name: os.environ.get(name) for name in ONE_THREAD}  # as the trainer's
-    return ask_program(PROGRAM, order, CalibrationResult, check, task="times bases", environment=threads)
+    try:
+        return ask_program(PROGRAM, order, CalibrationResult, check, task="times bases", environment=threads)
+    except TimeoutError:
+        return CalibrationResult(refusal=f"it takes longer than {MAX_SECONDS:.0f} s")

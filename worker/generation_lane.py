@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from types import TracebackType
 from typing import Self
 
@@ -15,8 +16,8 @@ from core.storage import Storage
 from worker.consumer import Consumer
 from worker.device.slot import DeviceSlot
 from worker.device.trainer import TrainerDied, TrainerHandle, TrainerRun
-from worker.device.wire import Failed
-from worker.generations import Drawing
+from worker.device.wire import Failed, Generated, TrainingStopped
+from worker.generations import STOP_SECONDS, Drawing
 from worker.lease import Draining
 
 LOOK_SECONDS = 1.0
@@ -36,6 +37,8 @@ class GenerationLane:
 
         self._consumer = Consumer(make_check, slot.settings, slot.sessions, slot.storage, self._over)
         self._thread: threading.Thread | None = None
+        self.seconds = 0.0
+        """For which it held generations: the job's own time is shorter by them."""
 
     def __enter__(self) -> Self:
         return self
@@ -48,16 +51,25 @@ class GenerationLane:
             self._thread.join()
 
     def open(self) -> None:
+        if self._thread is not None:
+            return
         self._thread = threading.Thread(target=self._run, name="generation lane", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
             try:
-                while self._consumer.run_next():
+                while self._draw_next():
                     pass
             except (SQLAlchemyError, *Drawing.outages) as outage:
                 log.warning("no generation is drawn beside the training for now: %s", outage)
+
+    def _draw_next(self) -> bool:
+        started = time.monotonic()
+        drew: bool = self._consumer.run_next()
+        if drew:
+            self.seconds += time.monotonic() - started
+        return drew
 
 
 class LaneDrawing(Drawing):
@@ -70,6 +82,8 @@ class LaneDrawing(Drawing):
         self._trainer, self._model_sha256 = trainer, model_sha256
 
     def claim(self, session: Session, *, lease_seconds: float) -> GenerationClaim | None:
+        if not self._trainer.is_alive():
+            return None
         return generation_claims.claim_generation(session, lease_seconds=lease_seconds, model_sha256=self._model_sha256)
 
     def open_trainer(self) -> TrainerHandle:
@@ -85,8 +99,11 @@ class LaneDrawing(Drawing):
         """The job's own watch does."""
 
     def stop(self, run: TrainerRun) -> None:
-        """The trainer leaves it at the end of the current denoising step, and nobody waits for that."""
+        """The trainer leaves it at the end of the current denoising step; the files that it reads go after that."""
         try:
             run.stop(save=False)
+            while (report := run.receive(STOP_SECONDS)) is not None:
+                if isinstance(report, TrainingStopped | Generated | Failed):
+                    return
         except TrainerDied:
             log.info("the trainer ended while it drew beside a training")

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +104,7 @@ class Drawing:
             except InputLost as error:
                 raise InputLost(f"The file of {adapter.id} {error}") from None
         return Generate(
-            run_id=f"{claim.id}/{claim.attempt}",
+            run_id=f"{claim.id}/{claim.attempt}/{uuid.uuid4().hex[:8]}",  # a released attempt has its number again
             plan=plan,
             model_folder=folder,
             model=model,

@@ -47,18 +47,19 @@ def _extract(
     settings: Settings, claim: MergeClaim, model_folder: Path, folder: Path, check: Callable[[], None]
 ) -> MergeResult:
     [tuned] = claim.merge.sources
-    card = read_card(model_folder)
+    card, tuned_folder = read_card(model_folder), find_model_folder(settings, tuned.id).resolve()
+    mapped = sum(path.stat().st_size for base in (model_folder, tuned_folder) for path in base.glob("*/*.safetensors"))
     order = ExtractionRequest(
         family=claim.family,
         model_folder=model_folder,
-        tuned_folder=find_model_folder(settings, tuned.id).resolve(),
+        tuned_folder=tuned_folder,
         rank=claim.merge.rank or 1,
         name=claim.name,
         trigger=claim.trigger,
         made_from=tuned.name,
         resolution=card.resolution,
         folder=folder,
-        memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * claim.merge.expected_bytes,
+        memory_bytes=PROGRAM_BYTES + BYTES_PER_FILE_BYTE * claim.merge.expected_bytes + mapped,
     )
     return ask_program(EXTRACTION, order, MergeResult, check, task="extracts adapters")
 

@@ -82,8 +82,9 @@ def _list_facts(claim: PublicationClaim) -> Iterator[str]:
             f"{plan['optimizer']} with a learning rate of {plan['learning_rate']:g}, seed {plan['seed']}"
         )
     elif adapter.merge is not None:
-        sources = describe_sources(Merge.model_validate(adapter.merge).sources)
-        yield f"Merged with Atelier from {_plain(sources)}"
+        merge = Merge.model_validate(adapter.merge)
+        how = "Extracted" if merge.method == "extract" else "Merged"
+        yield f"{how} with Atelier from {_plain(describe_sources(merge.sources))}"
     else:
         yield "Imported into Atelier from a file that another tool made"
     for name, score in (adapter.metrics or {}).items():

@@ -27,8 +27,8 @@ def train() -> None:
     settings = load_settings()
     # One of each in turn: however many imports wait, they do not hold up the training of others.
     preparing = (register_next, register_next_captioner, import_next, check_next, promote_next)
-    turns = (*preparing, generate_next, runner.run_next, caption_next, calibrate_next)
-    while sum(take_turn(settings) for take_turn in turns):
+    turns = (*preparing, generate_next, runner.run_next, caption_next)
+    while sum(take_turn(settings) for take_turn in turns) or calibrate_next(settings):
         pass
 
 

@@ -85,12 +85,14 @@ def reject_check(session: Session, claim: CheckClaim, detail: str) -> bool:
     return _end(session, claim, status=ModelStatus.REJECTED, error=ModelRejected(detail).describe())
 
 
-def find_uncalibrated(session: Session, *, beside: Collection[tuple[str, str]]) -> Model | None:
-    """The first ready model whose memory was traced and whose speed was not measured; ``beside`` are ids with their
-    sha256, which are left out."""
+def claim_uncalibrated(session: Session, *, excluding: Collection[tuple[str, str]]) -> Model | None:
+    """The first ready model whose memory was traced and whose speed was not measured; ``excluding``: ids with their
+    sha256. None also while another worker's transaction holds one."""
+    if not session.execute(select(func.pg_try_advisory_xact_lock(_LOCKS, 0))).scalar_one():
+        return None
     untimed = Model.info["calibration"].astext.is_(None) & Model.info["memory"].astext.is_not(None)
     key = tuple_(Model.id, Model.info["sha256"].astext)
-    wanted = select(Model).where(Model.status == ModelStatus.READY, untimed, key.not_in(list(beside)))
+    wanted = select(Model).where(Model.status == ModelStatus.READY, untimed, key.not_in(list(excluding)))
     return session.execute(wanted.order_by(Model.created_at).limit(1)).scalar_one_or_none()
 
 

@@ -30,10 +30,14 @@ AND coalesce(
     < CASE WHEN quota.tenant_id IS NULL THEN CAST(:running_limit AS bigint) ELSE quota.running_jobs END,
     true
 )
-ORDER BY coalesce(held.jobs, 0), EXISTS (
+ORDER BY coalesce(held.jobs, 0), CAST(:is_warm AS boolean) AND EXISTS (
     SELECT FROM jobs
     WHERE tenant_id = tenant.id AND status = 'queued' AND run_after <= clock_timestamp()
     AND (model_id = ANY(:warm) OR created_at < clock_timestamp() - CAST(:patience AS interval))
+    AND priority = (
+        SELECT max(priority) FROM jobs
+        WHERE tenant_id = tenant.id AND status = 'queued' AND run_after <= clock_timestamp()
+    )
 ) DESC, turn.taken_at NULLS FIRST, tenant.id
 """
 WARM_PATIENCE = timedelta(minutes=10)
@@ -43,7 +47,7 @@ WARM_PATIENCE = timedelta(minutes=10)
 def list_tenants(session: Session, running_limit: int | None, warm: Sequence[str]) -> Iterable[str]:
     """Tenants below their running quota with a due job, in the order in which they are served. ``running_limit``
     applies to those without a quota of their own; ``warm`` are the models in the worker's memory."""
-    given = {"running_limit": running_limit, "warm": list(warm), "patience": WARM_PATIENCE}
+    given = {"running_limit": running_limit, "warm": list(warm), "is_warm": bool(warm), "patience": WARM_PATIENCE}
     return session.execute(text(TURNS), given).scalars()
 
 

@@ -1,8 +1,8 @@
 """The grid of a generation: two of its settings varied against each other, as a labelled sheet for each prompt."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.domain.base import Frozen
 from core.domain.numbers import StrictFloat, StrictInt
@@ -30,6 +30,12 @@ class GridSpec(SpecPart):
 
     x: GridAxis = Field(description="The columns, from left to right.")
     y: GridAxis | None = Field(None, description="The rows, from top to bottom.")
+
+    @model_validator(mode="after")
+    def _two_settings(self) -> Self:
+        if self.y is not None and (self.x.field, self.x.entry) == (self.y.field, self.y.entry):
+            raise ValueError("x and y vary the same setting")
+        return self
 
 
 class Cell(Frozen):

@@ -57,15 +57,19 @@ def count_images_at_once(plan: GenerationPlan) -> int:
 
 def predict_generation(plan: GenerationPlan, model: ModelInfo, kind: DeviceKind, numerics: Numerics) -> int:
     """Bytes that images take, with the base and without the adapters' own weights."""
+    denoiser = (4 if numerics == "fp32" else 2) * model.num_parameters
+    return predict_overhead(model, kind) + denoiser + predict_drawing(plan, model, numerics)
+
+
+def predict_drawing(plan: GenerationPlan, model: ModelInfo, numerics: Numerics) -> int:
+    """Bytes that images take beside the denoiser."""
     assert model.memory is not None
-    table, bytes_per_weight = model.memory, 4 if numerics == "fp32" else 2
-    passes = table.passes[numerics]
-    area = plan.width * plan.height / table.resolution**2
-    denoiser = bytes_per_weight * model.num_parameters
-    return predict_overhead(model, kind) + max(
-        denoiser + 4 * table.text_encoder_parameters + table.text_encoding.at(1),
-        denoiser + passes.prediction.at(2 * count_images_at_once(plan) * area),  # with and without the prompt
-        denoiser + 4 * table.vae_parameters + passes.decoding.at(area),
+    table = model.memory
+    passes, area = table.passes[numerics], plan.width * plan.height / table.resolution**2
+    return max(
+        4 * table.text_encoder_parameters + table.text_encoding.at(1),
+        passes.prediction.at(2 * count_images_at_once(plan) * area),  # with and without the prompt
+        4 * table.vae_parameters + passes.decoding.at(area),
     )
 
 

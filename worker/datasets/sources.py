@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from core.db.datasets import NewFile
 from core.domain.artifacts import upload_key
@@ -99,7 +100,10 @@ class Sources:
 
     def _leave_out(self, url: str, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)
-        self._fetched.failed.append(LeftOut(file=url, reason=f"It was not fetched: {reason}."))
+        shown = hide_query(url)
+        number = 1 + sum(item.file.partition(" (")[0] == shown for item in self._fetched.failed)
+        name = shown if number == 1 else f"{shown} ({number})"
+        self._fetched.failed.append(LeftOut(file=name, reason=f"It was not fetched: {reason}."))
 
     async def _receive(self, url: str, name: str, path: Path) -> None:
         """Raises NotSent."""
@@ -137,6 +141,15 @@ class Sources:
             finished = find_free_name(finished, self._taken)
             self._taken.add(fold(finished))
         return finished
+
+
+def hide_query(url: str) -> str:
+    """The address for a report: signatures and tokens stand in the query."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # such as of a bracket without its pair
+        return url.partition("?")[0]
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def describe_failures(failed: Sequence[LeftOut]) -> str:

@@ -28,6 +28,7 @@ class DeviceSlot:
     settings: Settings
     trainer: TrainerHandle | None = None
     job_id: str | None = None  # the current job
+    keeps_bases: bool = True  # False once a job had too little memory beside other bases
     _memory_bytes: int | None = None  # from the last trainer; a new worker does not know it yet
 
     @cached_property
@@ -67,7 +68,9 @@ class DeviceSlot:
             self.drop_trainer()
             home, slot = self.settings.home, self.settings.slot
             log_file = home / "log" / f"trainer-{slot}.log"
-            self.trainer = TrainerHandle(device=self.settings.device, slot=slot, home=home, log_file=log_file)
+            self.trainer = TrainerHandle(
+                device=self.settings.device, slot=slot, home=home, log_file=log_file, keeps_bases=self.keeps_bases
+            )
         return self.trainer
 
     def drop_trainer(self) -> None:

@@ -75,7 +75,14 @@ class TrainerHandle:
     """
 
     def __init__(
-        self, *, device: str, slot: int, home: Path, log_file: Path, env: Mapping[str, str] | None = None
+        self,
+        *,
+        device: str,
+        slot: int,
+        home: Path,
+        log_file: Path,
+        env: Mapping[str, str] | None = None,
+        keeps_bases: bool = True,
     ) -> None:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         with log_file.open("ab") as sink:
@@ -83,6 +90,7 @@ class TrainerHandle:
                 [
                     *(sys.executable, "-m", "worker.engine.serve"),
                     *("--device", device, "--slot", str(slot), "--home", str(home), "--parent", str(os.getpid())),
+                    *(() if keeps_bases else ("--one-base",)),
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

@@ -237,9 +237,15 @@ def available_memory_bytes(device: torch.device) -> int:
     except (OSError, StopIteration):  # macOS
         return total_memory_bytes(device)
     try:
-        return min(machine, int(CGROUP_LIMIT.read_text()) - int(CGROUP_USE.read_text()))
+        return min(machine, int(CGROUP_LIMIT.read_text()) - int(CGROUP_USE.read_text()) + _count_cached_files())
     except (OSError, ValueError):  # no cgroup of version 2, or "max"
         return machine
+
+
+def _count_cached_files() -> int:
+    """Bytes that count as the container's use, and are given back as soon as somebody wants them."""
+    lines = (CGROUP_USE.parent / "memory.stat").read_text().splitlines()
+    return next((int(line.split()[1]) for line in lines if line.startswith("inactive_file ")), 0)
 
 
 def reset_peak(device: torch.device) -> None:

@@ -1,6 +1,7 @@
 """The second lane of a trainer: generations on the base of the training, a pass between every two of its steps."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -29,7 +30,8 @@ class Commands(Protocol):
 
 class GenerationLane:
     """``is_needed``: whether the training must go on, or end, at once; the generation then waits for the next step, or
-    for the end of the training."""
+    for the end of the training, as one does that does not ``fit`` into the memory beside it. After each pass the
+    training has as much time for itself as the pass took."""
 
     def __init__(
         self,
@@ -40,15 +42,23 @@ class GenerationLane:
         runtime: Runtime,
         is_needed: Callable[[], bool],
         alive: Callable[[], None],
+        fits: Callable[[Generate], bool] = lambda _: True,
     ) -> None:
         self._commands, self._send, self._base, self._runtime = commands, send, base, runtime
         self._model_sha256, self._is_needed, self._alive = model_sha256, is_needed, alive
+        self._fits, self._rests_until = fits, 0.0
         self._current: tuple[str, ImageSeries] | None = None
 
     def draw(self, lend: Lend) -> None:
         """One pass of the generation that waits, if one does."""
         command = self._commands.find_generation(self._model_sha256)
         if command is None or self._is_needed():
+            return
+        if self._commands.find_stop(command.run_id) is not None:
+            self._end(command.run_id, TrainingStopped(run_id=command.run_id))
+            return
+        started = time.monotonic()
+        if started < self._rests_until or not self._fits(command):
             return
         try:
             with lend():
@@ -62,6 +72,8 @@ class GenerationLane:
         else:
             if series.is_over:
                 self._end(command.run_id, Generated(run_id=command.run_id))
+            ended = time.monotonic()
+            self._rests_until = ended + (ended - started)
 
     def _open(self, command: Generate) -> ImageSeries:
         if self._current is None or self._current[0] != command.run_id:

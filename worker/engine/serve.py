@@ -35,7 +35,7 @@ gc.disable()  # imports make a million objects to be kept: looking through them 
 
 import torch
 
-from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_generation, predict_peak
+from core.domain.memory import DeviceKind, Setting, choose_numerics, predict_drawing, predict_generation, predict_peak
 from core.domain.states import TerminationReason
 from core.logs import configure_logging
 from worker.engine.adapter_files.proof.layers import list_layers
@@ -43,6 +43,7 @@ from worker.engine.adapter_files.proof.loaded_files import describe_modules, pro
 from worker.engine.adapters import unchanged
 from worker.engine.device import (
     Runtime,
+    available_memory_bytes,
     choose_runtime,
     generation_runtime,
     is_out_of_memory,
@@ -57,7 +58,7 @@ from worker.engine.families.protocol import Base
 from worker.engine.families.registry import build_networks
 from worker.engine.generation.generate import generate
 from worker.engine.lane import GenerationLane, describe_drawn
-from worker.engine.observer import Stopped
+from worker.engine.observer import Stopped, raise_if_stopped
 from worker.engine.pipes import CommandReader, PipeObserver, ReportPipe
 from worker.engine.training.train import train
 from worker.engine.warm import WarmBases, tidy
@@ -68,9 +69,11 @@ log = logging.getLogger("atelier.trainer")
 class Trainer:
     """Trains and draws, one run after the other, on one device; and draws between the steps of a training."""
 
-    def __init__(self, device: torch.device, reports: ReportPipe, commands: CommandReader) -> None:
+    def __init__(
+        self, device: torch.device, reports: ReportPipe, commands: CommandReader, *, keeps_bases: bool = True
+    ) -> None:
         self._device, self._reports, self._commands = device, reports, commands
-        self._warm = WarmBases(device)
+        self._warm = WarmBases(device, keeps_others=keeps_bases)
 
     def run(self, command: Train | Generate) -> Message:
         """The run's final report."""
@@ -92,10 +95,10 @@ class Trainer:
         finally:
             self._commands.forget(command.run_id)
             tidy(self._device)  # a run may be stopped anywhere: its memory is freed, except the warm bases
-        others = self._warm.count > 1
+        others = self._warm.holds_beside((command.plan.model_sha256, runtime.precision))
         self._warm.drop_all()
         if isinstance(command, Generate):
-            return Failed(run_id=command.run_id, reason=TerminationReason.OUT_OF_MEMORY, detail="")
+            return self.run(command) if others else _fail_to_draw(command)
         return _fail_for_memory(command, runtime, others_in_memory=others)
 
     def _train(self, command: Train, runtime: Runtime) -> Message:
@@ -123,10 +126,20 @@ class Trainer:
             runtime,
             is_needed=lambda: observer.should_stop() is not None,
             alive=observer.alive,
+            fits=self._fits_beside,
         )
+
+    def _fits_beside(self, command: Generate) -> bool:
+        """Whether its activations fit into the memory that a training leaves; unknown counts as yes."""
+        if command.model.memory is None or self._device.type not in {"cpu", "cuda"}:
+            return True
+        kind: DeviceKind = "cuda" if self._device.type == "cuda" else "cpu"
+        numerics = choose_numerics(kind, generation_runtime(self._device, 1).precision)
+        return predict_drawing(command.plan, command.model, numerics) <= available_memory_bytes(self._device)
 
     def _generate(self, command: Generate, runtime: Runtime) -> Message:
         observer = PipeObserver(self._reports, self._commands, command.run_id)
+        raise_if_stopped(observer)
         base = self._load(command, runtime)
         for image in generate(command.plan, runtime, base, command.files, observer, command.folder):
             self._reports.send(describe_drawn(command.run_id, image))
@@ -175,8 +188,12 @@ def _predict_peak(command: Train | Generate, runtime: Runtime) -> int | None:
     return predict_peak(command.plan, model, kind, setting)
 
 
+def _fail_to_draw(command: Generate) -> Failed:
+    return Failed(run_id=command.run_id, reason=TerminationReason.OUT_OF_MEMORY, detail="")
+
+
 def _fail_for_memory(command: Train, runtime: Runtime, *, others_in_memory: bool) -> Failed:
-    """The retry is in a new process, which holds no other base."""
+    """The retry is in a new process; if other bases were to blame, in one that keeps none."""
     reduced = reduce_memory(runtime, command.plan)
     if others_in_memory:
         reduced = runtime, "The device ran out of memory: retrying without other bases in it."
@@ -219,6 +236,7 @@ def main() -> None:
     parser.add_argument("--slot", type=int, required=True)
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--one-base", action="store_true", help="keep no base beside the current one")
     args = parser.parse_args()
     die_with_parent(args.parent)
     configure_logging("trainer")
@@ -229,7 +247,7 @@ def main() -> None:
     gc.enable()
     with lock_device(args.home, args.device, args.slot):
         commands = CommandReader(sys.stdin.buffer)
-        trainer = Trainer(device, reports, commands)
+        trainer = Trainer(device, reports, commands, keeps_bases=not args.one_base)
         reports.send(Ready(device_name=name_device(device), memory_bytes=total_memory_bytes(device)))
         for command in commands.runs():
             try:

@@ -19,8 +19,8 @@ class WarmBases:
     """The base of the last run, and beside it those used before it, as long as there is memory for them: the least
     recently used goes first."""
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+    def __init__(self, device: torch.device, *, keeps_others: bool = True) -> None:
+        self._device, self._keeps_others = device, keeps_others
         self._bases: OrderedDict[Key, tuple[str, Base]] = OrderedDict()
 
     def __contains__(self, key: Key) -> bool:
@@ -35,6 +35,10 @@ class WarmBases:
     def count(self) -> int:
         return len(self._bases)
 
+    def holds_beside(self, key: Key) -> bool:
+        """Whether another base is in memory."""
+        return any(other != key for other in self._bases)
+
     def make_room(self, key: Key, peak_bytes: int | None) -> None:
         """Drops other bases until a run on this one fits beside the rest. ``peak_bytes``: what the run takes with its
         own base; None if nobody knows, and all others go."""
@@ -42,7 +46,8 @@ class WarmBases:
         for other in [other for other in self._bases if other != key]:
             kept = sum(_count_bytes(base) for kept, (_, base) in self._bases.items() if kept != key)
             if (
-                peak_bytes is not None
+                self._keeps_others
+                and peak_bytes is not None
                 and peak_bytes - own <= available_memory_bytes(self._device)
                 and kept <= KEPT_SHARE * total_memory_bytes(self._device)
             ):

@@ -20,7 +20,7 @@ from core.db.tables import Job, JobCheckpoint
 from core.domain.errors import ModelRejected
 from core.domain.model import ModelInfo
 from core.domain.plan import TrainPlan
-from core.domain.states import TERMINAL, JobStatus, TerminationReason
+from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason
 from core.model_folders import BaseMissing, find_planned_folder
 from core.storage import StorageError, StorageFull, StorageUnavailable
 from worker.deferrals import explain_waiting
@@ -28,7 +28,16 @@ from worker.device.heartbeat import HeldClaim
 from worker.device.outbox import DatabaseGone, Outbox
 from worker.device.slot import DeviceSlot
 from worker.device.trainer import TrainerDied, TrainerRun
-from worker.device.wire import FINAL_REPORTS, Failed, Finished, RunReport, RuntimeChosen, Train, TrainingStopped
+from worker.device.wire import (
+    FINAL_REPORTS,
+    Failed,
+    Finished,
+    PhaseEntered,
+    RunReport,
+    RuntimeChosen,
+    Train,
+    TrainingStopped,
+)
 from worker.generation_lane import GenerationLane
 from worker.jobs.fetching import InputDamaged, fetch_checkpoint, fetch_files
 from worker.jobs.reports import ReportSink
@@ -123,6 +132,7 @@ class Attempt:
             trainer.forget(command.run_id)
 
     def _follow(self, run: TrainerRun, lane: GenerationLane) -> RunReport:
+        lends = False
         while True:
             report = run.receive(POLL_SECONDS)
             self.held.raise_if_lost()
@@ -130,8 +140,11 @@ class Attempt:
                 self.reports.on_report(report)
             if isinstance(report, FINAL_REPORTS):
                 return report
-            if isinstance(report, RuntimeChosen) and report.lends:
+            if isinstance(report, RuntimeChosen):
+                lends = report.lends
+            elif lends and isinstance(report, PhaseEntered) and report.phase is Phase.TRAINING:
                 lane.open()
+            self.stops.lent_seconds = lane.seconds
             self.stops.forward(self.slot, run)
             self._forward_requests(run)
             self._kill_if_stalled(run)
@@ -196,6 +209,7 @@ class Attempt:
                 self.slot.drop_trainer()
                 self._end(job_claims.retry, final_report.detail)
             case Failed(retry_runtime=dict() as runtime):
+                self.slot.keeps_bases = self.slot.keeps_bases and len(self.slot.warm_models) < 2
                 self.slot.drop_trainer()  # out of memory: its state is not trusted
                 self._end(job_claims.retry_with_runtime, runtime, final_report.detail)
             case Failed():
@@ -208,7 +222,8 @@ class Attempt:
         upload = self.reports.upload
         artifacts = {f"adapter-{name}": upload(path.name, path) for name, path in sorted(finished.files.items())}
         self.reports.write_progress()
-        undisturbed = self.claim.attempt == 1 and not finished.outcome.stopped_early
+        alone = self.claim.attempt == 1 and not self.stops.lent_seconds
+        undisturbed = alone and not finished.outcome.stopped_early
         seconds = time.monotonic() - self.started_at if undisturbed else None
         result = describe_result(self.plan, finished.outcome, finished.proofs, artifacts, undisturbed_seconds=seconds)
         self._end(job_claims.succeed, result=result, artifacts=artifacts)

@@ -23,6 +23,8 @@ class Stops:
         self._max_seconds, self._held, self._drain = plan.max_duration_seconds, held, drain
         self._started_at = started_at
         self._requested_at: float | None = None
+        self.lent_seconds = 0.0
+        """In which others drew beside the job: they do not count."""
 
     @property
     def reason(self) -> JobStatus | None:
@@ -39,7 +41,8 @@ class Stops:
         return self._requested_at is not None
 
     def is_over_time(self) -> bool:
-        return self._max_seconds is not None and time.monotonic() - self._started_at > self._max_seconds
+        own = time.monotonic() - self._started_at - self.lent_seconds
+        return self._max_seconds is not None and own > self._max_seconds
 
     def raise_if_requested(self) -> None:
         """For the time before the trainer has the job. Raises LostLease or StopRequested."""

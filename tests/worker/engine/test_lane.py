@@ -16,7 +16,7 @@ from worker.device.wire import Failed, Generate, Generated, ImageDrawn, Message,
 from worker.engine.families.protocol import Base
 from worker.engine.generation.generate import generate
 from worker.engine.lane import GenerationLane
-from worker.engine.observer import RecordingObserver, Stop
+from worker.engine.observer import Lend, RecordingObserver, Stop
 
 KINDS: dict[str, dict[str, Any]] = {
     "fp32": {"precision": "fp32", "adapter": {"dropout": 0.3}},
@@ -76,7 +76,7 @@ def open_lane(
     runtime = bench.runtime(plan)
     return GenerationLane(
         waiting, sent.append, base or bench.load(runtime), bench.info.sha256, runtime,
-        is_needed=needs.get("is_needed", lambda: False), alive=lambda: None,
+        is_needed=needs.get("is_needed", lambda: False), alive=lambda: None, fits=needs.get("fits", lambda _: True),
     )  # fmt: skip
 
 
@@ -88,7 +88,13 @@ def test_neither_changes_the_other(bench: Bench, adapter: Path, tmp_path: Path, 
     command = make_command(bench, adapter, tmp_path / "between", num_images=3)
     sent: list[Message] = []
     observer, base = RecordingObserver(), bench.load(bench.runtime(plan))
-    observer.borrow = open_lane(bench, Waiting(command), plan, sent, base).draw
+    lane = open_lane(bench, Waiting(command), plan, sent, base)
+
+    def draw(lend: Lend) -> None:
+        lane._rests_until = 0.0  # the training is over too soon to have its share
+        lane.draw(lend)
+
+    observer.borrow = draw
     disturbed = bench.run(tmp_path / "disturbed", plan, observer, base=base)
     assert fingerprint(disturbed, observer) == fingerprint(undisturbed, alone)
     assert [type(one) for one in sent] == [ImageDrawn] * 6 + [Generated]
@@ -107,6 +113,24 @@ def test_a_training_that_is_needed_comes_first(bench: Bench, adapter: Path, tmp_
     assert sent == []
     lane.draw(lend_nothing)
     assert [type(one) for one in sent] == [ImageDrawn, ImageDrawn, Generated]
+
+
+def test_the_training_has_as_much_time_as_a_pass_takes(bench: Bench, adapter: Path, tmp_path: Path) -> None:
+    command, sent = make_command(bench, adapter, tmp_path / "images", num_images=3), list[Message]()
+    lane = open_lane(bench, Waiting(command), bench.plan(), sent)
+    lane.draw(lend_nothing)
+    first = len(sent)
+    lane.draw(lend_nothing)
+    assert len(sent) == first == 4
+    lane._rests_until = 0.0
+    lane.draw(lend_nothing)
+    assert len(sent) == 7
+
+
+def test_one_that_does_not_fit_waits(bench: Bench, adapter: Path, tmp_path: Path) -> None:
+    waiting, sent = Waiting(make_command(bench, adapter, tmp_path / "images")), list[Message]()
+    open_lane(bench, waiting, bench.plan(), sent, fits=lambda _: False).draw(lend_nothing)
+    assert sent == [] and len(waiting.commands) == 1
 
 
 def test_a_generation_ends_for_itself(bench: Bench, adapter: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from core.domain.adapter_import import Conversion
 from worker.engine.adapter_files.merging.updates import Update, balance, join, measure, subtract, truncate
 from worker.engine.adapter_files.proof.files import split_key
+from worker.engine.device import is_out_of_memory
 from worker.engine.errors import BadInput
 
 MAX_RANK = 256
@@ -54,6 +55,8 @@ def convert(path: Path, folder: Path) -> tuple[Path, Conversion | None]:
                 _check_sizes(parts)
                 exact = _multiply_loha(parts) if kind == "LoHa" else _multiply_lokr(parts)
             except (RuntimeError, ValueError, IndexError, SafetensorError, AttributeError, KeyError) as why:
+                if is_out_of_memory(why):
+                    raise
                 raise BadInput(f"the {kind} tensors of {name} do not fit one another") from why
             made = _cut(exact, f"{name}, a {kind} layer,")
             tensors |= _write(name, made)

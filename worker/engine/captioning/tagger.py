@@ -107,10 +107,11 @@ def _read_tag(row: dict[str, str | None]) -> Tag:
 
 def prepare(image: Image.Image, side: int) -> NDArray[np.float32]:
     """[1, side, side, 3], BGR from 0 to 255."""
-    longest = max(image.size)
-    square = Image.new("RGB", (longest, longest), (255, 255, 255))
-    square.paste(image, ((longest - image.width) // 2, (longest - image.height) // 2))
-    square = square.resize((side, side), Image.Resampling.BICUBIC)
+    scale = side / max(image.size)  # before the padding: a square of a narrow image's length has no limit
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    square = Image.new("RGB", (side, side), (255, 255, 255))
+    scaled = image.resize((width, height), Image.Resampling.BICUBIC)
+    square.paste(scaled, ((side - width) // 2, (side - height) // 2))
     pixels = np.asarray(square, dtype=np.float32)[None, :, :, ::-1]
     return np.ascontiguousarray(pixels)
 

@@ -79,6 +79,7 @@ class ImageSeries:
         cell = plan.cell_of(indices[0])
         stack = _weigh(self._adapters, cell.weights)
         prompts, negative = self._encode(cell.weights, stack)
+        after_step()
         params = _sampling_params(plan, cell)
         rows = [prompts[index // plan.per_prompt] for index in indices]
         seeds = [plan.place(index)[1] for index in indices]

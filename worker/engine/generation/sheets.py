@@ -8,19 +8,22 @@ from PIL import Image, ImageDraw, ImageFont
 from core.domain.grids import Grid
 
 MARGIN, MIN_LABEL, MAX_LABEL = 8, 12, 24
+MAX_SIDE = 4096
+"""Pixels of all images together: larger ones are scaled down."""
 PAPER, INK = "white", "black"
 
 
 def draw_sheet(images: Sequence[Path], grid: Grid, target: Path) -> None:
     """``images``: row by row, all of one size. Labels that are too long for their column end in an ellipsis."""
+    num_columns = len(grid.columns)
+    num_rows = len(images) // num_columns
     with Image.open(images[0]) as first:
-        width, height = first.size
+        scale = min(1.0, MAX_SIDE / max(first.width * num_columns, first.height * num_rows))
+        width, height = round(first.width * scale), round(first.height * scale)
     font = ImageFont.load_default(min(MAX_LABEL, max(MIN_LABEL, width // 12)))
     top = _line_height(font) + 2 * MARGIN
     left = max((_text_width(font, label) for label in grid.rows), default=-2 * MARGIN) + 2 * MARGIN
     left = min(left, max(width, 8 * MIN_LABEL))
-    num_columns = len(grid.columns)
-    num_rows = len(images) // num_columns
     size = (left + num_columns * (width + MARGIN) + MARGIN, top + num_rows * (height + MARGIN))
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
@@ -33,7 +36,8 @@ def draw_sheet(images: Sequence[Path], grid: Grid, target: Path) -> None:
     for index, path in enumerate(images):
         row, column = divmod(index, num_columns)
         with Image.open(path) as image:
-            sheet.paste(image, (left + MARGIN + column * (width + MARGIN), top + row * (height + MARGIN)))
+            tile = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
+            sheet.paste(tile, (left + MARGIN + column * (width + MARGIN), top + row * (height + MARGIN)))
     sheet.save(target)
 
 
