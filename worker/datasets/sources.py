@@ -5,7 +5,8 @@ import contextlib
 import hashlib
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -58,8 +59,7 @@ class Sources:
     def fetch(self, urls: Sequence[str]) -> Fetched:
         """In the order of the addresses. Raises DatasetRejected if none gave a file, and OSError for the folder."""
         asyncio.run(self._fetch_all(urls))
-        failed = {item.file: item for item in self._fetched.failed}
-        self._fetched.failed = [failed[url] for url in urls if url in failed]
+        self._fetched.failed = _name_failures(urls, {item.file: item.reason for item in self._fetched.failed})
         if not self._fetched.files:
             raise DatasetRejected(describe_failures(self._fetched.failed))
         return self._fetched
@@ -100,10 +100,7 @@ class Sources:
 
     def _leave_out(self, url: str, path: Path, reason: str) -> None:
         path.unlink(missing_ok=True)
-        shown = hide_query(url)
-        number = 1 + sum(item.file.partition(" (")[0] == shown for item in self._fetched.failed)
-        name = shown if number == 1 else f"{shown} ({number})"
-        self._fetched.failed.append(LeftOut(file=name, reason=f"It was not fetched: {reason}."))
+        self._fetched.failed.append(LeftOut(file=url, reason=f"It was not fetched: {reason}."))
 
     async def _receive(self, url: str, name: str, path: Path) -> None:
         """Raises NotSent."""
@@ -141,6 +138,19 @@ class Sources:
             finished = find_free_name(finished, self._taken)
             self._taken.add(fold(finished))
         return finished
+
+
+def _name_failures(urls: Sequence[str], reasons: Mapping[str, str]) -> list[LeftOut]:
+    """In the order of the addresses, without their queries; those that are then alike have a number."""
+    counts = Counter[str]()
+    failed = []
+    for url in urls:
+        if url in reasons:
+            shown = hide_query(url)
+            counts[shown] += 1
+            name = shown if counts[shown] == 1 else f"{shown} ({counts[shown]})"
+            failed.append(LeftOut(file=name, reason=reasons[url]))
+    return failed
 
 
 def hide_query(url: str) -> str:
