@@ -1,20 +1,34 @@
 """/generations: images that a base draws with a stack of adapters."""
 
-from typing import Annotated
+import json
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, file_responses, send_file
 from app.generations import service
-from app.generations.schemas import GenerationOut, GenerationRequest
+from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
+from app.generations.stream import stream_generation
 from app.idempotency import REPLAYED, IdempotencyKey
+from app.jobs.stream import respond
+from app.media import EVENT_STREAM, accepts
 from app.openapi import OF_FILES, problems
 from app.pages import Page
 from core.db import generations
 from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
 MAX_WAIT_SECONDS = 60
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            EVENT_STREAM: {
+                "schema": {"type": "string"},
+                "example": f"event: generation\ndata: {json.dumps(EXAMPLE)}\n\n",
+            }
+        }
+    }
+}
 
 router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[needs_key])
 
@@ -53,17 +67,22 @@ async def list_generations(
     return Page[GenerationOut].of([GenerationOut.of(row) for row in rows], lambda row: row.id, has_more=has_more)
 
 
-@router.get("/{generation_id}", responses=problems("not-found"))
+@router.get("/{generation_id}", response_model=GenerationOut, responses={**STREAMED, **problems("not-found")})
 async def get_generation(
     generation_id: Id,
+    request: Request,
     caller: CallerDep,
     services: ServicesDep,
     wait: Annotated[
         float,
         Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another image.", allow_inf_nan=False),
     ] = 0,
-) -> GenerationOut:
-    """One generation as it is now or, with `wait`, as soon as it has another image or has ended."""
+) -> GenerationOut | Response:
+    """One generation as it is now or, with `wait`, as soon as it has another image or has ended. With `Accept:
+    text/event-stream`, live: its state at once and at each change, until it has ended."""
+    if accepts(request.headers, EVENT_STREAM):
+        await services.database.run(service.read, caller, generation_id)
+        return respond(stream_generation(services, caller, generation_id))
     return GenerationOut.of(await service.wait_for_change(services, caller, generation_id, wait))
 
 

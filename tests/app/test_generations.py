@@ -4,6 +4,7 @@ import threading
 from typing import Any
 
 import httpx
+import httpx_sse
 import pytest
 
 from core.db import generation_claims, models
@@ -13,6 +14,7 @@ from core.domain.artifacts import Artifact
 from core.domain.errors import WrongState
 from core.domain.generation import name_sheet
 from core.domain.states import TerminationReason
+from core.queue import progress_channel
 from tests.app.conftest import LiveApi
 from tests.app.factory import MODEL, Worker, add_model, draw_png, submit
 from tests.app.test_adapters import import_ready
@@ -242,3 +244,21 @@ def test_a_repeat_with_its_key_is_the_first_generation(api: LiveApi) -> None:
     api.client.delete(f"/generations/{first.json()['id']}").raise_for_status()
     anew = api.client.post("/generations", **asked)
     assert anew.json()["id"] != first.json()["id"] and "idempotent-replayed" not in anew.headers
+
+
+def test_a_stream_has_each_image_and_the_end(api: LiveApi) -> None:
+    made = create(api)
+    url, accept = f"/generations/{made['id']}", {"Accept": "text/event-stream"}
+    seen: list[tuple[str, int]] = []
+    with httpx_sse.connect_sse(api.client, "GET", url, headers=accept) as stream:
+        for message in stream.iter_sse():
+            assert message.event == "generation"
+            shown = message.json()
+            seen.append((shown["status"], shown["num_drawn"]))
+            if len(seen) == 1:
+                draw_as_a_worker(api, made["id"], 2)
+                api.broker.publish(progress_channel(made["id"]), b"")
+    assert seen[0] == ("queued", 0) and seen[-1] == ("succeeded", 2)
+    with httpx_sse.connect_sse(api.client, "GET", url, headers=accept) as stream:
+        assert [message.json()["status"] for message in stream.iter_sse()] == ["succeeded"]
+    assert api.client.get("/generations/gen_none", headers=accept).status_code == 404
