@@ -390,9 +390,9 @@ def test_who_may_only_look_is_not_offered_it(browser: Chrome, running_api: Runni
     browser.get(f"{running_api.url}/ui/login")
     type_into(find(browser, "#api_key"), key)
     find(browser, "main button").click()
-    until_shown(browser, "#begin", "may look and not start jobs")
+    until_shown(browser, "#begin", "can view but not start jobs")
     menu = [link.text for link in browser.find_elements(By.CSS_SELECTOR, "nav a")]
-    assert menu == ["Home", "Jobs", "Datasets", "API"]
+    assert menu == ["Home", "Jobs", "Datasets", "Adapters", "Playground", "Service", "API"]
     browser.get(f"{running_api.url}/ui/new")
     until_shown(browser, "main", "needs a key with the scope jobs")
 
