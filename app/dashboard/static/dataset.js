@@ -156,7 +156,14 @@ find("delete")?.addEventListener("click", once(attempt(async () => {
   await remove(`/datasets/${dataset.id}`);
   location.assign("/ui/datasets");
 })));
-addEventListener("popstate", attempt(show));
+addEventListener("popstate", attempt(async () => {
+  const id = idOf();
+  if (grid.edits.size && id !== shown) {
+    history.pushState(null, "", `/ui/datasets/${encodeURIComponent(shown)}`);
+    if (!(await grid.mayDrop())) return;
+  }
+  await goTo({ id });
+}));
 const refresh = coalesce(attempt(show));
 await attempt(show)();
 new Activity({
