@@ -22,7 +22,8 @@ export class ApiError extends Error {
   }
 }
 
-// A key for one intention of the user: the same for each repeat, so that two clicks make one job.
+// A key for one intention of the user: the same for each repeat, so that two clicks make one job. Only POST /jobs and
+// POST /generations honour it.
 export function makeIdempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
