@@ -19,7 +19,11 @@ async function goTo({ id }) {
   await show();
 }
 
-async function show() {
+// One after the other, so that the last one is of the present address.
+let showing = Promise.resolve();
+const show = () => (showing = showing.catch(() => {}).then(showNow));
+
+async function showNow() {
   const address = `/datasets/${encodeURIComponent(idOf())}`;
   dataset = await get(address);
   const name = dataset.name ?? dataset.id;
@@ -96,7 +100,8 @@ async function openLarge(image) {
 
 async function readFramed() {
   const model = find("base").value, query = model ? `?model=${encodeURIComponent(model)}` : "";
-  framed = await list(`/datasets/${dataset.id}/images${query}`, { pageSize: 1000 });
+  const images = await list(`/datasets/${dataset.id}/images${query}`, { pageSize: 1000 });
+  if (find("base").value === model) framed = images;
 }
 
 function showLarge() {

@@ -12,7 +12,7 @@ export class CaptionGrid {
   // `onDataset(dataset)`: another revision is to be shown. It answers when that is done. `onOpen(image)`: one is to be
   // shown large.
   constructor(onDataset, onOpen = null) {
-    Object.assign(this, { onDataset, onOpen, dataset: null, edits: new Map(), sent: new Map(), cards: new Map(), queue: Promise.resolve() });
+    Object.assign(this, { onDataset, onOpen, dataset: null, edits: new Map(), sent: new Map(), cards: new Map(), run: 0, queue: Promise.resolve() });
     this.save = once(() => this.attempt(() => this.saveEdits(t("new.saved"))));
     find("save").addEventListener("click", this.save);
     find("undo").addEventListener("click", once(() => this.attempt(() => this.undo())));
@@ -39,6 +39,7 @@ export class CaptionGrid {
   }
 
   clear() {
+    this.run++;
     this.dataset = null;
     this.edits.clear();
     this.sent.clear();
@@ -47,9 +48,11 @@ export class CaptionGrid {
     find("captions").hidden = true;
   }
 
-  // Shows a ready dataset. What was typed while it was made of the one before stays. `report.warnings` stand on the images that they name.
+  // Shows a ready dataset. What was typed while it was made of the one before stays. `report.warnings` stand on the
+  // images that they name.
   async show(dataset) {
-    const images = await list(`/datasets/${dataset.id}/images`, { pageSize: 1000 });
+    const run = ++this.run, images = await list(`/datasets/${dataset.id}/images`, { pageSize: 1000 });
+    if (run !== this.run) return; // another one is shown meanwhile
     const later = dataset.parent && dataset.parent === this.dataset?.id ? this.readLater() : [];
     this.clear();
     this.dataset = dataset;
