@@ -270,6 +270,15 @@ def test_a_reload_loses_nothing(filled: Chrome, client: httpx.Client) -> None:
     until_shown(filled, "#plan-steps", "77")
 
 
+def test_what_is_typed_before_the_images_are_chosen_stays_too(page: Chrome, tmp_path: Path) -> None:
+    type_into(find(page, "#trigger"), "blip")
+    choose_files(page, write_pictures(tmp_path / "blips"))
+    until_planned(page)
+    page.refresh()
+    until(page, lambda: len(list_captions(page)) == 6)
+    assert find(page, "#trigger").get_attribute("value") == "blip"
+
+
 def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> None:
     files = write_pictures(tmp_path / "blips")
     conditions = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -278,6 +287,7 @@ def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> 
     try:
         choose_files(page, files)
         until_shown(page, "#images-error", "The service does not respond.")
+        assert find(page, "#others").is_displayed()
     finally:
         page.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "offline": False})
     find(page, "#retry").click()
