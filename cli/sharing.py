@@ -87,7 +87,10 @@ def share(
 
 
 def _revoke(context: Context, adapter_id: str, typed: str) -> None:
-    found = [link.id for link in context.client.list_links(adapter_id) if link.id.startswith(typed)]
+    start = typed.lower().removeprefix("lnk_")
+    if not start:
+        raise UsageError("Every link's id begins with lnk_: type some characters more of it.")
+    found = [link.id for link in context.client.list_links(adapter_id) if link.id.startswith(f"lnk_{start}")]
     if len(found) != 1:
         raise UsageError(f"{'Several links begin' if found else 'No link of this adapter begins'} with {typed}.")
     context.client.delete_link(adapter_id, found[0])

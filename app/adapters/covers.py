@@ -14,6 +14,7 @@ from core.db.tables import Adapter
 from core.domain.artifacts import Artifact, cover_key
 from core.domain.counts import counted
 from core.domain.errors import InvalidRequest, NotFound
+from core.domain.ids import new_id
 from core.storage.disposition import make_filename
 
 
@@ -56,7 +57,7 @@ def _find_source(
 
 def _copy(services: Services, adapter_id: str, source: dict[str, Any]) -> dict[str, Any]:
     content = services.storage.read(source["key"])
-    stored = services.storage.put(cover_key(adapter_id, source["sha256"]), content, content_type=PNG)
+    stored = services.storage.put(cover_key(adapter_id, new_id("cov")), content, content_type=PNG)
     return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size).model_dump()
 
 

@@ -23,10 +23,7 @@ from app.middleware.gate import address_of, find_caller_by_key
 from core.db import jobs
 from core.domain.errors import NotFound, Unauthenticated, WrongState
 
-PAGE_SIZE = 25
 KEY_LENGTH = 200
-
-"""The parts of the texts that api.js, live.js and ui.js use."""
 
 STATIC_NAME = re.compile(r"[a-z][a-z-]*\.(css|js|svg)")
 MEDIA_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

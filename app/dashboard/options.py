@@ -34,10 +34,6 @@ class Option:
     maximum: float | None = None
 
     @property
-    def pointer(self) -> str:
-        return "/" + self.path.replace(".", "/")
-
-    @property
     def group(self) -> str:
         """Empty for a field of the spec's first level."""
         return self.path.rpartition(".")[0]

@@ -3,9 +3,9 @@
 Each is a frame that its script fills over the public API.
 """
 
-from typing import Annotated, Any, get_args
+from typing import Any, get_args
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from app.auth.scopes import require
 from app.auth.sessions import BrowserSession
@@ -57,11 +57,9 @@ async def show_keys(request: Request, browser_session: VisitDep) -> Response:
 
 
 @router.get("/audit")
-async def show_audit_log(
-    request: Request, browser_session: VisitDep, action: Annotated[Action | None, Query()] = None
-) -> Response:
-    """The script applies the filter."""
-    return show(request, browser_session, "audit", actions=sorted(Action), action=action)
+async def show_audit_log(request: Request, browser_session: VisitDep) -> Response:
+    """The script applies the filter, which the address names."""
+    return show(request, browser_session, "audit", actions=sorted(Action))
 
 
 @router.get("/webhooks")

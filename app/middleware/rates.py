@@ -57,9 +57,9 @@ class KnownSessions:
         if len(self._keys) > KNOWN_KEYS:
             self._keys.popitem(last=False)
 
-    def find(self, token_hash: str) -> str:
-        """A session's first request in a process has a bucket of its own: its key is not known yet."""
-        return self._keys.get(token_hash, token_hash)
+    def find(self, token_hash: str) -> str | None:
+        """None at a session's first request in a process: whether the token is one is not known yet."""
+        return self._keys.get(token_hash)
 
 
 class RateLimits:
@@ -112,7 +112,8 @@ class LimitedRequest:
         self._of_failures = Policy("failures", settings.failures_per_minute, settings.failures_per_minute)
         self._address, self._known = network_of(address_of(scope)), known
         self._sessions, self._token_hash = known_sessions, find_token_hash(scope)
-        of_session = known_sessions.find(self._token_hash) if self._token_hash else None
+        # made-up tokens of one address share its bucket
+        of_session = (known_sessions.find(self._token_hash) or self._address) if self._token_hash else None
         self._key_hash = of_session or find_key_hash(Headers(scope=scope))
         self.level: BucketState | None = None
 

@@ -11,7 +11,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from app.adapters.covers import cover_of
 from app.adapters.service import file_of
-from app.conditions import is_known
 from app.deps import ServicesDep
 from app.files import PNG, send_file
 from app.limits.buckets import Policy
@@ -120,10 +119,7 @@ async def show_cover(secret: str, request: Request, services: ServicesDep) -> Re
     """Always through this service: the page's policy allows images from nowhere else."""
     _, adapter = await _open(request, services, secret)
     cover = cover_of(adapter)
-    headers = {**PRIVATE, "ETag": cover.etag}
-    if is_known(request.headers, cover.etag):
-        return Response(status_code=304, headers=headers)
-    return Response(await asyncio.to_thread(services.storage.read, cover.key), media_type=PNG, headers=headers)
+    return Response(await asyncio.to_thread(services.storage.read, cover.key), media_type=PNG, headers=PRIVATE)
 
 
 @router.get("/{secret}/download", dependencies=[RateLimited])

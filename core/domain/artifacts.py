@@ -56,9 +56,10 @@ def adapter_prefix(adapter_id: str) -> str:
     return f"{ADAPTERS}/{adapter_id}/"
 
 
-def cover_key(adapter_id: str, sha256: str) -> str:
-    """An adapter's cover, also of a job's: a copy of an image."""
-    return f"{ADAPTERS}/{adapter_id}/cover/{sha256}.png"
+def cover_key(adapter_id: str, cover_id: str) -> str:
+    """An adapter's cover, also of a job's: a copy of an image. Each choice has a key of its own, so that the removal of
+    the one before never meets it."""
+    return f"{ADAPTERS}/{adapter_id}/cover/{cover_id}.png"
 
 
 def sent_cover_prefix(adapter_id: str, cover_id: str) -> str:

@@ -127,9 +127,12 @@ def test_covers_of_jobs_are_their_samples_and_count_as_storage(api: LiveApi) -> 
     cover = change(api, adapter_id, cover={"step": 10, "index": 0})["cover"]
     assert sum_bytes(api) == before + cover["size"]
     first = list(api.list_stored(f"adapters/{adapter_id}/"))
+    assert change(api, adapter_id, cover={"step": 10, "index": 0})["cover"]["sha256"] == cover["sha256"]
+    again = list(api.list_stored(f"adapters/{adapter_id}/"))
+    assert len(again) == len(first) and not set(again) & set(first), "no removal of an older one meets it"
     other = change(api, adapter_id, cover={"step": 0})["cover"]
     assert other["sha256"] != cover["sha256"] and sum_bytes(api) == before + other["size"]
-    assert not set(first) & set(api.list_stored(f"adapters/{adapter_id}/"))
+    assert not set(again) & set(api.list_stored(f"adapters/{adapter_id}/"))
 
 
 def sum_bytes(api: LiveApi) -> int:

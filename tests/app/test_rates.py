@@ -242,19 +242,29 @@ def test_known_keys_are_forgotten_in_the_order_of_their_use() -> None:
 
 
 def test_a_keys_dashboard_sessions_share_its_bucket(start_api: Start) -> None:
-    """All but the first request of each, whose key is not known yet."""
+    """All but the first request of each, whose key is not known yet: these share the address's."""
     api = start_api(rate_per_minute=6, rate_burst=10)
     here = {"Sec-Fetch-Site": "same-origin"}
     with httpx.Client(base_url=api.url, headers=here) as one, httpx.Client(base_url=api.url, headers=here) as two:
-        for browser in (one, two):
+        for browser, left in ((one, 9), (two, 8)):
             assert browser.post("/ui/login", data={"api_key": api.api_key}).status_code == 303
-            assert fields(browser.get("/jobs"))[2] == 9
+            assert fields(browser.get("/jobs"))[2] == left
         assert [fields(browser.get("/jobs"))[2] for browser in (one, two, one)] == [9, 8, 7]
         assert fields(api.client.get("/jobs"))[2] == 6
         for _ in range(6):
             assert two.get("/jobs").status_code == 200
         refuse(one.get("/jobs"), 429, "quota-exceeded")
         assert one.get("/ui/jobs").status_code == 200, "pages are not counted"
+
+
+def test_made_up_sessions_of_one_address_share_a_bucket(start_api: Start) -> None:
+    api = start_api(rate_per_minute=1, rate_burst=5)
+    with httpx.Client(base_url=api.url, headers={"Sec-Fetch-Site": "same-origin"}) as browser:
+        browser.post("/ui/login", data={"api_key": api.api_key})
+        name = next(iter(browser.cookies))
+    made_up = [httpx.get(f"{api.url}/jobs", headers={"Cookie": f"{name}=made-up-{at}"}).status_code for at in range(8)]
+    assert made_up == [401] * 5 + [429] * 3
+    assert api.client.get("/jobs").status_code == 200
 
 
 def test_an_ended_session_is_no_guessed_key(start_api: Start) -> None:

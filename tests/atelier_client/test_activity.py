@@ -6,6 +6,8 @@ import pytest
 
 from atelier_client import ApiError, AtelierClient
 from atelier_client.activity import Activity
+from atelier_client.errors import ConnectionFailed
+from atelier_client.waiting import make_wait
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
@@ -41,3 +43,29 @@ def test_a_key_that_may_not_read_is_refused(running_api: RunningApi, client: Ate
     key = client.create_key("writer", scopes=["jobs"])
     with AtelierClient(running_api.url, key.secret) as writer, pytest.raises(ApiError, match="scope read"):
         next(writer.watch_activity())
+
+
+def test_patience_begins_with_the_first_failure(client: AtelierClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a stream that had nothing to say for an hour."""
+    now, calls = [0.0], iter(range(9))
+
+    def stream(_: AtelierClient) -> Iterator[None]:
+        if next(calls) == 0:
+            yield None
+            now[0] += 3600
+        raise ConnectionFailed("gone")
+
+    monkeypatch.setattr(AtelierClient, "_stream_activity", stream)
+    monkeypatch.setattr("atelier_client.activity.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("atelier_client.activity.time.sleep", lambda seconds: now.__setitem__(0, now[0] + 50))
+    changes = client.watch_activity()
+    assert next(changes) is None
+    with pytest.raises(ConnectionFailed):
+        next(changes)
+    assert next(calls) == 4, "tried again for two minutes"
+
+
+def test_no_wait_at_the_service_is_longer_than_the_timeout() -> None:
+    assert make_wait(30, None)() == 30
+    assert 4 < make_wait(30, 5)() <= 5
+    assert make_wait(30, 0)() == 0

@@ -101,6 +101,53 @@ def test_an_edited_caption_makes_a_revision_that_is_shown_and_undone(visitor: Ch
     assert_no_complaints(visitor)
 
 
+HOLD = """
+const send = window.fetch;
+window.held = [];
+window.sent = 0;
+window.fetch = async (...values) => {
+  if (String(values[0]).endsWith("/revisions")) {
+    window.sent += 1;
+    await new Promise((go) => window.held.push(go));
+  }
+  return send(...values);
+};
+"""
+RELEASE = "window.held.splice(0).forEach((go) => go())"
+
+
+def test_what_is_typed_and_asked_while_a_revision_is_made_is_kept(visitor: Chrome, running_api: RunningApi) -> None:
+    dataset_id = make_dataset(running_api)
+    open_dataset(visitor, running_api, dataset_id)
+    before = read_captions(visitor)
+    visitor.execute_script(HOLD)
+    areas = visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")
+    type_into(areas[0], "first")
+    find(visitor, "#save").click()
+    until(visitor, lambda: visitor.execute_script("return window.held.length") == 1)
+    visitor.find_elements(By.CSS_SELECTOR, "#grid .leave")[-1].click()
+    type_into(areas[1], "second")
+    assert visitor.execute_script("return window.sent") == 1, "one after the other"
+    visitor.execute_script(RELEASE)
+    until(visitor, lambda: visitor.execute_script("return window.held.length") == 1)
+    assert read_captions(visitor) == ["first", "second", *before[2:]]
+    assert visitor.switch_to.active_element == visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")[1]
+    visitor.execute_script(RELEASE)
+    until(visitor, lambda: read_captions(visitor) == ["first", "second", *before[2:-1]])
+    assert not find(visitor, "#save").is_enabled()
+
+    type_into(find(visitor, "#grid textarea"), "third")
+    find(visitor, "#undo").click()
+    until_shown(visitor, "dialog[open]", "Discard the unsaved captions?")
+    find(visitor, "dialog[open] button").click()
+    assert read_captions(visitor)[0] == "third"
+    visitor.back()
+    until_shown(visitor, "dialog[open]", "Discard the unsaved captions?")
+    find(visitor, "dialog[open] .danger").click()
+    until(visitor, lambda: read_captions(visitor) == ["first", *before[1:]])
+    assert_no_complaints(visitor)
+
+
 def test_an_image_is_seen_large_with_what_a_base_makes_of_it(visitor: Chrome, running_api: RunningApi) -> None:
     open_dataset(visitor, running_api, make_dataset(running_api))
     find(visitor, "#grid .open").click()

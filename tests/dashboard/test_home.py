@@ -10,6 +10,7 @@ from selenium.webdriver.common.by import By
 
 from app.dashboard.pages import HERE
 from app.dashboard.strings import DEFAULT, load_script_texts, load_texts
+from core.db.tables import Job
 from core.domain.states import Phase
 from tests.dashboard.studio import find_violations, resize, set_dark, settle
 from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
@@ -72,6 +73,24 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
     own_api.start()
     until_shown(browser, "#current li", "30/100")
     until(browser, lambda: find(browser, "#live").text == "")
+
+
+def test_a_stream_whose_session_has_ended_asks_for_a_login(browser: Chrome, own_api: RunningApi) -> None:
+    browser.get(own_api.login_link())
+    job = ScriptedJob(own_api, name="fox")
+    until_shown(browser, "#current li", "queued")
+    own_api.kill()
+    browser.delete_all_cookies()
+    own_api.start()
+    until_shown(browser, "dialog[open]", "Log in")
+    browser.get(own_api.login_link())
+    browser.get(f"{own_api.url}/ui/jobs/{job.id}")
+    until_shown(browser, "#state", "queued")
+    own_api.kill()
+    with own_api.sessions.begin() as session:
+        session.delete(session.get_one(Job, job.id))
+    own_api.start()
+    until_shown(browser, "#live", job.id)
 
 
 def find_adapter(api: RunningApi) -> str:

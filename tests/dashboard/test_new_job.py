@@ -270,6 +270,15 @@ def test_a_reload_loses_nothing(filled: Chrome, client: httpx.Client) -> None:
     until_shown(filled, "#plan-steps", "77")
 
 
+def test_what_is_typed_before_the_images_are_chosen_stays_too(page: Chrome, tmp_path: Path) -> None:
+    type_into(find(page, "#trigger"), "blip")
+    choose_files(page, write_pictures(tmp_path / "blips"))
+    until_planned(page)
+    page.refresh()
+    until(page, lambda: len(list_captions(page)) == 6)
+    assert find(page, "#trigger").get_attribute("value") == "blip"
+
+
 def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> None:
     files = write_pictures(tmp_path / "blips")
     conditions = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -278,6 +287,7 @@ def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> 
     try:
         choose_files(page, files)
         until_shown(page, "#images-error", "The service does not respond.")
+        assert find(page, "#others").is_displayed()
     finally:
         page.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "offline": False})
     find(page, "#retry").click()
@@ -390,9 +400,9 @@ def test_who_may_only_look_is_not_offered_it(browser: Chrome, running_api: Runni
     browser.get(f"{running_api.url}/ui/login")
     type_into(find(browser, "#api_key"), key)
     find(browser, "main button").click()
-    until_shown(browser, "#begin", "may look and not start jobs")
+    until_shown(browser, "#begin", "can view but not start jobs")
     menu = [link.text for link in browser.find_elements(By.CSS_SELECTOR, "nav a")]
-    assert menu == ["Home", "Jobs", "Datasets", "API"]
+    assert menu == ["Home", "Jobs", "Datasets", "Adapters", "Playground", "Service", "API"]
     browser.get(f"{running_api.url}/ui/new")
     until_shown(browser, "main", "needs a key with the scope jobs")
 

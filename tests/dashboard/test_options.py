@@ -16,7 +16,7 @@ def test_bounds_choices_and_help_come_from_the_schema() -> None:
     often, groups = list_groups()
     known = {option.path: option for option in (*often, *(one for group in groups for one in group.options))}
     rank = known["adapter.rank"]
-    assert (rank.kind, rank.minimum, rank.maximum, rank.pointer) == ("integer", 1, 256, "/adapter/rank")
+    assert (rank.kind, rank.minimum, rank.maximum, rank.path) == ("integer", 1, 256, "adapter.rank")
     assert rank.help == "The rank of the update."
     assert known["adapter.type"].choices == ("lora", "dora", "locon")
     assert known["validation.fraction"].kind == "loose"

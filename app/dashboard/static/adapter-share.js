@@ -1,6 +1,6 @@
 // An adapter's links, and its publications on the Hub.
 
-import { get, list, makeIdempotencyKey, post, remove } from "./api.js";
+import { get, list, post, remove } from "./api.js";
 import { t } from "./texts.js";
 import { showAges } from "./times.js";
 import { confirm, el, find, once, showError, stateBadge } from "./ui.js";
@@ -30,7 +30,7 @@ export function setUpSharing({ path, attempt, copy }) {
   }
 
   async function makeLink() {
-    const link = await post(`${path}/links`, { expires_in: Number(find("days").value) }, { idempotencyKey: makeIdempotencyKey() });
+    const link = await post(`${path}/links`, { expires_in: Number(find("days").value) });
     find("new-link").hidden = false;
     find("link").value = link.url;
     find("link").select();

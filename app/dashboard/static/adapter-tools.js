@@ -1,6 +1,6 @@
 // What can be done with an adapter: a cover, a check against another one, a lower rank, deletion.
 
-import { get, makeIdempotencyKey, patch, post, remove, upload } from "./api.js";
+import { get, patch, post, remove, upload } from "./api.js";
 import { t } from "./texts.js";
 import { confirm, dialog, el, find, once, thumbnail, toast } from "./ui.js";
 
@@ -53,7 +53,7 @@ export function setUpTools({ path, attempt, reload, mayChange }) {
     if (!other) return;
     find("check-result").replaceChildren(el("p", { class: "hint" }, t("adapter.comparing", { name: other.name })));
     try {
-      let found = await post(`/adapters/check?wait=${WAIT_SECONDS}`, { adapters: [adapter.id, other.id] }, { idempotencyKey: makeIdempotencyKey() });
+      let found = await post(`/adapters/check?wait=${WAIT_SECONDS}`, { adapters: [adapter.id, other.id] });
       while (found.status === "checking") found = await get(`${found.urls.self}?wait=${WAIT_SECONDS}`);
       if (found.error) throw new Error(`${found.error.title}: ${found.error.detail}`);
       const { summary, pairs, differences } = found.result;
@@ -71,7 +71,7 @@ export function setUpTools({ path, attempt, reload, mayChange }) {
   const stateless = ({ sentence, cosine }) => (cosine === null ? sentence : `${sentence} (${t("adapter.cosine", { cosine })})`);
 
   async function resize() {
-    const made = await post(`${path}/resize`, { rank: Number(find("rank").value) }, { idempotencyKey: makeIdempotencyKey() });
+    const made = await post(`${path}/resize`, { rank: Number(find("rank").value) });
     toast(t("merge.made", { name: made.name }), { label: t("merge.see"), run: () => location.assign(`/ui/adapters/${made.id}`) });
   }
 

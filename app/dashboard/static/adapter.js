@@ -71,7 +71,8 @@ function showMade() {
 function sourceOf() {
   if (adapter.job) return el("a", { href: `/ui/jobs/${adapter.job}` }, t("adapter.byJob"));
   if (!adapter.merge) return t("adapter.byImport");
-  const tree = adapter.merge.sources.map((one) => el("li", {}, el("a", { href: `/ui/adapters/${one.id}` }, one.name), ` × ${one.weight}`));
+  const kind = adapter.merge.method === "extract" ? "models" : "adapters";
+  const tree = adapter.merge.sources.map((one) => el("li", {}, el("a", { href: `/ui/${kind}/${encodeURIComponent(one.id)}` }, one.name), ` × ${one.weight}`));
   return el("span", {}, t("adapter.byMerge", { method: adapter.merge.method }), el("ul", { class: "tree" }, tree));
 }
 
@@ -128,24 +129,27 @@ const valueOf = (name) => (name === "tags" ? adapter.tags.join(", ") : adapter[n
 
 let written = {};
 
-function writeAbout() {
-  for (const name of FIELDS) find(name).value = written[name] = valueOf(name);
-  if (find("save")) find("save").disabled = true;
+// `sent`: what was saved; fields that differ from it were edited meanwhile.
+function writeAbout(sent = null) {
+  for (const name of FIELDS) {
+    written[name] = valueOf(name);
+    if (!sent || find(name).value === sent[name]) find(name).value = written[name];
+  }
+  if (find("save")) find("save").disabled = !isEdited();
 }
 
 const isEdited = () => FIELDS.some((name) => name in written && find(name).value !== written[name]);
 
 async function save(event) {
   event.preventDefault();
-  const changes = {};
-  for (const name of FIELDS) {
-    const value = find(name).value;
+  const changes = {}, sent = Object.fromEntries(FIELDS.map((name) => [name, find(name).value]));
+  for (const [name, value] of Object.entries(sent)) {
     if (value === written[name]) continue;
     changes[name] = name === "tags" ? splitTags(value) : name === "license" ? value.trim() || null : value;
   }
   await attempt(async () => {
     adapter = await patch(path, changes);
-    writeAbout();
+    writeAbout(sent);
     toast(t("adapter.saved"));
     await load();
   });

@@ -22,7 +22,8 @@ export class ApiError extends Error {
   }
 }
 
-// A key for one intention of the user: the same for each repeat, so that two clicks make one job.
+// A key for one intention of the user: the same for each repeat, so that two clicks make one job. Only POST /jobs and
+// POST /generations honour it.
 export function makeIdempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
@@ -51,6 +52,7 @@ async function call(method, path, { body, signal, idempotencyKey, repeatable = f
     const headers = { Accept: "application/json", "X-CSRF-Token": csrf };
     if (body !== undefined) headers["Content-Type"] = "application/json";
     if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
+    const token = csrf;
     let answer;
     try {
       answer = await fetch(path, { method, headers, signal, body: body === undefined ? undefined : JSON.stringify(body) });
@@ -66,17 +68,18 @@ async function call(method, path, { body, signal, idempotencyKey, repeatable = f
       continue;
     }
     const error = problemOf(answer.status, await answer.text());
-    if (isSessionLost(error) && (await renewSession())) continue;
+    if (isSessionLost(error) && (await renewSession(token))) continue;
     throw error;
   }
 }
 
 // Sends a form or a file, and reports its progress as bytes: `onProgress(sent, total)`. `signal` stops it.
 export async function upload(path, body, options = {}) {
+  const token = csrf;
   try {
     return await send(path, body, options);
   } catch (error) {
-    if (isSessionLost(error) && (await renewSession())) return send(path, body, options);
+    if (isSessionLost(error) && (await renewSession(token))) return send(path, body, options);
     throw error;
   }
 }
@@ -125,8 +128,10 @@ function isSessionLost(error) {
   return error.status === 401 || (error.status === 403 && error.type === "csrf");
 }
 
-// Whether the page may go on. What was entered stays: the user logs in in another tab. Several calls ask once.
-async function renewSession() {
+// Whether the page may go on. What was entered stays: the user logs in in another tab. Several calls ask once;
+// one that was sent with an older token just goes again.
+async function renewSession(token) {
+  if (token !== csrf) return true;
   renewal ??= askToLogIn().finally(() => (renewal = null));
   return renewal;
 }

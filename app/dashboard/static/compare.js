@@ -6,13 +6,13 @@ import { LossChart } from "./chart.js";
 import { describe } from "./job-about.js";
 import { Activity } from "./live.js";
 import { t } from "./texts.js";
-import { coalesce, el, find, showError, stateBadge, table } from "./ui.js";
+import { coalesce, el, find, showError, stateBadge, table, throttle } from "./ui.js";
 
 const MAX_CHOICES = 200;
 const POINTS = 1500;
 const pickers = [find("first"), find("second")];
 const chart = new LossChart(find("chart"), find("readout"), find("smoothing"));
-let ids = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").slice(0, 2), sides = [], chosen = [null, null];
+let ids = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").slice(0, 2), sides = [], chosen = [null, null], sliders = [];
 
 const nameOf = (job) => `${job.plan.name} (${job.id.slice(-8)})`;
 
@@ -49,6 +49,8 @@ const refresh = coalesce(async () => {
   }
 });
 
+const refreshSoon = throttle(refresh, 3000); // not at every step of a training
+
 // A run without any step has no curve; the others keep their colours.
 function showCurves() {
   const runs = sides.map(({ job, points, held }) => ({ name: nameOf(job), points, held }));
@@ -76,25 +78,38 @@ function showDifferences() {
 function showSamples() {
   const prompts = [...new Set(sides.flatMap(({ samples }) => samples[0]?.images.map((image) => image.prompt) ?? []))];
   find("no-samples").hidden = prompts.length > 0;
-  find("sliders").replaceChildren(...sides.map(slider));
+  showSliders();
   const draw = () => find("stage").replaceChildren(...prompts.map((prompt) => el("li", {},
     el("div", { class: "pair" }, sides.map((side, at) => picture(side, at, prompt))), el("p", { class: "hint" }, prompt))));
   find("sliders").oninput = draw;
   draw();
 }
 
-function slider({ job, samples }, at) {
-  const last = samples.length - 1, known = samples.findIndex((sample) => sample.step === chosen[at]);
-  const range = el("input", { type: "range", min: 0, max: Math.max(0, last), value: known < 0 ? last : known, disabled: last < 1, "aria-label": t("compare.stepOf", { name: nameOf(job) }) });
+// They stay while new samples come: one may be held.
+function showSliders() {
+  const key = sides.map(({ job }) => job.id).join();
+  if (find("sliders").dataset.jobs !== key) find("sliders").replaceChildren(...sides.map(slider));
+  find("sliders").dataset.jobs = key;
+  sliders.forEach((update) => update());
+}
+
+function slider({ job }, at) {
+  const range = el("input", { type: "range", min: 0, "aria-label": t("compare.stepOf", { name: nameOf(job) }) });
   const text = el("output");
   const show = () => {
-    const sample = samples[range.value];
+    const sample = sides[at].samples[range.value];
     chosen[at] = sample?.step ?? null;
     text.textContent = sample ? stepName(sample.step) : "–";
     range.setAttribute("aria-valuetext", text.textContent);
   };
   range.addEventListener("input", show);
-  show();
+  sliders[at] = () => {
+    const { samples } = sides[at], last = samples.length - 1, known = samples.findIndex((sample) => sample.step === chosen[at]);
+    range.max = Math.max(0, last);
+    range.value = known < 0 ? last : known;
+    range.disabled = last < 1;
+    show();
+  };
   return el("div", { class: `scrub key-${at}` }, el("span", {}, nameOf(job)), range, text);
 }
 
@@ -120,6 +135,6 @@ find("choice").addEventListener("submit", (event) => event.preventDefault());
 await fillPickers().catch((error) => showError(find("error"), error));
 new Activity({
   onReady: refresh,
-  onChange: (change) => change.resource === "job" && ids.includes(change.id) && refresh(),
+  onChange: (change) => change.resource === "job" && ids.includes(change.id) && refreshSoon(),
   onTrouble: (text) => (find("live").textContent = text),
 });

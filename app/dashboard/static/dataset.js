@@ -19,7 +19,11 @@ async function goTo({ id }) {
   await show();
 }
 
-async function show() {
+// One after the other, so that the last one is of the present address.
+let showing = Promise.resolve();
+const show = () => (showing = showing.catch(() => {}).then(showNow));
+
+async function showNow() {
   const address = `/datasets/${encodeURIComponent(idOf())}`;
   dataset = await get(address);
   const name = dataset.name ?? dataset.id;
@@ -96,7 +100,8 @@ async function openLarge(image) {
 
 async function readFramed() {
   const model = find("base").value, query = model ? `?model=${encodeURIComponent(model)}` : "";
-  framed = await list(`/datasets/${dataset.id}/images${query}`, { pageSize: 1000 });
+  const images = await list(`/datasets/${dataset.id}/images${query}`, { pageSize: 1000 });
+  if (find("base").value === model) framed = images;
 }
 
 function showLarge() {
@@ -156,7 +161,14 @@ find("delete")?.addEventListener("click", once(attempt(async () => {
   await remove(`/datasets/${dataset.id}`);
   location.assign("/ui/datasets");
 })));
-addEventListener("popstate", attempt(show));
+addEventListener("popstate", attempt(async () => {
+  const id = idOf();
+  if (grid.edits.size && id !== shown) {
+    history.pushState(null, "", `/ui/datasets/${encodeURIComponent(shown)}`);
+    if (!(await grid.mayDrop())) return;
+  }
+  await goTo({ id });
+}));
 const refresh = coalesce(attempt(show));
 await attempt(show)();
 new Activity({

@@ -186,4 +186,4 @@ if (allows("jobs")) {
 }
 find("all").open = innerWidth > 700;
 get(`/datasets/${find("dataset").textContent}`).then((dataset) => (find("dataset").textContent = dataset.name ?? dataset.id), () => null);
-new Stream(`/ui${address}/stream`, { onNews: showNews, onTrouble: (text) => (find("live").textContent = text) });
+new Stream(address, { onNews: showNews, onTrouble: (text) => (find("live").textContent = text) });

@@ -1,13 +1,16 @@
 // Streams of server-sent events. They rest while the page is hidden, and then continue.
 
+import { get } from "./api.js";
 import { t } from "./texts.js";
 
-const RETRY_MS = 3000;
+const RETRY_MS = 3000, LONGEST_MS = 60_000;
+const isRefused = ({ status }) => status >= 400 && status < 500 && status !== 429;
 
 class Source {
-  // `address()` is asked at each connection; `handlers`: event name -> function of the message.
-  constructor(address, handlers, onTrouble) {
-    Object.assign(this, { address, handlers, onTrouble, source: null, ended: false });
+  // `address()` is asked at each connection; `probe`: what is read after an error, for its reason; `handlers`: event
+  // name -> function of the message.
+  constructor(address, probe, handlers, onTrouble) {
+    Object.assign(this, { address, probe, handlers, onTrouble, source: null, ended: false, failures: 0 });
     document.addEventListener("visibilitychange", () => (document.hidden ? this.rest() : this.open()));
     this.open();
   }
@@ -18,18 +21,29 @@ class Source {
     for (const [name, handle] of Object.entries(this.handlers)) {
       source.addEventListener(name, (message) => {
         this.onTrouble("");
+        this.failures = 0;
         handle(message);
       });
     }
     source.addEventListener("error", () => this.fail(source));
   }
 
-  // The browser tries again by itself, unless the answer was an error: then the session or the service has ended.
-  fail(source) {
+  // The browser tries again by itself, unless the answer was an error: the session or the service has ended, or the
+  // thing is gone. A plain read finds out which, and asks for a login.
+  async fail(source) {
     this.onTrouble(t("error.lost"));
     if (source.readyState !== EventSource.CLOSED) return;
     this.rest();
-    setTimeout(() => this.open(), RETRY_MS);
+    const pause = Math.min(LONGEST_MS, RETRY_MS * 2 ** this.failures++);
+    try {
+      await get(this.probe);
+    } catch (error) {
+      if (isRefused(error)) {
+        this.end();
+        return this.onTrouble(error.message);
+      }
+    }
+    setTimeout(() => this.open(), pause);
   }
 
   rest() {
@@ -43,9 +57,9 @@ class Source {
   }
 }
 
-// Everything new of one job, as its page shows it. It ends with the job.
+// Everything new of one job, as its page shows it; `path`: the job's. It ends with the job.
 export class Stream extends Source {
-  constructor(url, { onNews, onTrouble }) {
+  constructor(path, { onNews, onTrouble }) {
     let cursor = "";
     const handlers = {
       news: (message) => {
@@ -54,12 +68,12 @@ export class Stream extends Source {
       },
       end: () => this.end(),
     };
-    super(() => `${url}?after=${encodeURIComponent(cursor)}`, handlers, onTrouble);
+    super(() => `/ui${path}/stream?after=${encodeURIComponent(cursor)}`, path, handlers, onTrouble);
   }
 }
 
-// The states of the tenant's jobs, datasets, adapters, generations, models, workers and deliveries (GET /activity). `onReady` is called at every
-// connection: read what the page shows then, and no change is missed. `onChange` gets { resource, id, status, … }, with
+// The states of the tenant's jobs, datasets, adapters, generations, models, workers and deliveries (GET /activity).
+// `onReady` is called at every connection: read what the page shows then, and no change is missed. `onChange` gets { resource, id, status, … }, with
 // the status null for what was deleted.
 export class Activity extends Source {
   constructor({ onReady = () => {}, onChange, onTrouble = () => {} }) {
@@ -67,6 +81,6 @@ export class Activity extends Source {
     for (const name of ["job", "dataset", "adapter", "generation", "model", "worker", "delivery"]) {
       handlers[name] = (message) => onChange(JSON.parse(message.data));
     }
-    super(() => "/activity", handlers, onTrouble);
+    super(() => "/activity", "/activity?limit=1", handlers, onTrouble);
   }
 }

@@ -1,6 +1,6 @@
 // The base models, and the form that registers one.
 
-import { get, makeIdempotencyKey, post } from "./api.js";
+import { get, post } from "./api.js";
 import { Activity } from "./live.js";
 import { describeMemory, describeSize, describeTime } from "./model-texts.js";
 import { guard, showFaults } from "./service-parts.js";
@@ -41,8 +41,6 @@ function chooseSource() {
   find("place-help").textContent = source === "path" ? t("models.path.help") : t("models.hub.help");
 }
 
-let idempotencyKey = makeIdempotencyKey();
-
 async function register(event) {
   event.preventDefault();
   const { source, place, id, description, prediction_type: prediction, resolution } = form.elements;
@@ -50,7 +48,7 @@ async function register(event) {
   for (const [name, value] of Object.entries(body)) if (!value && name !== source.value) delete body[name];
   find("submit").disabled = true;
   try {
-    const model = await post("/models", body, { idempotencyKey });
+    const model = await post("/models", body);
     form.reset();
     chooseSource();
     showFaults(form, find("form-error"), null);
@@ -59,7 +57,6 @@ async function register(event) {
   } catch (error) {
     showFaults(form, find("form-error"), error);
   } finally {
-    idempotencyKey = makeIdempotencyKey();
     find("submit").disabled = false;
   }
 }

@@ -1,6 +1,6 @@
 // Captions that a captioner writes. They end in a revision of the dataset, which is then shown.
 
-import { get, makeIdempotencyKey, post } from "./api.js";
+import { get, post } from "./api.js";
 import { t } from "./texts.js";
 import { el, find, once, toast } from "./ui.js";
 
@@ -26,7 +26,7 @@ export async function setUpAutomaticCaptions(grid) {
     const body = { captioner: values.get("captioner"), only_missing: values.has("only_missing") };
     for (const name of ["prefix", "suffix"]) if (values.get(name)) body[name] = values.get(name);
     if (prompt.value.trim() && !find("auto-prompt").hidden) body.prompt = prompt.value.trim();
-    current = await post(`/datasets/${grid.dataset.id}/captions`, body, { idempotencyKey: makeIdempotencyKey() });
+    current = await post(`/datasets/${grid.dataset.id}/captions`, body);
     try {
       while (isActive(current)) {
         show();

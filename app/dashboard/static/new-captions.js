@@ -3,13 +3,16 @@
 
 import { list, post } from "./api.js";
 import { formatBytes, has, t } from "./texts.js";
-import { el, find, once, showError, thumbnail, toast } from "./ui.js";
+import { confirm, el, find, once, showError, thumbnail, toast } from "./ui.js";
 
+const plain = (text) => text.replace(/\s+/g, " ").trim();
+
+// `edits`: the captions to be saved; `sent`: those that a revision on its way has.
 export class CaptionGrid {
   // `onDataset(dataset)`: another revision is to be shown. It answers when that is done. `onOpen(image)`: one is to be
   // shown large.
   constructor(onDataset, onOpen = null) {
-    Object.assign(this, { onDataset, onOpen, dataset: null, edits: new Map(), cards: new Map() });
+    Object.assign(this, { onDataset, onOpen, dataset: null, edits: new Map(), sent: new Map(), cards: new Map(), run: 0, queue: Promise.resolve() });
     this.save = once(() => this.attempt(() => this.saveEdits(t("new.saved"))));
     find("save").addEventListener("click", this.save);
     find("undo").addEventListener("click", once(() => this.attempt(() => this.undo())));
@@ -36,16 +39,21 @@ export class CaptionGrid {
   }
 
   clear() {
+    this.run++;
     this.dataset = null;
     this.edits.clear();
+    this.sent.clear();
     this.cards.clear();
     find("grid").replaceChildren();
     find("captions").hidden = true;
   }
 
-  // Shows a ready dataset. `report.warnings` stand on the images that they name.
+  // Shows a ready dataset. What was typed while it was made of the one before stays. `report.warnings` stand on the
+  // images that they name.
   async show(dataset) {
-    const images = await list(`/datasets/${dataset.id}/images`, { pageSize: 1000 });
+    const run = ++this.run, images = await list(`/datasets/${dataset.id}/images`, { pageSize: 1000 });
+    if (run !== this.run) return; // another one is shown meanwhile
+    const later = dataset.parent && dataset.parent === this.dataset?.id ? this.readLater() : [];
     this.clear();
     this.dataset = dataset;
     const notes = collectWarnings(dataset.report);
@@ -53,7 +61,29 @@ export class CaptionGrid {
     find("captions").hidden = false;
     find("count").textContent = t("images", { count: images.length });
     find("undo").disabled = !dataset.parent;
+    for (const typed of later) this.retype(typed);
     this.countEdits();
+  }
+
+  // What the grid's fields hold beyond the captions that were sent.
+  readLater() {
+    const known = ({ name, caption }) => (this.sent.has(name) ? this.sent.get(name) : caption) ?? "";
+    return [...this.cards.values()].map(({ image, area }) => ({
+      name: image.name, text: area.value, isEdit: plain(area.value) !== known(image),
+      place: area === document.activeElement ? area.selectionEnd : null,
+    })).filter(({ isEdit, place }) => isEdit || place !== null);
+  }
+
+  retype({ name, text, place, isEdit }) {
+    const { image, area } = this.cards.get(name) ?? {};
+    if (!area) return;
+    if (isEdit) {
+      area.value = text;
+      this.edit(image, area);
+    }
+    if (place === null) return;
+    area.focus({ preventScroll: true });
+    area.setSelectionRange(place, place);
   }
 
   card(image, warnings) {
@@ -66,7 +96,7 @@ export class CaptionGrid {
       this.picture(image), leave,
       area, el("small", { class: "hint name" }, about), warnings.map((text) => el("small", { class: "warning" }, text)),
     );
-    this.cards.set(image.name, card);
+    this.cards.set(image.name, { image, area });
     return card;
   }
 
@@ -76,7 +106,7 @@ export class CaptionGrid {
   }
 
   edit(image, area) {
-    const text = area.value.replace(/\s+/g, " ").trim();
+    const text = plain(area.value);
     if (text === (image.caption ?? "")) this.edits.delete(image.name);
     else this.edits.set(image.name, text || null);
     this.countEdits();
@@ -109,7 +139,7 @@ export class CaptionGrid {
 
   // Before a job starts, too.
   async saveEdits(text = null) {
-    if (this.edits.size) await this.revise({}, text);
+    await this.revise({}, text);
   }
 
   async exclude(image) {
@@ -117,20 +147,42 @@ export class CaptionGrid {
     await this.revise({ exclude: [image.name] }, t("new.excluded", { name: image.name }));
   }
 
+  // One change after the other, each of the dataset that the one before made.
+  queued(work) {
+    return (this.queue = this.queue.catch(() => {}).then(work));
+  }
+
   // Unsaved captions go along.
-  async revise(edits, text) {
-    const captions = this.edits.size ? { captions: Object.fromEntries(this.edits) } : {};
+  revise(edits, text) {
+    return this.queued(() => this.makeRevision(edits, text));
+  }
+
+  async makeRevision(edits, text) {
+    if (!this.edits.size && !Object.keys(edits).length) return;
     const place = scrollY;
-    const revision = await post(`/datasets/${this.dataset.id}/revisions`, { ...captions, ...edits });
-    await this.onDataset(revision);
+    this.sent = new Map(this.edits);
+    const captions = this.sent.size ? { captions: Object.fromEntries(this.sent) } : {};
+    try {
+      await this.onDataset(await post(`/datasets/${this.dataset.id}/revisions`, { ...captions, ...edits }));
+    } catch (error) {
+      this.sent.clear();
+      throw error;
+    }
     scrollTo({ top: place, behavior: "instant" });
     if (text) toast(text, { label: t("undo"), run: () => this.attempt(() => this.undo()) });
   }
 
-  async undo() {
-    if (!this.dataset?.parent) return;
-    await this.onDataset({ id: this.dataset.parent });
-    toast(t("new.undone"));
+  undo() {
+    return this.queued(async () => {
+      if (!this.dataset?.parent || !(await this.mayDrop())) return;
+      await this.onDataset({ id: this.dataset.parent });
+      toast(t("new.undone"));
+    });
+  }
+
+  // Asks before what was typed is lost.
+  async mayDrop() {
+    return !this.edits.size || confirm(t("new.dropTitle"), t("new.dropText"), t("new.drop"));
   }
 }
 

@@ -51,5 +51,5 @@ export function sift(found, kinds) {
   const files = accepted.map(({ name, file }) => ({ name: isKept ? name : name.slice(root.length + 1), file }));
   const archive = accepted.length === 1 && is(accepted[0].name, kinds.archives) ? accepted[0].name : null;
   const title = root ?? archive?.split("/").at(-1).replace(/\.(zip|tar(\.\w+)?|tgz)$/i, "") ?? null;
-  return { files: isUsable ? files : [], ignored: visible.length - accepted.length, title, isImage: (name) => is(name, kinds.images) };
+  return { files: isUsable ? files : [], title, isImage: (name) => is(name, kinds.images) };
 }

@@ -1,7 +1,7 @@
 // The form's fields as a spec, and back. Each field says where its value stands (data-path) and what it is (data-kind).
 
 const fields = () => document.querySelectorAll("[data-path]");
-const LITERAL = /^(true|false|-?\d+(\.\d+)?(e-?\d+)?)$/i;
+const LITERAL = /^(true|false|-?(0|[1-9]\d*)(\.\d+)?([eE]-?\d+)?)$/; // as JSON has it
 
 const READERS = {
   text: (text) => text,

@@ -14,7 +14,7 @@ const DRAFT = "new-job";
 const query = new URLSearchParams(location.search);
 const kinds = JSON.parse(find("drop").dataset.kinds);
 const grid = new CaptionGrid(useDataset);
-let dataset = null, kept = {}, selection = null, transfer = null;
+let dataset = null, kept = {}, selection = null, transfer = null, run = 0; // run: an answer to an older one is stale
 
 // --- images ---------------------------------------------------------------------------------------------
 
@@ -38,7 +38,7 @@ async function send() {
     await useDataset(await upload("/datasets", form, { signal: transfer.signal, onProgress: showSent }));
   } catch (error) {
     showError(find("images-error"), error);
-    find("retry").hidden = false;
+    find("retry").hidden = find("others").hidden = false;
     find("stop").hidden = true;
   } finally {
     transfer = null;
@@ -60,6 +60,7 @@ function showSent(sent, total) {
 
 function startOver() {
   transfer?.abort();
+  run++;
   dataset = selection = null;
   grid.clear();
   showTransfer(false);
@@ -74,7 +75,9 @@ function startOver() {
 // --- the dataset ----------------------------------------------------------------------------------------
 
 async function useDataset({ id }) {
-  dataset = await get(`/datasets/${encodeURIComponent(id)}`);
+  const mine = ++run, found = await get(`/datasets/${encodeURIComponent(id)}`);
+  if (mine !== run) return;
+  dataset = found;
   remember({ dataset: dataset.id, example: null });
   await showDataset();
 }
@@ -125,6 +128,7 @@ function remember(changes) {
     else query.set(name, value);
   }
   history.replaceState(null, "", `${location.pathname}${query.size ? `?${query}` : ""}`);
+  saveDraft();
 }
 
 // --- the plan -------------------------------------------------------------------------------------------

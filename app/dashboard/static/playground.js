@@ -146,7 +146,7 @@ async function merge() {
   if ((await dialog(t("merge.title"), content, buttons)) !== "yes") return;
   await attempt(async () => {
     const body = { adapters: stack.read(), method: method.value, ...(method.value === "svd" && { rank: Number(rank.value) }), ...(name.value.trim() && { name: name.value.trim() }) };
-    const made = await post("/adapters/merge", body, { idempotencyKey: makeIdempotencyKey() });
+    const made = await post("/adapters/merge", body);
     toast(t("merge.made", { name: made.name }), { label: t("merge.see"), run: () => location.assign(`/ui/adapters/${made.id}`) });
   });
 }

@@ -74,8 +74,8 @@ export function showFaults(form, place, error) {
 
 // A list of the API that grows by a button. `path`: with its filters; `columns`: as of ui.js's table.
 export class Feed {
-  constructor({ columns, pageSize = 50, note = () => null }) {
-    Object.assign(this, { columns, pageSize, note, path: "", rows: [], hasMore: false, run: 0 });
+  constructor({ columns, pageSize = 50 }) {
+    Object.assign(this, { columns, pageSize, path: "", rows: [], hasMore: false, run: 0 });
     find("more")?.addEventListener("click", () => guard(() => this.grow()));
   }
 

@@ -103,10 +103,23 @@ export function debounce(work, milliseconds) {
   };
 }
 
-// Runs one thing at a time: clicks while it runs do nothing.
+// Calls the function at the first call, and then at most once in `milliseconds`: for what shows progress.
+export function throttle(work, milliseconds) {
+  let timer = 0, last = -Infinity;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      last = performance.now();
+      work();
+    }, last + milliseconds - performance.now());
+  };
+}
+
+// Runs one thing at a time: clicks while it runs do nothing, and a form is never sent by the browser itself.
 export function once(work) {
   let isRunning = false;
   return async (...values) => {
+    if (values[0]?.type === "submit") values[0].preventDefault();
     if (isRunning) return;
     isRunning = true;
     try {

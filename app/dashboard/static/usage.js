@@ -10,14 +10,14 @@ import { coalesce, confirm, debounce, el, find, once, toast } from "./ui.js";
 const BARS = { running_jobs: "running_jobs", queued_jobs: "queued_jobs", stored_bytes: "stored_bytes", steps_today: "steps_per_day" }; // -> limit
 const NEAR = 0.85;
 const form = find("form");
-let usage = null;
+let usage = null, written = null; // written: the tenant whose limits the form shows
 
 async function load() {
   usage = await get(`/usage${tenantQuery()}`);
   find("bars").replaceChildren(...Object.keys(BARS).map((name) => showBar(name, usage[name])));
   const cap = (name) => usage.caps[name] === null ? t("usage.unlimited") : name === "resolution" ? t("pixels", { side: usage.caps[name] }) : formatNumber(usage.caps[name]);
   find("caps").replaceChildren(facts(Object.keys(usage.caps).map((name) => [t(`limit.${name}`), cap(name)])));
-  if (form && !form.contains(document.activeElement)) writeForm();
+  if (form && (written !== usage.tenant || !form.contains(document.activeElement))) writeForm();
 }
 
 function showBar(name, { used, limit }) {
@@ -34,6 +34,7 @@ function showBar(name, { used, limit }) {
 }
 
 function writeForm() {
+  written = usage.tenant;
   for (const field of form.elements) if (field.name) field.value = limitOf(field.name) ?? "";
 }
 
@@ -46,7 +47,7 @@ async function save(event) {
   event.preventDefault();
   const limits = Object.fromEntries([...form.elements].filter((field) => field.name).map((field) => [field.name, field.value === "" ? null : Number(field.value)]));
   try {
-    await put(`/tenants/${usage.tenant}/quota`, limits);
+    await put(`/tenants/${written}/quota`, limits);
     showFaults(form, find("form-error"), null);
     toast(t("usage.saved"));
     document.activeElement?.blur();
@@ -57,8 +58,9 @@ async function save(event) {
 }
 
 async function restore() {
+  const tenant = written;
   if (!(await confirm(t("usage.restore"), t("usage.restoreText"), t("usage.restore"), "primary"))) return;
-  if (await guard(() => remove(`/tenants/${usage.tenant}/quota`))) toast(t("usage.saved"));
+  if (await guard(() => remove(`/tenants/${tenant}/quota`))) toast(t("usage.saved"));
   await refresh();
 }
 

@@ -5,7 +5,7 @@ import { Activity } from "./live.js";
 import { age, facts, guard } from "./service-parts.js";
 import { formatBytes, t } from "./texts.js";
 import { formatDuration, showAges } from "./times.js";
-import { coalesce, el, find, stateBadge } from "./ui.js";
+import { coalesce, el, find, stateBadge, throttle } from "./ui.js";
 
 const MAX_WAITING = 50;
 const HELD = ["running", "pausing", "canceling"];
@@ -46,8 +46,9 @@ function showWaiting(job) {
 }
 
 const refresh = coalesce(() => guard(load));
+const refreshSoon = throttle(refresh, 2000); // not at every step of a training
 new Activity({
   onReady: refresh,
-  onChange: (change) => ["job", "worker"].includes(change.resource) && refresh(),
+  onChange: (change) => ["job", "worker"].includes(change.resource) && refreshSoon(),
   onTrouble: (text) => (find("live").textContent = text),
 });

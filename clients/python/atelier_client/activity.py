@@ -38,14 +38,17 @@ class ActivityCalls(Calls):
 
         Raises ConnectionFailed or ApiError when the service has not answered for two minutes, or refuses.
         """
-        failures, silent_since = 0, time.monotonic()
+        failures = 0
+        silent_since: float | None = None
         while True:
             try:
                 for change in self._stream_activity():
-                    failures, silent_since = 0, time.monotonic()
+                    failures, silent_since = 0, None
                     yield change
             except (ConnectionFailed, ApiError) as error:
-                if not is_passing(error) or time.monotonic() - silent_since > PATIENCE_SECONDS:
+                now = time.monotonic()
+                silent_since = silent_since or now
+                if not is_passing(error) or now - silent_since > PATIENCE_SECONDS:
                     raise
                 time.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
                 failures += 1

@@ -12,6 +12,10 @@ ClientError                       base; ``str(error)`` is one sentence or two fo
 ├── JobEnded                      the job failed or was canceled; ``job`` has the reason
 ├── GenerationEnded               the generation failed or was canceled; ``generation`` has the reason
 ├── CaptioningEnded               the captioning failed or was canceled; ``captioning`` has the reason
+├── CoverRejected                 the service cannot use a picture as a cover
+├── PublicationFailed             the Hub did not take an adapter
+├── PromotionFailed               another step's adapter did not become the job's
+├── SamplesNotDrawn               the samples that were requested of a job cannot be drawn
 ├── WaitTimeout                   the wait took longer than its timeout
 └── DownloadDamaged               the bytes received differ from those that the service announced
 """

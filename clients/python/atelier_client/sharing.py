@@ -10,7 +10,7 @@ from atelier_client.calls import Calls
 from atelier_client.errors import CoverRejected, InputError, PublicationFailed
 from atelier_client.models import Answer, ErrorInfo, Page
 from atelier_client.transport import quote
-from atelier_client.waiting import poll, report_waiting
+from atelier_client.waiting import make_wait, poll, report_waiting
 
 WAIT_SECONDS = 30
 
@@ -94,8 +94,9 @@ class SharingCalls(Calls):
     ) -> Publication:
         """Returns it once it is ``published``. Raises PublicationFailed with the reason, or WaitTimeout."""
         path = f"/adapters/{quote(adapter_id)}/publications/{quote(publication_id)}"
+        wait = make_wait(WAIT_SECONDS, timeout_seconds)
         publication = poll(
-            lambda: self._transport.get(path, Publication, params={"wait": WAIT_SECONDS}),
+            lambda: self._transport.get(path, Publication, params={"wait": wait()}),
             lambda publication: publication.status == "publishing",
             timeout_seconds=timeout_seconds,
             what=f"Publication {publication_id} is still waiting for a worker",

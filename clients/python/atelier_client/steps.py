@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -12,7 +11,7 @@ from atelier_client.downloads import announced_name, save
 from atelier_client.errors import PromotionFailed, SamplesNotDrawn
 from atelier_client.models import AdapterFormat, Answer, ErrorInfo, Page
 from atelier_client.transport import quote
-from atelier_client.waiting import poll, report_waiting, retry
+from atelier_client.waiting import make_wait, poll, report_waiting, retry
 
 WAIT_SECONDS = 20
 
@@ -88,7 +87,7 @@ class StepCalls(Calls):
     ) -> Promotion:
         """Makes another step's adapter the job's, and returns once a worker has proved that its files load. Raises
         PromotionFailed, WaitTimeout. ``on_waiting`` is called with the reason if the service has to postpone it."""
-        path, params = f"/jobs/{quote(job_id)}/promote", {"wait": str(WAIT_SECONDS)}
+        path, params = f"/jobs/{quote(job_id)}/promote", {"wait": make_wait(WAIT_SECONDS, timeout_seconds)()}
         first = self._transport.ask("POST", path, Promotion, json={"step": step}, params=params)
         answers = iter([first])
 
@@ -124,8 +123,9 @@ class StepCalls(Calls):
     def wait_for_samples(self, job_id: str, request_id: str, *, timeout_seconds: float | None = None) -> SampleRequest:
         """Returns the request once its images are drawn. Raises SamplesNotDrawn if they cannot be or the job has
         ended, and WaitTimeout."""
+        wait = make_wait(WAIT_SECONDS, timeout_seconds)
         request = poll(
-            partial(self.get_sample_request, job_id, request_id, wait_seconds=WAIT_SECONDS),
+            lambda: self.get_sample_request(job_id, request_id, wait_seconds=wait()),
             lambda request: request.status == "waiting",
             timeout_seconds=timeout_seconds,
             what=f"Request {request_id} still waits for the job's next step",

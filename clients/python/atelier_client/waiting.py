@@ -52,6 +52,14 @@ def poll(
     return result
 
 
+def make_wait(longest_seconds: float, timeout_seconds: float | None) -> Callable[[], float]:
+    """How long each call of a ``poll`` that begins now may wait at the service: never past the timeout."""
+    if timeout_seconds is None:
+        return lambda: longest_seconds
+    deadline = time.monotonic() + timeout_seconds
+    return lambda: max(0.0, min(longest_seconds, deadline - time.monotonic()))
+
+
 def report_waiting(on_waiting: Callable[[str], object]) -> Callable[[Deferrable], None]:
     """For ``on_pending``: calls ``on_waiting`` once with each reason why the service has postponed the check."""
     last: str | None = None

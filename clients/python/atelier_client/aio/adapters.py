@@ -12,7 +12,7 @@ from atelier_client.errors import AdapterUnusable
 from atelier_client.models import Adapter, AdapterFormat, Page
 from atelier_client.transport import UPLOAD_TIMEOUT, quote
 from atelier_client.uploads import LazyFile
-from atelier_client.waiting import report_waiting
+from atelier_client.waiting import make_wait, report_waiting
 
 
 class AdapterCalls(Calls):
@@ -135,9 +135,8 @@ class AdapterCalls(Calls):
         they cannot be read, or WaitTimeout. ``on_waiting`` is called with the reason if the service has to postpone the
         check."""
         body = {"adapters": list(adapters), "model": model}
-        first = await self._transport.ask(
-            "POST", "/adapters/check", AdapterCheck, json=body, params={"wait": WAIT_SECONDS}
-        )
+        params = {"wait": make_wait(WAIT_SECONDS, timeout_seconds)()}
+        first = await self._transport.ask("POST", "/adapters/check", AdapterCheck, json=body, params=params)
         path, answers = f"/adapters/checks/{quote(first.id)}", iter([first])
 
         async def fetch() -> AdapterCheck:

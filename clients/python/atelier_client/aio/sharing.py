@@ -9,7 +9,7 @@ from atelier_client.errors import CoverRejected, PublicationFailed
 from atelier_client.models import Page
 from atelier_client.sharing import WAIT_SECONDS, AdapterLink, NewAdapterLink, Publication, SentCover, read_file
 from atelier_client.transport import quote
-from atelier_client.waiting import report_waiting
+from atelier_client.waiting import make_wait, report_waiting
 
 
 class SharingCalls(Calls):
@@ -47,8 +47,9 @@ class SharingCalls(Calls):
     ) -> Publication:
         """Returns it once it is ``published``. Raises PublicationFailed with the reason, or WaitTimeout."""
         path = f"/adapters/{quote(adapter_id)}/publications/{quote(publication_id)}"
+        wait = make_wait(WAIT_SECONDS, timeout_seconds)
         publication = await poll(
-            lambda: self._transport.get(path, Publication, params={"wait": WAIT_SECONDS}),
+            lambda: self._transport.get(path, Publication, params={"wait": wait()}),
             lambda publication: publication.status == "publishing",
             timeout_seconds=timeout_seconds,
             what=f"Publication {publication_id} is still waiting for a worker",

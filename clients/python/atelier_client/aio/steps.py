@@ -1,7 +1,6 @@
 """Made from ``atelier_client.steps`` by ``scripts/make_async_client.py``: change that, and run it again."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from atelier_client.aio.calls import Calls
@@ -12,7 +11,7 @@ from atelier_client.errors import PromotionFailed, SamplesNotDrawn
 from atelier_client.models import Page
 from atelier_client.steps import WAIT_SECONDS, Promotion, SampleRequest, Step
 from atelier_client.transport import quote
-from atelier_client.waiting import report_waiting
+from atelier_client.waiting import make_wait, report_waiting
 
 
 class StepCalls(Calls):
@@ -30,7 +29,7 @@ class StepCalls(Calls):
     ) -> Promotion:
         """Makes another step's adapter the job's, and returns once a worker has proved that its files load. Raises
         PromotionFailed, WaitTimeout. ``on_waiting`` is called with the reason if the service has to postpone it."""
-        path, params = f"/jobs/{quote(job_id)}/promote", {"wait": str(WAIT_SECONDS)}
+        path, params = f"/jobs/{quote(job_id)}/promote", {"wait": make_wait(WAIT_SECONDS, timeout_seconds)()}
         first = await self._transport.ask("POST", path, Promotion, json={"step": step}, params=params)
         answers = iter([first])
 
@@ -68,8 +67,9 @@ class StepCalls(Calls):
     ) -> SampleRequest:
         """Returns the request once its images are drawn. Raises SamplesNotDrawn if they cannot be or the job has
         ended, and WaitTimeout."""
+        wait = make_wait(WAIT_SECONDS, timeout_seconds)
         request = await poll(
-            partial(self.get_sample_request, job_id, request_id, wait_seconds=WAIT_SECONDS),
+            lambda: self.get_sample_request(job_id, request_id, wait_seconds=wait()),
             lambda request: request.status == "waiting",
             timeout_seconds=timeout_seconds,
             what=f"Request {request_id} still waits for the job's next step",
