@@ -83,14 +83,19 @@ def _is_banned(module: str) -> bool:
     return module.partition(".")[0] in IMPORTS or module in NAMES
 
 
+def _is_refusal(name: str, value: ast.expr) -> bool:
+    """Without it, the library asks at a terminal."""
+    return name == "trust_remote_code" and isinstance(value, ast.Constant) and value.value is False
+
+
 def _judge_call(call: ast.Call, names: dict[str, str]) -> Iterator[str]:
     keywords = {keyword.arg: keyword.value for keyword in call.keywords if keyword.arg}
-    yield from (f"{name}=" for name in keywords if name in KEYWORDS)
+    yield from (f"{name}=" for name, value in keywords.items() if name in KEYWORDS and not _is_refusal(name, value))
     name = _resolve(call.func, names) or ""
     receiver, _, method = name.rpartition(".")
     if method in METHODS:
         yield name
-    loads = method in {"from_pretrained", "load_lora_weights"} and not receiver.endswith("Tokenizer")
+    loads = method in {"from_pretrained", "load_lora_weights"} and not receiver.endswith(("Tokenizer", "Processor"))
     if loads or (method == "download" and receiver.endswith("Pipeline")):
         said = keywords.get("use_safetensors")
         if not (isinstance(said, ast.Constant) and said.value is True):

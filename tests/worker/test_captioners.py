@@ -83,15 +83,26 @@ def test_what_cannot_be_loaded_is_rejected_in_words(
 
 
 def test_a_worker_that_ends_leaves_it_to_the_next(
-    registrar: AnyConsumer, settings: Settings, sessions: sessionmaker[Session], drain: threading.Event
+    registrar: AnyConsumer,
+    settings: Settings,
+    sessions: sessionmaker[Session],
+    drain: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_tagger(settings.models_path / "tags")
     ask(sessions, "tags", "tags", path="tags")
-    threading.Timer(0.02, drain.set).start()
+    run = registrar._check.run
+
+    def drain_and_run(*given: Any) -> Any:
+        drain.set()
+        return run(*given)
+
+    monkeypatch.setattr(registrar._check, "run", drain_and_run)
     assert registrar.run_next()
     row = read(sessions, "tags")
     assert (row.status, row.attempt, row.lease_until) == ("checking", 0, None)
     drain.clear()
+    monkeypatch.setattr(registrar._check, "run", run)
     assert registrar.run_next() and read(sessions, "tags").status == "ready"
 
 
@@ -207,6 +218,7 @@ def test_the_program_gets_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_program_that_hangs_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(captioner_program, "LOAD_SECONDS", 0.0)
+    monkeypatch.setattr("worker.dialogue.POLL_SECONDS", 0.01)
     order = CaptionerOrder(folder=write_tagger(tmp_path / "tags"), device="cpu", cpu_threads=1)
     with pytest.raises(CaptionerRefused, match="it took too long"):
         LoadedCaptioner(order, lambda: None)

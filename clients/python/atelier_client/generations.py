@@ -144,7 +144,7 @@ def find_pillow() -> "Callable[[bytes], Image]":
         raise InputError("Images need Pillow: pip install pillow. generate_png returns PNG files without it.") from None
 
     def open_png(content: bytes) -> Image.Image:
-        image = Image.open(io.BytesIO(content))
+        image = Image.open(io.BytesIO(content), formats=["PNG"])
         image.load()
         return image
 

@@ -28,7 +28,7 @@ def reply_all(lines: BinaryIO) -> Iterator[CaptionerReply]:
         captioner, info = open_captioner(CaptionerOrder.model_validate_json(lines.readline()))
         yield CaptionerReply(info=info)
         for line in lines:
-            with Image.open(Path(os.fsdecode(line.rstrip(b"\n")))) as image:
+            with Image.open(Path(os.fsdecode(line.rstrip(b"\n"))), formats=["PNG"]) as image:
                 yield CaptionerReply(caption=captioner.caption(image.convert("RGB")))
     except BadInput as error:
         yield CaptionerReply(refusal=str(error))

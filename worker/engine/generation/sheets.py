@@ -17,7 +17,7 @@ def draw_sheet(images: Sequence[Path], grid: Grid, target: Path) -> None:
     """``images``: row by row, all of one size. Labels that are too long for their column end in an ellipsis."""
     num_columns = len(grid.columns)
     num_rows = len(images) // num_columns
-    with Image.open(images[0]) as first:
+    with Image.open(images[0], formats=["PNG"]) as first:
         scale = min(1.0, MAX_SIDE / max(first.width * num_columns, first.height * num_rows))
         width, height = round(first.width * scale), round(first.height * scale)
     font = ImageFont.load_default(min(MAX_LABEL, max(MIN_LABEL, width // 12)))
@@ -35,7 +35,7 @@ def draw_sheet(images: Sequence[Path], grid: Grid, target: Path) -> None:
         pen.text((MARGIN, y), _shorten(font, label, left - MARGIN), INK, font, anchor="lm")
     for index, path in enumerate(images):
         row, column = divmod(index, num_columns)
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             tile = image if scale == 1 else image.resize((width, height), Image.Resampling.LANCZOS)
             sheet.paste(tile, (left + MARGIN + column * (width + MARGIN), top + row * (height + MARGIN)))
     sheet.save(target)
