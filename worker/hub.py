@@ -19,6 +19,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError 
 )
 
 from core.domain.publication import PublishAnswer, PublishOrder
+from worker.answers import take_stdout
 from worker.parent import die_with_parent
 
 UNTOUCHED = frozenset({".gitattributes", "README.md"})
@@ -111,10 +112,8 @@ def _clean(text: str, order: PublishOrder) -> str:
 
 
 def main() -> None:
-    """Standard output is for the answer alone: output of libraries goes to the log."""
     die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with take_stdout() as answers:
         order = PublishOrder.model_validate_json(sys.stdin.buffer.read())
 
         def give_up(_number: int, _frame: FrameType | None) -> None:

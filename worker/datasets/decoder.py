@@ -7,7 +7,6 @@ Its arguments are its limits and its parent's pid. It has no secrets in its envi
 import errno
 import json
 import lzma
-import os
 import resource
 import struct
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.domain.errors import ArchiveRejected
+from worker.answers import take_stdout
 from worker.datasets.archives import ExpandLimits, expand_archive
 from worker.datasets.images import Unusable, convert_image, crop_image
 from worker.parent import die_with_parent
@@ -57,9 +57,7 @@ def main(limits_json: str, parent_pid: str) -> None:
     limits = DecoderLimits(**json.loads(limits_json))
     die_with_parent(int(parent_pid))
     confine(limits)
-    # Output of libraries goes to the log, not into the answers.
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)
+    with take_stdout() as answers:
         for line in sys.stdin.buffer:
             answers.write(json.dumps(answer(json.loads(line), limits)).encode() + b"\n")
             answers.flush()

@@ -6,7 +6,6 @@ UNET_FOLDER is the U-Net of a base in diffusers' layout; the answer is a Machine
 caller has no torch.
 """
 
-import os
 import statistics
 import sys
 import time
@@ -16,6 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from pydantic import BaseModel, ConfigDict
 
+from worker.answers import take_stdout
 from worker.engine.device import choose_precision, name_device, total_memory_bytes
 
 BATCH = 4
@@ -86,10 +86,8 @@ def time_step(device: torch.device, precision: str, unet_folder: Path) -> float:
 
 
 def main() -> None:
-    """Standard output is for the answer alone: output of libraries goes to standard error."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        answers.write(examine(Path(sys.argv[1])).model_dump_json())
+    with take_stdout() as answers:
+        answers.write(examine(Path(sys.argv[1])).model_dump_json().encode())
 
 
 if __name__ == "__main__":

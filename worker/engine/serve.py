@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import IO, NoReturn
 
+from worker.answers import take_stdout
 from worker.device.wire import (
     Failed,
     Finished,
@@ -240,8 +241,7 @@ def main() -> None:
     args = parser.parse_args()
     die_with_parent(args.parent)
     configure_logging("trainer")
-    reports = ReportPipe(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # output of libraries must not mix with reports
+    reports = ReportPipe(take_stdout())
     device = torch.device(args.device)
     gc.freeze()  # collections skip the libraries' objects: saves 0.3 s each time that a network is dropped
     gc.enable()

@@ -3,16 +3,14 @@
 Each is called with its parent's id, reads an order from standard input and writes its answer to standard output.
 """
 
-import os
 import resource
-import sys
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
 from core.domain.base import Frozen
+from worker import answers
 from worker.engine.device import is_out_of_memory
 from worker.engine.errors import BadInput
-from worker.parent import die_with_parent
 
 MAX_REFUSAL_CHARS = 1000
 
@@ -49,10 +47,10 @@ def limit_memory(memory_bytes: int) -> None:
 
 
 def answer_order(parse: Callable[[bytes], Given], work: Callable[[Given], Frozen]) -> None:
-    """Standard output is for the answer alone: output of libraries goes to the log."""
-    die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = parse(sys.stdin.buffer.read())
+    """Within the order's memory."""
+
+    def work_within(order: Given) -> Frozen:
         limit_memory(order.memory_bytes)
-        answers.write(work(order).model_dump_json().encode())
+        return work(order)
+
+    answers.answer_order(parse, work_within)

@@ -5,9 +5,7 @@
 It reads a CalibrationRequest, writes a CalibrationResult, and ends with its parent.
 """
 
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,13 +15,13 @@ import torch
 from core.domain.memory import PROCESS_BYTES, DeviceKind, choose_numerics
 from core.domain.model import Calibration, Defaults, ModelInfo
 from core.domain.registration import CalibrationRequest, CalibrationResult
+from worker.answers import answer_order
 from worker.engine.adapters import inject
 from worker.engine.device import Runtime, available_memory_bytes, be_deterministic, generation_runtime
 from worker.engine.draws import generator
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
 from worker.engine.families.protocol import Base, Conditioning, SamplingParams, SizeConditioning
-from worker.parent import die_with_parent
 
 CPU_RESOLUTION = 256
 """Pixels. On a CPU a step at a base's own resolution takes long, and the time is scaled by the area anyway."""
@@ -117,18 +115,17 @@ def _time(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def calibrate_or_refuse(order: CalibrationRequest) -> CalibrationResult:
+    """Refusals are answers."""
+    try:
+        measured = calibrate(order.model, order.folder, torch.device(order.device), order.cpu_threads)
+        return CalibrationResult(calibration=measured)
+    except BadInput as error:
+        return CalibrationResult(refusal=str(error))
+
+
 def main() -> None:
-    """Standard output is for the answer alone: output of libraries goes to the log."""
-    die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = CalibrationRequest.model_validate_json(sys.stdin.buffer.read())
-        try:
-            measured = calibrate(order.model, order.folder, torch.device(order.device), order.cpu_threads)
-            result = CalibrationResult(calibration=measured)
-        except BadInput as error:
-            result = CalibrationResult(refusal=str(error))
-        answers.write(result.model_dump_json().encode())
+    answer_order(CalibrationRequest.model_validate_json, calibrate_or_refuse)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ It reads a RegistrationRequest, writes a RegistrationResult, and ends with its p
 torch and, for a while, as much memory as the whole base, which its caller lacks.
 """
 
-import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,7 @@ from pathlib import Path
 from core.domain.model import ModelInfo
 from core.domain.registration import ModelSource, RegistrationRequest, RegistrationResult
 from core.model_folders import MADE_HERE, NOTE, is_made_here, is_where_workers_look, read_card
+from worker.answers import answer_order
 from worker.engine.bases.conversion import choose_prediction_type, convert
 from worker.engine.bases.hub import fetch_base
 from worker.engine.bases.inspection import hash_file, inspect, write_card
@@ -23,7 +22,6 @@ from worker.engine.bases.single_file import CONFIGS, identify, read_header
 from worker.engine.bases.vocabulary import PROBE, Probe, find_vocabulary
 from worker.engine.errors import BadInput
 from worker.engine.memory.tracing import add_memory
-from worker.parent import die_with_parent
 
 Complete = Callable[[ModelInfo, Path], ModelInfo]
 
@@ -140,12 +138,7 @@ def _replace(partial: Path, target: Path) -> None:
 
 
 def main() -> None:
-    """Standard output is for the answer alone: output of libraries goes to the log."""
-    die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = RegistrationRequest.model_validate_json(sys.stdin.buffer.read())
-        answers.write(prepare(order).model_dump_json().encode())
+    answer_order(RegistrationRequest.model_validate_json, prepare)
 
 
 if __name__ == "__main__":

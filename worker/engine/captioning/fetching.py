@@ -5,15 +5,13 @@
 It alone knows the Hub's token, and opens nothing of what it fetches.
 """
 
-import os
 import shutil
-import sys
 
 from huggingface_hub import snapshot_download
 
 from core.domain.captioner import FetchOrder, FetchResult
+from worker.answers import answer_order
 from worker.engine.bases.hub import REFUSALS, explain, is_offline
-from worker.parent import die_with_parent
 
 WANTED = ("*.json", "*.txt", "*.model", "*.jinja", "*.safetensors", "*.csv", "*.onnx", "*.onnx_data")
 _LAYOUT = (
@@ -38,12 +36,7 @@ def fetch(order: FetchOrder) -> FetchResult:
 
 
 def main() -> None:
-    """Standard output is for the answer alone: output of libraries goes to the log."""
-    die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-        order = FetchOrder.model_validate_json(sys.stdin.buffer.read())
-        answers.write(fetch(order).model_dump_json().encode())
+    answer_order(FetchOrder.model_validate_json, fetch)
 
 
 if __name__ == "__main__":

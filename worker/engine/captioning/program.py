@@ -15,6 +15,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from core.domain.captioner import CaptionerOrder, CaptionerReply
+from worker.answers import take_stdout
 from worker.engine.captioning.opening import open_captioner
 from worker.engine.errors import BadInput
 from worker.parent import die_with_parent
@@ -41,12 +42,11 @@ def reply_all(lines: BinaryIO) -> Iterator[CaptionerReply]:
 
 
 def main() -> None:
-    """Standard output is for the answers alone: output of libraries goes to the log."""
     die_with_parent(int(sys.argv[1]))
-    with os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0) as answers:
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    with take_stdout() as answers:
         for reply in reply_all(sys.stdin.buffer):
             answers.write(reply.model_dump_json().encode() + b"\n")
+            answers.flush()
 
 
 if __name__ == "__main__":
