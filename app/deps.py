@@ -1,6 +1,6 @@
 """Dependencies that endpoints request by annotation."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request, Security
 from fastapi.security import HTTPBearer
@@ -13,6 +13,8 @@ from core.storage import Storage
 
 PLAIN = r"^[^\x00-\x1f\x7f]*$"
 """No control characters: PostgreSQL refuses NUL, and no id has one."""
+
+MAX_WAIT_SECONDS = 60
 
 DEFAULT_PAGE = 20
 MAX_PAGE = 100
@@ -57,3 +59,8 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 TenantOf = Annotated[
     str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default your own.")
 ]
+
+
+def wait_for(what: str) -> Any:
+    """The query parameter ``wait`` of a request that may be answered later: ``Annotated[float, wait_for("…")]``."""
+    return Query(ge=0, le=MAX_WAIT_SECONDS, description=f"Seconds to wait for {what}.", allow_inf_nan=False)

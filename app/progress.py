@@ -21,6 +21,8 @@ from redis.exceptions import RedisError
 from core.queue import progress_channel
 
 POLL_SECONDS = 2.0
+UNANNOUNCED_POLL_SECONDS = 0.3
+"""Of listeners for rows whose changes nothing announces."""
 RECONNECT_SECONDS = 1.0
 REDIS_TIMEOUT_SECONDS = 2.0
 HEALTH_CHECK_SECONDS = 10.0
@@ -78,9 +80,9 @@ class ProgressHub:
         await self._redis.aclose()
 
     @contextmanager
-    def listen(self, job_id: str) -> Iterator[Listener]:
-        """Enter it before reading the database, so that no change falls between."""
-        listener, channel = Listener(self.poll_seconds), progress_channel(job_id)
+    def listen(self, job_id: str, poll_seconds: float | None = None) -> Iterator[Listener]:
+        """Enter it before reading the database, so that no change falls between. ``poll_seconds``: of this listener."""
+        listener, channel = Listener(poll_seconds or self.poll_seconds), progress_channel(job_id)
         self._listeners[channel].add(listener)
         try:
             yield listener
@@ -94,11 +96,16 @@ class ProgressHub:
         return self.listen(EVERYTHING)
 
     async def wait_until(
-        self, row_id: str, read: Callable[[], Awaitable[T]], is_awaited: Callable[[T], bool], seconds: float
+        self,
+        row_id: str,
+        read: Callable[[], Awaitable[T]],
+        is_awaited: Callable[[T], bool],
+        seconds: float,
+        poll_seconds: float | None = None,
     ) -> T:
         """The first answer that is awaited, or the one when the time is up. Reads at every change of the row."""
         deadline = time.monotonic() + seconds
-        with self.listen(row_id) as listener:
+        with self.listen(row_id, poll_seconds) as listener:
             while True:
                 answer = await read()
                 left = deadline - time.monotonic()

@@ -1,21 +1,18 @@
 """Requests for a check of adapters, and waits for its end."""
 
-import asyncio
-import time
+from functools import partial
 
 from sqlalchemy.orm import Session
 
 from app.adapters.check_schemas import AdapterCheckRequest
 from app.auth.service import Caller, check_still_valid
+from app.progress import UNANNOUNCED_POLL_SECONDS
 from app.services import Services
 from core.db import adapter_checks, adapters, models, quotas
 from core.db.tables import AdapterCheck
 from core.domain.errors import InvalidRequest, NotFound, WrongState
 from core.domain.states import AdapterStatus, CheckStatus
 from core.settings import Settings
-
-POLL_SECONDS = 0.3
-"""A check takes a worker some seconds, most of them to load its libraries."""
 
 
 def insert_check(session: Session, settings: Settings, tenant_id: str, asked: AdapterCheckRequest) -> AdapterCheck:
@@ -47,13 +44,13 @@ def _find_model_id(session: Session, tenant_id: str, adapter_id: str, place: str
 
 async def wait_for_check(services: Services, caller: Caller, check_id: str, seconds: float) -> AdapterCheck:
     """The check once it has ended, or when the time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        check = await services.database.run(read_check, caller, check_id)
-        left = deadline - time.monotonic()
-        if check.status != CheckStatus.CHECKING or left <= 0:
-            return check
-        await asyncio.sleep(min(POLL_SECONDS, left))
+    return await services.progress.wait_until(
+        check_id,
+        partial(services.database.run, read_check, caller, check_id),
+        lambda check: check.status != CheckStatus.CHECKING,
+        seconds,
+        UNANNOUNCED_POLL_SECONDS,
+    )
 
 
 def read_check(session: Session, caller: Caller, check_id: str) -> AdapterCheck:

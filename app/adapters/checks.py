@@ -2,21 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 
 from app.adapters import checking
 from app.adapters.check_schemas import AdapterCheckOut, AdapterCheckRequest
-from app.deps import CallerDep, Id, ServicesDep, needs_key
+from app.deps import CallerDep, Id, ServicesDep, needs_key, wait_for
 from app.openapi import problems
 from core.domain.states import CheckStatus
 
-MAX_WAIT_SECONDS = 60
-
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
 
-Wait = Annotated[
-    float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the answer.", allow_inf_nan=False)
-]
+Wait = Annotated[float, wait_for("the answer")]
 
 
 @router.post(

@@ -1,22 +1,22 @@
 """/adapters/{id}/publish and its publications: adapters on the Hugging Face Hub."""
 
-import asyncio
-import time
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 from redis.exceptions import RedisError
 from sqlalchemy.orm import Session
 
 from app.adapters.schemas import Licence
 from app.auth.service import Caller, check_still_valid
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
 from app.errors import ErrorOut
 from app.jobs.schemas import example
 from app.openapi import problems
 from app.pages import Page
+from app.progress import UNANNOUNCED_POLL_SECONDS
 from app.services import Services
 from core.db import publications, quotas
 from core.db.tables import DEFAULT_TENANT, Publication
@@ -26,9 +26,6 @@ from core.domain.publication import REPO_ID, PublicationSpec, PublicationStatus,
 from core.domain.secret_shares import MAX_SECRET_BYTES, split_secret
 from core.secret_shares import put_share
 from core.settings import Settings
-
-MAX_WAIT_SECONDS = 60
-POLL_SECONDS = 0.3
 
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
 
@@ -118,9 +115,7 @@ class PublicationOut(BaseModel):
         return cls.model_validate({**shown, **row.spec, "adapter": row.adapter_id, "urls": {"self": url}})
 
 
-Wait = Annotated[
-    float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for its end.", allow_inf_nan=False)
-]
+Wait = Annotated[float, wait_for("its end")]
 
 
 @router.post("/{adapter_id}/publish", status_code=202, responses=problems("not-found", "wrong-state"))
@@ -206,13 +201,13 @@ async def _wait_for_end(
     services: Services, caller: Caller, adapter_id: str, publication_id: str, seconds: float
 ) -> Publication:
     """The publication once it has ended, or when the time is up."""
-    deadline = time.monotonic() + seconds
-    while True:
-        row = await services.database.run(_read, caller, adapter_id, publication_id)
-        left = deadline - time.monotonic()
-        if row.status != PublicationStatus.PUBLISHING or left <= 0:
-            return row
-        await asyncio.sleep(min(POLL_SECONDS, left))
+    return await services.progress.wait_until(
+        publication_id,
+        partial(services.database.run, _read, caller, adapter_id, publication_id),
+        lambda row: row.status != PublicationStatus.PUBLISHING,
+        seconds,
+        UNANNOUNCED_POLL_SECONDS,
+    )
 
 
 def _read(session: Session, caller: Caller, adapter_id: str, publication_id: str) -> Publication:

@@ -1,21 +1,21 @@
 """PUT /adapters/{id}/cover: a picture of one's own, which a worker reads and writes anew before anybody sees it."""
 
-import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.cleaning import removing_if_it_fails
-from app.deps import CallerDep, Id, ServicesDep, needs_key
+from app.deps import CallerDep, Id, ServicesDep, needs_key, wait_for
 from app.errors import ErrorOut
 from app.jobs.schemas import example
 from app.openapi import problems
+from app.progress import UNANNOUNCED_POLL_SECONDS
 from app.services import Services
 from app.storing import storing
 from core.db import adapters, covers, quotas
@@ -25,9 +25,6 @@ from core.domain.errors import InvalidRequest
 from core.domain.ids import new_id
 from core.domain.states import CoverStatus
 from core.settings import Settings
-
-MAX_WAIT_SECONDS = 60
-POLL_SECONDS = 0.3
 
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
 
@@ -103,18 +100,17 @@ async def get_adapter_cover(
     cover_id: Id,
     caller: CallerDep,
     services: ServicesDep,
-    wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for its end.", allow_inf_nan=False)
-    ] = 0,
+    wait: Annotated[float, wait_for("its end")] = 0,
 ) -> CoverOut:
     """What became of the last picture that was sent, as it is now or, with `wait`, as soon as it was read."""
-    deadline = time.monotonic() + wait
-    while True:
-        row = await services.database.run(_read, caller, adapter_id, cover_id)
-        left = deadline - time.monotonic()
-        if row.status != CoverStatus.CHECKING or left <= 0:
-            return CoverOut.of(row)
-        await asyncio.sleep(min(POLL_SECONDS, left))
+    row = await services.progress.wait_until(
+        cover_id,
+        partial(services.database.run, _read, caller, adapter_id, cover_id),
+        lambda row: row.status != CoverStatus.CHECKING,
+        wait,
+        UNANNOUNCED_POLL_SECONDS,
+    )
+    return CoverOut.of(row)
 
 
 async def _receive(services: Services, tenant_id: str, adapter_id: str, body: AsyncIterator[bytes]) -> SentCover:

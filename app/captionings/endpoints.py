@@ -6,12 +6,10 @@ from fastapi import APIRouter, Query, Response
 
 from app.captionings import service
 from app.captionings.schemas import CaptioningOut, CaptioningRequest
-from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
 from app.openapi import problems
 from app.pages import Page
 from core.db import captionings
-
-MAX_WAIT_SECONDS = 60
 
 router = APIRouter(tags=["captionings"], dependencies=[needs_key])
 
@@ -59,10 +57,7 @@ async def get_captioning(
     captioning_id: Id,
     caller: CallerDep,
     services: ServicesDep,
-    wait: Annotated[
-        float,
-        Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another caption.", allow_inf_nan=False),
-    ] = 0,
+    wait: Annotated[float, wait_for("another caption")] = 0,
 ) -> CaptioningOut:
     """One captioning as it is now or, with `wait`, as soon as it has another caption or has ended."""
     return CaptioningOut.of(await service.wait_for_change(services, caller, captioning_id, wait))

@@ -3,9 +3,9 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
 from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
@@ -18,7 +18,6 @@ from app.pages import Page
 from core.db import generations
 from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
-MAX_WAIT_SECONDS = 60
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
@@ -73,10 +72,7 @@ async def get_generation(
     request: Request,
     caller: CallerDep,
     services: ServicesDep,
-    wait: Annotated[
-        float,
-        Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another image.", allow_inf_nan=False),
-    ] = 0,
+    wait: Annotated[float, wait_for("another image")] = 0,
 ) -> GenerationOut | Response:
     """One generation as it is now or, with `wait`, as soon as it has another image or has ended. With `Accept:
     text/event-stream`, live: its state at once and at each change, until it has ended."""

@@ -17,6 +17,7 @@ from app.deps import (
     ServicesDep,
     StorageDep,
     needs_key,
+    wait_for,
 )
 from app.idempotency import REPLAYED, IdempotencyKey
 from app.jobs import examples, service, stream
@@ -28,7 +29,6 @@ from core.db import jobs
 from core.domain.artifacts import job_prefix
 from core.domain.states import JobStatus
 
-MAX_WAIT_SECONDS = 60
 MAX_EVENTS = 1000
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[needs_key])
@@ -102,9 +102,7 @@ async def get_job(
     job_id: Id,
     caller: CallerDep,
     services: ServicesDep,
-    wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for another status.", allow_inf_nan=False)
-    ] = 0,
+    wait: Annotated[float, wait_for("another status")] = 0,
 ) -> JobOut:
     """One job as it is now or, with `wait`, as soon as its status changes."""
     job = await service.wait_for_change(services, caller, job_id, wait)
@@ -141,9 +139,7 @@ async def list_job_events(
     services: ServicesDep,
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
-    wait: Annotated[
-        float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for an event.", allow_inf_nan=False)
-    ] = 0,
+    wait: Annotated[float, wait_for("an event")] = 0,
     last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
 ) -> Page[EventOut] | Response:
     """The job's events, oldest first. With `wait`, as soon as there is an event after `after`. With

@@ -3,11 +3,11 @@
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
-from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key
+from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key, wait_for
 from app.files import PNG, StoredFile, file_responses, send_file
 from app.jobs.step_schemas import (
     MAX_PROMPTS,
@@ -28,13 +28,9 @@ from core.domain.limits import Limits
 from core.domain.prompts import put_trigger
 from core.domain.states import TERMINAL, CheckStatus, JobStatus
 
-MAX_WAIT_SECONDS = 60
-
 router = APIRouter(prefix="/jobs/{job_id}", tags=["jobs"], dependencies=[needs_key])
 
-Wait = Annotated[
-    float, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait for the end.", allow_inf_nan=False)
-]
+Wait = Annotated[float, wait_for("the end")]
 
 
 @router.get("/steps", responses=problems("not-found"))
