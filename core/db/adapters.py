@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Text, cast, or_, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.tables import Adapter, Dataset, Job
 from core.domain.artifacts import Artifact
@@ -92,13 +93,7 @@ def insert_import(
 
 def get_adapter(session: Session, tenant_id: str, adapter_id: str, *, lock: bool = False) -> Adapter:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
-    query = select(Adapter).where(Adapter.id == adapter_id, Adapter.tenant_id == tenant_id)
-    if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    adapter = session.execute(query).scalar_one_or_none()
-    if adapter is None:
-        raise NotFound(f"There is no adapter {adapter_id}.")
-    return adapter
+    return get_own(session, Adapter, "adapter", tenant_id, adapter_id, lock=lock)
 
 
 def list_adapters(

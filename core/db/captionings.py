@@ -6,12 +6,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.tables import Captioning
 from core.domain.audit import Action
 from core.domain.captioning import CaptioningPlan
 from core.domain.counts import counted
-from core.domain.errors import NotFound, QuotaExceeded, WrongState
+from core.domain.errors import QuotaExceeded, WrongState
 from core.domain.ids import new_id
 
 MAX_QUEUED = 20
@@ -45,13 +46,7 @@ def insert_captioning(
 
 def get_captioning(session: Session, tenant_id: str, captioning_id: str, *, lock: bool = False) -> Captioning:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
-    query = select(Captioning).where(Captioning.id == captioning_id, Captioning.tenant_id == tenant_id)
-    if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    captioning = session.execute(query).scalar_one_or_none()
-    if captioning is None:
-        raise NotFound(f"There is no captioning {captioning_id}.")
-    return captioning
+    return get_own(session, Captioning, "captioning", tenant_id, captioning_id, lock=lock)
 
 
 def list_captionings(

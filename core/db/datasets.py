@@ -9,10 +9,11 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import Session, undefer
 
 from core.db import audit
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.tables import Dataset, DatasetFile, Job, JobDataset
 from core.domain.audit import Action
-from core.domain.errors import NotFound, WrongState
+from core.domain.errors import WrongState
 from core.domain.revision import Revision
 from core.domain.states import DatasetStatus
 
@@ -90,15 +91,8 @@ def get_dataset(
 ) -> Dataset:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends; ``whole`` also
     reads the manifest and its folders, since a second read may find the row deleted."""
-    query = select(Dataset).where(Dataset.id == dataset_id, Dataset.tenant_id == tenant_id)
-    if whole:
-        query = query.options(undefer(Dataset.manifest), undefer(Dataset.image_folders))
-    if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    dataset = session.execute(query).scalar_one_or_none()
-    if dataset is None:
-        raise NotFound(f"There is no dataset {dataset_id}.")
-    return dataset
+    deferred = (undefer(Dataset.manifest), undefer(Dataset.image_folders)) if whole else ()
+    return get_own(session, Dataset, "dataset", tenant_id, dataset_id, lock=lock, options=deferred)
 
 
 def list_datasets(

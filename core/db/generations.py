@@ -6,11 +6,12 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.tables import Generation
 from core.domain.audit import Action
 from core.domain.counts import counted
-from core.domain.errors import NotFound, QuotaExceeded, WrongState
+from core.domain.errors import QuotaExceeded, WrongState
 from core.domain.generation import GenerationPlan
 from core.domain.ids import new_id
 
@@ -41,13 +42,7 @@ def insert_generation(session: Session, tenant_id: str, spec: dict[str, Any], pl
 
 def get_generation(session: Session, tenant_id: str, generation_id: str, *, lock: bool = False) -> Generation:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
-    query = select(Generation).where(Generation.id == generation_id, Generation.tenant_id == tenant_id)
-    if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    generation = session.execute(query).scalar_one_or_none()
-    if generation is None:
-        raise NotFound(f"There is no generation {generation_id}.")
-    return generation
+    return get_own(session, Generation, "generation", tenant_id, generation_id, lock=lock)
 
 
 def list_generations(

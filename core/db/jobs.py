@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from core.db import audit, usage
 from core.db.adapters import find_of_job, refuse_if_needed
 from core.db.events import append_event
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.session import read_clock
 from core.db.tables import (
@@ -75,20 +76,13 @@ def _dump_spec(spec: TrainingSpec, concepts: Sequence[ConceptSpec]) -> dict[str,
 
 
 def get_job(session: Session, tenant_id: str, job_id: str) -> Job:
-    return _one(session, select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id), job_id)
+    """Raises NotFound, also for another tenant's."""
+    return get_own(session, Job, "job", tenant_id, job_id)
 
 
 def lock_job(session: Session, tenant_id: str, job_id: str) -> Job:
     """Until the transaction ends. Raises NotFound."""
-    query = select(Job).where(Job.id == job_id, Job.tenant_id == tenant_id).with_for_update()
-    return _one(session, query.execution_options(populate_existing=True), job_id)
-
-
-def _one(session: Session, query: Any, job_id: str) -> Job:
-    job: Job | None = session.execute(query).scalar_one_or_none()
-    if job is None:
-        raise NotFound(f"There is no job {job_id}.")
-    return job
+    return get_own(session, Job, "job", tenant_id, job_id, lock=True)
 
 
 def list_jobs(

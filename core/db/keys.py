@@ -9,12 +9,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from core.db import audit
+from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.row_security import act_for, present
 from core.db.session import from_now, read_clock
 from core.db.tables import DEFAULT_TENANT, ApiKey, DashboardToken
 from core.domain.audit import Action
-from core.domain.errors import NotFound, WrongState
+from core.domain.errors import WrongState
 from core.domain.ids import new_id
 from core.domain.keys import SCOPES, Scope
 
@@ -86,13 +87,7 @@ def insert_key(
 
 def get_key(session: Session, tenant_id: str, key_id: str, *, lock: bool = False) -> ApiKey:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
-    query = select(ApiKey).where(ApiKey.id == key_id, ApiKey.tenant_id == tenant_id)
-    if lock:
-        query = query.with_for_update().execution_options(populate_existing=True)
-    key = session.execute(query).scalar_one_or_none()
-    if key is None:
-        raise NotFound(f"There is no key {key_id}.")
-    return key
+    return get_own(session, ApiKey, "key", tenant_id, key_id, lock=lock)
 
 
 def list_keys(
