@@ -37,7 +37,9 @@ def insert(
     InvalidSpec, IdempotencyMismatch or QuotaExceeded."""
     limits = quotas.lock_limits(session, tenant_id, defaults)  # a concurrent repeat waits here
     body_sha256 = hash_body(spec.model_dump(mode="json", exclude_unset=True))
-    if key is not None and (original := _find_original(session, tenant_id, key, body_sha256)) is not None:
+    if key is not None and (
+        original := idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256, generations.get_generation)
+    ):
         return original, True
     try:
         model = models.read_card(models.get_model(session, spec.model))
@@ -56,17 +58,6 @@ def insert(
     if key is not None:
         idempotency.record(session, tenant_id, ROUTE, key, body_sha256, row.id)
     return row, False
-
-
-def _find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Generation | None:
-    generation_id = idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256)
-    if generation_id is None:
-        return None
-    try:
-        return generations.get_generation(session, tenant_id, generation_id)
-    except NotFound:
-        idempotency.forget(session, tenant_id, ROUTE, key)
-        return None
 
 
 GRID = "/grid"

@@ -186,14 +186,7 @@ def insert(
 
 def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Job | None:
     """The job that this key created before. Raises IdempotencyMismatch if the body differs."""
-    job_id = idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256)
-    if job_id is None:
-        return None
-    try:
-        return jobs.get_job(session, tenant_id, job_id)
-    except NotFound:
-        idempotency.forget(session, tenant_id, ROUTE, key)
-        return None
+    return idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256, jobs.get_job)
 
 
 async def find_concurrent_original(
