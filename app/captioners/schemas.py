@@ -3,14 +3,14 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs.schemas import example
+from app.source_registration import ONE_SOURCE, SourceRegistration
 from core.db.tables import Captioner
 from core.domain.captioner import CaptionerInfo, CaptionerKind, CaptionerSource
-from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
+from core.domain.registration import ID_PATTERN
 from core.domain.states import ModelStatus
 
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -62,7 +62,7 @@ class CaptionerOut(BaseModel):
         return cls.model_validate({**info, **own, "description": row.source.get("description", "")})
 
 
-class CaptionerRegistration(BaseModel):
+class CaptionerRegistration(SourceRegistration):
     """A captioner of the operator: a ``path`` to a folder below the models directory, or a ``hub_id``; exactly one of
     them.
 
@@ -71,35 +71,18 @@ class CaptionerRegistration(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"path": "captioners/wd-tagger"},
                 {"hub_id": "Salesforce/blip-image-captioning-base", "id": "blip"},
             ],
-            "oneOf": [
-                {"required": [source], "properties": {source: {"type": "string"}}} for source in ("path", "hub_id")
-            ],
+            "oneOf": ONE_SOURCE,
         },
     )
 
-    path: Annotated[
-        str | None,
-        Field(min_length=1, max_length=500, pattern=PLAIN, description="Relative to the models directory."),
-    ] = None
-    hub_id: Annotated[
-        str | None, Field(max_length=200, pattern=HUB_ID_PATTERN, description="On the Hugging Face Hub.")
-    ] = None
     id: Annotated[
         str | None, Field(pattern=ID_PATTERN, description="By default from the name of the folder or repository.")
     ] = None
-    description: Annotated[str, Field(max_length=500, pattern=PLAIN)] = ""
-
-    @model_validator(mode="after")
-    def _needs_one_source(self) -> Self:
-        if (self.path is None) == (self.hub_id is None):
-            raise ValueError("give either path or hub_id")
-        return self
 
     def to_source(self) -> CaptionerSource:
         return CaptionerSource.model_validate(self.model_dump(exclude={"id"}))

@@ -3,16 +3,16 @@
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.deps import PLAIN
 from app.errors import ErrorOut
 from app.jobs import examples
 from app.models.needs import MemoryNeed, predict_needs
+from app.source_registration import ONE_SOURCE, SourceRegistration
 from core.db.tables import Model
 from core.domain.model import HUB_EXAMPLE, Calibration, Defaults, Family, ModelInfo, PredictionType
 from core.domain.numbers import StrictInt, StrictNumbers
-from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN, ModelSource
+from core.domain.registration import ModelSource
 from core.domain.states import ModelStatus
 
 
@@ -56,7 +56,7 @@ class ModelOut(BaseModel):
         return cls.model_validate({**shown, **own})
 
 
-class ModelRegistration(StrictNumbers):
+class ModelRegistration(SourceRegistration, StrictNumbers):
     """A base model of the operator: a ``path`` below the models directory, or a ``hub_id``; exactly one of them.
 
     The path is a folder in diffusers' layout, directly in the models directory and without a leading dot, or a
@@ -65,42 +65,22 @@ class ModelRegistration(StrictNumbers):
     """
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"path": "my-base"},
                 {"path": "downloads/some-model.safetensors", "id": "some-model"},
                 {"hub_id": HUB_EXAMPLE[0], "id": HUB_EXAMPLE[1]},
             ],
-            "oneOf": [
-                {"required": [source], "properties": {source: {"type": "string"}}} for source in ("path", "hub_id")
-            ],
+            "oneOf": ONE_SOURCE,
         },
     )
 
-    path: Annotated[
-        str | None,
-        Field(min_length=1, max_length=500, pattern=PLAIN, description="Relative to the models directory."),
-    ] = None
-    hub_id: Annotated[
-        str | None, Field(max_length=200, pattern=HUB_ID_PATTERN, description="On the Hugging Face Hub.")
-    ] = None
-    id: Annotated[
-        str | None, Field(pattern=ID_PATTERN, description="By default from the name of the file, folder or repository.")
-    ] = None
     prediction_type: PredictionType | None = Field(
         None, description="For a single file that does not state it, such as those of SD 2.x."
     )
     resolution: Annotated[
         StrictInt | None, Field(ge=64, le=2048, multiple_of=64, description="A single file's, in pixels, if unusual.")
     ] = None
-    description: Annotated[str, Field(max_length=500, pattern=PLAIN)] = ""
-
-    @model_validator(mode="after")
-    def _needs_one_source(self) -> Self:
-        if (self.path is None) == (self.hub_id is None):
-            raise ValueError("give either path or hub_id")
-        return self
 
     def to_source(self) -> ModelSource:
         return ModelSource.model_validate(self.model_dump(exclude={"id"}))
