@@ -63,37 +63,33 @@ class MergeInput(Frozen):
     weight: float
 
 
-class MergeRequest(Frozen):
-    """The order: merge ``inputs`` for the base in ``model_folder``, and write the files into ``folder``, within
+class MakingRequest(Frozen):
+    """The order: make an adapter for the base in ``model_folder``, and write its files into ``folder``, within
     ``memory_bytes``. ``name``, ``trigger``, ``made_from`` and the base's ``resolution`` are for the files' metadata."""
 
     family: Family
     model_folder: Path
+    name: str
+    trigger: str
+    made_from: str
+    resolution: int
+    folder: Path
+    memory_bytes: int
+
+
+class MergeRequest(MakingRequest):
+    """Of ``inputs``."""
+
     inputs: tuple[MergeInput, ...]
     method: MergeMethod
     rank: int | None
-    name: str
-    trigger: str
-    made_from: str
-    resolution: int
-    folder: Path
-    memory_bytes: int
 
 
-class ExtractionRequest(Frozen):
-    """The order: make an adapter of the difference between the base in ``tuned_folder`` and that in ``model_folder``,
-    otherwise as a MergeRequest."""
+class ExtractionRequest(MakingRequest):
+    """Of the difference between the base in ``tuned_folder`` and that in ``model_folder``."""
 
-    family: Family
-    model_folder: Path
     tuned_folder: Path
     rank: int
-    name: str
-    trigger: str
-    made_from: str
-    resolution: int
-    folder: Path
-    memory_bytes: int
 
 
 class MergeResult(ImportResult):

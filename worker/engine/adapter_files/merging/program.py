@@ -6,7 +6,7 @@ The input is a MergeRequest, the output a MergeResult. As for imports, no weight
 """
 
 from core.domain.adapter_import import Findings
-from core.domain.adapter_merge import ExtractionRequest, MergeRequest, MergeResult
+from core.domain.adapter_merge import MakingRequest, MergeRequest, MergeResult
 from worker.engine.adapter_files.answering import answer_or_refuse, answer_order
 from worker.engine.adapter_files.merging.merge import merge
 from worker.engine.adapter_files.proof.adapters import read_adapter
@@ -38,7 +38,7 @@ def _merge_adapters(order: MergeRequest) -> MergeResult:
     return MergeResult(findings=findings, files=files, error=merged.error)
 
 
-def describe_made(order: MergeRequest | ExtractionRequest, rank: int) -> dict[str, str]:
+def describe_made(order: MakingRequest, rank: int) -> dict[str, str]:
     """sd-scripts' keys, and those of modelspec 1.0.1, where ``merged_from`` lists the sources."""
     return {
         "ss_output_name": order.name,
