@@ -265,8 +265,9 @@ def edit_signature(function: Function, kinds: dict[str, Kind]) -> Iterator[Edit]
             elif isinstance(node, ast.Attribute) and node.attr in TYPES:
                 yield replace(node, f"{ast.unparse(node.value)}.{TYPES[node.attr]}")
     for argument in function.args.args:
-        if argument.arg in ("call", "fetch") and argument.annotation is not None:
-            yield replace(argument.annotation, "Callable[[], Awaitable[Result]]")
+        if argument.arg in ("call", "fetch") and isinstance(argument.annotation, ast.Subscript):
+            returned = argument.annotation.slice.elts[-1]  # type: ignore[attr-defined]  # of Callable[[...], returned]
+            yield replace(returned, f"Awaitable[{ast.unparse(returned)}]")
 
 
 def edit_node(node: ast.AST, function: Function, kinds: dict[str, Kind]) -> Iterator[Edit]:

@@ -1,17 +1,15 @@
 """Captioners and captionings: have captions written for a dataset's images."""
 
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from atelier_client.calls import Calls
-from atelier_client.errors import CaptionerUnusable, CaptioningEnded, WaitTimeout
+from atelier_client.errors import CaptionerUnusable, CaptioningEnded
 from atelier_client.models import Answer, Dataset, ErrorInfo, Page
 from atelier_client.transport import quote
-from atelier_client.waiting import poll, report_waiting, retry
+from atelier_client.waiting import follow, poll, report_waiting, retry
 
 WAIT_SECONDS = 30
 """Of one request: the service answers as soon as another image is captioned."""
@@ -120,21 +118,17 @@ class CaptionCalls(Calls):
     ) -> Dataset:
         """Returns the revision with the captions; ``on_update`` is called whenever there are more. Raises
         CaptioningEnded if it failed or was canceled, and WaitTimeout."""
-        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-        num_done = -1
-        while True:
-            wait_seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic())) if num_done >= 0 else 0.0
-            captioning = retry(partial(self.get_captioning, captioning_id, wait_seconds=wait_seconds))
-            if captioning.num_done != num_done or captioning.is_terminal:
-                on_update(captioning)
-                num_done = captioning.num_done
-            if captioning.status == "succeeded" and captioning.revision is not None:
-                path = f"/datasets/{quote(captioning.revision)}"
-                return retry(partial(self._transport.get, path, Dataset))
-            if captioning.is_terminal:
-                raise CaptioningEnded(explain_captioning(captioning), captioning)
-            if time.monotonic() >= deadline:
-                raise WaitTimeout(f"Captioning {captioning_id} is still {captioning.status}.")
+        captioning = follow(
+            lambda seconds: self.get_captioning(captioning_id, wait_seconds=seconds),
+            lambda captioning: captioning.num_done,
+            longest_seconds=WAIT_SECONDS,
+            timeout_seconds=timeout_seconds,
+            what=f"Captioning {captioning_id}",
+            on_update=on_update,
+        )
+        if captioning.status != "succeeded" or captioning.revision is None:
+            raise CaptioningEnded(explain_captioning(captioning), captioning)
+        return retry(partial(self._transport.get, f"/datasets/{quote(captioning.revision)}", Dataset))
 
     def cancel_captioning(self, captioning_id: str) -> Captioning:
         return self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)

@@ -1,8 +1,6 @@
 """Generations: queue, follow, and fetch their images."""
 
 import io
-import math
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -11,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atelier_client.calls import Calls
-from atelier_client.errors import GenerationEnded, InputError, WaitTimeout
+from atelier_client.errors import GenerationEnded, InputError
 from atelier_client.models import Answer, ErrorInfo, Page
 from atelier_client.transport import quote
-from atelier_client.waiting import retry
+from atelier_client.waiting import follow, retry
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,20 +87,17 @@ class GenerationCalls(Calls):
     ) -> Generation:
         """Returns it once all images are drawn; ``on_update`` is called whenever another one is. Raises
         GenerationEnded if it failed or was canceled, and WaitTimeout."""
-        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-        num_drawn = -1
-        while True:
-            wait_seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic())) if num_drawn >= 0 else 0.0
-            generation = retry(partial(self.get_generation, generation_id, wait_seconds=wait_seconds))
-            if generation.num_drawn != num_drawn or generation.is_terminal:
-                on_update(generation)
-                num_drawn = generation.num_drawn
-            if generation.status == "succeeded":
-                return generation
-            if generation.is_terminal:
-                raise GenerationEnded(explain_generation(generation), generation)
-            if time.monotonic() >= deadline:
-                raise WaitTimeout(f"Generation {generation_id} is still {generation.status}.")
+        generation = follow(
+            lambda seconds: self.get_generation(generation_id, wait_seconds=seconds),
+            lambda generation: generation.num_drawn,
+            longest_seconds=WAIT_SECONDS,
+            timeout_seconds=timeout_seconds,
+            what=f"Generation {generation_id}",
+            on_update=on_update,
+        )
+        if generation.status != "succeeded":
+            raise GenerationEnded(explain_generation(generation), generation)
+        return generation
 
     def generate(self, spec: Mapping[str, Any], *, timeout_seconds: float | None = None) -> "list[Image]":
         """Draws, waits, and returns the images for Pillow, prompt by prompt; ``image.info["parameters"]`` says how each

@@ -1,7 +1,9 @@
 """Waits for the service's background work and says how it ended; repeats calls while the service does not answer."""
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol, TypeVar
 
 from atelier_client.errors import ClientError, WaitTimeout, is_passing
@@ -12,6 +14,19 @@ Result = TypeVar("Result")
 POLL_SECONDS = 0.5
 RETRY_PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Their sum is about the time in which a service restarts."""
+
+
+class Ending(Protocol):
+    """A captioning or a generation."""
+
+    @property
+    def status(self) -> str: ...
+
+    @property
+    def is_terminal(self) -> bool: ...
+
+
+Work = TypeVar("Work", bound=Ending)
 
 
 class Deferrable(Protocol):
@@ -50,6 +65,32 @@ def poll(
             raise WaitTimeout(f"{what} after {timeout_seconds:.0f} s.")
         time.sleep(POLL_SECONDS)
     return result
+
+
+def follow(
+    fetch: Callable[[float], Work],
+    count: Callable[[Work], int],
+    *,
+    longest_seconds: float,
+    timeout_seconds: float | None,
+    what: str,
+    on_update: Callable[[Work], object],
+) -> Work:
+    """Returns the answer that is terminal. ``fetch`` gets the seconds for which the service may hold its answer back,
+    ``on_update`` each answer with another count than the last, and the terminal one. Raises WaitTimeout with a message
+    that begins with ``what``."""
+    deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
+    last = -1
+    while True:
+        wait_seconds = max(0.0, min(longest_seconds, deadline - time.monotonic())) if last >= 0 else 0.0
+        result = retry(partial(fetch, wait_seconds))
+        if count(result) != last or result.is_terminal:
+            on_update(result)
+            last = count(result)
+        if result.is_terminal:
+            return result
+        if time.monotonic() >= deadline:
+            raise WaitTimeout(f"{what} is still {result.status}.")
 
 
 def make_wait(longest_seconds: float, timeout_seconds: float | None) -> Callable[[], float]:

@@ -1,15 +1,13 @@
 """Made from ``atelier_client.captions`` by ``scripts/make_async_client.py``: change that, and run it again."""
 
-import math
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import Any
 
 from atelier_client.aio.calls import Calls
-from atelier_client.aio.waiting import poll, retry
+from atelier_client.aio.waiting import follow, poll, retry
 from atelier_client.captions import WAIT_SECONDS, Captioner, Captioning, explain_captioning
-from atelier_client.errors import CaptionerUnusable, CaptioningEnded, WaitTimeout
+from atelier_client.errors import CaptionerUnusable, CaptioningEnded
 from atelier_client.models import Dataset, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import report_waiting
@@ -79,21 +77,17 @@ class CaptionCalls(Calls):
     ) -> Dataset:
         """Returns the revision with the captions; ``on_update`` is called whenever there are more. Raises
         CaptioningEnded if it failed or was canceled, and WaitTimeout."""
-        deadline = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
-        num_done = -1
-        while True:
-            wait_seconds = max(0.0, min(WAIT_SECONDS, deadline - time.monotonic())) if num_done >= 0 else 0.0
-            captioning = await retry(partial(self.get_captioning, captioning_id, wait_seconds=wait_seconds))
-            if captioning.num_done != num_done or captioning.is_terminal:
-                on_update(captioning)
-                num_done = captioning.num_done
-            if captioning.status == "succeeded" and captioning.revision is not None:
-                path = f"/datasets/{quote(captioning.revision)}"
-                return await retry(partial(self._transport.get, path, Dataset))
-            if captioning.is_terminal:
-                raise CaptioningEnded(explain_captioning(captioning), captioning)
-            if time.monotonic() >= deadline:
-                raise WaitTimeout(f"Captioning {captioning_id} is still {captioning.status}.")
+        captioning = await follow(
+            lambda seconds: self.get_captioning(captioning_id, wait_seconds=seconds),
+            lambda captioning: captioning.num_done,
+            longest_seconds=WAIT_SECONDS,
+            timeout_seconds=timeout_seconds,
+            what=f"Captioning {captioning_id}",
+            on_update=on_update,
+        )
+        if captioning.status != "succeeded" or captioning.revision is None:
+            raise CaptioningEnded(explain_captioning(captioning), captioning)
+        return await retry(partial(self._transport.get, f"/datasets/{quote(captioning.revision)}", Dataset))
 
     async def cancel_captioning(self, captioning_id: str) -> Captioning:
         return await self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)
