@@ -24,7 +24,7 @@ router = APIRouter(prefix="/ui", route_class=PageRoute, include_in_schema=False)
 
 @dataclass(frozen=True)
 class Filters:
-    """Empty texts, as forms send them, are no filters."""
+    """Empty texts, as forms send them, filter nothing."""
 
     status: JobStatus | None
     model: str
