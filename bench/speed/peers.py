@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ class NotRun(Exception):
 
 
 @dataclass(frozen=True)
-class Peer:
+class Peer(ABC):
     """A script in a checkout. ``python``: of the environment that it is installed in."""
 
     checkout: Path
@@ -33,8 +34,9 @@ class Peer:
     def python(self) -> Path:
         return self.checkout / ".venv" / "bin" / "python"
 
+    @abstractmethod
     def arguments(self, place: Place, sizes: Sizes, steps: int, out: Path) -> Mapping[str, object]:
-        raise NotImplementedError
+        """Of the script; True is a flag."""
 
     def measure(self, place: Place, sizes: Sizes, number: int) -> ProcessTimes:
         """Raises NotRun."""
