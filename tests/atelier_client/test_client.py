@@ -1,9 +1,6 @@
 """Jobs over HTTP, and the error of each kind of trouble."""
 
 import http.server
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -21,6 +18,7 @@ from atelier_client import (
 from tests.atelier_client.faults import FaultyTransport
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import MODEL, ScriptedJob
+from tests.fixtures.serving import serving
 
 
 def body_of(job: ScriptedJob, **spec: Any) -> dict[str, Any]:
@@ -168,21 +166,10 @@ class SomethingElse(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def serving(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 @pytest.mark.parametrize("job_id", ["job_1", "missing"])
 def test_another_service_is_recognised(job_id: str) -> None:
-    with serving(SomethingElse) as url, AtelierClient(url, "atl_x") as client, pytest.raises(UnexpectedAnswer):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SomethingElse)
+    with serving(server) as url, AtelierClient(url, "atl_x") as client, pytest.raises(UnexpectedAnswer):
         client.get_job(job_id)
 
 

@@ -1,7 +1,6 @@
 """The proxy's faults, as an HTTP client meets them."""
 
 import http.server
-import threading
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -9,6 +8,7 @@ import httpx
 import pytest
 
 from tests.chaos.proxy import RESET_AFTER_BYTES, SLOW_SECONDS, FaultProxy
+from tests.fixtures.serving import serving
 
 
 class Store(http.server.BaseHTTPRequestHandler):
@@ -41,12 +41,10 @@ class QuietServer(http.server.ThreadingHTTPServer):
 def proxy() -> Iterator[FaultProxy]:
     Store.received.clear()
     server = QuietServer(("127.0.0.1", 0), Store)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    opened = FaultProxy(server.server_address[1])
-    yield opened
-    opened.close()
-    server.shutdown()
-    server.server_close()
+    with serving(server):
+        opened = FaultProxy(server.server_address[1])
+        yield opened
+        opened.close()
 
 
 BODY = bytes(range(256)) * 4096

@@ -1,14 +1,10 @@
 """Bases are prepared by the real program, on a real database."""
 
-import hashlib
-import http.server
-import json
 import logging
 import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
 import pytest
 from safetensors.torch import save_file
@@ -21,6 +17,7 @@ from core.domain.registration import ModelSource, RegistrationResult
 from core.model_folders import CARD, find_model_folder
 from core.settings import Settings
 from tests.fixtures.bases import make_random_pipeline, write_random_base
+from tests.fixtures.hub_reader import serve_repositories
 from tests.fixtures.single_files import name_tensors
 from worker import bases as service
 from worker import drain, program
@@ -141,80 +138,23 @@ def test_a_program_that_dies_rejects_the_model(
 # --- the Hub ---
 
 
-class Hub(http.server.ThreadingHTTPServer):
-    """The parts of the Hub's interface that fetching a repository uses, over one folder as ``owner/name``."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), HubRequest)
-        self.folder = folder
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class HubRequest(http.server.BaseHTTPRequestHandler):
-    server: Hub
-    commit = "0123456789abcdef0123456789abcdef01234567"
-
-    def do_GET(self) -> None:
-        self._answer(with_body=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_body=False)
-
-    def _answer(self, *, with_body: bool) -> None:
-        path = unquote(self.path.partition("?")[0])
-        files = sorted(str(p.relative_to(self.server.folder)) for p in self.server.folder.rglob("*") if p.is_file())
-        if path.startswith("/api/models/owner/name/tree/"):
-            rows = [self._describe(name) for name in files]
-            self._send(200, json.dumps(rows).encode(), with_body)
-        elif path.startswith("/api/models/owner/name"):
-            body = {"id": "owner/name", "sha": self.commit, "siblings": [{"rfilename": name} for name in files]}
-            self._send(200, json.dumps(body).encode(), with_body)
-        elif path.startswith("/owner/name/resolve/") and (name := path.split("/", 5)[5]) in files:
-            self._send(
-                200, (self.server.folder / name).read_bytes(), with_body, etag=f'"{self._describe(name)["oid"]}"'
-            )
-        else:
-            self._send(404, b"{}", with_body, error="RepoNotFound" if "owner/name" not in path else "EntryNotFound")
-
-    def _describe(self, name: str) -> dict[str, object]:
-        content = (self.server.folder / name).read_bytes()
-        return {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
-
-    def _send(self, status: int, body: bytes, with_body: bool, *, etag: str = '"0"', error: str = "") -> None:
-        self.send_response(status)
-        headers = {"Content-Length": str(len(body)), "ETag": etag, "X-Repo-Commit": self.commit, "X-Error-Code": error}
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Not on the tests' screen."""
-
-
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    write_random_base(tmp_path / "repository", family="sd2")
-    shutil.rmtree(tmp_path / "repository" / "words")
-    (tmp_path / "repository" / CARD).unlink()
-    with Hub(tmp_path / "repository") as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The folder of ``owner/name``."""
+    folder = tmp_path / "repository"
+    write_random_base(folder, family="sd2")
+    shutil.rmtree(folder / "words")
+    (folder / CARD).unlink()
+    with serve_repositories({"owner/name": folder}) as url:
+        monkeypatch.setenv("HF_ENDPOINT", url)
         monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
         monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-        yield server
-        server.shutdown()
-        thread.join()
+        yield folder
 
 
 @pytest.mark.slow
 def test_a_repository_of_the_hub_is_fetched(
-    settings: Settings, sessions: sessionmaker[Session], hub: Hub, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, sessions: sessionmaker[Session], repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask(sessions, "mine", hub_id="owner/name")
     assert service.register_next(settings)
@@ -224,7 +164,7 @@ def test_a_repository_of_the_hub_is_fetched(
     assert (info.family, info.description) == ("sd2", "owner/name of the Hub")
     folder = settings.models_path / "mine"
     weights = "unet/diffusion_pytorch_model.safetensors"
-    assert (folder / weights).read_bytes() == (hub.folder / weights).read_bytes()
+    assert (folder / weights).read_bytes() == (repository / weights).read_bytes()
     assert [path.name for path in settings.models_path.iterdir()] == ["mine"]
 
     ask(sessions, "other", hub_id="owner/none")

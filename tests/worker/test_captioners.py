@@ -1,13 +1,8 @@
 """Captioners are registered by the real programs, on a real database."""
 
-import http.server
-import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import pytest
 from sqlalchemy.orm import Session, sessionmaker
@@ -18,6 +13,7 @@ from core.domain.captioner import CaptionerOrder, CaptionerSource
 from core.settings import Settings
 from core.storage import MemoryStorage
 from tests.fixtures.captioners import write_tagger
+from tests.fixtures.hub_reader import serve_repositories
 from worker import captioner_program
 from worker.captioner_program import CaptionerRefused, LoadedCaptioner
 from worker.captioners import Registration
@@ -119,54 +115,6 @@ def test_the_last_of_several_dead_workers_rejects_it(sessions: sessionmaker[Sess
 # --- from the Hub -------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def serve_hub(repositories: dict[str, Path]) -> Iterator[str]:
-    """As the Hub's HTTP answers huggingface_hub, for the named repositories."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            parts = unquote(self.path.partition("?")[0]).strip("/").split("/")
-            is_api = parts[:2] == ["api", "models"]
-            folder = repositories.get("/".join(parts[2:4] if is_api else parts[:2]))
-            if folder is None:
-                self.answer(b'{"error": "Repository not found"}', 404, {"X-Error-Code": "RepoNotFound"})
-            elif is_api and parts[4:5] == ["tree"]:
-                entries = [
-                    {"type": "file", "path": path.name, "size": path.stat().st_size, "oid": "2" * 40}
-                    for path in sorted(folder.iterdir())
-                ]
-                self.answer(json.dumps(entries).encode())
-            elif is_api:
-                files = [{"rfilename": path.name} for path in sorted(folder.iterdir())]
-                self.answer(json.dumps({"id": "x", "sha": "1" * 40, "siblings": files}).encode())
-            else:
-                content = (folder / parts[-1]).read_bytes()
-                self.answer(content, headers={"X-Repo-Commit": "1" * 40, "ETag": f'"{hash(content)}"'})
-
-        def do_HEAD(self) -> None:
-            self.do_GET()
-
-        def answer(self, content: bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
-            self.send_response(status)
-            for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_a_captioner_of_the_hub_is_fetched_and_tried_out(
     registrar: AnyConsumer, settings: Settings, sessions: sessionmaker[Session], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -175,7 +123,7 @@ def test_a_captioner_of_the_hub_is_fetched_and_tried_out(
     (good / "pytorch_model.bin").write_bytes(b"a pickle, which is not fetched")
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
-    with serve_hub({"some/good": good, "some/bad": bad}) as url:
+    with serve_repositories({"some/good": good, "some/bad": bad}) as url:
         monkeypatch.setenv("HF_ENDPOINT", url)
         for name in ("good", "bad", "none"):
             ask(sessions, name, f"captioners/{name}", hub_id=f"some/{name}")

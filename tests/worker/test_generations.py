@@ -169,13 +169,19 @@ def test_they_are_drawn_between_the_steps_of_a_training(house: House) -> None:
     assert len(read(house, drawn).images) == 5
 
 
+def begin_beside(house: House, job_id: str) -> str:
+    """The id of a long generation that has begun while the job trains."""
+    house.wait_for_step(job_id, 2)
+    generation_id = queue(house, num_images=16, num_steps=150)
+    wait_for(lambda: read(house, generation_id).lease_until is not None, 30)
+    return generation_id
+
+
 def test_one_that_a_training_leaves_behind_is_drawn_after_it(house: House) -> None:
     """Uncharged: the end of the job is no fault of the generation's."""
     job_id = house.submit(precision="auto", steps=4000, samples={"prompts": []}, evaluation="off")
     with house.running():
-        house.wait_for_step(job_id, 2)
-        left = queue(house, num_images=16, num_steps=150)
-        wait_for(lambda: read(house, left).lease_until is not None, 30)
+        left = begin_beside(house, job_id)
         house.ask(jobs.cancel_job, job_id)
     assert house.job(job_id).status == JobStatus.CANCELED
     row = read(house, left)
@@ -188,9 +194,7 @@ def test_one_that_a_training_leaves_behind_is_drawn_after_it(house: House) -> No
 def test_a_killed_trainer_gives_its_generation_back(house: House) -> None:
     job_id = house.submit(precision="auto", steps=4000, samples={"prompts": []}, evaluation="off")
     with house.running():
-        house.wait_for_step(job_id, 2)
-        left = queue(house, num_images=16, num_steps=150)
-        wait_for(lambda: read(house, left).lease_until is not None, 30)
+        left = begin_beside(house, job_id)
         os.kill(house.trainer_pid, signal.SIGKILL)
     row = read(house, left)
     assert (row.status, row.attempt, row.lease_until) == ("queued", 0, None)

@@ -25,6 +25,7 @@ from core.settings import Settings
 from core.storage import MemoryStorage
 from tests.fixtures.datasets import read
 from tests.fixtures.pictures import png
+from tests.fixtures.serving import serving
 from tests.hostile.addresses import FORBIDDEN
 from tests.worker.datasets.hostile import zip_of
 from worker.consumer import Consumer
@@ -104,16 +105,8 @@ def serve(pages: dict[str, Answer]) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def request(sessions: Sessions, urls: Sequence[str]) -> str:
