@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import httpx
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.support.expected_conditions import url_to_be
@@ -59,6 +60,14 @@ def browser(chromium: Chrome) -> Chrome:
     chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chromium.get_log("browser")
     return chromium
+
+
+@pytest.fixture
+def client(running_api: RunningApi) -> Iterator[httpx.Client]:
+    """The API as its owner's programs see it."""
+    key = {"Authorization": f"Bearer {running_api.api_key}"}
+    with httpx.Client(base_url=running_api.url, headers=key) as client:
+        yield client
 
 
 @pytest.fixture

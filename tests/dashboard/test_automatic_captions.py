@@ -8,18 +8,11 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
+from tests.dashboard.page import assert_no_complaints, find, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.dashboard.test_new_job import list_captions
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
-
-
-@pytest.fixture
-def client(running_api: RunningApi) -> Iterator[httpx.Client]:
-    key = {"Authorization": f"Bearer {running_api.api_key}"}
-    with httpx.Client(base_url=running_api.url, headers=key) as client:
-        yield client
 
 
 @pytest.fixture

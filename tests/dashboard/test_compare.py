@@ -5,8 +5,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from core.domain.states import Phase
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
 from tests.dashboard.test_job import train_with_steps
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import PROMPTS, ScriptedJob
 
@@ -29,10 +29,7 @@ def test_curves_differences_and_samples_of_two_jobs(visitor: Chrome, running_api
     Select(find(visitor, "#second")).select_by_value(second.id)
     until(visitor, lambda: visitor.find_elements(By.CSS_SELECTOR, "#chart .smooth.run-1"))
     assert visitor.current_url.endswith(f"/ui/compare?jobs={first.id},{second.id}")
-    assert [key.text.split(" (")[0] for key in visitor.find_elements(By.CSS_SELECTOR, "#legend a")] == [
-        "<b>fox</b>",
-        "owl",
-    ]
+    assert [text.split(" (")[0] for text in read_texts(visitor, "#legend a")] == ["<b>fox</b>", "owl"]
 
     def read_differences() -> dict[str, list[str]]:
         rows = "[...document.querySelectorAll('#differences tbody tr')]"
@@ -45,30 +42,25 @@ def test_curves_differences_and_samples_of_two_jobs(visitor: Chrome, running_api
     assert cells["rank"] == ["16", "8"]
     assert "steps" not in cells and "name" not in cells
 
-    def read_texts(selector: str) -> list[str]:
-        script = "return [...document.querySelectorAll(arguments[0])].map((part) => part.textContent)"
-        found: list[str] = visitor.execute_script(script, selector)
-        return found
-
-    assert [key.split(" (")[0] for key in read_texts("#legend a")] == ["<b>fox</b>", "owl"]
-    prompts = read_texts("#stage p")
+    assert [key.split(" (")[0] for key in read_texts(visitor, "#legend a")] == ["<b>fox</b>", "owl"]
+    prompts = read_texts(visitor, "#stage p")
     assert prompts == ["a large blip on a blue background", "a small blip on a pink background", "owls"]
-    captions = read_texts("#stage figcaption")
+    captions = read_texts(visitor, "#stage figcaption")
     assert captions == ["step 100", "base", "step 100", "no such sample", "no such sample", "base"]
     find(visitor, "#sliders input").send_keys(Keys.ARROW_LEFT)
-    assert find(visitor, "#stage figcaption").text == "step 75"
+    assert read_text(visitor, "#stage figcaption") == "step 75"
 
     chart = find(visitor, "#chart")
     visitor.execute_script("arguments[0].focus()", chart)
     chart.send_keys(Keys.END)
-    readout = find(visitor, "#readout").text
+    readout = read_text(visitor, "#readout")
     assert readout.startswith("Step 100 · <b>fox</b> (") and "owl (" in readout
 
     second.sample(75)
     second.train_to(80, first=41)
-    until(visitor, lambda: visitor.find_elements(By.CSS_SELECTOR, "#stage figcaption")[1].text == "base")
+    until(visitor, lambda: read_texts(visitor, "#stage figcaption")[1] == "base")
     find(visitor, "#swap").click()
-    until(visitor, lambda: find(visitor, "#legend a").text.startswith("owl"))
+    until(visitor, lambda: read_text(visitor, "#legend a").startswith("owl"))
     until_shown(visitor, "#stage figcaption", "step 75")
     assert_no_complaints(visitor)
 

@@ -8,8 +8,8 @@ from selenium.webdriver.common.by import By
 
 from core.db.tables import Dataset
 from core.domain.ids import new_id
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import settle, type_into
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, add_dataset
 
@@ -49,7 +49,7 @@ def test_the_list_has_covers_and_follows_what_is_new(visitor: Chrome, running_ap
         client.post("/datasets", json={"name": "<b>open</b>"}).raise_for_status()
     until_shown(visitor, ".sets li", "<b>open</b>")
     until(visitor, lambda: visitor.execute_script("return document.querySelector('.sets img').naturalWidth") == 64)
-    cards = [card.text.split("\n") for card in visitor.find_elements(By.CSS_SELECTOR, ".sets li")]
+    cards = [text.split("\n") for text in read_texts(visitor, ".sets li")]
     assert cards[0][0] == "<b>open</b>" and "open" in cards[0]
     assert cards[1][0] == "blips" and cards[1][1].startswith("4 images · ") and cards[1][2] == "missing captions"
     find(visitor, f"a[href$='{first}']").click()
@@ -63,9 +63,9 @@ def test_it_shows_its_images_and_what_was_left_out(visitor: Chrome, running_api:
     loaded = "return [...document.querySelectorAll('#grid img')].every((image) => image.naturalWidth == 64)"
     until(visitor, lambda: visitor.execute_script(loaded))
     assert len(read_captions(visitor)) == 4
-    assert "notes.png" in find(visitor, "#notes").text
-    assert "whatever its name says" in find(visitor, "#notes").text
-    assert "Has no caption" in find(visitor, "#grid .warned").text
+    assert "notes.png" in read_text(visitor, "#notes")
+    assert "whatever its name says" in read_text(visitor, "#notes")
+    assert "Has no caption" in read_text(visitor, "#grid .warned")
     cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
     for link in visitor.find_elements(By.CSS_SELECTOR, "#zips a"):
         answer = httpx.get(link.get_attribute("href") or "", cookies=cookies)
@@ -152,18 +152,18 @@ def test_an_image_is_seen_large_with_what_a_base_makes_of_it(visitor: Chrome, ru
     open_dataset(visitor, running_api, make_dataset(running_api))
     find(visitor, "#grid .open").click()
     until(visitor, lambda: find(visitor, "#large").is_displayed())
-    parts = [part.text.split("\n") for part in visitor.find_elements(By.CSS_SELECTOR, "#large-facts div")]
+    parts = [text.split("\n") for text in read_texts(visitor, "#large-facts div")]
     facts = dict(parts)
     assert facts["Size"] == "192×64 px"
     assert facts["Trained at"] == "104×32 px"
     assert facts["Crop"] == "8 % is cut away"
     assert len(visitor.find_elements(By.CSS_SELECTOR, "#framed .cut")) == 2
-    assert find(visitor, "#large-warnings").text == "Has no caption: the trigger is used instead."
+    assert read_text(visitor, "#large-warnings") == "Has no caption: the trigger is used instead."
     find(visitor, "#close").send_keys(Keys.ARROW_RIGHT)
-    assert find(visitor, "#large-name").text == "blip-1.png"
-    assert "none" in find(visitor, "#large-facts").text
+    assert read_text(visitor, "#large-name") == "blip-1.png"
+    assert "none" in read_text(visitor, "#large-facts")
     find(visitor, "#close").send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
-    assert find(visitor, "#large-name").text == "blip-0.png"
+    assert read_text(visitor, "#large-name") == "blip-0.png"
     find(visitor, "#close").send_keys(Keys.ESCAPE)
     assert not find(visitor, "#large").is_displayed()
     assert_no_complaints(visitor)
@@ -174,7 +174,7 @@ def test_it_is_deleted_after_a_question_unless_a_job_uses_it(visitor: Chrome, ru
     for dataset_id in (job.dataset_id, alone):
         open_dataset(visitor, running_api, dataset_id)
         find(visitor, "#delete").click()
-        assert "Delete blips?" in find(visitor, "dialog[open]").text
+        assert "Delete blips?" in read_text(visitor, "dialog[open]")
         find(visitor, "dialog[open] .danger").click()
         if dataset_id == job.dataset_id:
             until_shown(visitor, "#page-error", "is used by")

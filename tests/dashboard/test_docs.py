@@ -2,7 +2,7 @@
 
 from selenium.webdriver import Chrome
 
-from tests.dashboard.test_pages import until_shown
+from tests.dashboard.page import until_shown
 from tests.fixtures.running_api import RunningApi
 
 

@@ -6,14 +6,13 @@ import re
 import httpx
 import pytest
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 
 from app.dashboard.pages import HERE
 from app.dashboard.strings import DEFAULT, load_script_texts, load_texts
 from core.db.tables import Job
 from core.domain.states import Phase
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import find_violations, resize, set_dark, settle
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
@@ -48,7 +47,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
     first.train_to(40)
     until_shown(visitor, "#current li", "40/100")
     until_shown(visitor, "#current li", "place 1 in the queue")
-    assert [link.text for link in visitor.find_elements(By.CSS_SELECTOR, "#current a")] == ["fox", "owl"]
+    assert read_texts(visitor, "#current a") == ["fox", "owl"]
     first.sample(100)
     first.train_to(100, first=41)
     first.succeed()
@@ -72,7 +71,7 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
     job.train_to(30)
     own_api.start()
     until_shown(browser, "#current li", "30/100")
-    until(browser, lambda: find(browser, "#live").text == "")
+    until(browser, lambda: read_text(browser, "#live") == "")
 
 
 def test_a_stream_whose_session_has_ended_asks_for_a_login(browser: Chrome, own_api: RunningApi) -> None:

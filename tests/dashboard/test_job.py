@@ -11,15 +11,18 @@ from selenium.webdriver.remote.webelement import WebElement
 from core.db import job_outputs, promotions
 from core.db.tables import Job, JobMetric
 from core.domain.states import Phase
-from tests.dashboard.studio import settle
-from tests.dashboard.test_pages import (
+from tests.dashboard.page import (
     assert_no_complaints,
-    count_points,
     find,
     open_job,
+    read_attributes,
+    read_text,
+    read_texts,
     until,
     until_shown,
 )
+from tests.dashboard.studio import settle
+from tests.dashboard.test_pages import count_points
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import PROMPTS, ScriptedJob, step_adapter
 
@@ -55,8 +58,11 @@ def set_range(browser: Chrome, field: WebElement, value: int) -> None:
     browser.execute_script(script, field, value)
 
 
-def list_numbers(browser: Chrome, selector: str) -> list[float]:
-    return [float(label.text) for label in browser.find_elements(By.CSS_SELECTOR, selector)]
+def list_numbers(browser: Chrome, selector: str, attribute: str | None = None) -> list[float]:
+    """The elements' texts, or an attribute of each."""
+    return list(
+        map(float, read_attributes(browser, selector, attribute) if attribute else read_texts(browser, selector))
+    )
 
 
 def test_both_losses_have_an_axis_of_their_own_and_the_best_step_is_marked(
@@ -71,15 +77,11 @@ def test_both_losses_have_an_axis_of_their_own_and_the_best_step_is_marked(
     assert max(list_numbers(visitor, "#chart .left-tick")) < 0.5
     held = list_numbers(visitor, "#chart .held-tick")
     assert min(held) > 0.6 and max(held) < 0.85
-    dots = visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")
-    heights = [float(dot.get_attribute("cy") or 0) for dot in dots]
+    heights = list_numbers(visitor, "#chart .held-dot", "cy")
     assert heights[1] - heights[0] > 0.5 * find(visitor, "#chart").size["height"], "their range fills the chart"
-    marks = {
-        label.text: float(label.get_attribute("x") or 0)
-        for label in visitor.find_elements(By.CSS_SELECTOR, ".mark-text")
-    }
-    assert list(marks) == ["best", "promoted"]
-    assert abs(marks["best"] - float(dots[1].get_attribute("cx") or 0)) < 10
+    assert read_texts(visitor, ".mark-text") == ["best", "promoted"]
+    [best, _] = list_numbers(visitor, ".mark-text", "x")
+    assert abs(best - list_numbers(visitor, "#chart .held-dot", "cx")[1]) < 10
     assert_no_complaints(visitor)
 
 
@@ -91,10 +93,10 @@ def test_the_curve_is_read_by_keyboard_and_smoothed(visitor: Chrome, running_api
     chart = find(visitor, "#chart")
     visitor.execute_script("arguments[0].focus()", chart)
     chart.send_keys(Keys.HOME)
-    assert find(visitor, "#readout").text.startswith("Step 1 · loss 0.2100")
+    assert read_text(visitor, "#readout").startswith("Step 1 · loss 0.2100")
     chart.send_keys(Keys.END)
-    assert "Step 100 " in find(visitor, "#readout").text
-    assert "held-out loss 0.7000 at step 100" in find(visitor, "#readout").text
+    assert "Step 100 " in read_text(visitor, "#readout")
+    assert "held-out loss 0.7000 at step 100" in read_text(visitor, "#readout")
     set_range(visitor, find(visitor, "#smoothing"), 0)
     until(
         visitor,
@@ -113,17 +115,15 @@ def test_the_slider_shows_each_step_beside_the_base(visitor: Chrome, running_api
     train_with_steps(job)
     open_job(visitor, job)
     until_shown(visitor, "#scrub-text", "step 100")
-    assert [part.text for part in visitor.find_elements(By.CSS_SELECTOR, "#stage small")] == ["base", "step 100"] * 2
+    assert read_texts(visitor, "#stage small") == ["base", "step 100"] * 2
     find(visitor, "#scrub").send_keys(Keys.HOME)
-    assert find(visitor, "#scrub-text").text == "step 25"
-    sources = [image.get_attribute("src") or "" for image in visitor.find_elements(By.CSS_SELECTOR, "#stage img")]
+    assert read_text(visitor, "#scrub-text") == "step 25"
+    sources = read_attributes(visitor, "#stage img", "src")
     assert [source.rpartition("/samples/")[2] for source in sources] == ["0/0.png", "25/0.png", "0/1.png", "25/1.png"]
-    assert {cell.get_attribute("data-step") for cell in visitor.find_elements(By.CSS_SELECTOR, "#sheet .chosen")} == {
-        "25"
-    }
+    assert set(read_attributes(visitor, "#sheet .chosen", "data-step")) == {"25"}
     find(visitor, "#play").click()
-    until(visitor, lambda: find(visitor, "#scrub-text").text == "step 50 · best")
-    until(visitor, lambda: find(visitor, "#scrub-text").text == "step 100" and find(visitor, "#play").text == "Play")
+    until(visitor, lambda: read_text(visitor, "#scrub-text") == "step 50 · best")
+    until(visitor, lambda: read_text(visitor, "#scrub-text") == "step 100" and read_text(visitor, "#play") == "Play")
 
 
 def test_the_viewer_walks_over_prompts_and_steps_and_keeps_its_zoom(visitor: Chrome, running_api: RunningApi) -> None:
@@ -136,7 +136,7 @@ def test_the_viewer_walks_over_prompts_and_steps_and_keeps_its_zoom(visitor: Chr
     viewer = find(visitor, ".viewer")
 
     def read() -> tuple[list[str], str]:
-        return [part.text for part in viewer.find_elements(By.TAG_NAME, "figcaption")], find(visitor, ".viewer p").text
+        return [part.text for part in viewer.find_elements(By.TAG_NAME, "figcaption")], read_text(visitor, ".viewer p")
 
     prompts = [prompt.replace("{trigger}", "blip") for prompt in PROMPTS]
     assert read() == (["base", "step 50"], prompts[0])
@@ -144,7 +144,7 @@ def test_the_viewer_walks_over_prompts_and_steps_and_keeps_its_zoom(visitor: Chr
     keys.send_keys("++")
     keys.send_keys(Keys.ARROW_RIGHT, Keys.ARROW_UP)
     assert read() == (["base", "step 75"], prompts[1])
-    assert find(visitor, "#scrub-text").text == "step 75", "the page follows"
+    assert read_text(visitor, "#scrub-text") == "step 75", "the page follows"
     widths = visitor.execute_script("return [...document.querySelectorAll('.viewer img')].map(i => i.style.width)")
     assert widths == ["400%", "400%"]
     visitor.execute_script("document.querySelector('.viewer .frame').scrollTo(90, 70)")
@@ -181,7 +181,7 @@ def test_another_step_is_taken_and_each_can_be_downloaded(visitor: Chrome, runni
     assert not find(visitor, "#take").is_enabled()
     job.write(promotions.commit_promotion, claims[-1], {})
     until_shown(visitor, "#toasts", "The adapter is that of step 25 now.")
-    assert find(visitor, "#scrub-text").text == "step 25 · promoted"
+    assert read_text(visitor, "#scrub-text") == "step 25 · promoted"
     assert not find(visitor, "#take").is_displayed()
     assert_no_complaints(visitor)
 
@@ -200,7 +200,7 @@ def test_samples_are_requested_while_it_trains(visitor: Chrome, running_api: Run
     job.draw_requested(11)
     until_shown(visitor, "#drawn", "step 11")
     until(visitor, lambda: visitor.execute_script("return document.querySelector('#drawn img').naturalWidth") == 64)
-    assert [part.text for part in visitor.find_elements(By.CSS_SELECTOR, "#drawn figcaption")] == [
+    assert read_texts(visitor, "#drawn figcaption") == [
         "a blip at sea", "a <b>glass</b> blip",
     ]  # fmt: skip
     job.fail()
@@ -218,13 +218,13 @@ def test_scores_and_the_load_proof_are_said_in_words(visitor: Chrome, running_ap
     )  # fmt: skip
     open_job(visitor, job)
     until_shown(visitor, "#result", "keeps 93 % of the base's answers to neutral prompts")
-    assert "0.7000, 30 % below the base's 1.0000" in find(visitor, "#result").text
-    assert "<i>careful</i>" in find(visitor, "#result").text
-    lines = [item.text for item in visitor.find_elements(By.CSS_SELECTOR, ".proofs > li")]
+    assert "0.7000, 30 % below the base's 1.0000" in read_text(visitor, "#result")
+    assert "<i>careful</i>" in read_text(visitor, "#result")
+    lines = read_texts(visitor, ".proofs > li")
     assert lines[0] == "comfyui applies the whole adapter as it was trained."
     assert lines[1].startswith("a1111 applies a part of it: 591 of 594 keys.")
     find(visitor, ".proofs summary").click()
-    assert "A1111 has no rule for <b>it</b>." in find(visitor, ".proofs").text
+    assert "A1111 has no rule for <b>it</b>." in read_text(visitor, ".proofs")
     assert_no_complaints(visitor)
 
 
@@ -236,7 +236,7 @@ def test_a_paused_job_shows_no_phase_as_done(visitor: Chrome, running_api: Runni
     open_job(visitor, job)
     until_shown(visitor, "#step", "40 of 100")
     until_shown(visitor, "#events", "Training")
-    assert [item.text for item in visitor.find_elements(By.CSS_SELECTOR, "#phases .done")] == ["Loading", "Caching"]
+    assert read_texts(visitor, "#phases .done") == ["Loading", "Caching"]
     find(visitor, "#pause button").click()
     until_shown(visitor, "#state", "pausing")
     job.acknowledge_stop()
@@ -250,7 +250,7 @@ def test_a_job_is_deleted_after_a_question(visitor: Chrome, running_api: Running
     open_job(visitor, job)
     until_shown(visitor, "#events", "Succeeded")
     find(visitor, "#delete").click()
-    assert "Delete old one?" in find(visitor, "dialog[open]").text
+    assert "Delete old one?" in read_text(visitor, "dialog[open]")
     find(visitor, "dialog[open] .danger").click()
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/jobs")
     with running_api.sessions() as session:
@@ -284,7 +284,7 @@ def test_a_hundred_thousand_metrics_are_shown_within_a_second(visitor: Chrome, r
     assert len(visitor.find_elements(By.CSS_SELECTOR, "#chart .held-dot")) == 2
     assert time.monotonic() - began < 5, "a second on a machine of its own"
     find(visitor, "#chart").send_keys(Keys.END)
-    assert "Step 100,000 " in find(visitor, "#readout").text
+    assert "Step 100,000 " in read_text(visitor, "#readout")
 
 
 def test_a_reader_sees_no_actions(browser: Chrome, running_api: RunningApi) -> None:

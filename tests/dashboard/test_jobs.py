@@ -3,14 +3,13 @@
 import time
 
 from selenium.webdriver import Chrome
-from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from sqlalchemy import text
 
 from core.db import job_claims
 from core.domain.ids import new_id
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import type_into
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
@@ -62,12 +61,12 @@ def test_a_waiting_job_says_its_place_and_why_it_waits(visitor: Chrome, running_
     first.write(job_claims.defer, first.claim, NO_BASE)
     visitor.get(f"{running_api.url}/ui/jobs")
     until_shown(visitor, "tbody tr", NO_BASE)
-    rows = [row.text for row in visitor.find_elements(By.CSS_SELECTOR, "tbody tr")]
+    rows = read_texts(visitor, "tbody tr")
     assert second.id[-8:] in rows[0] and "place 1" in rows[0]
     assert first.id[-8:] in rows[1] and "place 2" in rows[1]
     visitor.get(f"{running_api.url}/ui/jobs/{first.id}")
     until_shown(visitor, "#waits", NO_BASE)
-    assert "1 of your jobs is ahead" in find(visitor, "#waits").text
+    assert "1 of your jobs is ahead" in read_text(visitor, "#waits")
 
 
 def test_five_thousand_jobs_are_paged_and_searched_within_a_second(visitor: Chrome, running_api: RunningApi) -> None:

@@ -1,7 +1,6 @@
 """The library of adapters, and the page of one, in a real browser."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -10,19 +9,12 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, read_value, until, until_shown
 from tests.dashboard.studio import drop_paths, type_into
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.dashboard.test_playground import count_pictures
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, ScriptedJob
-
-
-@pytest.fixture
-def client(running_api: RunningApi) -> Iterator[httpx.Client]:
-    key = {"Authorization": f"Bearer {running_api.api_key}"}
-    with httpx.Client(base_url=running_api.url, headers=key) as client:
-        yield client
 
 
 def train(api: RunningApi, client: httpx.Client, name: str = "blip") -> str:
@@ -37,7 +29,7 @@ def open_adapter(page: Chrome, api: RunningApi, adapter: str) -> None:
 
 
 def list_names(page: Chrome) -> list[str]:
-    return [one.text for one in page.find_elements(By.CSS_SELECTOR, "#adapters figcaption > span:first-child")]
+    return read_texts(page, "#adapters figcaption > span:first-child")
 
 
 @pytest.mark.usefixtures("drawer")
@@ -52,7 +44,7 @@ def test_from_an_adapter_to_a_picture_and_a_shared_link(
     until_shown(visitor, "h1", "blip")
     until(visitor, lambda: find(visitor, "#try").is_displayed())
     find(visitor, "#try").click()
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     find(visitor, "#draw").click()
     until(visitor, lambda: count_pictures(visitor) == 1)
     find(visitor, ".drawn button").click()
@@ -65,7 +57,7 @@ def test_from_an_adapter_to_a_picture_and_a_shared_link(
     Select(find(visitor, "#days")).select_by_visible_text("30 days")
     find(visitor, "#share button").click()
     until(visitor, lambda: find(visitor, "#link").is_displayed())
-    link = find(visitor, "#link").get_attribute("value") or ""
+    link = read_value(visitor, "#link")
     visitor.delete_all_cookies()
     visitor.get(link)
     until_shown(visitor, "h1", "blip")
@@ -133,7 +125,7 @@ def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: Runn
     train(running_api, client, "ink")
     adapter = train(running_api, client)
     open_adapter(visitor, running_api, adapter)
-    assert [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".sha code")] == [
+    assert read_texts(visitor, ".sha code") == [
         file["sha256"] for file in client.get(f"/adapters/{adapter}").json()["files"].values()
     ]
     type_into(find(visitor, "#notes"), "0.7 is enough")
@@ -141,7 +133,7 @@ def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: Runn
     type_into(find(visitor, "#license"), "not a licence!")
     find(visitor, "#save").click()
     until(visitor, lambda: find(visitor, "#error").is_displayed())
-    assert find(visitor, "#notes").get_attribute("value") == "0.7 is enough"
+    assert read_value(visitor, "#notes") == "0.7 is enough"
     type_into(find(visitor, "#license"), "openrail++")
     find(visitor, "#save").click()
     until_shown(visitor, "#toasts", "Saved.")
@@ -185,7 +177,7 @@ def test_what_people_write_stays_text(
     changes = {"name": text[:100], "notes": text, "description": text, "tags": [text[:50]]}
     client.patch(f"/adapters/{adapter}", json=changes).raise_for_status()
     open_adapter(visitor, running_api, adapter)
-    assert find(visitor, "h1").text == text[:100].strip()
+    assert read_text(visitor, "h1") == text[:100].strip()
     visitor.get(f"{running_api.url}/ui/adapters")
     until(visitor, lambda: list_names(visitor) == [text[:100].strip()])
     check_nothing_ran(visitor)

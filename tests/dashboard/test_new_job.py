@@ -15,8 +15,17 @@ from sqlalchemy import text
 
 from core.db.tables import Dataset
 from scripts.draw_blip import PICTURES
+from tests.dashboard.page import (
+    assert_no_complaints,
+    find,
+    read_text,
+    read_texts,
+    read_value,
+    read_values,
+    until,
+    until_shown,
+)
 from tests.dashboard.studio import checking, choose_files, drop_paths, resize, type_into, write_pictures
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, register_scripted_model
@@ -29,13 +38,6 @@ def checked(running_api: RunningApi) -> Iterator[RunningApi]:
     register_scripted_model(running_api)
     with checking(running_api):
         yield running_api
-
-
-@pytest.fixture
-def client(running_api: RunningApi) -> Iterator[httpx.Client]:
-    key = {"Authorization": f"Bearer {running_api.api_key}"}
-    with httpx.Client(base_url=running_api.url, headers=key) as client:
-        yield client
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def until_planned(page: Chrome) -> None:
 
 
 def list_captions(page: Chrome) -> list[str]:
-    return [area.get_attribute("value") or "" for area in page.find_elements(By.CSS_SELECTOR, "#grid textarea")]
+    return read_values(page, "#grid textarea")
 
 
 def list_jobs(client: httpx.Client) -> list[dict[str, Any]]:
@@ -79,8 +81,8 @@ def start(page: Chrome, client: httpx.Client) -> dict[str, Any]:
 
 def test_from_images_to_a_job(filled: Chrome, client: httpx.Client) -> None:
     assert len(list_captions(filled)) == 6
-    assert int(find(filled, "#plan-steps").text.replace(",", "")) > 0
-    assert "kB" in find(filled, "#plan-size").text
+    assert int(read_text(filled, "#plan-steps").replace(",", "")) > 0
+    assert "kB" in read_text(filled, "#plan-size")
     job = start(filled, client)
     assert job["spec"] == {"trigger": "blip", "preset": "auto"}
     assert client.get(f"/datasets/{job['dataset']}").json()["num_images"] == 6
@@ -95,7 +97,7 @@ def test_a_dropped_folder_is_read_with_all_below_it(page: Chrome, client: httpx.
     until(page, lambda: len(list_captions(page)) == len(PICTURES))  # equal ones are taken once
     [dataset] = client.get("/datasets").json()["data"]
     assert (dataset["name"], dataset["num_files"]) == ("my blips", 210)
-    assert find(page, "#grid .name").text.startswith("deeper/blip-0.png")
+    assert read_text(page, "#grid .name").startswith("deeper/blip-0.png")
     assert_no_complaints(page)
 
 
@@ -192,20 +194,20 @@ def test_warnings_stand_on_the_pictures_that_they_name(page: Chrome, tmp_path: P
     assert [re.match(r"\S+", card.find_element(By.CSS_SELECTOR, ".name").text)[0] for card in warned] == ["blip-2.png"]  # type: ignore[index]
     assert "Has no caption" in warned[0].text
     find(page, "#notes summary").click()
-    assert "broken.png" in find(page, "#notes").text
+    assert "broken.png" in read_text(page, "#notes")
 
 
 def test_a_fault_stands_beside_its_field_and_the_plan_follows_what_is_typed(filled: Chrome) -> None:
     find(filled, "#often summary").click()
     rank = find(filled, "#o-adapter-rank")
-    size = find(filled, "#plan-size").text
+    size = read_text(filled, "#plan-size")
     type_into(rank, "999")
     until_shown(filled, ".fault", "less than or equal to 256")
     assert rank.get_attribute("aria-invalid") == "true"
     assert not find(filled, "#start").is_enabled()
     type_into(rank, "64")
     until_planned(filled)
-    assert find(filled, "#plan-size").text != size
+    assert read_text(filled, "#plan-size") != size
     assert filled.find_elements(By.CSS_SELECTOR, ".fault") == []
     assert rank.get_attribute("aria-invalid") is None
     type_into(find(filled, "#o-steps"), "123")
@@ -247,8 +249,8 @@ def test_a_job_is_trained_again_with_changes(visitor: Chrome, checked: RunningAp
     find(visitor, "#again").click()
     until_shown(visitor, "h1", "Train again with changes")
     until_planned(visitor)
-    assert find(visitor, "#o-adapter-rank").get_attribute("value") == "7"
-    assert find(visitor, "#o-checkpoints-keep").get_attribute("value") == "3"
+    assert read_value(visitor, "#o-adapter-rank") == "7"
+    assert read_value(visitor, "#o-checkpoints-keep") == "3"
     type_into(find(visitor, "#o-adapter-rank"), "5")
     type_into(find(visitor, "#name"), "encore")
     until_planned(visitor)
@@ -266,7 +268,7 @@ def test_a_reload_loses_nothing(filled: Chrome, client: httpx.Client) -> None:
     type_into(find(filled, "#o-steps"), "77")
     filled.refresh()
     until(filled, lambda: len(list_captions(filled)) == 6)
-    assert find(filled, "#trigger").get_attribute("value") == "blip"
+    assert read_value(filled, "#trigger") == "blip"
     until_shown(filled, "#plan-steps", "77")
 
 
@@ -276,7 +278,7 @@ def test_what_is_typed_before_the_images_are_chosen_stays_too(page: Chrome, tmp_
     until_planned(page)
     page.refresh()
     until(page, lambda: len(list_captions(page)) == 6)
-    assert find(page, "#trigger").get_attribute("value") == "blip"
+    assert read_value(page, "#trigger") == "blip"
 
 
 def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> None:
@@ -365,11 +367,11 @@ def test_names_and_captions_full_of_markup_stay_text(visitor: Chrome, checked: R
     shown = rewrite_dataset(checked, job.dataset_id, CHOSEN[:4])
     visitor.get(f"{checked.url}/ui/new?from={job.id}")
     until(visitor, lambda: list_captions(visitor) == shown)
-    assert find(visitor, "#trigger").get_attribute("value") == CHOSEN[0]
-    names = [name.text for name in visitor.find_elements(By.CSS_SELECTOR, "#grid .name")]
+    assert read_value(visitor, "#trigger") == CHOSEN[0]
+    names = read_texts(visitor, "#grid .name")
     assert all(name.startswith(text) for name, text in zip(names, shown, strict=True))
     find(visitor, "#notes summary").click()
-    assert find(visitor, "#notes li").text == f"{CHOSEN[0]}: {CHOSEN[0]}"
+    assert read_text(visitor, "#notes li") == f"{CHOSEN[0]}: {CHOSEN[0]}"
     find(visitor, "#others").click()
     until_shown(visitor, "#datasets option", CHOSEN[0])
     visitor.get(f"{checked.url}/ui")
@@ -401,7 +403,7 @@ def test_who_may_only_look_is_not_offered_it(browser: Chrome, running_api: Runni
     type_into(find(browser, "#api_key"), key)
     find(browser, "main button").click()
     until_shown(browser, "#begin", "can view but not start jobs")
-    menu = [link.text for link in browser.find_elements(By.CSS_SELECTOR, "nav a")]
+    menu = read_texts(browser, "nav a")
     assert menu == ["Home", "Jobs", "Datasets", "Adapters", "Playground", "Service", "API"]
     browser.get(f"{running_api.url}/ui/new")
     until_shown(browser, "main", "needs a key with the scope jobs")
@@ -414,8 +416,8 @@ def test_rejected_images_say_why_and_others_can_be_chosen(page: Chrome, tmp_path
     (tmp_path / "broken.png").write_bytes(content[:60] + bytes(len(content) - 120) + content[-60:])
     choose_files(page, [tmp_path / "broken.png"])
     until_shown(page, "#dataset-state", "rejected")
-    assert find(page, "#images-error").text
-    assert "broken.png" in find(page, "#notes").get_attribute("textContent") + find(page, "#images-error").text
+    assert read_text(page, "#images-error")
+    assert "broken.png" in find(page, "#notes").get_attribute("textContent") + read_text(page, "#images-error")
     assert not find(page, "#start").is_enabled()
     find(page, "#others").click()
     choose_files(page, whole)

@@ -1,54 +1,38 @@
 """The pages in a real browser, while a job runs."""
 
 import hashlib
-from collections.abc import Callable
 
 import httpx
 import pytest
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
 
 from core.domain.states import Phase
+from tests.dashboard.page import (
+    assert_no_complaints,
+    find,
+    open_job,
+    read_attributes,
+    read_text,
+    read_texts,
+    read_value,
+    until,
+    until_shown,
+)
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ADAPTER, PROMPTS, ScriptedJob
 from tests.fixtures.servers import PostgresHandle
-
-
-def find(browser: Chrome, selector: str) -> WebElement:
-    return browser.find_element(By.CSS_SELECTOR, selector)
-
-
-def until(browser: Chrome, condition: Callable[[], object]) -> None:
-    """Scripts replace parts of the page between two looks: what is gone or not yet there is looked for again."""
-    gone = (StaleElementReferenceException, NoSuchElementException)
-    WebDriverWait(browser, 120, 0.05, gone).until(lambda _: condition())
-
-
-def until_shown(browser: Chrome, selector: str, text: str) -> None:
-    until(browser, lambda: any(text in part.text for part in browser.find_elements(By.CSS_SELECTOR, selector)))
 
 
 def count_points(browser: Chrome) -> int:
     return len((find(browser, "#chart .raw").get_attribute("points") or "").split())
 
 
-def open_job(browser: Chrome, job: ScriptedJob) -> None:
-    browser.get(f"{job.api.url}/ui/jobs/{job.id}")
-
-
-def assert_no_complaints(browser: Chrome) -> None:
-    """Neither an error of a script nor anything that the page's policy forbids."""
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-
-
 def test_a_link_leads_home_by_itself_and_tells_how_to_begin(visitor: Chrome, running_api: RunningApi) -> None:
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui")
     until_shown(visitor, "#begin", "Three steps to your first adapter")
     visitor.get(f"{running_api.url}/ui/jobs")
-    assert "atelier train" in find(visitor, ".empty").text
+    assert "atelier train" in read_text(visitor, ".empty")
     assert_no_complaints(visitor)
 
 
@@ -75,19 +59,19 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     job = ScriptedJob(running_api)
     open_job(visitor, job)
     until_shown(visitor, "#events", "Accepted")
-    assert find(visitor, "#state").text == "queued"
-    assert find(visitor, "#time").text == "about 1:15"
-    assert find(visitor, "#waits").text == "place 1 in the queue · Waits for a worker"
+    assert read_text(visitor, "#state") == "queued"
+    assert read_text(visitor, "#time") == "about 1:15"
+    assert read_text(visitor, "#waits") == "place 1 in the queue · Waits for a worker"
 
     job.start()
     job.enter(Phase.TRAINING)
     job.sample(0)
     job.train_to(60)
     until_shown(visitor, "#step", "60 of 100")
-    assert find(visitor, "#state").text == "training"
-    assert find(visitor, "#time").text == "0:08"
-    assert find(visitor, "#phases [aria-current]").text == "Training"
-    assert float(find(visitor, "#bar").get_attribute("value") or 0) == 60
+    assert read_text(visitor, "#state") == "training"
+    assert read_text(visitor, "#time") == "0:08"
+    assert read_text(visitor, "#phases [aria-current]") == "Training"
+    assert float(read_value(visitor, "#bar") or 0) == 60
     until(visitor, lambda: count_points(visitor) == 60)
     assert not find(visitor, "#downloads").is_displayed()
 
@@ -96,7 +80,7 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     job.succeed()
     until_shown(visitor, "#state", "succeeded")
     until_shown(visitor, "#sheet thead th", "promoted")
-    heads = [cell.text for cell in visitor.find_elements(By.CSS_SELECTOR, "#sheet thead th")]
+    heads = read_texts(visitor, "#sheet thead th")
     assert heads == ["base", "step 100\npromoted"]
     until(
         visitor,
@@ -117,7 +101,7 @@ def test_both_adapters_and_the_grid_can_be_downloaded(visitor: Chrome, running_a
     open_job(visitor, job)
     until(visitor, lambda: find(visitor, "#grid").is_displayed())
     cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
-    links = [a.get_attribute("href") or "" for a in visitor.find_elements(By.CSS_SELECTOR, "#downloads a, #grid")]
+    links = read_attributes(visitor, "#downloads a, #grid", "href")
     got = {link.rpartition("/")[2]: httpx.get(link, cookies=cookies) for link in links}
     assert got["adapter?format=kohya"].content == ADAPTER
     assert got["adapter?format=diffusers"].content == ADAPTER[::-1]
@@ -132,8 +116,8 @@ def test_what_failed_says_why_and_what_to_do(visitor: Chrome, running_api: Runni
     job.start()
     job.fail()
     until(visitor, lambda: find(visitor, "#error").is_displayed())
-    assert "The loss became NaN" in find(visitor, "#error").text
-    assert "Lower optimizer.learning_rate" in find(visitor, "#error").text
+    assert "The loss became NaN" in read_text(visitor, "#error")
+    assert "Lower optimizer.learning_rate" in read_text(visitor, "#error")
     until_shown(visitor, "#sheet-hint", "No samples were drawn.")
 
 
@@ -144,7 +128,7 @@ def test_canceling_asks_first(visitor: Chrome, running_api: RunningApi) -> None:
     find(visitor, "#cancel button").click()
     find(visitor, "dialog button[value='']").click()
     find(visitor, "#cancel button").click()
-    assert find(visitor, "#state").text == "queued"
+    assert read_text(visitor, "#state") == "queued"
     find(visitor, "dialog button[value=yes]").click()
     until_shown(visitor, "#state", "canceled")
     assert_no_complaints(visitor)
@@ -177,7 +161,7 @@ def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, o
     job.succeed()
     own_api.start()
     until_shown(browser, "#state", "succeeded")
-    titles = [item.text for item in browser.find_elements(By.CSS_SELECTOR, "#events li span")]
+    titles = read_texts(browser, "#events li span")
     assert titles == ["Succeeded", "Samples at step 100", "Training", "Started", "Accepted"]
     until(browser, lambda: count_points(browser) == 100)
 
@@ -208,7 +192,7 @@ def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running
     browser.find_element(By.CSS_SELECTOR, "nav a[href='/ui/jobs']").click()
     until_shown(browser, "tbody tr", "30/100")
     open_job(browser, job)
-    assert find(browser, "#step").text == "30 of 100"
+    assert read_text(browser, "#step") == "30 of 100"
     find(browser, "#cancel button").click()
     until_shown(browser, "#state", "canceling")
 
@@ -227,4 +211,4 @@ def test_on_a_phone_no_page_is_wider_than_the_screen(visitor: Chrome, running_ap
 def test_what_is_not_there_is_said_on_a_page(visitor: Chrome, running_api: RunningApi) -> None:
     until_shown(visitor, "h1", "Home")
     visitor.get(f"{running_api.url}/ui/jobs/job_00000000000000000000000000")
-    assert "There is no job job_0" in find(visitor, "main").text
+    assert "There is no job job_0" in read_text(visitor, "main")

@@ -1,6 +1,5 @@
 """The playground: from an adapter to pictures, in a real browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,21 @@ from selenium.webdriver.support.select import Select
 
 from core.db import generation_claims
 from core.domain.artifacts import Artifact, generation_key
+from tests.dashboard.page import (
+    assert_no_complaints,
+    find,
+    read_text,
+    read_texts,
+    read_value,
+    read_values,
+    until,
+    until_shown,
+)
 from tests.dashboard.studio import drop_paths, type_into
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
 from tests.fixtures.pictures import png
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
-
-
-@pytest.fixture
-def client(running_api: RunningApi) -> Iterator[httpx.Client]:
-    key = {"Authorization": f"Bearer {running_api.api_key}"}
-    with httpx.Client(base_url=running_api.url, headers=key) as client:
-        yield client
 
 
 @pytest.fixture
@@ -66,23 +67,23 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
 ) -> None:
     open_playground(visitor, running_api, f"?adapter={adapter}:0.8")
     until_shown(visitor, "#stack", "blip")
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     find(visitor, "#prompt").send_keys(Keys.HOME, "a large")
     find(visitor, "#stack .chip").click()  # at the cursor
-    assert find(visitor, "#prompt").get_attribute("value") == "a large blip blip"
+    assert read_value(visitor, "#prompt") == "a large blip blip"
     type_into(find(visitor, "#count"), "2")
     find(visitor, "#compare").click()
-    assert find(visitor, "#draw").text == "Draw 4 images"
+    assert read_text(visitor, "#draw") == "Draw 4 images"
     find(visitor, "#draw").click()
     until(visitor, lambda: count_pictures(visitor) == 4)
     until_shown(visitor, ".drawing .state", "succeeded")
-    assert [title.text for title in visitor.find_elements(By.CSS_SELECTOR, ".drawing h4")] == [
+    assert read_texts(visitor, ".drawing h4") == [
         "Without", "With the adapters",
     ]  # fmt: skip
     with_it, without = list_generations(client)
     assert [(one["id"], one["weight"]) for one in with_it["adapters"]] == [(adapter, 0.8)]
     assert without["adapters"] == []
-    assert with_it["seed"] == without["seed"] == int(find(visitor, "#seed").get_attribute("value") or "")
+    assert with_it["seed"] == without["seed"] == int(read_value(visitor, "#seed"))
     find(visitor, ".drawing .set:last-child button").click()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, ".viewer img")) == 2)
     find(visitor, ".viewer").send_keys(Keys.ARROW_RIGHT)
@@ -114,18 +115,18 @@ def test_a_sheet_varies_two_settings(
     visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str
 ) -> None:
     open_playground(visitor, running_api, f"?adapter={adapter}")
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     open_details(visitor)
     Select(find(visitor, "#x-field")).select_by_value("weight")
     type_into(find(visitor, "#x-values"), "0.4, 0.8, 1.2")
     Select(find(visitor, "#y-field")).select_by_value("seed")
     type_into(find(visitor, "#y-values"), "1, 2")
-    assert find(visitor, "#draw").text == "Draw 6 images"
+    assert read_text(visitor, "#draw") == "Draw 6 images"
     find(visitor, "#draw").click()
     until(visitor, lambda: count_pictures(visitor) == 6)
     [generation] = list_generations(client)
     assert len(generation["grid"]["columns"]) == 3
-    labels = [one.text for one in visitor.find_elements(By.CSS_SELECTOR, ".drawn small")]
+    labels = read_texts(visitor, ".drawn small")
     assert labels[1] == f"{generation['grid']['columns'][1]}, {generation['grid']['rows'][0]}"
     cover = {"cover": {"generation": generation["id"], "index": 1}}
     assert client.patch(f"/adapters/{adapter}", json=cover).raise_for_status().json()["cover"]
@@ -139,7 +140,7 @@ def test_pictures_appear_one_by_one_and_it_can_be_stopped(
     visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str
 ) -> None:
     open_playground(visitor, running_api, f"?adapter={adapter}")
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "blip")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     type_into(find(visitor, "#count"), "3")
     find(visitor, "#draw").click()
     until_shown(visitor, ".drawing .state", "queued")
@@ -169,8 +170,8 @@ def test_a_failure_says_why_and_history_is_used_and_deleted(
     until_shown(visitor, ".drawing h3", "a cat")
     until(visitor, lambda: count_pictures(visitor) == 1)
     find(visitor, ".drawing .row button").click()
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "a cat")
-    shown = {name: find(visitor, f"#{name}").get_attribute("value") for name in ("seed", "steps", "width", "height")}
+    until(visitor, lambda: read_value(visitor, "#prompt") == "a cat")
+    shown = {name: read_value(visitor, f"#{name}") for name in ("seed", "steps", "width", "height")}
     assert shown == {"seed": "7", "steps": "9", "width": "128", "height": "64"}
     type_into(find(visitor, "#prompt"), "fail")
     find(visitor, "#draw").click()
@@ -200,14 +201,14 @@ def test_a_dropped_picture_gives_its_settings_back(
     Image.new("RGB", (8, 8)).save(tmp_path / "fox.png", pnginfo=info)
     open_playground(visitor, running_api)
     drop_paths(visitor, find(visitor, "#drawn-title"), tmp_path / "fox.png")
-    until(visitor, lambda: find(visitor, "#prompt").get_attribute("value") == "a fox, in Köln")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "a fox, in Köln")
     until_shown(visitor, "#stack", "blip")
     names = ("negative", "seed", "steps", "guidance", "width", "height")
-    shown = [find(visitor, f"#{name}").get_attribute("value") for name in names]
+    shown = [read_value(visitor, f"#{name}") for name in names]
     assert shown == ["blur, noise", "42", "12", "6.5", "96", "64"]
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#stack option:checked")) == 2)
-    weights = [one.get_attribute("value") for one in visitor.find_elements(By.CSS_SELECTOR, "#stack [type=number]")]
-    steps = [one.text for one in visitor.find_elements(By.CSS_SELECTOR, "#stack option:checked")]
+    weights = read_values(visitor, "#stack [type=number]")
+    steps = read_texts(visitor, "#stack option:checked")
     assert (weights, steps) == (["0.7", "-0.2"], ["as it is", "step 50"])
     Image.new("RGB", (8, 8)).save(tmp_path / "bare.png")
     find(visitor, "#picture").send_keys(str(tmp_path / "bare.png"))
@@ -228,7 +229,7 @@ def test_a_stack_is_searched_weighed_and_merged(
     find(visitor, "#add").click()
     until(visitor, lambda: find(visitor, ".picker input").is_displayed())
     type_into(find(visitor, ".picker input"), "ink")
-    until(visitor, lambda: find(visitor, ".picks button").text.startswith("ink"))
+    until(visitor, lambda: read_text(visitor, ".picks button").startswith("ink"))
     find(visitor, ".picks button").click()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#stack li")) == 2)
     type_into(find(visitor, "#stack li:last-child [type=number]"), "0.5")

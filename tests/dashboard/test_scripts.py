@@ -5,7 +5,17 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from core.db.tables import Dataset
-from tests.dashboard.test_pages import assert_no_complaints, find, open_job, until, until_shown
+from tests.dashboard.page import (
+    assert_no_complaints,
+    find,
+    open_job,
+    read_attributes,
+    read_text,
+    read_texts,
+    read_values,
+    until,
+    until_shown,
+)
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 from tests.hostile.scripts import TEXTS
@@ -24,7 +34,7 @@ def test_a_jobs_page_and_its_stream(visitor: Chrome, running_api: RunningApi, te
     job.run_to_the_end()
     open_job(visitor, job)
     until_shown(visitor, "#state", "succeeded")
-    assert find(visitor, "h1").text == text
+    assert read_text(visitor, "h1") == text
     until_shown(visitor, "#sheet th[scope=row]", text)
     find(visitor, "#sheet button").click()
     until_shown(visitor, ".viewer p", text)
@@ -41,7 +51,7 @@ def test_the_list_that_is_fetched_again(visitor: Chrome, running_api: RunningApi
         until_shown(visitor, "tbody th a", text)
     jobs[0].start()
     until_shown(visitor, "tbody tr", "loading")
-    assert {link.text for link in visitor.find_elements(By.CSS_SELECTOR, "tbody th a")} == set(CHOSEN)
+    assert set(read_texts(visitor, "tbody th a")) == set(CHOSEN)
     assert visitor.find_elements(By.CSS_SELECTOR, "tbody img, tbody svg, tbody script") == []
     check_nothing_ran(visitor)
 
@@ -63,12 +73,11 @@ def test_captions_and_names_of_pictures(visitor: Chrome, running_api: RunningApi
     visitor.get(f"{running_api.url}/ui/datasets/{job.dataset_id}")
     until_shown(visitor, "h1", CHOSEN[0])
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")) == len(images))
-    captions = [area.get_attribute("value") for area in visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")]
+    captions = read_values(visitor, "#grid textarea")
     assert captions == [image["caption"] for image in images]
-    pictures = visitor.find_elements(By.CSS_SELECTOR, "main .grid img")
-    assert [picture.get_attribute("alt") for picture in pictures] == captions
-    assert [term.text for term in visitor.find_elements(By.CSS_SELECTOR, "#notes dt")] == CHOSEN
+    assert read_attributes(visitor, "main .grid img", "alt") == captions
+    assert read_texts(visitor, "#notes dt") == CHOSEN
     find(visitor, "#grid .open").click()
     until_shown(visitor, "#large-caption", CHOSEN[0])
-    assert find(visitor, "#large-name").text == images[0]["name"]
+    assert read_text(visitor, "#large-name") == images[0]["name"]
     check_nothing_ran(visitor)

@@ -18,8 +18,8 @@ from core.db.tables import Model, Worker
 from core.db.workers import record_worker
 from core.domain.registration import ModelSource
 from core.domain.states import Phase
+from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, read_value, until, until_shown
 from tests.dashboard.studio import type_into
-from tests.dashboard.test_pages import assert_no_complaints, find, until, until_shown
 from tests.fixtures.filled import open_client
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
@@ -41,7 +41,7 @@ def log_in_with(browser: Chrome, api: RunningApi, *scopes: str) -> None:
 
 
 def tabs(browser: Chrome) -> list[str]:
-    return [tab.text for tab in browser.find_elements(By.CSS_SELECTOR, ".tabs a")]
+    return read_texts(browser, ".tabs a")
 
 
 def see_worker(api: RunningApi, job_id: str) -> None:
@@ -72,7 +72,7 @@ def test_a_key_sees_the_pages_that_its_scopes_allow(browser: Chrome, running_api
     assert not browser.find_elements(By.ID, "register")
     for entry in SERVICE_ENTRIES:
         browser.get(f"{running_api.url}{entry.path}")
-        refused = "This needs a key with the scope" in find(browser, "main").text
+        refused = "This needs a key with the scope" in read_text(browser, "main")
         assert refused == (entry.needs != "read"), entry.section
     log_in_with(browser, running_api, "read", "jobs")
     open_page(browser, running_api, "workers")
@@ -106,7 +106,7 @@ def test_a_base_is_registered_checked_rejected_and_deleted(visitor: Chrome, runn
     until_shown(visitor, "dialog", "Delete mine?")
     find(visitor, "dialog .danger").click()
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/models")
-    until(visitor, lambda: find(visitor, "#list").text == "" or "mine" not in find(visitor, "#list").text)
+    until(visitor, lambda: read_text(visitor, "#list") == "" or "mine" not in read_text(visitor, "#list"))
     errors = [entry for entry in visitor.get_log("browser") if "422" not in entry["message"]]
     assert errors == []  # the refused path is one that the browser reports
 
@@ -114,7 +114,7 @@ def test_a_base_is_registered_checked_rejected_and_deleted(visitor: Chrome, runn
 def test_a_base_says_what_is_known_of_it(visitor: Chrome, running_api: RunningApi) -> None:
     open_page(visitor, running_api, "models/tiny")
     until_shown(visitor, "#content", "What a training needs")
-    text = find(visitor, "#content").text
+    text = read_text(visitor, "#content")
     assert "GPU: 77 MB to 237 MB on a GPU" in text
     assert "64 px" in text
     assert "multiples of 8 px" in text
@@ -137,9 +137,9 @@ def test_workers_come_work_and_go(visitor: Chrome, running_api: RunningApi) -> N
     see_worker(running_api, job.id)
     until_shown(visitor, "#list .plan", MARKUP)
     until_shown(visitor, "#list .plan", "30/100")
-    assert "26 GB" in find(visitor, "#list").text
-    assert "owl" in find(visitor, "#waiting").text
-    assert MARKUP not in find(visitor, "#waiting").text
+    assert "26 GB" in read_text(visitor, "#list")
+    assert "owl" in read_text(visitor, "#waiting")
+    assert MARKUP not in read_text(visitor, "#waiting")
     job.train_to(45, first=31)
     until_shown(visitor, "#list .plan", "45/100")
     with running_api.sessions.begin() as session:
@@ -159,14 +159,14 @@ def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, run
     Select(find(visitor, "#expires")).select_by_visible_text("in 30 days")
     visitor.execute_script("const b = document.querySelector('#form .primary'); b.click(); b.click();")
     until(visitor, lambda: find(visitor, "#made").is_displayed())
-    secret = find(visitor, "#secret input").get_attribute("value") or ""
+    secret = read_value(visitor, "#secret input")
     answer = httpx.get(f"{running_api.url}/jobs", headers={"Authorization": f"Bearer {secret}"})
     assert answer.status_code == 200
     assert httpx.post(f"{running_api.url}/jobs", headers={"Authorization": f"Bearer {secret}"}).status_code == 403
     until_shown(visitor, "tbody th", MARKUP)
     find(visitor, "#make-link").click()
     until(visitor, lambda: find(visitor, "#link input").is_displayed())
-    link = find(visitor, "#link input").get_attribute("value") or ""
+    link = read_value(visitor, "#link input")
     with httpx.Client() as device:
         base, _, token = link.partition("?token=")
         opened = device.post(base, data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"})
@@ -197,7 +197,7 @@ def test_a_key_without_scopes_is_refused_beside_its_field(visitor: Chrome, runni
         box.click()
     find(visitor, "#form .primary").click()
     until_shown(visitor, "#form-error", "scopes:")
-    assert find(visitor, "#name").get_attribute("value") == "idle"
+    assert read_value(visitor, "#name") == "idle"
     assert not find(visitor, "#made").is_displayed()
 
 
@@ -219,7 +219,7 @@ def test_usage_is_shown_as_bars_and_the_operator_sets_its_limits(visitor: Chrome
     find(visitor, "#restore").click()
     until_shown(visitor, "dialog", "Restore")
     find(visitor, "dialog .primary").click()
-    until(visitor, lambda: "Used up" not in find(visitor, "#bars").text)
+    until(visitor, lambda: "Used up" not in read_text(visitor, "#bars"))
     assert visitor.execute_script("return window.sameLoad")
 
 
@@ -256,7 +256,7 @@ def test_deliveries_are_followed_looked_into_and_repeated(visitor: Chrome, runni
     find(visitor, "dialog button[value=test]").click()
     until_shown(visitor, "tbody tr", "webhook.test")
     find(visitor, f"#again-{claim.event_id}").click()
-    until(visitor, lambda: "failed" not in find(visitor, "tbody").text)
+    until(visitor, lambda: "failed" not in read_text(visitor, "tbody"))
     Select(find(visitor, "#status")).select_by_visible_text("failed")
     until(visitor, lambda: find(visitor, "#empty").is_displayed())
     Select(find(visitor, "#status")).select_by_visible_text("pending")
@@ -272,11 +272,11 @@ def test_the_signing_secret_is_shown_on_request_and_replaced(visitor: Chrome, ru
     assert "whsec_" not in visitor.page_source
     find(visitor, "#reveal").click()
     until(visitor, lambda: find(visitor, "#secret input").is_displayed())
-    before = find(visitor, "#secret input").get_attribute("value")
+    before = read_value(visitor, "#secret input")
     with open_client(running_api) as client:
         assert client.get("/webhooks/secret").json()["secret"] == before
         find(visitor, "#rotate").click()
         find(visitor, "dialog .danger").click()
-        until(visitor, lambda: find(visitor, "#secret input").get_attribute("value") != before)
+        until(visitor, lambda: read_value(visitor, "#secret input") != before)
         until_shown(visitor, "#previous", "The previous secret signs as well, until")
-        assert client.get("/webhooks/secret").json()["secret"] == find(visitor, "#secret input").get_attribute("value")
+        assert client.get("/webhooks/secret").json()["secret"] == read_value(visitor, "#secret input")
