@@ -92,6 +92,9 @@ def attach(network: Network, plan: TrainPlan, rank: int) -> Parameters:
     for name, layer in network.module.named_modules():
         if isinstance(layer, torch.nn.Conv2d) and f".{ADAPTER}" in name and layer.weight.device.type == "cpu":
             AdapterConvolution.use(layer)
+        if isinstance(layer, LoraLayer):
+            # autocast casts the input, or all is fp32: peft's own cast to fp32 and autocast's back changes no bit
+            layer.cast_input_dtype_enabled = False
     for name, param in params.items():
         param.data = param.data.float()
         if ".lora_A." in name:
