@@ -40,6 +40,6 @@ class MemoryTable(Frozen):
     largest_layer: int = Field(description="The weights of the denoiser's largest layer.")
     passes: dict[Numerics, Passes]
     adapter_factors: dict[str, float]
-    encoding: Peak = Field(description="The autoencoder's, of one image, in fp32.")
+    encoding: Peak = Field(description="The autoencoder's, of one image, in fp32: in bf16 it is less.")
     text_encoding: Peak = Field(description="The text encoders', of one text of 75 tokens, in fp32.")
     text_step: Peak = Field(description="Theirs while they are trained, in 16 bits.")

@@ -48,6 +48,11 @@ class Runtime(BaseModel):
     def dtype(self) -> torch.dtype:
         return _DTYPES[self.precision]
 
+    @property
+    def encoding_precision(self) -> Literal["bf16", "fp32"]:
+        """Of images to latents: Stable Diffusion's autoencoders overflow in fp16."""
+        return "bf16" if self.precision == "bf16" else "fp32"
+
     def autocast(self) -> torch.autocast | nullcontext[None]:
         if self.precision == "fp32":
             return nullcontext()

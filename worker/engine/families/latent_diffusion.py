@@ -82,12 +82,13 @@ class LatentDiffusion:
 
     @torch.no_grad()
     def encode_images(self, images: Iterator[torch.Tensor]) -> Iterator[Posterior]:
-        """diffusers' scaling: latents = (z - shift) * scale."""
+        """diffusers' scaling: latents = (z - shift) * scale. fp32, whatever the encoder computed in."""
         vae = self._open_vae()
         scale, shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
         for image in images:
             posterior = vae.encode(image[None].to(self.device)).latent_dist
-            yield Posterior(((posterior.mean[0] - shift) * scale).cpu(), (posterior.std[0] * scale).cpu())
+            mean, std = posterior.mean[0].float(), posterior.std[0].float()
+            yield Posterior(((mean - shift) * scale).cpu(), (std * scale).cpu())
         del vae
         self.free()
 
@@ -190,8 +191,8 @@ class LatentDiffusion:
         return torch.stack([row[name].to(self.device) for row in rows])
 
     def _open_vae(self) -> AutoencoderKL:
-        """In fp32: overflows of half-precision encoders are known, and they run once per image. What the denoiser has
-        left free is given back first."""
+        """Its weights in fp32: what runs in bf16 is cast by autocast. What the denoiser has left free is given back
+        first."""
         free_memory(self.device)
         vae = AutoencoderKL.from_pretrained(
             self.folder, subfolder="vae", dtype=torch.float32, local_files_only=True, use_safetensors=True

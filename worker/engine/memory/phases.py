@@ -107,7 +107,7 @@ class FakeBase:
 
     @torch.no_grad()
     def trace_encoding(self, resolution: int) -> int:
-        """One image to latents: outside of autocast, as the cache is filled."""
+        """One image to latents, in fp32: the most that it takes, for jobs in bf16 encode in bf16."""
         vae = self.open_vae()
         with self._counting(vae) as counter:
             vae.encode(torch.empty(1, 3, resolution, resolution))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -80,7 +81,7 @@ class CacheFolder:
 
     @classmethod
     def of(cls, path: Path, plan: TrainPlan, runtime: Runtime) -> "CacheFolder":
-        """The encoders run in fp32 whatever the plan's precision."""
+        """The text encoders run in fp32 whatever the plan's precision."""
         numerics = (runtime.device_type, runtime.device_name, runtime.cpu_threads, runtime.versions)
         libraries = [version(name) for name in ("pillow", "tokenizers")]
         return cls(path, (ENCODING_VERSION, plan.model_sha256, *numerics, *libraries))
@@ -103,7 +104,7 @@ def fill_cache(
     file; ``kept_folder`` is the run's own, for what has no room in memory."""
     cached, captions = CacheFolder.of(folder, plan, runtime), _list_all_captions(plan)
     conditioning = _encode_texts(base, plan, cached, kept_folder, progress)
-    examples = _encode_images(base, plan, files, cached, progress)
+    examples = _encode_images(base, plan, runtime, files, cached, progress)
     num_cut = sum(any(text in conditioning.cut for text in row) for row in captions)
     return Cache(examples, conditioning, captions, num_cut)
 
@@ -140,10 +141,12 @@ def encode_prompts(base: Base, plan: TrainPlan, prompts: Sequence[str]) -> list[
 
 
 def _encode_images(
-    base: Base, plan: TrainPlan, files: Mapping[str, Path], cached: CacheFolder, progress: Progress
+    base: Base, plan: TrainPlan, runtime: Runtime, files: Mapping[str, Path], cached: CacheFolder, progress: Progress
 ) -> dict[tuple[int, bool], Example]:
-    images, variants = plan.images + plan.class_images, _list_variants(plan)
-    paths = {(i, mirrored): cached.place("latents", *_describe(images[i]), mirrored) for i, mirrored in variants}
+    images, variants, precision = plan.images + plan.class_images, _list_variants(plan), runtime.encoding_precision
+    paths = {
+        (i, mirrored): cached.place("latents", precision, *_describe(images[i]), mirrored) for i, mirrored in variants
+    }
     found = {variant: _read_example(base, path) for variant, path in paths.items()}
     missing = [variant for variant, example in found.items() if example is None]
     progress.tick(len(variants) - len(missing))
@@ -155,10 +158,11 @@ def _encode_images(
             yield framed[-1].pixels
 
     encoded: Iterator[Posterior] = base.encode_images(open_images()) if missing else iter(())
-    for variant, posterior in zip(missing, encoded, strict=True):
-        _write_example(paths[variant], posterior, framed.pop())
-        found[variant] = _read_example(base, paths[variant])
-        progress.tick()
+    with runtime.autocast() if precision == "bf16" else nullcontext():
+        for variant, posterior in zip(missing, encoded, strict=True):
+            _write_example(paths[variant], posterior, framed.pop())
+            found[variant] = _read_example(base, paths[variant])
+            progress.tick()
     return {
         variant: replace(example, weight=images[variant[0]].weight)
         for variant, example in found.items()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from core.domain.plan import TrainPlan
 from tests.fixtures.bench import Bench, encode_set, fingerprint
@@ -57,6 +58,8 @@ def test_a_second_job_encodes_nothing(bench: Bench, encoders: Encoders, tmp_path
         ({"trigger": "zip"}, ["open_text_encoders"]),
         ({"captions": {"max_token_length": 150}}, ["open_text_encoders"]),
         ({"resolution": 128}, ["encode_images"]),
+        ({"precision": "bf16"}, ["encode_images"]),
+        ({"precision": "fp16"}, []),
     ],
 )
 def test_what_another_job_needs_is_encoded(
@@ -74,6 +77,16 @@ def test_what_another_job_needs_is_encoded(
         assert again.conditioning[text]["states"].equal(alone.conditioning[text]["states"])
     for key, example in alone.examples.items():
         assert again.examples[key].posterior.mean.equal(example.posterior.mean)
+
+
+def test_images_are_encoded_in_bf16_where_a_job_computes_in_it(bench: Bench, tmp_path: Path) -> None:
+    plans = {precision: bench.plan(**{**SPEC, "precision": precision}) for precision in ("fp32", "bf16")}
+    base = bench.load(bench.runtime(plans["fp32"]))
+    encoded = {precision: encode_set(base, plan, bench.files, tmp_path) for precision, plan in plans.items()}
+    for key, exact in encoded["fp32"].examples.items():
+        found = encoded["bf16"].examples[key].posterior.mean
+        assert found.dtype == torch.float32 and not found.equal(exact.posterior.mean)
+        torch.testing.assert_close(found, exact.posterior.mean, rtol=0.05, atol=0.05)
 
 
 def test_damaged_files_are_written_again(bench: Bench, encoders: Encoders, tmp_path: Path) -> None:
