@@ -8,6 +8,7 @@
 # make test-long     what takes too long for .ci/run: the measuring programs on small shapes
 # make bench         jobs and steps beside other trainers, on an idle machine, into docs/benchmarks.md (BENCH_FLAGS)
 # make bench-api       the API under load, on an idle machine, into docs/benchmarks.md (BENCH_FLAGS)
+# make bench-endurance a long job, two at once, many photos, on an idle machine, into docs/benchmarks.md
 # make gpu-check     one NVIDIA GPU in eight minutes, without a network, into out/gpu-check.md (GPU_CHECK_FLAGS)
 # make lock      requirements/ from pyproject.toml: versions and hashes
 # make audit     what is known against the locked packages
@@ -33,7 +34,7 @@ CHAOS_SEED ?= 1
 FUZZ_SEED ?= 1
 TORCH := $(shell grep -o 'torch==[0-9.]*' pyproject.toml)
 
-.PHONY: install demo test test-long chaos fuzz bench bench-api bench-quality gpu-check check lock audit clean test-packages
+.PHONY: install demo test test-long chaos fuzz bench bench-api bench-endurance bench-quality gpu-check check lock audit clean test-packages
 .DELETE_ON_ERROR:
 
 install: $(VENV)/.installed
@@ -62,6 +63,10 @@ bench: $(VENV)/.installed-tests
 
 bench-api: $(VENV)/.installed-tests test-packages
 	$(BIN)/python -m bench.api --write docs/benchmarks.md $(BENCH_FLAGS)
+
+bench-endurance: $(VENV)/.installed-tests
+	$(BIN)/python -m bench.endurance --write docs/benchmarks.md
+	$(BIN)/python -m bench.photos --write docs/benchmarks.md
 
 bench-quality: $(VENV)/.installed-tests test-packages
 	$(BIN)/python -m bench.quality $(BENCH_FLAGS)
