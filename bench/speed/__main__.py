@@ -1,6 +1,6 @@
 """``make bench``: jobs and steps on a CPU, beside the bare network and other trainers, against their goals.
 
-    python -m bench.speed [--diffusers PATH] [--sd-scripts PATH] [--resolution 256] [--steps 8] [--repeats 3]
+    python -m bench.speed [--diffusers PATH] [--sd-scripts PATH] [--resolution 256] [--steps 24] [--repeats 3]
                           [--out out/speed.md] [--write docs/benchmarks.md]
 
 The base has SD 1.5's shapes and random weights (2 GB in a temporary folder); its vocabulary has CLIP's size. PATH is a
@@ -131,7 +131,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sd-scripts", type=Path, metavar="PATH", help="a checkout with .venv")
     parser.add_argument("--shapes", choices=["true", "small"], default="true")
     parser.add_argument("--resolution", type=int, default=256, help="pixels")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--rank", type=int, default=4)
     parser.add_argument("--threads", type=int, default=count_usable_cores())
