@@ -48,7 +48,7 @@ DEFAULTS = Defaults(
 
 EXAMPLES = (
     "a large {trigger} on a blue background",
-    "a small {trigger} on a pink background",
+    "a large {trigger} on a pink background",
     "a large {trigger} on a purple background",
     "a large cat face on a green background",
 )
