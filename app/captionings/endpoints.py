@@ -7,6 +7,7 @@ from fastapi import APIRouter, Query, Response
 from app.captionings import service
 from app.captionings.schemas import CaptioningOut, CaptioningRequest
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
+from app.idempotency import OnceDep
 from app.openapi import problems
 from app.pages import Page
 from core.db import captionings
@@ -18,10 +19,15 @@ router = APIRouter(tags=["captionings"], dependencies=[needs_key])
     "/datasets/{dataset_id}/captions",
     status_code=202,
     response_model=CaptioningOut,
-    responses=problems("not-found", "wrong-state"),
+    responses=problems("not-found", "wrong-state", "idempotency-mismatch"),
 )
 async def caption_dataset(
-    dataset_id: Id, body: CaptioningRequest, caller: CallerDep, services: ServicesDep, response: Response
+    dataset_id: Id,
+    body: CaptioningRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
 ) -> CaptioningOut:
     """Has a captioner write captions for the images of a ready dataset.
 
@@ -29,7 +35,7 @@ async def caption_dataset(
     and edited before training. Captions that the captioner wrote before for the same images with the same settings are
     used again.
     """
-    row = await service.create(services, caller.tenant_id, dataset_id, body)
+    row = await service.create(services, once, caller.tenant_id, dataset_id, body)
     services.doorbell.ring("train")
     response.headers["Location"] = f"/captionings/{row.id}"
     return CaptioningOut.of(row)

@@ -10,7 +10,7 @@ from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
 from app.generations.stream import stream_generation
-from app.idempotency import REPLAYED, IdempotencyKey
+from app.idempotency import OnceDep
 from app.jobs.stream import respond
 from app.media import EVENT_STREAM, accepts
 from app.openapi import OF_FILES, problems
@@ -42,18 +42,15 @@ async def create_generation(
     body: GenerationRequest,
     caller: CallerDep,
     services: ServicesDep,
+    once: OnceDep,
     response: Response,
-    idempotency_key: IdempotencyKey = None,
 ) -> GenerationOut:
     """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is
     free, or between the steps of a job on the same base."""
-    row, is_replayed = await services.database.run(
-        service.insert, caller.tenant_id, services.settings.default_limits, body, idempotency_key
-    )
+    defaults = services.settings.default_limits
+    row = await once.create(body, generations.get_generation, service.insert, caller.tenant_id, defaults, body)
     services.doorbell.ring("train")
     response.headers["Location"] = f"/generations/{row.id}"
-    if is_replayed:
-        response.headers[REPLAYED] = "true"
     return GenerationOut.of(row)
 
 

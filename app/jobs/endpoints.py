@@ -19,7 +19,7 @@ from app.deps import (
     needs_key,
     wait_for,
 )
-from app.idempotency import REPLAYED, IdempotencyKey
+from app.idempotency import OnceDep
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
 from app.media import EVENT_STREAM, accepts
@@ -57,23 +57,21 @@ async def create_job(
     body: JobRequest,
     caller: CallerDep,
     services: ServicesDep,
+    once: OnceDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Return the plan, an estimate and warnings; queue nothing.")] = False,
-    idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""
     service.refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
         planned = await service.plan_job(services, caller.tenant_id, body)
         return JSONResponse(DryRun.of(planned.plan, planned.estimate, planned.advice).model_dump(mode="json"))
-    submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
+    job = await service.submit(services, once, caller.tenant_id, body)
     services.doorbell.ring("train")
     if body.webhook is not None:
         services.doorbell.ring("deliver")
-    response.headers["Location"] = f"/jobs/{submitted.job.id}"
-    if submitted.replayed:
-        response.headers[REPLAYED] = "true"
-    return JobOut.of(submitted.job).as_accepted()
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return JobOut.of(job).as_accepted()
 
 
 @router.get("", responses=problems())

@@ -98,7 +98,7 @@ class CaptionCalls(Calls):
     def caption_dataset(self, dataset_id: str, spec: Mapping[str, Any]) -> Captioning:
         """Queues captions for a ready dataset. ``spec`` has a ``captioner`` and optionally ``prompt``, ``prefix``,
         ``suffix``, ``only_missing``, ``threshold`` and the revision's ``name``."""
-        return self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/captions", Captioning, json=dict(spec))
+        return self._create(f"/datasets/{quote(dataset_id)}/captions", Captioning, spec)
 
     def get_captioning(self, captioning_id: str, *, wait_seconds: float = 0) -> Captioning:
         """``wait_seconds``: for another caption or the end, at most a minute."""

@@ -57,7 +57,7 @@ class CaptionCalls(Calls):
     async def caption_dataset(self, dataset_id: str, spec: Mapping[str, Any]) -> Captioning:
         """Queues captions for a ready dataset. ``spec`` has a ``captioner`` and optionally ``prompt``, ``prefix``,
         ``suffix``, ``only_missing``, ``threshold`` and the revision's ``name``."""
-        return await self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/captions", Captioning, json=dict(spec))
+        return await self._create(f"/datasets/{quote(dataset_id)}/captions", Captioning, spec)
 
     async def get_captioning(self, captioning_id: str, *, wait_seconds: float = 0) -> Captioning:
         """``wait_seconds``: for another caption or the end, at most a minute."""
