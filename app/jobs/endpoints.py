@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.cleaning import remove_prefix
@@ -13,6 +13,7 @@ from app.deps import (
     CallerDep,
     DatabaseDep,
     Id,
+    LastEventId,
     Limit,
     ServicesDep,
     StorageDep,
@@ -138,7 +139,7 @@ async def list_job_events(
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
     wait: Annotated[float, wait_for("an event")] = 0,
-    last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
+    last_event_id: LastEventId = None,
 ) -> Page[EventOut] | Response:
     """The job's events, oldest first. With `wait`, as soon as there is an event after `after`. With
     `Accept: text/event-stream`, live until the job ends."""

@@ -10,6 +10,7 @@ from atelier_client.errors import CaptionerUnusable, CaptioningEnded
 from atelier_client.models import Answer, Dataset, ErrorInfo, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import follow, poll, report_waiting, retry
+from atelier_client.watching import StateWatch
 
 WAIT_SECONDS = 30
 """Of one request: the service answers as soon as another image is captioned."""
@@ -129,6 +130,13 @@ class CaptionCalls(Calls):
         if captioning.status != "succeeded" or captioning.revision is None:
             raise CaptioningEnded(explain_captioning(captioning), captioning)
         return retry(partial(self._transport.get, f"/datasets/{quote(captioning.revision)}", Dataset))
+
+    def watch_captioning(self, captioning_id: str) -> Iterator[Captioning]:
+        """Its state, and again at each change, until it has ended; of a stream that breaks, the rest is read from
+        another one. Raises ConnectionFailed or ApiError when the service has not answered for two minutes, or refuses,
+        and UnexpectedAnswer where something blocks streams: ``wait_for_captioning`` needs none."""
+        path = f"/captionings/{quote(captioning_id)}/events"
+        return StateWatch(self._transport, path, Captioning.model_validate_json).run_states()
 
     def cancel_captioning(self, captioning_id: str) -> Captioning:
         return self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)
