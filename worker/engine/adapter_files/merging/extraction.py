@@ -26,10 +26,10 @@ from worker.engine.adapter_files.proof.adapters import AdapterModule
 from worker.engine.adapter_files.proof.layers import Layer, list_layers
 from worker.engine.adapter_files.proof.loaded_files import prove_files
 from worker.engine.adapter_files.writing import check_same, name_module, type_of, write_files
-from worker.engine.bases.inspection import hash_folder
 from worker.engine.errors import BadInput
 from worker.engine.families.protocol import Network
 from worker.engine.families.registry import build_networks
+from worker.engine.hashes import hash_folder
 
 OVERSAMPLING, POWER_ITERATIONS = 16, 4
 NEGLIGIBLE = 1e-6

@@ -14,7 +14,7 @@ from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.merging.extraction import REST, extract_adapter
 from worker.engine.adapter_files.proof.adapters import read_adapter
 from worker.engine.adapter_files.proof.layers import full_text_path, read_layers
-from worker.engine.bases.inspection import hash_folder
+from worker.engine.hashes import hash_folder
 
 RANK = 3
 
