@@ -34,7 +34,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {
             EVENT_STREAM: {
-                "schema": {"type": "string"},
+                "schema": {},
                 "example": f"event: captioning\nid: 9f86d081884c7d65\ndata: {json.dumps(EXAMPLE)}\n\n",
             }
         }
