@@ -297,13 +297,16 @@ def test_a_worker_is_seen_while_it_captions(home: House, tmp_path: Path) -> None
     try:
         ring(home)
         wait_for(lambda: bool(find_programs(worker)), 60)
-        find_programs(worker)[0].suspend()  # a long caption
+        [program] = find_programs(worker)
+        program.suspend()  # a long caption
         with home.sessions.begin() as session:
             session.execute(update(Worker).values(seen_at=func.now() - timedelta(minutes=2)))
         with home.sessions() as session:
             assert list_workers(session, DEFAULT_TENANT) == []
         wait_for(lambda: is_seen(home), 20)
     finally:
+        for program in find_programs(worker):  # suspended, it would not notice the end of its worker
+            program.kill()
         worker.kill()
 
 
