@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Path, Query, Request, Security
+from fastapi import Depends, Header, Path, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.auth.service import Caller
@@ -55,6 +55,7 @@ needs_key = Security(bearer)
 
 Id = Annotated[str, Path(max_length=100, pattern=PLAIN)]
 After = Annotated[str | None, Query(max_length=100, pattern=PLAIN, description="Continue after this id.")]
+LastEventId = Annotated[str | None, Header(max_length=100, pattern=PLAIN)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 TenantOf = Annotated[
     str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default your own.")

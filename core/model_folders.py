@@ -59,14 +59,14 @@ def find_model_folder(settings: Settings, model_id: str) -> Path:
 
 
 def find_planned_folder(settings: Settings, registered: ModelInfo, planned_sha256: str) -> Path:
-    """The folder of the base that a job was planned for. Raises ModelRejected if ``registered`` has been replaced, and
-    BaseMissing if only this machine has another one: its copy is old, or is just being exchanged."""
+    """The folder of the base that something was planned for. Raises ModelRejected if ``registered`` has been replaced,
+    and BaseMissing if only this machine has another one: its copy is old, or is just being exchanged."""
     folder, card = _find(settings, registered.id)
     if card.sha256 == planned_sha256:
         return folder
     if registered.sha256 == planned_sha256:
         raise BaseMissing(f"This worker's base model {registered.id} is not the registered one.")
-    raise ModelRejected(f"The base model {registered.id} was replaced after this job was planned: submit it again.")
+    raise ModelRejected(f"The base model {registered.id} was replaced after this was planned: submit it again.")
 
 
 def _find(settings: Settings, model_id: str) -> tuple[Path, ModelInfo]:

@@ -185,7 +185,8 @@ def kind_of(node: ast.AST, kinds: dict[str, Kind]) -> Kind | None:
     if isinstance(node.func, ast.Name):
         return kinds.get(called)
     receiver, _, name = called.rpartition(".")
-    is_ours = receiver in ("self", "self._transport", "self.transport", "self._client") or receiver.startswith("Watch(")
+    ours = ("self", "self._transport", "self.transport", "self._client")
+    is_ours = receiver in ours or receiver.startswith(("Watch(", "StateWatch("))
     return kinds.get(name) if is_ours else None
 
 
@@ -259,15 +260,21 @@ def edit_signature(function: Function, kinds: dict[str, Kind]) -> Iterator[Edit]
     places: list[ast.AST | None] = [function.returns, *function.decorator_list]
     places += [node.annotation for node in own(function) if isinstance(node, ast.AnnAssign)]
     for place in filter(None, places):
-        for node in ast.walk(place):
-            if isinstance(node, ast.Name) and node.id in TYPES:
-                yield replace(node, TYPES[node.id])
-            elif isinstance(node, ast.Attribute) and node.attr in TYPES:
-                yield replace(node, f"{ast.unparse(node.value)}.{TYPES[node.attr]}")
+        yield from rename_types(place)
     for argument in function.args.args:
         if argument.arg in ("call", "fetch") and isinstance(argument.annotation, ast.Subscript):
             returned = argument.annotation.slice.elts[-1]  # type: ignore[attr-defined]  # of Callable[[...], returned]
             yield replace(returned, f"Awaitable[{ast.unparse(returned)}]")
+        elif argument.arg == "source" and argument.annotation is not None:
+            yield from rename_types(argument.annotation)
+
+
+def rename_types(place: ast.AST) -> Iterator[Edit]:
+    for node in ast.walk(place):
+        if isinstance(node, ast.Name) and node.id in TYPES:
+            yield replace(node, TYPES[node.id])
+        elif isinstance(node, ast.Attribute) and node.attr in TYPES:
+            yield replace(node, f"{ast.unparse(node.value)}.{TYPES[node.attr]}")
 
 
 def edit_node(node: ast.AST, function: Function, kinds: dict[str, Kind]) -> Iterator[Edit]:

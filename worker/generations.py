@@ -130,16 +130,13 @@ class Drawing:
 
     def _follow(self, claim: GenerationClaim, run: TrainerRun, check_lease: Callable[[], None]) -> Failed | None:
         """Uploads each image as it is drawn."""
-        heard_at = registered_at = time.monotonic()
+        heard_at = time.monotonic()
         while True:
             check_lease()
             report = run.receive(self.poll_seconds)
             now = time.monotonic()
             heard_at = heard_at if report is None else now
             self.kill_if_stalled(run, now - heard_at)
-            if now - registered_at > self._settings.heartbeat_seconds:
-                self._slot.try_to_register()
-                registered_at = now
             if isinstance(report, ImageDrawn):
                 self._keep(claim, report)
             elif isinstance(report, Generated):

@@ -64,6 +64,18 @@ class FetchedFile:
     size: int
 
 
+@dataclass(frozen=True)
+class SizeLimit:
+    """``explanation``: what follows "it is larger than 100 bytes, "."""
+
+    max_bytes: int
+    explanation: str
+
+
+FindLimit = Callable[[str], SizeLimit | None]
+"""The limit for a file of the media type that the server states; None if such files are not taken."""
+
+
 class Outgoing:
     """The sender. ``resolve`` and ``ssl_context`` are the system's unless given."""
 
@@ -93,14 +105,13 @@ class Outgoing:
         except ValueError as error:
             raise NotSent(f"the address cannot be used: {error}") from None
 
-    async def fetch(self, url: str, take: Take, *, accepts: Callable[[str], bool], max_bytes: int) -> FetchedFile:
-        """Gives the file at the address to ``take``, piece by piece. ``accepts``: by the media type that the server
-        states. Raises NotSent."""
+    async def fetch(self, url: str, take: Take, find_limit: FindLimit) -> FetchedFile:
+        """Gives the file at the address to ``take``, piece by piece. Raises NotSent."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 for _ in range(MAX_REDIRECTS + 1):
                     receiver = Receiver.parse(url)
-                    once = partial(self._fetch_once, receiver, take=take, accepts=accepts, max_bytes=max_bytes)
+                    once = partial(self._fetch_once, receiver, take=take, find_limit=find_limit)
                     found = await self._reach(receiver, once)
                     if isinstance(found, FetchedFile):
                         return found
@@ -155,20 +166,20 @@ class Outgoing:
             return Answer(response.status_code, await _read_excerpt(response))
 
     async def _fetch_once(
-        self, receiver: Receiver, address: Address, take: Take, accepts: Callable[[str], bool], max_bytes: int
+        self, receiver: Receiver, address: Address, take: Take, find_limit: FindLimit
     ) -> FetchedFile | str:
         """The file, or where it is instead."""
         async with self._open("GET", receiver, address, {}) as response:
             if response.status_code in _REDIRECTS and "location" in response.headers:
                 return response.headers["location"]
             media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            _refuse(response, media_type, accepts, max_bytes)
+            limit = _refuse(response, media_type, find_limit)
             size = 0
             assert isinstance(response.stream, httpx.AsyncByteStream)
             async for chunk in response.stream:
                 size += len(chunk)
-                if size > max_bytes:
-                    raise _too_large(max_bytes)
+                if size > limit.max_bytes:
+                    raise _too_large(limit)
                 take(chunk)
             return FetchedFile(media_type, size)
 
@@ -222,21 +233,22 @@ def _follow(url: str, location: str) -> str:
     return target
 
 
-def _refuse(response: httpx.Response, media_type: str, accepts: Callable[[str], bool], max_bytes: int) -> None:
-    """By what stands before the body. Raises NotSent."""
+def _refuse(response: httpx.Response, media_type: str, find_limit: FindLimit) -> SizeLimit:
+    """By what stands before the body; the limit for what does. Raises NotSent."""
     if response.status_code != HTTPStatus.OK:
         raise NotSent(f"the server answered {response.status_code}")
     if response.headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
         raise NotSent("the server sent it compressed, which was not asked for")
-    if not accepts(media_type):
+    if (limit := find_limit(media_type)) is None:
         raise NotSent(f"it is {media_type[:80]}, and not an image, an archive or a caption")
     stated = response.headers.get("content-length", "")
-    if stated.isdecimal() and int(stated[:20]) > max_bytes:
-        raise _too_large(max_bytes)
+    if stated.isdecimal() and int(stated[:20]) > limit.max_bytes:
+        raise _too_large(limit)
+    return limit
 
 
-def _too_large(max_bytes: int) -> NotSent:
-    return NotSent(f"it is larger than {max_bytes:,} bytes")
+def _too_large(limit: SizeLimit) -> NotSent:
+    return NotSent(f"it is larger than {limit.max_bytes:,} bytes, {limit.explanation}")
 
 
 async def _read_excerpt(response: httpx.Response) -> str:

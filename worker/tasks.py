@@ -13,6 +13,7 @@ from worker.celery_app import app
 from worker.checks import check_next
 from worker.covers import read_next_cover
 from worker.datasets import service
+from worker.device.slot import open_slot
 from worker.drain import request_drain
 from worker.generations import generate_next
 from worker.imports import import_next
@@ -28,8 +29,9 @@ def train() -> None:
     # One of each in turn: however many imports wait, they do not hold up the training of others.
     preparing = (register_next, register_next_captioner, import_next, check_next, promote_next)
     turns = (*preparing, generate_next, runner.run_next, caption_next)
-    while sum(take_turn(settings) for take_turn in turns) or calibrate_next(settings):
-        pass
+    with open_slot(settings).staying_registered():
+        while sum(take_turn(settings) for take_turn in turns) or calibrate_next(settings):
+            pass
 
 
 @app.task(name=VALIDATE_TASK)  # type: ignore[untyped-decorator]

@@ -7,7 +7,9 @@ from fastapi import APIRouter, Response
 from app.adapters import checking
 from app.adapters.check_schemas import AdapterCheckOut, AdapterCheckRequest
 from app.deps import CallerDep, Id, ServicesDep, needs_key, wait_for
+from app.idempotency import OnceDep
 from app.openapi import problems
+from core.db import adapter_checks
 from core.domain.states import CheckStatus
 
 router = APIRouter(prefix="/adapters", tags=["adapters"], dependencies=[needs_key])
@@ -20,15 +22,21 @@ Wait = Annotated[float, wait_for("the answer")]
     response_model=AdapterCheckOut,
     responses={
         202: {"model": AdapterCheckOut, "description": "No worker has answered within `wait`: look again at its url."},
-        **problems("not-found", "wrong-state"),
+        **problems("not-found", "wrong-state", "idempotency-mismatch"),
     },
 )
 async def check_adapters(
-    body: AdapterCheckRequest, caller: CallerDep, services: ServicesDep, response: Response, wait: Wait = 20
+    body: AdapterCheckRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
+    wait: Wait = 20,
 ) -> AdapterCheckOut:
     """Do these adapters fit this base, and together? A worker compares their layers and sizes with the base's, and
     measures how far each two of them overlap. The answer is kept for a day."""
-    made = await services.database.run(checking.insert_check, services.settings, caller.tenant_id, body)
+    insert = checking.insert_check
+    made = await once.create(body, adapter_checks.get_check, insert, services.settings, caller.tenant_id, body)
     services.doorbell.ring("validate")
     services.doorbell.ring("train")
     check = await checking.wait_for_check(services, caller, made.id, wait)

@@ -9,6 +9,7 @@ from app.adapters.receiving import FILE_FIELD
 from app.adapters.schemas import AdapterChange, AdapterExtraction, AdapterMerge, AdapterOut, AdapterResize
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, SAFETENSORS, file_responses, send_file
+from app.idempotency import OnceDep
 from app.media import MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
@@ -113,35 +114,46 @@ async def import_adapter(request: Request, caller: CallerDep, services: Services
     return _accept(services, response, adapter)
 
 
-@router.post("/merge", status_code=202, responses=problems("not-found", "wrong-state"))
+@router.post("/merge", status_code=202, responses=problems("not-found", "wrong-state", "idempotency-mismatch"))
 async def merge_adapters(
-    body: AdapterMerge, caller: CallerDep, services: ServicesDep, response: Response
+    body: AdapterMerge, caller: CallerDep, services: ServicesDep, once: OnceDep, response: Response
 ) -> AdapterOut:
     """Makes one adapter from a weighted stack of others for the same base. It is `checking` until a worker has made
     it, and keeps nothing of the others: they may be deleted once it is `ready`.
     """
-    adapter = await services.database.run(merging.insert_merge, services.settings, caller.tenant_id, body)
+    insert = merging.insert_merge
+    adapter = await once.create(body, adapters.get_adapter, insert, services.settings, caller.tenant_id, body)
     return _accept(services, response, adapter)
 
 
-@router.post("/extract", status_code=202, responses=problems("not-found", "wrong-state"))
+@router.post("/extract", status_code=202, responses=problems("not-found", "wrong-state", "idempotency-mismatch"))
 async def extract_adapter(
-    body: AdapterExtraction, caller: CallerDep, services: ServicesDep, response: Response
+    body: AdapterExtraction, caller: CallerDep, services: ServicesDep, once: OnceDep, response: Response
 ) -> AdapterOut:
     """Makes an adapter of the difference between a fine-tuned base and the one it was tuned from. `merge.error` says
     how much of the difference it misses, in total (with what no adapter can hold) and for each layer.
     """
-    adapter = await services.database.run(extracting.insert, services.settings, caller.tenant_id, body)
+    insert = extracting.insert
+    adapter = await once.create(body, adapters.get_adapter, insert, services.settings, caller.tenant_id, body)
     return _accept(services, response, adapter)
 
 
-@router.post("/{adapter_id}/resize", status_code=202, responses=problems("not-found", "wrong-state"))
+@router.post(
+    "/{adapter_id}/resize", status_code=202, responses=problems("not-found", "wrong-state", "idempotency-mismatch")
+)
 async def resize_adapter(
-    adapter_id: Id, body: AdapterResize, caller: CallerDep, services: ServicesDep, response: Response
+    adapter_id: Id,
+    body: AdapterResize,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
 ) -> AdapterOut:
     """Makes a smaller adapter from one, the best of that rank; the first stays as it is. `merge.error` says how far
     the two are apart."""
-    adapter = await services.database.run(merging.insert_resize, services.settings, caller.tenant_id, adapter_id, body)
+    adapter = await once.create(
+        body, adapters.get_adapter, merging.insert_resize, services.settings, caller.tenant_id, adapter_id, body
+    )
     return _accept(services, response, adapter)
 
 

@@ -28,7 +28,7 @@ def insert(session: Session, settings: Settings, tenant_id: str, asked: AdapterE
     weights = asked.rank * sum(dims for kind, dims in base.adapter_dims.items() if kind in (KIND, "text_encoder/all"))
     if (size := weights * BYTES_PER_WEIGHT) > settings.max_adapter_bytes:
         raise _refuse("/rank", f"gives a file of {size:,} bytes; the limit is {settings.max_adapter_bytes:,}: lower it")
-    source = MergeSource(id=tuned.id, name=tuned.id, weight=1.0)
+    source = MergeSource(id=tuned.id, name=tuned.id, weight=1.0, sha256=tuned.sha256)
     merge = Merge(method="extract", rank=asked.rank, sources=(source,), expected_bytes=NUM_FILES * size)
     adapter = adapter_merges.insert_extraction(
         session,

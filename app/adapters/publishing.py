@@ -13,6 +13,7 @@ from app.adapters.schemas import Licence
 from app.auth.service import Caller, check_still_valid
 from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
 from app.errors import ErrorOut
+from app.idempotency import Once, OnceDep
 from app.jobs.schemas import example
 from app.openapi import problems
 from app.pages import Page
@@ -118,13 +119,20 @@ class PublicationOut(BaseModel):
 Wait = Annotated[float, wait_for("its end")]
 
 
-@router.post("/{adapter_id}/publish", status_code=202, responses=problems("not-found", "wrong-state"))
+@router.post(
+    "/{adapter_id}/publish", status_code=202, responses=problems("not-found", "wrong-state", "idempotency-mismatch")
+)
 async def publish_adapter(
-    adapter_id: Id, body: PublishRequest, caller: CallerDep, services: ServicesDep, response: Response
+    adapter_id: Id,
+    body: PublishRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
 ) -> PublicationOut:
     """Sends the adapter's files to a repository of the Hugging Face Hub, with a model card and the sample images of its
     job. A worker does it: `GET /adapters/{id}/publications/{publication_id}` says how it ends."""
-    row = await publish(services, caller, adapter_id, body)
+    row = await publish(services, once, caller, adapter_id, body)
     services.doorbell.ring("validate")
     shown = PublicationOut.of(row)
     response.headers["Location"] = shown.urls.self
@@ -153,8 +161,17 @@ async def get_publication(
 # --- below: the service ---------------------------------------------------------------------------------------
 
 
-async def publish(services: Services, caller: Caller, adapter_id: str, asked: PublishRequest) -> Publication:
-    """Raises NotFound, WrongState, InvalidRequest, QuotaExceeded, and Unavailable if the token cannot be kept."""
+async def publish(
+    services: Services, once: Once, caller: Caller, adapter_id: str, asked: PublishRequest
+) -> Publication:
+    """Raises NotFound, WrongState, InvalidRequest, IdempotencyMismatch, QuotaExceeded, and Unavailable if the token
+    cannot be kept."""
+
+    def get(session: Session, tenant_id: str, publication_id: str) -> Publication:
+        return publications.get_publication(session, tenant_id, adapter_id, publication_id)
+
+    if (original := await once.find(asked, get)) is not None:  # before a share of its token is kept in vain
+        return original
     settings = services.settings
     _check_allowed(settings, caller, asked)
     publication_id, share = new_id("pub"), None
@@ -164,7 +181,7 @@ async def publish(services: Services, caller: Caller, adapter_id: str, asked: Pu
             await put_share(settings.redis_url, publication_id, other)
         except RedisError:
             raise Unavailable("The broker does not respond. Try again in a few seconds.") from None
-    return await services.database.run(_insert, settings, caller.tenant_id, adapter_id, asked, publication_id, share)
+    return await once.create(asked, get, _insert, settings, caller.tenant_id, adapter_id, asked, publication_id, share)
 
 
 def _check_allowed(settings: Settings, caller: Caller, asked: PublishRequest) -> None:

@@ -1,15 +1,45 @@
 """/datasets/{id}/captions and /captionings: captions for datasets by captioners."""
 
-from typing import Annotated
+import json
+from functools import partial
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
+from sse_starlette import EventSourceResponse
 
 from app.captionings import service
-from app.captionings.schemas import CaptioningOut, CaptioningRequest
-from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
+from app.captionings.schemas import EXAMPLE, CaptioningOut, CaptioningRequest
+from app.deps import (
+    DEFAULT_PAGE,
+    PLAIN,
+    After,
+    CallerDep,
+    DatabaseDep,
+    Id,
+    LastEventId,
+    Limit,
+    ServicesDep,
+    needs_key,
+    wait_for,
+)
+from app.idempotency import OnceDep
+from app.jobs.stream import respond
+from app.media import EVENT_STREAM
 from app.openapi import problems
 from app.pages import Page
+from app.state_streams import stream_states
 from core.db import captionings
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            EVENT_STREAM: {
+                "schema": {},
+                "example": f"event: captioning\nid: 9f86d081884c7d65\ndata: {json.dumps(EXAMPLE)}\n\n",
+            }
+        }
+    }
+}
 
 router = APIRouter(tags=["captionings"], dependencies=[needs_key])
 
@@ -18,10 +48,15 @@ router = APIRouter(tags=["captionings"], dependencies=[needs_key])
     "/datasets/{dataset_id}/captions",
     status_code=202,
     response_model=CaptioningOut,
-    responses=problems("not-found", "wrong-state"),
+    responses=problems("not-found", "wrong-state", "idempotency-mismatch"),
 )
 async def caption_dataset(
-    dataset_id: Id, body: CaptioningRequest, caller: CallerDep, services: ServicesDep, response: Response
+    dataset_id: Id,
+    body: CaptioningRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
 ) -> CaptioningOut:
     """Has a captioner write captions for the images of a ready dataset.
 
@@ -29,7 +64,7 @@ async def caption_dataset(
     and edited before training. Captions that the captioner wrote before for the same images with the same settings are
     used again.
     """
-    row = await service.create(services, caller.tenant_id, dataset_id, body)
+    row = await service.create(services, once, caller.tenant_id, dataset_id, body)
     services.doorbell.ring("train")
     response.headers["Location"] = f"/captionings/{row.id}"
     return CaptioningOut.of(row)
@@ -61,6 +96,22 @@ async def get_captioning(
 ) -> CaptioningOut:
     """One captioning as it is now or, with `wait`, as soon as it has another caption or has ended."""
     return CaptioningOut.of(await service.wait_for_change(services, caller, captioning_id, wait))
+
+
+@router.get(
+    "/captionings/{captioning_id}/events",
+    response_class=EventSourceResponse,
+    responses={**STREAMED, **problems("not-found")},
+)
+async def stream_captioning(
+    captioning_id: Id, caller: CallerDep, services: ServicesDep, last_event_id: LastEventId = None
+) -> EventSourceResponse:
+    """The captioning live, as server-sent events: its state at once and at each change, until it has ended. A stream
+    that is opened again with `Last-Event-ID` leaves out the state with that id."""
+    read = partial(services.database.run, service.read, caller, captioning_id)
+    await read()
+    states = stream_states(services.progress, captioning_id, read, CaptioningOut.of, "captioning", last_event_id)
+    return respond(states)
 
 
 @router.post("/captionings/{captioning_id}/cancel", responses=problems("not-found", "wrong-state"))

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
 from app.captionings.schemas import CaptioningRequest
+from app.idempotency import Once
 from app.services import Services
 from core.db import captioners, captionings, datasets, quotas
 from core.db.tables import Captioning, Dataset
@@ -18,13 +19,18 @@ from core.domain.limits import Limits
 from core.domain.states import DatasetStatus
 
 
-async def create(services: Services, tenant_id: str, dataset_id: str, request: CaptioningRequest) -> Captioning:
-    """Raises NotFound, WrongState, InvalidRequest or QuotaExceeded."""
+async def create(
+    services: Services, once: Once, tenant_id: str, dataset_id: str, request: CaptioningRequest
+) -> Captioning:
+    """Raises NotFound, WrongState, InvalidRequest, IdempotencyMismatch or QuotaExceeded."""
+    get = captionings.get_captioning
+    if (original := await once.find(request, get)) is not None:
+        return original
     dataset, info = await services.database.run(read_sources, tenant_id, dataset_id, request.captioner)
     # Thousands of images take time, which the event loop does not have.
     plan, num_images = await asyncio.to_thread(make_plan, dataset, info, request)
     defaults = services.settings.default_limits
-    return await services.database.run(insert, tenant_id, dataset_id, defaults, request, plan, num_images)
+    return await once.create(request, get, insert, tenant_id, dataset_id, defaults, request, plan, num_images)
 
 
 def read_sources(session: Session, tenant_id: str, dataset_id: str, captioner_id: str) -> tuple[Dataset, CaptionerInfo]:

@@ -21,6 +21,7 @@ from app.datasets.schemas import (
 from app.datasets.service import DatasetWithTotals
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
 from app.files import PNG, StoredFile, file_responses, send_file
+from app.idempotency import OnceDep
 from app.media import JSON, MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
 from app.pages import Page
@@ -216,14 +217,19 @@ async def finalize_dataset(dataset_id: Id, caller: CallerDep, services: Services
     response_model=DatasetOut,
     responses={
         202: {"model": DatasetOut, "description": "With `crop`: images are cropped in the background."},
-        **problems("not-found", "wrong-state", "dataset-rejected"),
+        **problems("not-found", "wrong-state", "dataset-rejected", "idempotency-mismatch"),
     },
 )
 async def revise_dataset(
-    dataset_id: Id, body: RevisionRequest, caller: CallerDep, services: ServicesDep, response: Response
+    dataset_id: Id,
+    body: RevisionRequest,
+    caller: CallerDep,
+    services: ServicesDep,
+    once: OnceDep,
+    response: Response,
 ) -> DatasetOut:
     """Makes a new dataset of a ready one, with edits. It shares the stored images, and names its `parent`."""
-    overview = await revising.revise(services, caller.tenant_id, dataset_id, body)
+    overview = await revising.revise(services, once, caller.tenant_id, dataset_id, body)
     if overview.dataset.status == DatasetStatus.VALIDATING:
         services.doorbell.ring("validate")
         response.status_code = 202

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from app.datasets.schemas import RevisionRequest
-from app.datasets.service import DatasetWithTotals
+from app.datasets.service import DatasetWithTotals, read_dataset
+from app.idempotency import Once
 from app.services import Services
 from core.db import datasets, quotas
 from core.db.datasets import NewRevision, Totals
@@ -27,16 +28,21 @@ class Source:
     manifest: DatasetManifest
 
 
-async def revise(services: Services, tenant_id: str, dataset_id: str, request: RevisionRequest) -> DatasetWithTotals:
-    """Raises NotFound, WrongState for a dataset that is not ready, InvalidRequest, DatasetRejected, QuotaExceeded."""
+async def revise(
+    services: Services, once: Once, tenant_id: str, dataset_id: str, request: RevisionRequest
+) -> DatasetWithTotals:
+    """Raises NotFound, WrongState for a dataset that is not ready, InvalidRequest, DatasetRejected, QuotaExceeded,
+    IdempotencyMismatch."""
+    if (original := await once.find(request, read_dataset)) is not None:
+        return original
     ids = {dataset_id, *(inclusion.dataset for inclusion in request.include)}
     sources = await services.database.run(read_sources, tenant_id, ids)
     manifests = {source_id: source.manifest for source_id, source in sources.items()}
     # Thousands of images take seconds, which the event loop does not have.
     new = await asyncio.to_thread(make_revision, dataset_id, request, manifests, services.settings.max_images)
     name = request.name or sources[dataset_id].name
-    return await services.database.run(
-        insert_revision, services.settings, tenant_id, dataset_id, name, new, sorted(ids)
+    return await once.create(
+        request, read_dataset, insert_revision, services.settings, tenant_id, dataset_id, name, new, sorted(ids)
     )
 
 

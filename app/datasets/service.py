@@ -29,6 +29,10 @@ class DatasetWithTotals:
     dataset: Dataset
     totals: Totals
 
+    @property
+    def id(self) -> str:
+        return self.dataset.id
+
 
 def open_dataset(session: Session, tenant_id: str, name: str | None) -> DatasetWithTotals:
     dataset = datasets.insert_dataset(

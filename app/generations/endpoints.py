@@ -1,20 +1,32 @@
 """/generations: images that a base draws with a stack of adapters."""
 
 import json
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
 
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
+from app.deps import (
+    DEFAULT_PAGE,
+    After,
+    CallerDep,
+    DatabaseDep,
+    Id,
+    LastEventId,
+    Limit,
+    ServicesDep,
+    needs_key,
+    wait_for,
+)
 from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
-from app.generations.stream import stream_generation
-from app.idempotency import REPLAYED, IdempotencyKey
+from app.idempotency import OnceDep
 from app.jobs.stream import respond
 from app.media import EVENT_STREAM, accepts
 from app.openapi import OF_FILES, problems
 from app.pages import Page
+from app.state_streams import stream_states
 from core.db import generations
 from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
@@ -23,7 +35,7 @@ STREAMED: dict[int | str, dict[str, Any]] = {
         "content": {
             EVENT_STREAM: {
                 "schema": {"type": "string"},
-                "example": f"event: generation\ndata: {json.dumps(EXAMPLE)}\n\n",
+                "example": f"event: generation\nid: 9f86d081884c7d65\ndata: {json.dumps(EXAMPLE)}\n\n",
             }
         }
     }
@@ -42,18 +54,15 @@ async def create_generation(
     body: GenerationRequest,
     caller: CallerDep,
     services: ServicesDep,
+    once: OnceDep,
     response: Response,
-    idempotency_key: IdempotencyKey = None,
 ) -> GenerationOut:
     """Queues a generation. `{"model", "prompts"}` is enough. A training worker draws it when its device is
     free, or between the steps of a job on the same base."""
-    row, is_replayed = await services.database.run(
-        service.insert, caller.tenant_id, services.settings.default_limits, body, idempotency_key
-    )
+    defaults = services.settings.default_limits
+    row = await once.create(body, generations.get_generation, service.insert, caller.tenant_id, defaults, body)
     services.doorbell.ring("train")
     response.headers["Location"] = f"/generations/{row.id}"
-    if is_replayed:
-        response.headers[REPLAYED] = "true"
     return GenerationOut.of(row)
 
 
@@ -73,12 +82,15 @@ async def get_generation(
     caller: CallerDep,
     services: ServicesDep,
     wait: Annotated[float, wait_for("another image")] = 0,
+    last_event_id: LastEventId = None,
 ) -> GenerationOut | Response:
     """One generation as it is now or, with `wait`, as soon as it has another image or has ended. With `Accept:
     text/event-stream`, live: its state at once and at each change, until it has ended."""
     if accepts(request.headers, EVENT_STREAM):
-        await services.database.run(service.read, caller, generation_id)
-        return respond(stream_generation(services, caller, generation_id))
+        read = partial(services.database.run, service.read, caller, generation_id)
+        await read()
+        states = stream_states(services.progress, generation_id, read, GenerationOut.of, "generation", last_event_id)
+        return respond(states)
     return GenerationOut.of(await service.wait_for_change(services, caller, generation_id, wait))
 
 

@@ -7,9 +7,8 @@ from sqlalchemy.orm import Session
 from app.auth.service import Caller, check_still_valid
 from app.cleaning import remove_prefix
 from app.files import PNG, StoredFile
-from app.idempotency import hash_body
 from app.services import Services
-from core.db import adapters, generations, idempotency, jobs, models, quotas, step_adapters, workers
+from core.db import adapters, generations, jobs, models, quotas, step_adapters, workers
 from core.db.tables import Generation
 from core.domain.artifacts import Artifact, generation_prefix
 from core.domain.errors import InvalidSpec, NotFound, WrongState
@@ -27,20 +26,10 @@ from core.domain.memory_choices import check_generation
 from core.domain.model import ModelInfo
 from core.domain.states import AdapterStatus
 
-ROUTE = "POST /generations"
 
-
-def insert(
-    session: Session, tenant_id: str, defaults: Limits, spec: GenerationSpec, key: str | None
-) -> tuple[Generation, bool]:
-    """And whether it is that of an earlier request with the same Idempotency-Key. Raises NotFound, WrongState,
-    InvalidSpec, IdempotencyMismatch or QuotaExceeded."""
-    limits = quotas.lock_limits(session, tenant_id, defaults)  # a concurrent repeat waits here
-    body_sha256 = hash_body(spec.model_dump(mode="json", exclude_unset=True))
-    if key is not None and (
-        original := idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256, generations.get_generation)
-    ):
-        return original, True
+def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationSpec) -> Generation:
+    """Raises NotFound, WrongState, InvalidSpec or QuotaExceeded."""
+    limits = quotas.lock_limits(session, tenant_id, defaults)
     try:
         model = models.read_card(models.get_model(session, spec.model))
     except (NotFound, WrongState) as error:
@@ -54,10 +43,7 @@ def insert(
     if memory is not None:
         check_generation(plan, model, "cuda" if "cuda" in kinds else "cpu", memory)
     quotas.check_room(session, tenant_id, limits)
-    row = generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
-    if key is not None:
-        idempotency.record(session, tenant_id, ROUTE, key, body_sha256, row.id)
-    return row, False
+    return generations.insert_generation(session, tenant_id, spec.model_dump(mode="json"), plan)
 
 
 GRID = "/grid"

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.cleaning import remove_prefix
@@ -13,13 +13,14 @@ from app.deps import (
     CallerDep,
     DatabaseDep,
     Id,
+    LastEventId,
     Limit,
     ServicesDep,
     StorageDep,
     needs_key,
     wait_for,
 )
-from app.idempotency import REPLAYED, IdempotencyKey
+from app.idempotency import OnceDep
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
 from app.media import EVENT_STREAM, accepts
@@ -57,23 +58,21 @@ async def create_job(
     body: JobRequest,
     caller: CallerDep,
     services: ServicesDep,
+    once: OnceDep,
     response: Response,
     dry_run: Annotated[bool, Query(description="Return the plan, an estimate and warnings; queue nothing.")] = False,
-    idempotency_key: IdempotencyKey = None,
 ) -> JobOut | Response:
     """Queues a training. `{"model", "dataset"}` is enough."""
     service.refuse_forbidden(services.settings.webhook_allow, body.webhook)
     if dry_run:
         planned = await service.plan_job(services, caller.tenant_id, body)
         return JSONResponse(DryRun.of(planned.plan, planned.estimate, planned.advice).model_dump(mode="json"))
-    submitted = await service.submit(services, caller.tenant_id, body, idempotency_key)
+    job = await service.submit(services, once, caller.tenant_id, body)
     services.doorbell.ring("train")
     if body.webhook is not None:
         services.doorbell.ring("deliver")
-    response.headers["Location"] = f"/jobs/{submitted.job.id}"
-    if submitted.replayed:
-        response.headers[REPLAYED] = "true"
-    return JobOut.of(submitted.job).as_accepted()
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return JobOut.of(job).as_accepted()
 
 
 @router.get("", responses=problems())
@@ -140,7 +139,7 @@ async def list_job_events(
     after: After = None,
     limit: Annotated[int, Query(ge=1, le=MAX_EVENTS)] = MAX_EVENTS,
     wait: Annotated[float, wait_for("an event")] = 0,
-    last_event_id: Annotated[str | None, Header(max_length=100, pattern=PLAIN)] = None,
+    last_event_id: LastEventId = None,
 ) -> Page[EventOut] | Response:
     """The job's events, oldest first. With `wait`, as soon as there is an event after `after`. With
     `Accept: text/event-stream`, live until the job ends."""

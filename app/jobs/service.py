@@ -4,17 +4,17 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.auth.service import Caller, check_still_valid
-from app.database import Database
-from app.idempotency import hash_body
+from app.idempotency import Once
 from app.jobs.init_adapter import find_init_adapter, refuse_adapter
 from app.jobs.schemas import JobOut, JobRequest
 from app.services import Services
-from core.db import adapters, datasets, idempotency, jobs, models, quotas, waiting, workers
+from core.db import adapters, datasets, jobs, models, quotas, waiting, workers
 from core.db.tables import Dataset, Job
 from core.domain.advice import Advice, advise
 from core.domain.concepts import Concepts, join_datasets
@@ -33,7 +33,6 @@ from core.domain.spec import TrainingSpec, WebhookSpec
 from core.domain.states import TERMINAL, DatasetStatus, JobStatus
 from core.domain.waiting import Place
 
-ROUTE = "POST /jobs"
 NO_CONCEPTS = Concepts()
 
 
@@ -59,25 +58,17 @@ class PlannedJob:
     advice: tuple[Advice, ...]
 
 
-@dataclass(frozen=True)
-class Submitted:
-    """``replayed``: the job of an earlier request with the same Idempotency-Key."""
-
-    job: Job
-    replayed: bool
-
-
-async def submit(services: Services, tenant_id: str, request: JobRequest, key: str | None) -> Submitted:
+async def submit(services: Services, once: Once, tenant_id: str, request: JobRequest) -> Job:
     """Raises NotFound, WrongState, InvalidSpec, IdempotencyMismatch or QuotaExceeded."""
-    database, defaults = services.database, services.settings.default_limits
-    body_sha256 = hash_request(request)
-    if key is not None and (original := await database.run(find_original, tenant_id, key, body_sha256)):
-        return Submitted(original, replayed=True)
+    defaults, body = services.settings.default_limits, dump_request(request)
+    if (original := await once.find(body, jobs.get_job)) is not None:
+        return original
     planned = await plan_job(services, tenant_id, request)
     try:
-        return await database.run(insert, tenant_id, defaults, request, planned, key, body_sha256)
+        return await once.create(body, jobs.get_job, insert, tenant_id, defaults, request, planned)
     except IntegrityError as error:
-        return Submitted(await find_concurrent_original(database, tenant_id, key, body_sha256, error), replayed=True)
+        detail = "The dataset was deleted at this moment; choose another."
+        raise NotFound(detail, {"/dataset": [detail]}) from error
 
 
 async def plan_job(services: Services, tenant_id: str, request: JobRequest) -> PlannedJob:
@@ -145,31 +136,20 @@ def read_manifest(dataset: Dataset, place: str = "/dataset") -> DatasetManifest:
     return DatasetManifest.model_validate(dataset.manifest)
 
 
-def insert(
-    session: Session,
-    tenant_id: str,
-    defaults: Limits,
-    request: JobRequest,
-    planned: PlannedJob,
-    key: str | None,
-    body_sha256: str,
-) -> Submitted:
-    """Reservation, job, first event and idempotency record together.
+def insert(session: Session, tenant_id: str, defaults: Limits, request: JobRequest, planned: PlannedJob) -> Job:
+    """Reservation, job and first event together.
 
     Raises QuotaExceeded, InvalidSpec if the adapter to start from was deleted meanwhile, and IntegrityError if the
     dataset was.
     """
     limits = quotas.lock_limits(session, tenant_id, defaults)
-    # A concurrent repeat may have been first: its reservation then counts for this request too.
-    if key is not None and (original := find_original(session, tenant_id, key, body_sha256)):
-        return Submitted(original, replayed=True)
     quotas.reserve_job(session, tenant_id, limits, steps=planned.plan.steps)
     if planned.plan.init_adapter is not None:
         try:
             adapters.keep_for_job(session, tenant_id, planned.plan.init_adapter.id)
         except NotFound as error:
             raise refuse_adapter(error.detail) from None
-    job = jobs.insert_job(
+    return jobs.insert_job(
         session,
         tenant_id=tenant_id,
         model_id=request.model,
@@ -179,24 +159,6 @@ def insert(
         estimate=planned.estimate,
         concepts=request.datasets,
     )
-    if key is not None:
-        idempotency.record(session, tenant_id, ROUTE, key, body_sha256, job.id)
-    return Submitted(job, replayed=False)
-
-
-def find_original(session: Session, tenant_id: str, key: str, body_sha256: str) -> Job | None:
-    """The job that this key created before. Raises IdempotencyMismatch if the body differs."""
-    return idempotency.find_original(session, tenant_id, ROUTE, key, body_sha256, jobs.get_job)
-
-
-async def find_concurrent_original(
-    database: Database, tenant_id: str, key: str | None, body_sha256: str, error: IntegrityError
-) -> Job:
-    """The insert failed: a concurrent repeat was first, and this is its job; or the dataset was deleted meanwhile."""
-    if key is not None and (original := await database.run(find_original, tenant_id, key, body_sha256)):
-        return original
-    detail = "The dataset was deleted at this moment; choose another."
-    raise NotFound(detail, {"/dataset": [detail]}) from error
 
 
 def list_page(
@@ -225,11 +187,12 @@ async def show(services: Services, job: Job) -> JobOut:
     return JobOut.of(job, places.get(job.id))
 
 
-def hash_request(request: JobRequest) -> str:
+def dump_request(request: JobRequest) -> dict[str, Any]:
+    """With the webhook's secret: a job with another one is another job. Only long random ones are accepted."""
     body = request.model_dump(mode="json", exclude_unset=True)
     if request.webhook is not None and request.webhook.secret is not None:
         body["webhook"]["secret"] = request.webhook.secret.get_secret_value()  # a dump has it masked
-    return hash_body(body)
+    return body
 
 
 async def cancel(services: Services, tenant_id: str, job_id: str) -> Job:

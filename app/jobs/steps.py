@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.auth.service import Caller, check_still_valid
 from app.deps import CallerDep, DatabaseDep, Id, ServicesDep, needs_key, wait_for
 from app.files import PNG, StoredFile, file_responses, send_file
+from app.idempotency import OnceDep
 from app.jobs.step_schemas import (
     MAX_PROMPTS,
     PromotionOut,
@@ -83,14 +84,18 @@ async def _wait_for_promotion(services: Services, caller: Caller, job_id: str, s
     )
 
 
-@router.post("/samples", status_code=202, responses=problems("not-found", "wrong-state"))
+@router.post("/samples", status_code=202, responses=problems("not-found", "wrong-state", "idempotency-mismatch"))
 async def request_job_samples(
-    job_id: Id, body: SamplesRequest, caller: CallerDep, services: ServicesDep, response: Response
+    job_id: Id, body: SamplesRequest, caller: CallerDep, services: ServicesDep, once: OnceDep, response: Response
 ) -> SampleRequestOut:
     """Has a running job draw these prompts at its next step. The training is not changed by it: its adapter has the
     same bytes."""
+
+    def get(session: Session, tenant_id: str, request_id: str) -> SampleRequest:
+        return sample_requests.get_request(session, tenant_id, job_id, request_id)
+
     defaults = services.settings.default_limits
-    request = await services.database.run(_insert_request, caller.tenant_id, job_id, defaults, body)
+    request = await once.create(body, get, _insert_request, caller.tenant_id, job_id, defaults, body)
     response.headers["Location"] = f"/jobs/{job_id}/samples/requests/{request.id}"
     return SampleRequestOut.of(request, has_ended=False)
 

@@ -5,8 +5,10 @@ from typing import Any, Literal, Self
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.orm import Session
 
 from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, needs_key
+from app.idempotency import OnceDep
 from app.jobs.schemas import example
 from app.openapi import problems
 from app.pages import Page
@@ -84,17 +86,28 @@ class NewLinkOut(LinkOut):
         {**EXAMPLE, "url": "https://atelier.example.org/share/3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}
     )
 
-    url: str = Field(description="The page. Only this answer contains it: keep it.")
+    url: str | None = Field(
+        description="The page. Only this answer contains it: keep it. Null in the answer to a repeat with the same "
+        "`Idempotency-Key`, since the secret is not stored: delete the link then, and make another."
+    )
 
 
-@router.post("/{adapter_id}/links", status_code=201, responses=problems("not-found", "wrong-state"))
+@router.post(
+    "/{adapter_id}/links", status_code=201, responses=problems("not-found", "wrong-state", "idempotency-mismatch")
+)
 async def create_adapter_link(
-    adapter_id: Id, body: LinkRequest, request: Request, caller: CallerDep, database: DatabaseDep, response: Response
+    adapter_id: Id, body: LinkRequest, request: Request, caller: CallerDep, once: OnceDep, response: Response
 ) -> NewLinkOut:
     """Makes a link that anybody can open without a key, until it expires or is deleted."""
+
+    def get(session: Session, tenant_id: str, link_id: str) -> AdapterLink:
+        return links.get_link(session, tenant_id, adapter_id, link_id)
+
     secret = make_link_secret()
-    row = await database.run(links.insert_link, caller.tenant_id, adapter_id, hash_link_secret(secret), body.expires_in)
-    shown = NewLinkOut.of(row, url=str(request.base_url.replace(path=f"/share/{secret}", query="")))
+    sha256 = hash_link_secret(secret)
+    row = await once.create(body, get, links.insert_link, caller.tenant_id, adapter_id, sha256, body.expires_in)
+    url = str(request.base_url.replace(path=f"/share/{secret}", query="")) if row.sha256 == sha256 else None
+    shown = NewLinkOut.of(row, url=url)
     response.headers["Location"] = shown.urls.self
     return shown
 

@@ -10,13 +10,13 @@ from sqlalchemy.orm import Session
 
 from core.db import leases
 from core.db.leases import MAX_DEATHS, RowClaim
-from core.db.tables import Adapter
+from core.db.tables import Adapter, Model
 from core.domain.adapter_import import Findings
 from core.domain.adapter_merge import Merge, MergeError
 from core.domain.artifacts import AdapterFormat, Artifact
 from core.domain.errors import AdapterRejected
-from core.domain.model import Family
-from core.domain.states import AdapterStatus
+from core.domain.model import Family, ModelInfo
+from core.domain.states import AdapterStatus, ModelStatus
 
 _GIVEN_UP = (
     f"Its check was started {MAX_DEATHS} times, and each time its worker died. Ask the operator to read the log."
@@ -39,12 +39,15 @@ class ImportClaim(AdapterClaim):
 
 @dataclass(frozen=True)
 class MergeClaim(AdapterClaim):
-    """``files``: the sources' files in kohya's format, by the sources' ids."""
+    """``files``: the sources' files in kohya's format, by the sources' ids. ``bases``: the cards of an extraction's two
+    bases as they are registered now, by id. ``model_sha256``: of the base, as the merge was requested for it."""
 
+    model_sha256: str
     merge: Merge
     name: str
     trigger: str
     files: Mapping[str, Artifact]
+    bases: Mapping[str, ModelInfo]
 
 
 def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | MergeClaim | None:
@@ -55,8 +58,24 @@ def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | Mer
     if row.merge is None:
         return ImportClaim(row.id, row.attempt, row.model_id, row.family, Artifact.model_validate(row.upload))
     merge = Merge.model_validate(row.merge)
-    files = _find_files(session, row.tenant_id, merge)
-    return MergeClaim(row.id, row.attempt, row.model_id, row.family, merge, row.name, row.trigger, files)
+    return MergeClaim(
+        row.id,
+        row.attempt,
+        row.model_id,
+        row.family,
+        model_sha256=row.model_sha256,
+        merge=merge,
+        name=row.name,
+        trigger=row.trigger,
+        files=_find_files(session, row.tenant_id, merge),
+        bases=_find_bases(session, row.model_id, merge) if merge.method == "extract" else {},
+    )
+
+
+def _find_bases(session: Session, model_id: str, merge: Merge) -> dict[str, ModelInfo]:
+    model_ids = [model_id, *(source.id for source in merge.sources)]
+    query = select(Model).where(Model.id.in_(model_ids), Model.status == ModelStatus.READY)
+    return {row.id: ModelInfo.model_validate(row.info) for row in session.execute(query).scalars()}
 
 
 def _find_files(session: Session, tenant_id: str, merge: Merge) -> dict[str, Artifact]:

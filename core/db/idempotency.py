@@ -1,7 +1,8 @@
 """What an Idempotency-Key has created, for 24 hours."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
@@ -9,47 +10,82 @@ from sqlalchemy.orm import Session
 from core.db.tables import IdempotencyRecord
 from core.domain.errors import IdempotencyMismatch, NotFound
 
-Row = TypeVar("Row")
+
+@dataclass(frozen=True)
+class KeyedRequest:
+    """A creating request with an Idempotency-Key. ``route``: its method and path, ids included, so that the same body
+    for two datasets is two requests."""
+
+    tenant_id: str
+    route: str
+    key: str
+    body_sha256: str
 
 
-def find_original(
-    session: Session,
-    tenant_id: str,
-    route: str,
-    key: str,
-    body_sha256: str,
-    get: Callable[[Session, str, str], Row],
-) -> Row | None:
-    """What the key created before, by ``get`` of the tenant and the id. A key is free again when its record is older,
-    or when ``get`` raises NotFound. Raises IdempotencyMismatch if the body differs."""
+class Created(Protocol):
+    """A row, or what stands for one."""
+
+    @property
+    def id(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=Created)
+Get = Callable[[Session, str, str], Row]
+"""By the tenant and the id. Raises NotFound."""
+
+
+def create_once(
+    session: Session, request: KeyedRequest | None, get: Get[Row], insert: Callable[[], Row]
+) -> tuple[Row, bool]:
+    """What ``insert`` returns, recorded in this transaction; or what the request has created before. And whether it is
+    the latter. None: a request without a key, which always inserts.
+
+    A racing repeat waits for the end of this transaction, so call it before anything else is locked. Raises
+    IdempotencyMismatch, and what ``insert`` raises.
+    """
+    if request is None:
+        return insert(), False
+    names = f"{request.tenant_id}\n{request.route}\n{request.key}"
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(names, 0))))
+    if (original := find_original(session, request, get)) is not None:
+        return original, True
+    row = insert()
+    session.add(
+        IdempotencyRecord(
+            tenant_id=request.tenant_id,
+            route=request.route,
+            key=request.key,
+            body_sha256=request.body_sha256,
+            resource_id=row.id,
+        )
+    )
+    session.flush()
+    return row, False
+
+
+def find_original(session: Session, request: KeyedRequest, get: Get[Row]) -> Row | None:
+    """What the request has created before. A key is free again when its record is older, or when ``get`` raises
+    NotFound. Raises IdempotencyMismatch if the body differs."""
     expired = IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
-    session.execute(delete(IdempotencyRecord).where(*_same(tenant_id, route, key), expired))
-    record = session.execute(select(IdempotencyRecord).where(*_same(tenant_id, route, key))).scalar_one_or_none()
+    session.execute(delete(IdempotencyRecord).where(*_same(request), expired))
+    record = session.execute(select(IdempotencyRecord).where(*_same(request))).scalar_one_or_none()
     if record is None:
         return None
-    if record.body_sha256 != body_sha256:
+    if record.body_sha256 != request.body_sha256:
         raise IdempotencyMismatch(
             f"This Idempotency-Key created {record.resource_id} from another body. Send that body again, or use a new "
             "key."
         )
     try:
-        return get(session, tenant_id, record.resource_id)
+        return get(session, request.tenant_id, record.resource_id)
     except NotFound:
-        session.execute(delete(IdempotencyRecord).where(*_same(tenant_id, route, key)))
+        session.execute(delete(IdempotencyRecord).where(*_same(request)))
         return None
 
 
-def record(session: Session, tenant_id: str, route: str, key: str, body_sha256: str, resource_id: str) -> None:
-    """Raises sqlalchemy.exc.IntegrityError if a concurrent request was first."""
-    session.add(
-        IdempotencyRecord(tenant_id=tenant_id, route=route, key=key, body_sha256=body_sha256, resource_id=resource_id)
-    )
-    session.flush()
-
-
-def _same(tenant_id: str, route: str, key: str) -> tuple[ColumnElement[bool], ...]:
+def _same(request: KeyedRequest) -> tuple[ColumnElement[bool], ...]:
     return (
-        IdempotencyRecord.tenant_id == tenant_id,
-        IdempotencyRecord.route == route,
-        IdempotencyRecord.key == key,
+        IdempotencyRecord.tenant_id == request.tenant_id,
+        IdempotencyRecord.route == request.route,
+        IdempotencyRecord.key == request.key,
     )

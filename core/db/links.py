@@ -40,6 +40,16 @@ def insert_link(session: Session, tenant_id: str, adapter_id: str, sha256: str, 
     return link
 
 
+def get_link(session: Session, tenant_id: str, adapter_id: str, link_id: str, *, lock: bool = False) -> AdapterLink:
+    """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
+    wanted = (AdapterLink.id == link_id, AdapterLink.adapter_id == adapter_id, AdapterLink.tenant_id == tenant_id)
+    query = select(AdapterLink).where(*wanted)
+    link = session.execute(query.with_for_update() if lock else query).scalar_one_or_none()
+    if link is None:
+        raise NotFound(f"Adapter {adapter_id} has no link {link_id}.")
+    return link
+
+
 def list_links(
     session: Session, tenant_id: str, adapter_id: str, *, after: str | None = None, limit: int = 20
 ) -> tuple[list[AdapterLink], bool]:
@@ -51,11 +61,7 @@ def list_links(
 
 def delete_link(session: Session, tenant_id: str, adapter_id: str, link_id: str) -> None:
     """At once and for good. Raises NotFound."""
-    wanted = (AdapterLink.id == link_id, AdapterLink.adapter_id == adapter_id, AdapterLink.tenant_id == tenant_id)
-    link = session.execute(select(AdapterLink).where(*wanted).with_for_update()).scalar_one_or_none()
-    if link is None:
-        raise NotFound(f"Adapter {adapter_id} has no link {link_id}.")
-    session.delete(link)
+    session.delete(get_link(session, tenant_id, adapter_id, link_id, lock=True))
     audit.record(session, Action.LINK_REVOKED, link_id)
 
 

@@ -20,11 +20,12 @@ MAX_WEIGHT = 10.0
 
 
 class MergeSource(Frozen):
-    """``name``: the source's when it was merged; it may be deleted later."""
+    """``name``: the source's when it was merged; it may be deleted later. ``sha256``: of a base's weights then."""
 
     id: str
     name: str
     weight: float
+    sha256: str | None = None
 
 
 def describe_sources(sources: Sequence[MergeSource]) -> str:
@@ -86,9 +87,12 @@ class MergeRequest(MakingRequest):
 
 
 class ExtractionRequest(MakingRequest):
-    """Of the difference between the base in ``tuned_folder`` and that in ``model_folder``."""
+    """Of the difference between the base in ``tuned_folder`` and that in ``model_folder``, whose files must have these
+    hashes."""
 
+    model_sha256: str
     tuned_folder: Path
+    tuned_sha256: str
     rank: int
 
 

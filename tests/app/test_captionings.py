@@ -1,16 +1,19 @@
 """/captioners, /datasets/{id}/captions and /captionings: each line of the contract, and each refusal."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx_sse
 import pytest
 
 from core.db import captioners, captioning_claims
 from core.db.captionings import MAX_QUEUED
 from core.domain.captioner import CaptionerInfo
 from core.domain.states import TerminationReason
+from core.queue import progress_channel
 from tests.app.conftest import LiveApi
 from tests.app.factory import add_captioner, add_dataset
 from tests.app.world import caption_as_a_worker, claim_captioning
@@ -52,6 +55,53 @@ def test_it_ends_in_a_revision_that_can_be_read_and_edited(api: LiveApi) -> None
     edited = api.client.post(revision["urls"]["revisions"], json={"find_replace": [{"find": "red", "replace": "blue"}]})
     assert edited.status_code == 201, edited.text
     assert not [image for image in api.client.get(f"/datasets/{dataset_id}/images").json()["data"] if image["caption"]]
+
+
+def stream(api: LiveApi, captioning_id: str, after: str | None = None) -> Iterator[httpx_sse.ServerSentEvent]:
+    headers = {} if after is None else {"Last-Event-ID": after}
+    with httpx_sse.connect_sse(api.client, "GET", f"/captionings/{captioning_id}/events", headers=headers) as source:
+        assert source.response.status_code == 200
+        yield from source.iter_sse()
+
+
+def test_a_stream_has_each_state_and_the_end(api: LiveApi) -> None:
+    made = create(api, add_dataset(api, captions=False))
+    seen = []
+    for message in stream(api, made["id"]):
+        assert message.event == "captioning" and message.json()["id"] == made["id"]
+        seen.append((message.json()["status"], message.json()["num_done"], message.id))
+        if len(seen) == 1:
+            claim = claim_captioning(api, made["id"])
+            with api.sessions.begin() as session:
+                captioning_claims.report_progress(session, claim, num_done=2)
+            api.broker.publish(progress_channel(made["id"]), b"")
+        elif len(seen) == 2:
+            cancel(api, made["id"])
+    assert [each[:2] for each in seen] == [("queued", 0), ("running", 2), ("canceled", 2)]
+    assert len({each[2] for each in seen}) == 3
+    assert [message.id for message in stream(api, made["id"])] == [seen[2][2]]
+    assert [message.id for message in stream(api, made["id"], after=seen[1][2])] == [seen[2][2]]
+    assert list(stream(api, made["id"], after=seen[2][2])) == [], "it is known already"
+
+
+def test_a_stream_ends_with_its_captioning(api: LiveApi) -> None:
+    made, seen = create(api), []
+    for message in stream(api, made["id"]):
+        seen.append(message.json()["status"])
+        api.client.delete(f"/captionings/{made['id']}").raise_for_status()
+    assert seen == ["queued"]
+    assert api.client.get(f"/captionings/{made['id']}/events").status_code == 404
+
+
+def test_anothers_stream_is_not_found(api: LiveApi, other: LiveApi) -> None:
+    made = create(api)
+    answers = [other.client.get(f"/captionings/{some}/events") for some in (made["id"], "cap_none")]
+    assert [answer.status_code for answer in answers] == [404, 404]
+    assert answers[0].json()["detail"].replace(made["id"], "cap_none") == answers[1].json()["detail"]
+
+
+def cancel(api: LiveApi, captioning_id: str) -> None:
+    api.client.post(f"/captionings/{captioning_id}/cancel").raise_for_status()
 
 
 def test_they_are_listed_newest_first_and_by_dataset(api: LiveApi) -> None:

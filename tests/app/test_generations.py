@@ -260,5 +260,8 @@ def test_a_stream_has_each_image_and_the_end(api: LiveApi) -> None:
                 api.broker.publish(progress_channel(made["id"]), b"")
     assert seen[0] == ("queued", 0) and seen[-1] == ("succeeded", 2)
     with httpx_sse.connect_sse(api.client, "GET", url, headers=accept) as stream:
-        assert [message.json()["status"] for message in stream.iter_sse()] == ["succeeded"]
+        [last] = stream.iter_sse()
+    assert last.json()["status"] == "succeeded"
+    with httpx_sse.connect_sse(api.client, "GET", url, headers={**accept, "Last-Event-ID": last.id}) as stream:
+        assert list(stream.iter_sse()) == [], "it is known already"
     assert api.client.get("/generations/gen_none", headers=accept).status_code == 404

@@ -56,8 +56,8 @@ def test_patience_begins_with_the_first_failure(client: AtelierClient, monkeypat
         raise ConnectionFailed("gone")
 
     monkeypatch.setattr(AtelierClient, "_stream_activity", stream)
-    monkeypatch.setattr("atelier_client.activity.time.monotonic", lambda: now[0])
-    monkeypatch.setattr("atelier_client.activity.time.sleep", lambda seconds: now.__setitem__(0, now[0] + 50))
+    monkeypatch.setattr("atelier_client.watching.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("atelier_client.watching.time.sleep", lambda seconds: now.__setitem__(0, now[0] + 50))
     changes = client.watch_activity()
     assert next(changes) is None
     with pytest.raises(ConnectionFailed):

@@ -22,8 +22,8 @@ from atelier_client import (
     InputError,
     JobEnded,
 )
-from atelier_client.aio import watching
 from atelier_client.models import Dataset, Job, JobEvent
+from atelier_client.watching import SILENCE_SECONDS
 from tests.fixtures.client import write
 from tests.fixtures.drawing import drawer
 from tests.fixtures.pictures import png
@@ -60,7 +60,8 @@ def test_it_has_every_call_of_the_synchronous_one() -> None:
     calls = list_calls(AtelierClient)
     assert calls == list_calls(AsyncAtelierClient) and len(calls) > 60
     plain = {name for name in calls if not inspect.iscoroutinefunction(getattr(AsyncAtelierClient, name))}
-    assert plain == {name for name in calls if name.startswith("list_")} | {"watch", "watch_activity", "train"}
+    watches = {"watch", "watch_activity", "watch_captioning"}
+    assert plain == {name for name in calls if name.startswith("list_")} | watches | {"train"}
 
 
 @pytest.mark.usefixtures("trainer", "validator")
@@ -263,4 +264,4 @@ def test_nobody_there_is_a_client_error_and_a_wait_can_be_cancelled(running_api:
             await asyncio.wait_for(client.wait_for_job(job.id), 0.5)
         return time.monotonic() - started
 
-    assert use(running_api, work) < 5 < watching.SILENCE_SECONDS
+    assert use(running_api, work) < 5 < SILENCE_SECONDS

@@ -240,3 +240,24 @@ def test_a_rate_limit_is_waited_for(own_api: RunningApi) -> None:
         while httpx.get(f"{own_api.url}/jobs", headers={"Authorization": f"Bearer {own_api.api_key}"}).is_success:
             pass
         assert list(client.watch(job.id))[-1].id == job.id, "streams wait too"
+
+
+def test_a_link_whose_answer_was_lost_is_made_anew(running_api: RunningApi, client: AtelierClient) -> None:
+    """Nobody has the lost address, and the service does not show it again."""
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    [adapter] = [each for each in client.list_adapters() if each.job == job.id]
+    lost: list[str] = []
+
+    def lose_one_answer(request: httpx.Request, response: httpx.Response) -> httpx.Response:
+        if request.method == "POST" and not lost:
+            response.read()
+            lost.append(response.json()["id"])
+            response.close()
+            raise httpx.ReadError("the line broke")
+        return response
+
+    with AtelierClient(running_api.url, running_api.api_key, transport=FaultyTransport(lose_one_answer)) as other:
+        link = other.create_link(adapter.id)
+    assert httpx.get(link.url).status_code == 200
+    assert [each.id for each in client.list_links(adapter.id)] == [link.id] != lost

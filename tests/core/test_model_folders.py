@@ -43,7 +43,7 @@ def test_a_base_is_the_one_that_was_planned_or_it_is_said_whose_is_not(tmp_path:
     other = here.model_copy(update={"sha256": "0" * 64})
     assert find_planned_folder(settings(tmp_path), here, here.sha256) == BUNDLED / "tiny"
     assert find_planned_folder(settings(tmp_path), other, here.sha256) == BUNDLED / "tiny", "it is still here"
-    with pytest.raises(ModelRejected, match="tiny was replaced after this job was planned: submit it again"):
+    with pytest.raises(ModelRejected, match="tiny was replaced after this was planned: submit it again"):
         find_planned_folder(settings(tmp_path), here, other.sha256)
     with pytest.raises(BaseMissing, match="tiny is not the registered one"):
         find_planned_folder(settings(tmp_path), other, other.sha256)

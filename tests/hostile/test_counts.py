@@ -5,7 +5,15 @@ from collections.abc import Mapping
 
 from cli.local.programs import ROOT
 from core.domain.keys import make_api_key
-from tests.app import test_bodies, test_isolation, test_keys, test_monstrous_specs, test_races, test_rates
+from tests.app import (
+    test_bodies,
+    test_isolation,
+    test_keyed_requests,
+    test_keys,
+    test_monstrous_specs,
+    test_races,
+    test_rates,
+)
 from tests.fixtures.receiver import Message
 from tests.hostile import (
     addresses,
@@ -57,7 +65,10 @@ TRIED: Mapping[str, tuple[int, int]] = {
     "forged webhooks": (30, count_forged()),
     "stolen and guessed keys": (40, count_keys()),
     "another tenant's things": (28, len(test_isolation.WITH_IDS)),
-    "replays and races for one `Idempotency-Key`": (50 * 20, test_races.KEYS * test_races.RACERS),
+    "replays and races for one `Idempotency-Key`": (
+        50 * 20,
+        test_races.KEYS * test_races.RACERS + len(test_keyed_requests.CREATIONS) * test_keyed_requests.RACERS,
+    ),
     "floods": (10, len(test_rates.FLOODS)),
     "huge and slow bodies": (20, len(test_bodies.CASES)),
     "monstrous specs": (200, count_specs()),

@@ -5,15 +5,17 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 
 from core.db import captioners, captioning_claims, captionings, datasets
-from core.db.tables import DEFAULT_TENANT, Captioner, Captioning, Dataset, ImageCaption, Tenant
+from core.db.tables import DEFAULT_TENANT, Captioner, Captioning, Dataset, ImageCaption, Tenant, Worker
+from core.db.workers import list_workers
 from core.domain.captioner import CaptionerSource
 from core.domain.captioning import CaptioningSpec, plan_captioning
 from core.domain.dataset import DatasetManifest
@@ -286,6 +288,31 @@ def test_a_real_worker_that_is_killed_is_followed_by_another(home: House, tmp_pa
     row = read(home, captioning_id)
     assert (row.attempt, row.num_done) == (2, 4)
     assert all(each and each.startswith("a photo of ") for each in captions_of(revision_of(home, captioning_id)))
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_worker_is_seen_while_it_captions(home: House, tmp_path: Path) -> None:
+    queue(home, "blip", prompt="a picture of")
+    worker = start_worker(home, tmp_path / "log")
+    try:
+        ring(home)
+        wait_for(lambda: bool(find_programs(worker)), 60)
+        [program] = find_programs(worker)
+        program.suspend()  # a long caption
+        with home.sessions.begin() as session:
+            session.execute(update(Worker).values(seen_at=func.now() - timedelta(minutes=2)))
+        with home.sessions() as session:
+            assert list_workers(session, DEFAULT_TENANT) == []
+        wait_for(lambda: is_seen(home), 20)
+    finally:
+        for program in find_programs(worker):  # suspended, it would not notice the end of its worker
+            program.kill()
+        worker.kill()
+
+
+def is_seen(house: House) -> bool:
+    with house.sessions() as session:
+        return bool(list_workers(session, DEFAULT_TENANT))
 
 
 def find_programs(worker: Running) -> list[psutil.Process]:

@@ -1,5 +1,6 @@
 """Imports are checked by the real program, on a real database and a real store."""
 
+import shutil
 import signal
 import sys
 import threading
@@ -7,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import save
+from safetensors.torch import load_file, save, save_file
+from sqlalchemy import delete
 from sqlalchemy.orm import Session, sessionmaker
 
 from core.db import adapter_merges
 from core.db import adapters as db
 from core.db.models import upsert_model
 from core.db.session import make_sessions, open_engine
-from core.db.tables import DEFAULT_TENANT, Adapter
+from core.db.tables import DEFAULT_TENANT, Adapter, Model
 from core.domain.adapter_merge import Merge, MergeSource
 from core.domain.artifacts import Artifact, adapter_upload_key
 from core.domain.audit import Action
@@ -28,6 +30,7 @@ from tests.worker.engine.adapter_files.test_importing import draw, rename_as_lyc
 from worker import program
 from worker.consumer import Consumer
 from worker.engine.adapter_files.formats import Tensors, to_kohya
+from worker.engine.bases.inspection import inspect, write_card
 from worker.engine.families.registry import build_networks
 from worker.imports import AdapterImport
 
@@ -215,3 +218,76 @@ def request_merge(sessions: sessionmaker[Session], sources: list[str], **asked: 
         return adapter_merges.insert_merge(
             session, rows[sources[0]], merge, name="both", trigger="a", tags=(), action=Action.ADAPTER_MERGED
         ).id
+
+
+# --- extractions ----------------------------------------------------------------------------------------------
+
+
+def test_an_extraction_reads_only_the_bases_that_were_registered(
+    importer: AnyConsumer, sessions: sessionmaker[Session], settings: Settings, info: ModelInfo
+) -> None:
+    folder = settings.models_path / "tuned"
+    tuned = tune(settings.models_path / "base", folder, 0.1)
+    register(sessions, folder, tuned)
+    made, waiting, late = (request_extraction(sessions, info, tuned) for _ in range(3))
+    assert importer.run_next()
+    assert read(sessions, made).status == "ready", read(sessions, made).error
+
+    changed = tune(settings.models_path / "base", folder, 0.2)
+    write_card(folder, tuned)  # the files alone are others
+    assert importer.run_next()
+    assert "the files of the base tuned are not those that were registered" in reason(sessions, waiting)
+
+    write_card(folder, changed)
+    register(sessions, folder, changed)
+    assert importer.run_next()
+    assert reason(sessions, late) == "The base model tuned was replaced after this was planned: submit it again."
+
+    gone = request_extraction(sessions, info, changed)
+    with sessions.begin() as session:
+        session.execute(delete(Model).where(Model.id == "tuned"))
+    assert importer.run_next()
+    assert "The base model tuned was removed" in reason(sessions, gone)
+
+
+def test_an_extraction_waits_for_a_worker_with_the_registered_base(
+    importer: AnyConsumer, sessions: sessionmaker[Session], settings: Settings, info: ModelInfo
+) -> None:
+    folder = settings.models_path / "tuned"
+    tuned = tune(settings.models_path / "base", folder, 0.1)
+    register(sessions, folder, tuned)
+    made = request_extraction(sessions, info, tuned)
+    write_card(folder, tuned.model_copy(update={"sha256": "0" * 64}))  # this worker's copy is old
+    assert importer.run_next()
+    row = read(sessions, made)
+    assert row.status == "checking" and row.waiting_reason is not None
+
+
+def tune(base: Path, folder: Path, amount: float) -> ModelInfo:
+    """Another base in the folder, and its card."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(base, folder)
+    (file,) = (folder / "unet").glob("*.safetensors")
+    weights = {key: each + amount if "to_q" in key else each for key, each in load_file(file).items()}
+    save_file(weights, file, {"format": "pt"})
+    card = inspect(folder, model_id="tuned")
+    write_card(folder, card)
+    return card
+
+
+def register(sessions: sessionmaker[Session], folder: Path, card: ModelInfo) -> None:
+    with sessions.begin() as session:
+        upsert_model(session, card, location=str(folder))
+
+
+def request_extraction(sessions: sessionmaker[Session], base: ModelInfo, tuned: ModelInfo) -> str:
+    source = MergeSource(id=tuned.id, name=tuned.id, weight=1.0, sha256=tuned.sha256)
+    merge = Merge(method="extract", rank=2, sources=(source,), expected_bytes=1 << 20)
+    with sessions.begin() as session:
+        return adapter_merges.insert_extraction(session, DEFAULT_TENANT, base, merge, name="a", trigger="", tags=()).id
+
+
+def reason(sessions: sessionmaker[Session], adapter_id: str) -> str:
+    row = read(sessions, adapter_id)
+    assert row.status == "rejected" and row.error is not None
+    return str(row.error["detail"])

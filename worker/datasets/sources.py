@@ -8,18 +8,21 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from core.db.datasets import NewFile
 from core.domain.artifacts import upload_key
-from core.domain.dataset import LeftOut, is_archive_name
+from core.domain.dataset import LeftOut, is_archive_name, is_caption_name
 from core.domain.errors import DatasetRejected
 from core.domain.filenames import fold
+from core.domain.metadata import is_metadata_name
 from core.domain.revision import find_free_name
 from core.domain.sources import accepts_type, name_by_type, name_sources
 from core.settings import Settings
-from worker.outgoing import NotSent, Outgoing
+from worker.datasets.captions import MAX_CAPTION_BYTES, MAX_METADATA_BYTES
+from worker.outgoing import NotSent, Outgoing, SizeLimit
 
 MAX_PARALLEL = 8
 MAX_SECONDS = 900.0
@@ -105,8 +108,7 @@ class Sources:
     async def _receive(self, url: str, name: str, path: Path) -> None:
         """Raises NotSent."""
         digest = hashlib.sha256()
-        settings, taken = self._settings, 0
-        max_bytes = settings.max_upload_bytes if is_archive_name(name) else settings.max_file_bytes
+        taken = 0
         with path.open("wb") as file:
 
             def take(chunk: bytes) -> None:
@@ -119,7 +121,7 @@ class Sources:
                 file.write(chunk)
 
             try:
-                found = await self._outgoing.fetch(url, take, accepts=accepts_type, max_bytes=max_bytes)
+                found = await self._outgoing.fetch(url, take, partial(self._find_limit, name))
             except BaseException:
                 self._room += taken
                 raise
@@ -131,6 +133,19 @@ class Sources:
         self._keep(new)
         self._fetched.files.append(new)
         self._fetched.paths[filename] = path
+
+    def _find_limit(self, name: str, media_type: str) -> SizeLimit | None:
+        """As for an upload of that name."""
+        if not accepts_type(media_type):
+            return None
+        name = name_by_type(name, media_type)
+        if is_metadata_name(name):
+            return SizeLimit(MAX_METADATA_BYTES, "too large for a caption")
+        if is_caption_name(name):
+            return SizeLimit(MAX_CAPTION_BYTES, "too large for a caption")
+        is_archive = is_archive_name(name)
+        max_bytes = self._settings.max_upload_bytes if is_archive else self._settings.max_file_bytes
+        return SizeLimit(max_bytes, "the limit for one such file")
 
     def _finish_name(self, name: str, media_type: str) -> str:
         finished = name_by_type(name, media_type)

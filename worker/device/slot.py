@@ -2,8 +2,10 @@
 
 import functools
 import socket
-from contextlib import suppress
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import redis
@@ -17,7 +19,7 @@ from core.db.session import make_sessions, open_engine
 from core.db.workers import record_worker
 from core.settings import Settings
 from core.storage import Storage, open_store_of
-from worker.device.heartbeat import Heartbeats
+from worker.device.heartbeat import GRACE_SECONDS, Heartbeats
 from worker.device.trainer import TrainerHandle
 
 
@@ -30,6 +32,7 @@ class DeviceSlot:
     job_id: str | None = None  # the current job
     keeps_bases: bool = True  # False once a job had too little memory beside other bases
     _memory_bytes: int | None = None  # from the last trainer; a new worker does not know it yet
+    _registering: threading.Lock = field(default_factory=threading.Lock)
 
     @cached_property
     def sessions(self) -> sessionmaker[Session]:
@@ -83,11 +86,29 @@ class DeviceSlot:
         with suppress(DBAPIError, PoolTimeoutError):
             self.register()
 
+    @contextmanager
+    def staying_registered(self) -> Iterator[None]:
+        """Whatever this worker does in the meantime: captions and merges take minutes, as trainings do."""
+        self.try_to_register()
+        over = threading.Event()
+
+        def stay() -> None:
+            while not over.wait(self.settings.heartbeat_seconds):
+                self.try_to_register()
+
+        thread = threading.Thread(target=stay, name="registration", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(GRACE_SECONDS)
+
     def register(self) -> None:
         """Records that this worker is alive, and its current job."""
-        trainer = self.trainer
-        self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
-        with self.sessions.begin() as session:
+        with self._registering, self.sessions.begin() as session:  # a late thread writes nothing older
+            trainer = self.trainer
+            self._memory_bytes = (trainer and trainer.memory_bytes) or self._memory_bytes
             record_worker(
                 session,
                 worker_id=self.name,

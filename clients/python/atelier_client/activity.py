@@ -1,19 +1,16 @@
 """The states of everything, as they change: one stream for a program that shows them."""
 
-import time
 from collections.abc import Iterator
-from typing import Any
 
-import httpx
 import httpx_sse
 from pydantic import ValidationError
 
 from atelier_client.answers import Answer, Page
 from atelier_client.calls import Calls
-from atelier_client.errors import ApiError, ConnectionFailed, UnexpectedAnswer, is_passing
+from atelier_client.errors import UnexpectedAnswer
 from atelier_client.models import Progress
 from atelier_client.transport import describe
-from atelier_client.watching import BACKOFF_SECONDS, PATIENCE_SECONDS, SILENCE_SECONDS
+from atelier_client.watching import STREAM_TIMEOUT, persist, refuse_page
 
 
 class Activity(Answer):
@@ -38,29 +35,12 @@ class ActivityCalls(Calls):
 
         Raises ConnectionFailed or ApiError when the service has not answered for two minutes, or refuses.
         """
-        failures = 0
-        silent_since: float | None = None
-        while True:
-            try:
-                for change in self._stream_activity():
-                    failures, silent_since = 0, None
-                    yield change
-            except (ConnectionFailed, ApiError) as error:
-                now = time.monotonic()
-                silent_since = silent_since or now
-                if not is_passing(error) or now - silent_since > PATIENCE_SECONDS:
-                    raise
-                time.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
-                failures += 1
+        return persist(self._stream_activity)
 
     def _stream_activity(self) -> Iterator[Activity | None]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-        options: dict[str, Any] = {"headers": headers, "timeout": httpx.Timeout(SILENCE_SECONDS, connect=10.0)}
-        with self._transport.stream("/activity", **options) as response:
-            if "text/event-stream" not in response.headers.get("content-type", ""):
-                raise UnexpectedAnswer(
-                    "Something between this client and the service does not let event streams through."
-                )
+        with self._transport.stream("/activity", headers=headers, timeout=STREAM_TIMEOUT) as response:
+            refuse_page(response)
             for message in httpx_sse.EventSource(response).iter_sse():
                 if message.event == "ready":
                     yield None

@@ -100,7 +100,7 @@ class AdapterCalls(Calls):
             "trigger": trigger,
             "tags": list(tags),
         }
-        return self._transport.ask("POST", "/adapters/merge", Adapter, json=body)
+        return self._create("/adapters/merge", Adapter, body)
 
     def extract_adapter(
         self,
@@ -114,12 +114,11 @@ class AdapterCalls(Calls):
     ) -> Adapter:
         """Makes an adapter for ``model`` of what the fine-tuned ``tuned`` has learned; it is ``checking`` first."""
         body = {"model": model, "tuned": tuned, "rank": rank, "name": name, "trigger": trigger, "tags": list(tags)}
-        return self._transport.ask("POST", "/adapters/extract", Adapter, json=body)
+        return self._create("/adapters/extract", Adapter, body)
 
     def resize_adapter(self, adapter_id: str, rank: int, *, name: str | None = None) -> Adapter:
         """Makes another adapter, of a lower rank; it is ``checking`` first."""
-        path, body = f"/adapters/{quote(adapter_id)}/resize", {"rank": rank, "name": name}
-        return self._transport.ask("POST", path, Adapter, json=body)
+        return self._create(f"/adapters/{quote(adapter_id)}/resize", Adapter, {"rank": rank, "name": name})
 
     def check_adapters(
         self,
@@ -134,7 +133,7 @@ class AdapterCalls(Calls):
         check."""
         body = {"adapters": list(adapters), "model": model}
         params = {"wait": make_wait(WAIT_SECONDS, timeout_seconds)()}
-        first = self._transport.ask("POST", "/adapters/check", AdapterCheck, json=body, params=params)
+        first = self._create("/adapters/check", AdapterCheck, body, params=params)
         path, answers = f"/adapters/checks/{quote(first.id)}", iter([first])
 
         def fetch() -> AdapterCheck:

@@ -1,11 +1,13 @@
-"""What the calls of all resources share: lists page by page, and files."""
+"""What the calls of all resources share: lists page by page, files, and requests that create something."""
 
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from atelier_client.answers import Item, Page
 from atelier_client.downloads import save
-from atelier_client.transport import Transport
+from atelier_client.transport import Parsed, Transport
 from atelier_client.waiting import retry
 
 LARGEST_PAGE = 100
@@ -14,6 +16,11 @@ LARGEST_PAGE = 100
 class Calls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    def _create(self, path: str, kind: type[Parsed], body: Mapping[str, Any], **options: Any) -> Parsed:
+        """Posts the body. Retries carry a key, so that they create one thing."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return retry(lambda: self._transport.ask("POST", path, kind, json=dict(body), headers=headers, **options))
 
     def _download(self, path: str, target: Path) -> str:
         def fetch() -> str:

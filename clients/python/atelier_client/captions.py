@@ -10,6 +10,7 @@ from atelier_client.errors import CaptionerUnusable, CaptioningEnded
 from atelier_client.models import Answer, Dataset, ErrorInfo, Page
 from atelier_client.transport import quote
 from atelier_client.waiting import follow, poll, report_waiting, retry
+from atelier_client.watching import StateWatch
 
 WAIT_SECONDS = 30
 """Of one request: the service answers as soon as another image is captioned."""
@@ -98,7 +99,7 @@ class CaptionCalls(Calls):
     def caption_dataset(self, dataset_id: str, spec: Mapping[str, Any]) -> Captioning:
         """Queues captions for a ready dataset. ``spec`` has a ``captioner`` and optionally ``prompt``, ``prefix``,
         ``suffix``, ``only_missing``, ``threshold`` and the revision's ``name``."""
-        return self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/captions", Captioning, json=dict(spec))
+        return self._create(f"/datasets/{quote(dataset_id)}/captions", Captioning, spec)
 
     def get_captioning(self, captioning_id: str, *, wait_seconds: float = 0) -> Captioning:
         """``wait_seconds``: for another caption or the end, at most a minute."""
@@ -129,6 +130,13 @@ class CaptionCalls(Calls):
         if captioning.status != "succeeded" or captioning.revision is None:
             raise CaptioningEnded(explain_captioning(captioning), captioning)
         return retry(partial(self._transport.get, f"/datasets/{quote(captioning.revision)}", Dataset))
+
+    def watch_captioning(self, captioning_id: str) -> Iterator[Captioning]:
+        """Its state, and again at each change, until it has ended; of a stream that breaks, the rest is read from
+        another one. Raises ConnectionFailed or ApiError when the service has not answered for two minutes, or refuses,
+        and UnexpectedAnswer where something blocks streams: ``wait_for_captioning`` needs none."""
+        path = f"/captionings/{quote(captioning_id)}/events"
+        return StateWatch(self._transport, path, Captioning.model_validate_json).run_states()
 
     def cancel_captioning(self, captioning_id: str) -> Captioning:
         return self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)

@@ -12,7 +12,6 @@ with AtelierClient("http://127.0.0.1:8000", api_key) as atelier:
     atelier.download_adapter_file(training.result().id, Path("blip.safetensors"))
 """
 
-import uuid
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -52,7 +51,7 @@ from atelier_client.sharing import SharingCalls
 from atelier_client.steps import StepCalls
 from atelier_client.training import Training
 from atelier_client.transport import Transport, quote
-from atelier_client.waiting import explain_job, poll, retry
+from atelier_client.waiting import explain_job, poll
 from atelier_client.watching import Update, watch_job
 
 
@@ -127,8 +126,7 @@ class AtelierClient(ActivityCalls, AdapterCalls, CaptionCalls, DatasetCalls, Gen
 
     def create_job(self, body: Mapping[str, Any]) -> Job:
         """``body`` is ``{model, dataset, …TrainingSpec}``. Retries carry a key, so that they make one job."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
+        return self._create("/jobs", Job, body)
 
     def check_spec(self, body: Mapping[str, Any]) -> None:
         """Checks a body of ``create_job`` that has no dataset yet. Raises ApiError for any other fault."""

@@ -85,7 +85,7 @@ class DatasetCalls(Calls):
         ``find_replace``, ``remove_tags``, ``add_tags``, ``prefix``, ``suffix``, ``crop`` and ``include``. With ``crop``
         it is ``validating`` first: see ``wait_for_dataset``."""
         body = {**edits, **({"name": name} if name else {})}
-        return self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/revisions", Dataset, json=body)
+        return self._create(f"/datasets/{quote(dataset_id)}/revisions", Dataset, body)
 
     def download_dataset(self, dataset_id: str, target: Path, layout: DatasetLayout = "kohya") -> str:
         """Writes images and captions as a .zip, completely or not at all. Returns its sha256."""

@@ -1,7 +1,6 @@
 """Generations: queue, follow, and fetch their images."""
 
 import io
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
@@ -66,8 +65,7 @@ class GenerationCalls(Calls):
     def create_generation(self, spec: Mapping[str, Any]) -> Generation:
         """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough. Retries carry a key, so
         that they make one generation."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return retry(lambda: self._transport.ask("POST", "/generations", Generation, json=dict(spec), headers=headers))
+        return self._create("/generations", Generation, spec)
 
     def get_generation(self, generation_id: str, *, wait_seconds: float = 0) -> Generation:
         """``wait_seconds``: for another image or the end, at most a minute."""

@@ -49,6 +49,12 @@ class NewAdapterLink(AdapterLink):
     url: str = Field(repr=False)
 
 
+class _MadeLink(AdapterLink):
+    """``url`` is null in an answer to a retry."""
+
+    url: str | None = Field(None, repr=False)
+
+
 class SentCover(Answer):
     """A picture that was sent as a cover: ``checking``, ``ready``, or ``rejected`` with the ``error``."""
 
@@ -82,7 +88,7 @@ class SharingCalls(Calls):
             "license": license_id,
             "token": token,
         }
-        return self._transport.ask("POST", f"/adapters/{quote(adapter_id)}/publish", Publication, json=body)
+        return self._create(f"/adapters/{quote(adapter_id)}/publish", Publication, body)
 
     def wait_for_publication(
         self,
@@ -115,7 +121,11 @@ class SharingCalls(Calls):
         """A page and a download without a key, for ``expires_in`` seconds: a week by default. Only this answer has its
         ``url``."""
         body = {} if expires_in is None else {"expires_in": expires_in}
-        return self._transport.ask("POST", f"/adapters/{quote(adapter_id)}/links", NewAdapterLink, json=body)
+        made = self._create(f"/adapters/{quote(adapter_id)}/links", _MadeLink, body)
+        while made.url is None:  # the answer with the address was lost, so nobody has it
+            self.delete_link(adapter_id, made.id)
+            made = self._create(f"/adapters/{quote(adapter_id)}/links", _MadeLink, body)
+        return NewAdapterLink.model_validate(made.model_dump())
 
     def list_links(self, adapter_id: str) -> Iterator[AdapterLink]:
         """Newest first, with those that have expired, and with how often each was used."""

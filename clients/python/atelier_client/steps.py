@@ -108,7 +108,7 @@ class StepCalls(Calls):
     def request_samples(self, job_id: str, prompts: Sequence[str], *, seed: int = 0) -> SampleRequest:
         """Has a running job draw these prompts at its next step. It changes nothing in the training."""
         body = {"prompts": list(prompts), "seed": seed}
-        return self._transport.ask("POST", f"/jobs/{quote(job_id)}/samples", SampleRequest, json=body)
+        return self._create(f"/jobs/{quote(job_id)}/samples", SampleRequest, body)
 
     def list_sample_requests(self, job_id: str) -> Iterator[SampleRequest]:
         """Oldest first."""

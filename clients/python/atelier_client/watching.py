@@ -1,12 +1,12 @@
-"""Follows one job to its end over the event stream, or by polling where something blocks streams.
+"""Follows one job to its end over the event stream, or by polling where something blocks streams; and other streams.
 
-The stream is resumed after the last event that the caller received, so that no event is lost or repeated.
+A stream is resumed after the last event that the caller received, so that no event is lost or repeated.
 """
 
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 import httpx_sse
@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from atelier_client.errors import ApiError, ConnectionFailed, UnexpectedAnswer, is_passing
 from atelier_client.models import Job, JobEvent, Page
 from atelier_client.transport import Transport, describe, quote
+from atelier_client.waiting import Work
 
 Update = JobEvent | Job
 """An event of the job; or the job itself if only its progress has changed."""
@@ -22,9 +23,13 @@ Update = JobEvent | Job
 SILENCE_SECONDS = 45.0
 """The service sends a comment at least every 15 s; a stream that is silent for longer is dead."""
 
+STREAM_TIMEOUT = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
 POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 120.0
 BACKOFF_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+Item = TypeVar("Item")
 
 
 class NoStream(Exception):
@@ -72,8 +77,7 @@ class Watch:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_id is not None:
             headers["Last-Event-ID"] = self.last_id
-        timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
-        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=timeout)
+        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=STREAM_TIMEOUT)
 
     def read(self, message: httpx_sse.ServerSentEvent) -> Update | None:
         """None for a kind of message that this client does not know."""
@@ -123,6 +127,68 @@ class Watch:
             raise error
         time.sleep(BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)])
         self.failures += 1
+
+
+def persist(source: Callable[[], Iterator[Item]]) -> Iterator[Item]:
+    """Reads a stream, and opens it again whenever it ends or breaks, until the caller stops. Raises ConnectionFailed or
+    ApiError when the service has not answered for PATIENCE_SECONDS, or refuses."""
+    failures = 0
+    silent_since: float | None = None
+    while True:
+        try:
+            for item in source():
+                failures, silent_since = 0, None
+                yield item
+            time.sleep(BACKOFF_SECONDS[0])  # something may end all streams at once
+        except (ConnectionFailed, ApiError) as error:
+            now = time.monotonic()
+            silent_since = silent_since or now
+            if not is_passing(error) or now - silent_since > PATIENCE_SECONDS:
+                raise
+            time.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+            failures += 1
+
+
+def refuse_page(response: httpx.Response) -> None:
+    """Raises UnexpectedAnswer for anything but a stream."""
+    if "text/event-stream" not in response.headers.get("content-type", ""):
+        raise UnexpectedAnswer("Something between this client and the service does not let event streams through.")
+
+
+class StateWatch(Generic[Work]):
+    """The states of one captioning, from its stream at ``path``."""
+
+    def __init__(self, transport: Transport, path: str, parse: Callable[[str], Work]) -> None:
+        self.transport, self.path, self.parse = transport, path, parse
+        self.last_id = ""
+
+    def run_states(self) -> Iterator[Work]:
+        """Until one that is terminal. Raises as ``persist``, and UnexpectedAnswer."""
+        for state in persist(self.read_states):
+            yield state
+            if state.is_terminal:
+                return
+
+    def read_states(self) -> Iterator[Work]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": self.last_id}
+        last: Work | None = None
+        with self.transport.stream(self.path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+            refuse_page(response)
+            for message in httpx_sse.EventSource(response).iter_sse():
+                state = self.parse_state(message.data)
+                self.last_id = message.id
+                if state.is_terminal:
+                    last = state
+                    break
+                yield state
+        if last is not None:  # once the connection is given back
+            yield last
+
+    def parse_state(self, data: str) -> Work:
+        try:
+            return self.parse(data)
+        except ValidationError as error:
+            raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
 
 
 def watch_job(

@@ -1,6 +1,7 @@
 """Datasets from addresses: fetched over real sockets on loopback, which the tests' operator admits."""
 
 import io
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ from tests.hostile.addresses import FORBIDDEN
 from tests.worker.datasets.hostile import zip_of
 from worker.consumer import Consumer
 from worker.datasets import sources
+from worker.datasets.captions import MAX_CAPTION_BYTES
 from worker.datasets.service import Validation
 
 Sessions = sessionmaker[Session]
@@ -209,6 +211,40 @@ def test_every_failure_is_reported_by_its_address(validator: AnyConsumer, sessio
     assert {file for file, text in said.items() if text not in found.get(file, "")} == set(), found
     assert len(found) == len(said)
     assert len(DatasetManifest.model_validate(dataset.manifest).images) == 1
+
+
+def test_each_kind_of_file_has_the_limit_of_uploads(
+    settings: Settings, sessions: Sessions, storage: MemoryStorage
+) -> None:
+    """An archive also where only the server's type says that it is one."""
+    limited = settings.model_copy(update={"max_upload_bytes": 700_000})
+    validator = Consumer(Validation, limited, sessions, storage, threading.Event())
+    packed = zip_of(("a.png", png(1)), ("big.txt", os.urandom(150_000)))
+    assert 100_000 < len(packed) < 300_000
+    pages = {
+        "/set.zip": send(packed, "application/zip"),
+        "/download": send(packed, "application/x-zip-compressed"),
+        "/odd.png": send(packed, "application/zip"),
+        "/huge.zip": send(bytes(700_001), "application/zip"),
+        "/b.png": send(png(2), "image/png"),
+        "/b.txt": send(b"x" * (MAX_CAPTION_BYTES + 1), "text/plain"),
+        "/c.caption": send(b"x" * (MAX_CAPTION_BYTES + 1), "application/octet-stream"),
+        "/metadata.jsonl": send(b"\n" * (MAX_CAPTION_BYTES + 1), "application/jsonl"),
+        "/d.png": send(bytes(100_001), "image/png"),
+        "/nameless": send(bytes(100_001), "text/plain"),
+    }
+    with serve(pages) as root:
+        dataset = fetch(validator, sessions, [f"{root}{path}" for path in pages])
+    said = {file.removeprefix(root): reason for file, reason in reasons(dataset).items() if file.startswith(root)}
+    one, caption = "the limit for one such file", "too large for a caption"
+    assert said == {
+        "/huge.zip": f"It was not fetched: it is larger than 700,000 bytes, {one}.",
+        "/b.txt": f"It was not fetched: it is larger than 65,536 bytes, {caption}.",
+        "/c.caption": f"It was not fetched: it is larger than 65,536 bytes, {caption}.",
+        "/d.png": f"It was not fetched: it is larger than 100,000 bytes, {one}.",
+        "/nameless": f"It was not fetched: it is larger than 100,000 bytes, {one}.",
+    }
+    assert dataset.status == "ready", dataset.error
 
 
 def test_no_forbidden_address_is_called(validator: AnyConsumer, sessions: Sessions, settings: Settings) -> None:

@@ -380,8 +380,7 @@ def test_a_job_is_not_trained_on_a_base_that_took_the_place_of_its_own(house: Ho
     assert job.status == JobStatus.FAILED and job.error is not None, house.history(job_id)
     assert job.error["type"] == "/problems/bad-input"
     assert (
-        f"The base model {house.info.id} was replaced after this job was planned: submit it again."
-        in job.error["detail"]
+        f"The base model {house.info.id} was replaced after this was planned: submit it again." in job.error["detail"]
     )
 
 

@@ -7,7 +7,6 @@ Networks are built on the meta device. The denoiser's weights are read only for 
 """
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from worker.engine.errors import BadInput
 from worker.engine.families.protocol import Network
 from worker.engine.families.recognition import find_prediction_type, read_config
 from worker.engine.families.registry import FAMILIES, find_family
+from worker.engine.hashes import hash_folder
 from worker.engine.memory.tracing import add_memory
 
 TARGETS = ("attention", "attention_ff", "all")
@@ -100,21 +100,6 @@ def _cost(layer: torch.nn.Module) -> int:
         return layer.in_features + layer.out_features
     assert isinstance(layer, torch.nn.Conv2d)
     return layer.in_channels * layer.kernel_size[0] * layer.kernel_size[1] + layer.out_channels
-
-
-def hash_folder(folder: Path) -> str:
-    """SHA-256 over every file but the card, by relative path."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        if path.name not in {CARD, "README.md"} and path.suffix != ".png":
-            digest.update(str(path.relative_to(folder)).encode())
-            digest.update(bytes.fromhex(hash_file(path)))
-    return digest.hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _latent_factor(folder: Path) -> int:

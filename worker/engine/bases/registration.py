@@ -17,10 +17,11 @@ from core.model_folders import MADE_HERE, NOTE, is_made_here, is_where_workers_l
 from worker.answers import answer_order
 from worker.engine.bases.conversion import choose_prediction_type, convert
 from worker.engine.bases.hub import fetch_base
-from worker.engine.bases.inspection import hash_file, inspect, write_card
+from worker.engine.bases.inspection import inspect, write_card
 from worker.engine.bases.single_file import CONFIGS, identify, read_header
 from worker.engine.bases.vocabulary import PROBE, Probe, find_vocabulary
 from worker.engine.errors import BadInput
+from worker.engine.hashes import hash_file
 from worker.engine.memory.tracing import add_memory
 
 Complete = Callable[[ModelInfo, Path], ModelInfo]

@@ -102,7 +102,7 @@ class AdapterCalls(Calls):
             "trigger": trigger,
             "tags": list(tags),
         }
-        return await self._transport.ask("POST", "/adapters/merge", Adapter, json=body)
+        return await self._create("/adapters/merge", Adapter, body)
 
     async def extract_adapter(
         self,
@@ -116,12 +116,11 @@ class AdapterCalls(Calls):
     ) -> Adapter:
         """Makes an adapter for ``model`` of what the fine-tuned ``tuned`` has learned; it is ``checking`` first."""
         body = {"model": model, "tuned": tuned, "rank": rank, "name": name, "trigger": trigger, "tags": list(tags)}
-        return await self._transport.ask("POST", "/adapters/extract", Adapter, json=body)
+        return await self._create("/adapters/extract", Adapter, body)
 
     async def resize_adapter(self, adapter_id: str, rank: int, *, name: str | None = None) -> Adapter:
         """Makes another adapter, of a lower rank; it is ``checking`` first."""
-        path, body = f"/adapters/{quote(adapter_id)}/resize", {"rank": rank, "name": name}
-        return await self._transport.ask("POST", path, Adapter, json=body)
+        return await self._create(f"/adapters/{quote(adapter_id)}/resize", Adapter, {"rank": rank, "name": name})
 
     async def check_adapters(
         self,
@@ -136,7 +135,7 @@ class AdapterCalls(Calls):
         check."""
         body = {"adapters": list(adapters), "model": model}
         params = {"wait": make_wait(WAIT_SECONDS, timeout_seconds)()}
-        first = await self._transport.ask("POST", "/adapters/check", AdapterCheck, json=body, params=params)
+        first = await self._create("/adapters/check", AdapterCheck, body, params=params)
         path, answers = f"/adapters/checks/{quote(first.id)}", iter([first])
 
         async def fetch() -> AdapterCheck:

@@ -1,17 +1,25 @@
 """Made from ``atelier_client.calls`` by ``scripts/make_async_client.py``: change that, and run it again."""
 
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from atelier_client.aio.downloads import save
 from atelier_client.aio.transport import Transport
 from atelier_client.aio.waiting import retry
 from atelier_client.answers import Item, Page
+from atelier_client.transport import Parsed
 
 
 class Calls:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
+
+    async def _create(self, path: str, kind: type[Parsed], body: Mapping[str, Any], **options: Any) -> Parsed:
+        """Posts the body. Retries carry a key, so that they create one thing."""
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        return await retry(lambda: self._transport.ask("POST", path, kind, json=dict(body), headers=headers, **options))
 
     async def _download(self, path: str, target: Path) -> str:
         async def fetch() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from atelier_client.aio.calls import Calls
 from atelier_client.aio.waiting import follow, poll, retry
+from atelier_client.aio.watching import StateWatch
 from atelier_client.captions import WAIT_SECONDS, Captioner, Captioning, explain_captioning
 from atelier_client.errors import CaptionerUnusable, CaptioningEnded
 from atelier_client.models import Dataset, Page
@@ -57,7 +58,7 @@ class CaptionCalls(Calls):
     async def caption_dataset(self, dataset_id: str, spec: Mapping[str, Any]) -> Captioning:
         """Queues captions for a ready dataset. ``spec`` has a ``captioner`` and optionally ``prompt``, ``prefix``,
         ``suffix``, ``only_missing``, ``threshold`` and the revision's ``name``."""
-        return await self._transport.ask("POST", f"/datasets/{quote(dataset_id)}/captions", Captioning, json=dict(spec))
+        return await self._create(f"/datasets/{quote(dataset_id)}/captions", Captioning, spec)
 
     async def get_captioning(self, captioning_id: str, *, wait_seconds: float = 0) -> Captioning:
         """``wait_seconds``: for another caption or the end, at most a minute."""
@@ -88,6 +89,13 @@ class CaptionCalls(Calls):
         if captioning.status != "succeeded" or captioning.revision is None:
             raise CaptioningEnded(explain_captioning(captioning), captioning)
         return await retry(partial(self._transport.get, f"/datasets/{quote(captioning.revision)}", Dataset))
+
+    def watch_captioning(self, captioning_id: str) -> AsyncIterator[Captioning]:
+        """Its state, and again at each change, until it has ended; of a stream that breaks, the rest is read from
+        another one. Raises ConnectionFailed or ApiError when the service has not answered for two minutes, or refuses,
+        and UnexpectedAnswer where something blocks streams: ``wait_for_captioning`` needs none."""
+        path = f"/captionings/{quote(captioning_id)}/events"
+        return StateWatch(self._transport, path, Captioning.model_validate_json).run_states()
 
     async def cancel_captioning(self, captioning_id: str) -> Captioning:
         return await self._transport.ask("POST", f"/captionings/{quote(captioning_id)}/cancel", Captioning)

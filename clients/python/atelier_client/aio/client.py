@@ -1,6 +1,5 @@
 """Made from ``atelier_client.client`` by ``scripts/make_async_client.py``: change that, and run it again."""
 
-import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +17,7 @@ from atelier_client.aio.sharing import SharingCalls
 from atelier_client.aio.steps import StepCalls
 from atelier_client.aio.training import Training
 from atelier_client.aio.transport import Transport
-from atelier_client.aio.waiting import poll, retry
+from atelier_client.aio.waiting import poll
 from atelier_client.aio.watching import watch_job
 from atelier_client.errors import ApiError, JobEnded, ModelUnusable
 from atelier_client.models import (
@@ -116,8 +115,7 @@ class AsyncAtelierClient(
 
     async def create_job(self, body: Mapping[str, Any]) -> Job:
         """``body`` is ``{model, dataset, …TrainingSpec}``. Retries carry a key, so that they make one job."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return await retry(lambda: self._transport.ask("POST", "/jobs", Job, json=dict(body), headers=headers))
+        return await self._create("/jobs", Job, body)
 
     async def check_spec(self, body: Mapping[str, Any]) -> None:
         """Checks a body of ``create_job`` that has no dataset yet. Raises ApiError for any other fault."""

@@ -1,6 +1,5 @@
 """Made from ``atelier_client.generations`` by ``scripts/make_async_client.py``: change that, and run it again."""
 
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -9,12 +8,7 @@ from typing import TYPE_CHECKING, Any
 from atelier_client.aio.calls import Calls
 from atelier_client.aio.waiting import follow, retry
 from atelier_client.errors import GenerationEnded
-from atelier_client.generations import (
-    WAIT_SECONDS,
-    Generation,
-    explain_generation,
-    find_pillow,
-)
+from atelier_client.generations import WAIT_SECONDS, Generation, explain_generation, find_pillow
 from atelier_client.models import Page
 from atelier_client.transport import quote
 
@@ -26,10 +20,7 @@ class GenerationCalls(Calls):
     async def create_generation(self, spec: Mapping[str, Any]) -> Generation:
         """``spec`` is the body of ``POST /generations``; ``model`` and ``prompts`` are enough. Retries carry a key, so
         that they make one generation."""
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        return await retry(
-            lambda: self._transport.ask("POST", "/generations", Generation, json=dict(spec), headers=headers)
-        )
+        return await self._create("/generations", Generation, spec)
 
     async def get_generation(self, generation_id: str, *, wait_seconds: float = 0) -> Generation:
         """``wait_seconds``: for another image or the end, at most a minute."""

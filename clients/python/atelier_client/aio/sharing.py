@@ -7,7 +7,15 @@ from atelier_client.aio.calls import Calls
 from atelier_client.aio.waiting import poll
 from atelier_client.errors import CoverRejected, PublicationFailed
 from atelier_client.models import Page
-from atelier_client.sharing import WAIT_SECONDS, AdapterLink, NewAdapterLink, Publication, SentCover, read_file
+from atelier_client.sharing import (
+    WAIT_SECONDS,
+    AdapterLink,
+    NewAdapterLink,
+    Publication,
+    SentCover,
+    _MadeLink,
+    read_file,
+)
 from atelier_client.transport import quote
 from atelier_client.waiting import make_wait, report_waiting
 
@@ -35,7 +43,7 @@ class SharingCalls(Calls):
             "license": license_id,
             "token": token,
         }
-        return await self._transport.ask("POST", f"/adapters/{quote(adapter_id)}/publish", Publication, json=body)
+        return await self._create(f"/adapters/{quote(adapter_id)}/publish", Publication, body)
 
     async def wait_for_publication(
         self,
@@ -68,7 +76,11 @@ class SharingCalls(Calls):
         """A page and a download without a key, for ``expires_in`` seconds: a week by default. Only this answer has its
         ``url``."""
         body = {} if expires_in is None else {"expires_in": expires_in}
-        return await self._transport.ask("POST", f"/adapters/{quote(adapter_id)}/links", NewAdapterLink, json=body)
+        made = await self._create(f"/adapters/{quote(adapter_id)}/links", _MadeLink, body)
+        while made.url is None:  # the answer with the address was lost, so nobody has it
+            await self.delete_link(adapter_id, made.id)
+            made = await self._create(f"/adapters/{quote(adapter_id)}/links", _MadeLink, body)
+        return NewAdapterLink.model_validate(made.model_dump())
 
     def list_links(self, adapter_id: str) -> AsyncIterator[AdapterLink]:
         """Newest first, with those that have expired, and with how often each was used."""

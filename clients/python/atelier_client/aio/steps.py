@@ -50,7 +50,7 @@ class StepCalls(Calls):
     async def request_samples(self, job_id: str, prompts: Sequence[str], *, seed: int = 0) -> SampleRequest:
         """Has a running job draw these prompts at its next step. It changes nothing in the training."""
         body = {"prompts": list(prompts), "seed": seed}
-        return await self._transport.ask("POST", f"/jobs/{quote(job_id)}/samples", SampleRequest, json=body)
+        return await self._create(f"/jobs/{quote(job_id)}/samples", SampleRequest, body)
 
     def list_sample_requests(self, job_id: str) -> AsyncIterator[SampleRequest]:
         """Oldest first."""

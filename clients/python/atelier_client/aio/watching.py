@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Generic
 
 import httpx
 import httpx_sse
@@ -14,7 +14,17 @@ from atelier_client.aio.transport import Transport
 from atelier_client.errors import ApiError, ConnectionFailed, UnexpectedAnswer, is_passing
 from atelier_client.models import Job, JobEvent, Page
 from atelier_client.transport import describe, quote
-from atelier_client.watching import BACKOFF_SECONDS, PATIENCE_SECONDS, POLL_SECONDS, SILENCE_SECONDS, NoStream, Update
+from atelier_client.waiting import Work
+from atelier_client.watching import (
+    BACKOFF_SECONDS,
+    PATIENCE_SECONDS,
+    POLL_SECONDS,
+    STREAM_TIMEOUT,
+    Item,
+    NoStream,
+    Update,
+    refuse_page,
+)
 
 
 class Watch:
@@ -60,8 +70,7 @@ class Watch:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if self.last_id is not None:
             headers["Last-Event-ID"] = self.last_id
-        timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
-        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=timeout)
+        return self.transport.stream(f"{self.path}/events", headers=headers, timeout=STREAM_TIMEOUT)
 
     def read(self, message: httpx_sse.ServerSentEvent) -> Update | None:
         """None for a kind of message that this client does not know."""
@@ -112,6 +121,62 @@ class Watch:
             raise error
         await asyncio.sleep(BACKOFF_SECONDS[min(self.failures, len(BACKOFF_SECONDS) - 1)])
         self.failures += 1
+
+
+async def persist(source: Callable[[], AsyncIterator[Item]]) -> AsyncIterator[Item]:
+    """Reads a stream, and opens it again whenever it ends or breaks, until the caller stops. Raises ConnectionFailed or
+    ApiError when the service has not answered for PATIENCE_SECONDS, or refuses."""
+    failures = 0
+    silent_since: float | None = None
+    while True:
+        try:
+            async for item in source():
+                failures, silent_since = 0, None
+                yield item
+            await asyncio.sleep(BACKOFF_SECONDS[0])  # something may end all streams at once
+        except (ConnectionFailed, ApiError) as error:
+            now = time.monotonic()
+            silent_since = silent_since or now
+            if not is_passing(error) or now - silent_since > PATIENCE_SECONDS:
+                raise
+            await asyncio.sleep(BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS) - 1)])
+            failures += 1
+
+
+class StateWatch(Generic[Work]):
+    """The states of one captioning, from its stream at ``path``."""
+
+    def __init__(self, transport: Transport, path: str, parse: Callable[[str], Work]) -> None:
+        self.transport, self.path, self.parse = transport, path, parse
+        self.last_id = ""
+
+    async def run_states(self) -> AsyncIterator[Work]:
+        """Until one that is terminal. Raises as ``persist``, and UnexpectedAnswer."""
+        async for state in persist(self.read_states):
+            yield state
+            if state.is_terminal:
+                return
+
+    async def read_states(self) -> AsyncIterator[Work]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": self.last_id}
+        last: Work | None = None
+        async with self.transport.stream(self.path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+            refuse_page(response)
+            async for message in httpx_sse.EventSource(response).aiter_sse():
+                state = self.parse_state(message.data)
+                self.last_id = message.id
+                if state.is_terminal:
+                    last = state
+                    break
+                yield state
+        if last is not None:  # once the connection is given back
+            yield last
+
+    def parse_state(self, data: str) -> Work:
+        try:
+            return self.parse(data)
+        except ValidationError as error:
+            raise UnexpectedAnswer(f"The event stream is not Atelier's: {describe(error)}") from error
 
 
 def watch_job(

@@ -17,11 +17,11 @@ from core.domain.registration import ModelSource, RegistrationRequest, Registrat
 from core.model_folders import CARD
 from tests.fixtures.bases import make_random_pipeline, write_random_base, write_tokenizer
 from tests.fixtures.single_files import name_open_clip, name_unet, name_vae, write_configs, write_single_file
-from worker.engine.bases.inspection import hash_file
 from worker.engine.bases.registration import NOTE, prepare
 from worker.engine.bases.single_file import identify, read_header
 from worker.engine.errors import BadInput
 from worker.engine.families import load_base
+from worker.engine.hashes import hash_file
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 PROBE = {"ab": (512, 64, 321, 513)}

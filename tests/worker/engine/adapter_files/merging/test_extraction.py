@@ -1,6 +1,7 @@
 """An adapter of what a fine-tuned base has learned: exact where its rank is enough, else the best of that rank."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.fixtures.bases import write_random_base
 from worker.engine.adapter_files.merging.extraction import REST, extract_adapter
 from worker.engine.adapter_files.proof.adapters import read_adapter
 from worker.engine.adapter_files.proof.layers import full_text_path, read_layers
+from worker.engine.hashes import hash_folder
 
 RANK = 3
 
@@ -52,12 +54,16 @@ def tune(base: Path, folder: Path, rank: int = RANK, *, norms: float = 0.0) -> d
     return updates
 
 
-def extract(base: Path, tuned: Path, folder: Path, rank: int = RANK) -> MergeResult:
+def extract(
+    base: Path, tuned: Path, folder: Path, rank: int = RANK, known: Mapping[str, str] | None = None
+) -> MergeResult:
+    """``known``: hashes of other files than these."""
     folder.mkdir()
+    sums = {"model_sha256": hash_folder(base), "tuned_sha256": hash_folder(tuned), **known}
     return extract_adapter(
         ExtractionRequest(
             family="sd1", model_folder=base, tuned_folder=tuned, rank=rank, name="tuned", trigger="zap",
-            made_from="tuned", resolution=64, folder=folder, memory_bytes=PROGRAM_BYTES,
+            made_from="tuned", resolution=64, folder=folder, memory_bytes=PROGRAM_BYTES, **sums,
         )
     )  # fmt: skip
 
@@ -97,6 +103,14 @@ def test_what_no_adapter_holds_counts_in_the_error(base: Path, tmp_path: Path) -
     made = extract(base, tmp_path / "tuned", tmp_path / "out")
     assert made.error is not None and made.error.total > 0.01
     assert made.error.layers[0].layer == REST and made.error.layers[0].error == 1
+
+
+def test_files_that_changed_since_they_were_registered_are_refused(base: Path, tmp_path: Path) -> None:
+    tune(base, tmp_path / "tuned")
+    for number, (name, folder) in enumerate((("model_sha256", base), ("tuned_sha256", tmp_path / "tuned"))):
+        made = extract(base, tmp_path / "tuned", tmp_path / f"out{number}", known={name: "0" * 64})
+        assert made.findings is None and not made.files
+        assert made.refusal is not None and f"files of the base {folder.name} are not those" in made.refusal
 
 
 def test_what_was_not_tuned_from_it_is_refused(base: Path, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""The states of one captioning or generation, by server-sent events."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from pydantic import BaseModel
+from sse_starlette import ServerSentEvent
+
+from app.progress import ProgressHub
+from core.db.tables import Checked
+from core.domain.errors import NotFound, Unauthenticated, Unavailable
+
+STREAM_SECONDS = 30 * 60
+"""Clients then connect again, and continue after the last state that they know."""
+ID_CHARS = 16
+
+
+Row = TypeVar("Row", bound=Checked)
+
+
+async def stream_states(
+    progress: ProgressHub,
+    row_id: str,
+    read: Callable[[], Awaitable[Row]],
+    show: Callable[[Row], BaseModel],
+    event: str,
+    last_event_id: str | None = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """The present state, unless it is the one with ``last_event_id``, then a message for each change, until the row has
+    ended or is deleted, or the caller's key is. It waits through an outage of the database."""
+    clock = asyncio.get_running_loop().time
+    deadline, known = clock() + STREAM_SECONDS, last_event_id
+    with progress.listen(row_id) as listener:
+        while clock() < deadline:
+            try:
+                row = await read()
+            except Unavailable:
+                await listener.wait(deadline - clock())
+                continue
+            except (NotFound, Unauthenticated):
+                return
+            shown = show(row).model_dump_json()
+            state_id = hashlib.sha256(shown.encode()).hexdigest()[:ID_CHARS]
+            if state_id != known:
+                yield ServerSentEvent(shown, event=event, id=state_id)
+                known = state_id
+            if row.status != row.CHECKING:
+                return
+            await listener.wait(deadline - clock())
