@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from app.datasets.schemas import ImageOut
 from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
 from core.domain.dataset import DatasetReport, ManifestImage
 from core.domain.events import EventType
@@ -170,10 +171,16 @@ class MetricView(View):
 
 class ImageView(View):
     name: str
-    sha256: str
+    url: str
+    thumbnail_url: str
     caption: str | None
     width: int
     height: int
+
+    @classmethod
+    def of(cls, dataset_id: str, image: ManifestImage) -> Self:
+        described = ImageOut.of(dataset_id, image)
+        return cls(**described.model_dump(include=set(cls.model_fields)))
 
 
 class DatasetView(View):
@@ -186,12 +193,11 @@ class DatasetView(View):
     report: DatasetReport | None
     parent: str | None
     images: tuple[ImageView, ...]
-    cover: str | None
+    cover: ImageView | None
 
     @classmethod
-    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: str | None = None) -> Self:
-        """``cover``: the SHA-256 of its first image."""
-        fields = set(ImageView.model_fields)
+    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: ManifestImage | None = None) -> Self:
+        """``cover``: its first image."""
         return cls(
             id=dataset.id,
             name=dataset.name or dataset.id,
@@ -201,6 +207,6 @@ class DatasetView(View):
             waiting_reason=dataset.waiting_reason,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
             parent=dataset.parent_id,
-            images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
-            cover=cover,
+            images=tuple(ImageView.of(dataset.id, image) for image in images),
+            cover=ImageView.of(dataset.id, cover) if cover else None,
         )
