@@ -297,8 +297,8 @@ async def download_dataset_thumbnail(
     caller: CallerDep,
     services: ServicesDep,
 ) -> Response:
-    """The thumbnail of a larger image as WebP, of at most 256 pixels a side. In the list of images `thumbnail_url` leads
-    here if there is one."""
+    """The thumbnail of a larger image as WebP, of at most 256 pixels a side. `thumbnail_url` of the image leads here if
+    there is one."""
     image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
     file, filename = service.get_thumbnail(image), make_filename(PurePosixPath(image.name).stem, ".webp")
     return await send_file(request, services.storage, StoredFile(file.key, file.sha256, file.size, filename, WEBP))

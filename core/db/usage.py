@@ -71,8 +71,8 @@ SELECT
 """The files that rows name, each once. A ready dataset's images with their thumbnails, not its uploads, which are gone
 by then; images that revisions share count for the dataset that they came with and, once it is deleted, by their keys.
 An image that is to be cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill
-the database with them. A job's adapter is among the job's artifacts, and once more among its steps'. A merge counts before it is made, or any number of them could be
-waiting."""
+the database with them. A job's adapter is among the job's artifacts, and once more among its steps'. A merge counts
+before it is made, or any number of them could be waiting."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:
