@@ -93,11 +93,12 @@ function describeWait() {
 }
 
 function showEvent(event) {
-  if (event.type === "job.queued") reason = /^(Accepted|Resumed)$/.test(event.text) ? "" : event.text;
+  const text = t(`event.${event.key}`, event.values);
+  if (event.type === "job.queued") reason = event.key.startsWith("putBack") ? text : "";
   const moment = new Date(event.created_at), isToday = moment.toDateString() === new Date().toDateString();
   const time = el("time", { dateTime: event.created_at, title: moment.toLocaleString(), dataset: { fixed: "" } },
     isToday ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" }));
-  find("events").prepend(el("li", {}, time, el("span", {}, event.text)));
+  find("events").prepend(el("li", {}, time, el("span", {}, text)));
 }
 
 // --- what the API knows beside ------------------------------------------------------------------------------
