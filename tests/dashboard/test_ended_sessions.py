@@ -94,7 +94,7 @@ CASES = {
     ),
     "link": Case("/adapters/{adapter}", "#files a", enter(), "#share button", total("/adapters/{adapter}/links")),
     "samples": Case(
-        "/jobs/{job}", "#request:not([hidden])", enter(("#request [name=prompts]", "a kept prompt")),
+        "/jobs/{job}", "#requests:not([hidden])", enter(("#request [name=prompts]", "a kept prompt")),
         "#request button", total("/jobs/{job}/samples/requests"), ("#request [name=prompts]", "a kept prompt"),
     ),
     "key": Case(

@@ -165,8 +165,9 @@ new Activity({
   onReady: reload,
   onChange: (change) => {
     if (change.resource !== "adapter" || change.id !== id) return;
-    if (change.status === null) location.assign("/ui/adapters");
-    else reload();
+    if (change.status !== null) reload();
+    else if (isEdited()) showError(find("error"), t("adapter.gone"));
+    else location.assign("/ui/adapters");
   },
   onTrouble: (text) => (find("live").textContent = text),
 });
