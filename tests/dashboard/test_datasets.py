@@ -219,6 +219,7 @@ def test_without_scripts_its_images_are_paged(browser: Chrome, running_api: Runn
     browser.get(running_api.login_link())
     find(browser, "#link button").click()
     browser.get(f"{running_api.url}/ui/datasets/{dataset_id}")
+    assert read_texts(browser, ".heading .actions") == [""], "nothing that does not work"
     pages = [read_texts(browser, ".gallery small")]
     while browser.find_elements(By.CSS_SELECTOR, "a[rel=next]"):
         find(browser, "a[rel=next]").click()

@@ -64,7 +64,8 @@ def test_a_deleted_dataset(tabs: Tabs, running_api: RunningApi) -> None:
     tabs.go(tabs.other)
     until_shown(browser, "#page-error", "This dataset was deleted.")
     assert read_captions(browser)[0] == "not saved"
-    assert not find(browser, "#save").is_displayed() and not find(browser, "#delete").is_displayed()
+    for gone in ("#save", "#delete", ".heading .state"):
+        assert not find(browser, gone).is_displayed(), gone
     tabs.assert_same()
 
 

@@ -35,8 +35,8 @@ async function load() {
   if (find("try")) find("try").hidden = adapter.status !== "ready";
   showMade();
   showFiles();
+  if (!isEdited()) writeAbout(); // before anything is awaited, or it would overwrite what is typed meanwhile
   await showCover();
-  if (!isEdited()) writeAbout();
   tools?.show(adapter);
   await sharing?.show();
 }

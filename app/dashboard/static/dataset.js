@@ -35,6 +35,7 @@ async function showNow() {
   find("count").textContent = dataset.num_images === null ? "" : t("images", { count: dataset.num_images });
   find("created").dateTime = dataset.created_at;
   showAges();
+  if (find("delete")) find("delete").hidden = false;
   const isReady = dataset.status === "ready";
   find("zips").hidden = !isReady;
   for (const layout of ["kohya", "imagefolder"]) find(layout).href = `${address}/download?layout=${layout}`;
@@ -176,7 +177,7 @@ addEventListener("popstate", attempt(async () => {
 }));
 // It was deleted, by another tab or person. What was typed stays, to be copied.
 function showGone() {
-  for (const part of document.querySelectorAll(".heading .actions, #captions, #grid .leave")) part.hidden = true;
+  for (const part of document.querySelectorAll(".heading .state, .heading .actions, #captions, #grid .leave")) part.hidden = true;
   showError(find("page-error"), t("datasets.gone"));
 }
 

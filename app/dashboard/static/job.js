@@ -121,7 +121,7 @@ const refresh = coalesce(async () => {
 
 // Another tab or person has deleted it.
 function showGone() {
-  for (const part of document.querySelectorAll(".heading .actions, #take, #step-files, #requests")) part.hidden = true;
+  for (const part of document.querySelectorAll(".heading .state, .heading .actions, #take, #step-files, #grid, #requests")) part.hidden = true;
   showError(find("action-error"), t("job.gone"));
 }
 
