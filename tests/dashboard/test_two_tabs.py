@@ -48,6 +48,7 @@ def tabs(visitor: Chrome) -> Iterator[Tabs]:
 
 
 def confirm(browser: Chrome) -> None:
+    until(browser, lambda: find(browser, "dialog[open] .danger"))
     find(browser, "dialog[open] .danger").click()
 
 
@@ -110,7 +111,7 @@ def test_edited_captions(tabs: Tabs, running_api: RunningApi) -> None:
 def test_a_job_that_ends_and_is_deleted(tabs: Tabs, running_api: RunningApi) -> None:
     browser, job = tabs.browser, ScriptedJob(running_api, name="fox")
     open_job(browser, job)
-    until_shown(browser, "#state", "queued")
+    until(browser, lambda: find(browser, "#events li"))  # the script is there
     tabs.mark()
     tabs.go(tabs.one)
     browser.get(f"{running_api.url}/ui/jobs")
@@ -124,6 +125,7 @@ def test_a_job_that_ends_and_is_deleted(tabs: Tabs, running_api: RunningApi) -> 
     until_shown(browser, "tbody tr", "canceled")
     tabs.assert_same()
     open_job(browser, job)
+    until(browser, lambda: find(browser, "#events li"))
     find(browser, "#delete").click()
     confirm(browser)
     until(browser, lambda: browser.current_url == f"{running_api.url}/ui/jobs")
