@@ -22,6 +22,7 @@ ADDRESS_SECONDS = 300
 OCTETS = "application/octet-stream"
 SAFETENSORS = OCTETS
 PNG = "image/png"
+WEBP = "image/webp"
 
 
 @dataclass(frozen=True)

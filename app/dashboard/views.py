@@ -6,13 +6,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from app.datasets.schemas import ImageOut
 from core.db.tables import Dataset, Job, JobEvent, JobMetric, JobSample
 from core.domain.dataset import DatasetReport, ManifestImage
 from core.domain.events import EventType
 from core.domain.states import TERMINAL, JobStatus, Phase, TerminationReason, title_of
 from core.domain.waiting import Place
 
-ACTIONS = {"accepted": "Accepted", "resumed": "Resumed"}
+ACTIONS = frozenset({"accepted", "resumed"})
 """Reasons for which a job is queued that are somebody's act, and no hindrance."""
 
 
@@ -104,45 +105,44 @@ def find_eta(job: Job, place: Place | None) -> float | None:
 
 
 class EventView(View):
+    """Its text is ``event.<key>`` in strings/, with ``values`` as its fields."""
+
     seq: int
     type: str
-    text: str
+    key: str
+    values: dict[str, str | int]
     created_at: datetime
 
     @classmethod
     def of(cls, event: JobEvent) -> Self:
-        text = describe_event(EventType(event.type), event.attempt, event.data)
-        return cls(seq=event.seq, type=event.type, text=text, created_at=event.created_at)
+        key, values = describe_event(EventType(event.type), event.attempt, event.data)
+        return cls(seq=event.seq, type=event.type, key=key, values=values, created_at=event.created_at)
 
 
-def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
+def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> tuple[str, dict[str, str | int]]:
+    """The text's key behind ``event.``, and its fields."""
     match kind:
         case EventType.QUEUED:
             return describe_queued(str(data.get("reason") or ""))
         case EventType.RUNNING:
-            return "Started" if attempt <= 1 else f"Started again, attempt {attempt}"
+            return ("started", {}) if attempt <= 1 else ("startedAgain", {"attempt": attempt})
         case EventType.PHASE:
-            return str(data.get("phase", "")).capitalize()
-        case EventType.CHECKPOINT:
-            return f"Checkpoint at step {data.get('step')}"
-        case EventType.SAMPLES:
-            return f"Samples at step {data.get('step')}"
-        case EventType.REQUESTED_SAMPLES:
-            return f"Requested samples at step {data.get('step')}"
-        case EventType.PROMOTED:
-            return f"The adapter of step {data.get('step')} was promoted"
+            return str(Phase(data["phase"])), {}
+        case EventType.CHECKPOINT | EventType.SAMPLES | EventType.REQUESTED_SAMPLES | EventType.PROMOTED:
+            return kind.removeprefix("job."), {"step": int(data["step"])}
         case EventType.NOTICE:
-            return str(data.get("message", ""))
+            return "notice", {"message": str(data.get("message", ""))}
         case EventType.FAILED:
-            return f"Failed: {title_of(TerminationReason(data['reason']))}"
+            return "failed", {"title": title_of(TerminationReason(data["reason"]))}
         case _:
-            return kind.removeprefix("job.").capitalize()
+            return kind.removeprefix("job."), {}
 
 
-def describe_queued(reason: str) -> str:
+def describe_queued(reason: str) -> tuple[str, dict[str, str | int]]:
     """The reason is one word for a person's action, otherwise why the job waits."""
-    back = f"Put back into the queue: {reason}" if reason else "Put back into the queue"
-    return ACTIONS.get(reason, back)
+    if reason in ACTIONS:
+        return reason, {}
+    return ("putBackBecause", {"reason": reason}) if reason else ("putBack", {})
 
 
 class SampleView(View):
@@ -170,10 +170,16 @@ class MetricView(View):
 
 class ImageView(View):
     name: str
-    sha256: str
+    url: str
+    thumbnail_url: str
     caption: str | None
     width: int
     height: int
+
+    @classmethod
+    def of(cls, dataset_id: str, image: ManifestImage) -> Self:
+        described = ImageOut.of(dataset_id, image)
+        return cls(**described.model_dump(include=set(cls.model_fields)))
 
 
 class DatasetView(View):
@@ -186,12 +192,11 @@ class DatasetView(View):
     report: DatasetReport | None
     parent: str | None
     images: tuple[ImageView, ...]
-    cover: str | None
+    cover: ImageView | None
 
     @classmethod
-    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: str | None = None) -> Self:
-        """``cover``: the SHA-256 of its first image."""
-        fields = set(ImageView.model_fields)
+    def of(cls, dataset: Dataset, images: Sequence[ManifestImage] = (), cover: ManifestImage | None = None) -> Self:
+        """``cover``: its first image."""
         return cls(
             id=dataset.id,
             name=dataset.name or dataset.id,
@@ -201,6 +206,6 @@ class DatasetView(View):
             waiting_reason=dataset.waiting_reason,
             report=DatasetReport.model_validate(dataset.report) if dataset.report else None,
             parent=dataset.parent_id,
-            images=tuple(ImageView.model_validate(image.model_dump(include=fields)) for image in images),
-            cover=cover,
+            images=tuple(ImageView.of(dataset.id, image) for image in images),
+            cover=ImageView.of(dataset.id, cover) if cover else None,
         )

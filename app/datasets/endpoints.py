@@ -1,6 +1,7 @@
 """/datasets: create, fill, close, read, delete."""
 
 import json
+from pathlib import PurePosixPath
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
@@ -20,7 +21,7 @@ from app.datasets.schemas import (
 )
 from app.datasets.service import DatasetWithTotals
 from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
-from app.files import PNG, StoredFile, file_responses, send_file
+from app.files import PNG, WEBP, StoredFile, file_responses, send_file
 from app.idempotency import OnceDep
 from app.media import JSON, MULTIPART, media_type_of
 from app.openapi import OF_FILES, problems
@@ -286,5 +287,24 @@ async def download_dataset_image(
 ) -> Response:
     """One image as PNG: upright, and without metadata."""
     image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
-    filename = make_filename(image.name.rpartition("/")[2].rpartition(".")[0], ".png")
+    filename = make_filename(PurePosixPath(image.name).stem, ".png")
     return await send_file(request, services.storage, StoredFile(image.key, image.sha256, image.size, filename, PNG))
+
+
+@router.get(
+    "/{dataset_id}/images/{sha256}.webp",
+    response_class=Response,
+    responses={**file_responses(WEBP), **problems("not-found", "wrong-state", *OF_FILES)},
+)
+async def download_dataset_thumbnail(
+    dataset_id: Id,
+    sha256: Annotated[str, Path(pattern=r"^[0-9a-f]{64}$", description="The image's hash.")],
+    request: Request,
+    caller: CallerDep,
+    services: ServicesDep,
+) -> Response:
+    """The thumbnail of a larger image as WebP, of at most 256 pixels a side. `thumbnail_url` of the image leads here if
+    there is one."""
+    image = await services.database.run(service.find_image, caller.tenant_id, dataset_id, sha256)
+    file, filename = service.get_thumbnail(image), make_filename(PurePosixPath(image.name).stem, ".webp")
+    return await send_file(request, services.storage, StoredFile(file.key, file.sha256, file.size, filename, WEBP))

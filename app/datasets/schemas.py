@@ -215,6 +215,7 @@ class ImageOut(BaseModel):
         {
             "name": "cat-1.png",
             "url": f"{_URL}/images/{_SHA256}.png",
+            "thumbnail_url": f"{_URL}/images/{_SHA256}.webp",
             "sha256": _SHA256,
             "size": 34_012,
             "width": 512,
@@ -229,6 +230,10 @@ class ImageOut(BaseModel):
 
     name: str
     url: str
+    thumbnail_url: str = Field(
+        description="A WebP of at most 256 pixels a side; the same as `url` if the image is no larger, or was stored "
+        "before there were thumbnails."
+    )
     sha256: str
     size: int
     width: int
@@ -242,9 +247,11 @@ class ImageOut(BaseModel):
     @classmethod
     def of(cls, dataset_id: str, image: ManifestImage, model: ModelInfo | None = None) -> Self:
         """``model``: the base to show the training size for."""
-        url = f"/datasets/{dataset_id}/images/{image.sha256}.png"
+        address = f"/datasets/{dataset_id}/images/{image.sha256}"
+        thumbnail_url = f"{address}.webp" if image.thumbnail else f"{address}.png"
         bucket = TrainedSize.of(image, model) if model else None
-        return cls(url=url, bucket=bucket, **image.model_dump(include=set(cls.model_fields)))
+        described = image.model_dump(include=set(cls.model_fields))
+        return cls(url=f"{address}.png", thumbnail_url=thumbnail_url, bucket=bucket, **described)
 
 
 class AnnouncedFile(StrictNumbers):

@@ -13,7 +13,7 @@ from app.services import Services
 from core.db import audit, datasets, models, quotas, references
 from core.db.datasets import NewFile, Totals
 from core.db.tables import Dataset, DatasetFile
-from core.domain.artifacts import dataset_prefix
+from core.domain.artifacts import Artifact, dataset_prefix
 from core.domain.audit import Action
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import NotFound, TooLarge, Unavailable, UrlForbidden, WrongState
@@ -191,6 +191,15 @@ def find_image(session: Session, tenant_id: str, dataset_id: str, sha256: str) -
         if image.sha256 == sha256:
             return image
     raise NotFound(f"Dataset {dataset_id} has no such image; GET /datasets/{dataset_id}/images lists them.")
+
+
+def get_thumbnail(image: ManifestImage) -> Artifact:
+    """Raises NotFound."""
+    if image.thumbnail is None:
+        raise NotFound(
+            f"{image.name} has no thumbnail: use the image itself, as thumbnail_url in the list of images does."
+        )
+    return image.thumbnail
 
 
 async def delete(services: Services, tenant_id: str, dataset_id: str) -> None:

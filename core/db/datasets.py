@@ -13,6 +13,7 @@ from core.db.own_rows import get_own
 from core.db.paging import read_page
 from core.db.tables import Dataset, DatasetFile, Job, JobDataset
 from core.domain.audit import Action
+from core.domain.dataset import ManifestImage
 from core.domain.errors import WrongState
 from core.domain.revision import Revision
 from core.domain.states import DatasetStatus
@@ -113,11 +114,12 @@ def list_datasets(
     return read_page(session, query, Dataset.id, after, limit)
 
 
-def list_covers(session: Session, dataset_ids: Sequence[str]) -> dict[str, str]:
-    """By dataset, the SHA-256 of the first image of those that are ready."""
-    cover = Dataset.manifest["images"][0]["sha256"].astext
+def list_covers(session: Session, dataset_ids: Sequence[str]) -> dict[str, ManifestImage]:
+    """By dataset, the first image of those that are ready."""
+    cover = Dataset.manifest["images"][0].label("cover")
     ready = (Dataset.id.in_(dataset_ids), Dataset.status == DatasetStatus.READY)
-    return {row.id: row.cover for row in session.execute(select(Dataset.id, cover.label("cover")).where(*ready))}
+    rows = session.execute(select(Dataset.id, cover).where(*ready))
+    return {row.id: ManifestImage.model_validate(row.cover) for row in rows}
 
 
 def lock_open_dataset(session: Session, tenant_id: str, dataset_id: str) -> Dataset:

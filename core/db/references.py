@@ -41,9 +41,9 @@ def list_job_references(session: Session, job_id: str) -> frozenset[str] | None:
 
 
 def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str] | None:
-    """The keys of images, of a ready dataset and of the revisions that share them, even after it was deleted: uploads
-    are not needed any more. For an open one, those of the uploads that were not announced again. As
-    ``list_job_references``.
+    """The keys of images and their thumbnails, of a ready dataset and of the revisions that share them, even after it
+    was deleted: uploads are not needed any more. For an open one, those of the uploads that were not announced again.
+    As ``list_job_references``.
 
     One statement reads all of them: a revision is made while the dataset that it takes a key from is locked, so that
     a key which no row names in one snapshot is never named again.
@@ -58,7 +58,8 @@ def list_dataset_references(session: Session, dataset_id: str) -> frozenset[str]
     if status == DatasetStatus.OPEN:
         announced = select(DatasetFile.key).where(DatasetFile.dataset_id == dataset_id)
         return frozenset(session.execute(announced).scalars())
-    return frozenset(key for row in rows for key in _keys_of((row.manifest or {}).get("images", [])))
+    images = [image for row in rows for image in (row.manifest or {}).get("images", [])]
+    return frozenset(_keys_of(images) | _keys_of(image["thumbnail"] for image in images if image.get("thumbnail")))
 
 
 def list_adapter_references(session: Session, adapter_id: str) -> frozenset[str] | None:

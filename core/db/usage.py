@@ -29,7 +29,8 @@ STORED_BYTES = """
 SELECT
     (SELECT coalesce(sum(image_bytes), 0) FROM datasets WHERE tenant_id = :tenant_id AND status = 'ready')
   + (SELECT coalesce(sum(size), 0) FROM (
-        SELECT DISTINCT image ->> 'key', (image ->> 'size')::bigint AS size
+        SELECT DISTINCT image ->> 'key', (image ->> 'size')::bigint
+            + coalesce((image -> 'thumbnail' ->> 'size')::bigint, 0) AS size
         FROM datasets AS revision CROSS JOIN LATERAL jsonb_array_elements(revision.manifest -> 'images') AS image
         WHERE revision.tenant_id = :tenant_id AND EXISTS (
             SELECT FROM unnest(revision.image_folders) AS folder
@@ -67,12 +68,11 @@ SELECT
      FROM generations CROSS JOIN LATERAL jsonb_each(images) AS image
      WHERE generations.tenant_id = :tenant_id)
 """
-"""The files that rows name, each once. A ready dataset's images, not its uploads, which are gone by then; images that
-revisions share count for the dataset that they came with and, once it is deleted, by their keys. An image that is to be
-cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill the database with
-them. A job's adapter is among the job's artifacts, and
-once more among its steps'. A merge counts before it is made, or any number of them could be
-waiting."""
+"""The files that rows name, each once. A ready dataset's images with their thumbnails, not its uploads, which are gone
+by then; images that revisions share count for the dataset that they came with and, once it is deleted, by their keys.
+An image that is to be cropped counts twice until it is. The manifest of a revision counts too: else a tenant could fill
+the database with them. A job's adapter is among the job's artifacts, and once more among its steps'. A merge counts
+before it is made, or any number of them could be waiting."""
 
 
 def measure_usage(session: Session, tenant_id: str) -> Usage:

@@ -29,6 +29,11 @@ def image_key(dataset_id: str, sha256: str) -> str:
     return f"{DATASETS}/{dataset_id}/images/{sha256}.png"
 
 
+def thumbnail_key(dataset_id: str, sha256: str) -> str:
+    """The thumbnail of an image, by the image's hash."""
+    return f"{DATASETS}/{dataset_id}/images/{sha256}.webp"
+
+
 def dataset_prefix(dataset_id: str) -> str:
     return f"{DATASETS}/{dataset_id}/"
 

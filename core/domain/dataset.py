@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from core.domain.artifacts import Artifact
 from core.domain.base import Frozen
 from core.domain.counts import counted
 from core.domain.file_counts import FileCounts
@@ -26,6 +27,8 @@ MIN_SIDE = 16
 FEW_IMAGES = 5
 BLURRY_BELOW = 12.0
 NEAR_DUPLICATE_BITS = 5
+THUMBNAIL_SIDE = 256
+"""The longest side of a thumbnail, in pixels."""
 MAX_FILES_LISTED = 100
 """The most files that one warning names."""
 
@@ -40,7 +43,8 @@ Role = Literal["subject", "class"]
 
 class ManifestImage(Frozen):
     """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA if it is
-    ``masked``: alpha then weights each pixel. ``repeats``: how often it occurs in an epoch."""
+    ``masked``: alpha then weights each pixel. ``repeats``: how often it occurs in an epoch. ``thumbnail``: a WebP; None
+    if the image is no larger, or was stored by a version that made none."""
 
     name: str
     key: str
@@ -54,6 +58,7 @@ class ManifestImage(Frozen):
     masked: bool = False
     role: Role = "subject"
     repeats: int = 1
+    thumbnail: Artifact | None = None
 
 
 class LeftOut(Frozen):

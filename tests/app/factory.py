@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from core.db import captioners, datasets, job_claims, job_output_claims, models
 from core.db.job_claims import Claim
 from core.db.tables import Dataset, Job
-from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat, Artifact, attempt_key, image_key
+from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat, Artifact, attempt_key, image_key, thumbnail_key
 from core.domain.captioner import CaptionerInfo, CaptionerKind, CaptionerSource
 from core.domain.dataset import DatasetManifest, ManifestImage, write_report
 from core.domain.ids import new_id
@@ -75,10 +75,12 @@ def add_captioner(api: LiveApi, captioner_id: str = "tags", kind: CaptionerKind 
     return captioner_id
 
 
-def add_dataset(api: LiveApi, *, num_images: int = 3, captions: bool = True) -> str:
+def add_dataset(api: LiveApi, *, num_images: int = 3, captions: bool = True, thumbnails: bool = False) -> str:
     """A ready dataset, its images in storage."""
     dataset_id = new_id("ds")
-    manifest = DatasetManifest(images=tuple(_store_image(api, dataset_id, n, captions) for n in range(num_images)))
+    manifest = DatasetManifest(
+        images=tuple(_store_image(api, dataset_id, n, captions, thumbnails) for n in range(num_images))
+    )
     with api.sessions.begin() as session:
         row = datasets.insert_dataset(
             session, dataset_id=dataset_id, tenant_id=api.tenant_id, name="toys", status=DatasetStatus.READY
@@ -88,7 +90,7 @@ def add_dataset(api: LiveApi, *, num_images: int = 3, captions: bool = True) -> 
     return dataset_id
 
 
-def _store_image(api: LiveApi, dataset_id: str, number: int, captions: bool) -> ManifestImage:
+def _store_image(api: LiveApi, dataset_id: str, number: int, captions: bool, thumbnail: bool) -> ManifestImage:
     content = draw_png(number)
     sha256 = hashlib.sha256(content).hexdigest()
     api.storage.put(image_key(dataset_id, sha256), content)
@@ -102,7 +104,13 @@ def _store_image(api: LiveApi, dataset_id: str, number: int, captions: bool) -> 
         caption=f"toy number {number}" if captions else None,
         dhash=f"{number:016x}",
         sharpness=50.0,
+        thumbnail=_store_thumbnail(api, dataset_id, sha256) if thumbnail else None,
     )
+
+
+def _store_thumbnail(api: LiveApi, dataset_id: str, sha256: str) -> Artifact:
+    stored = api.storage.put(thumbnail_key(dataset_id, sha256), b"RIFF of a test")
+    return Artifact(key=stored.key, sha256=stored.sha256, size=stored.size)
 
 
 def set_status(api: LiveApi, dataset_id: str, status: DatasetStatus) -> None:

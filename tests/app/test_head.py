@@ -33,7 +33,7 @@ def paths(api: LiveApi) -> dict[str, str]:
     worker.keep_adapter(3)
     worker.succeed()
     api.client.post(f"/jobs/{job['id']}/promote?wait=0", json={"step": 3}).raise_for_status()
-    dataset = add_dataset(api)
+    dataset = add_dataset(api, thumbnails=True)
     image = api.client.get(f"/datasets/{dataset}/images").json()["data"][0]["sha256"]
     adapter = api.client.get("/adapters").json()["data"][0]["id"]
     known = {"job_id": job["id"], "dataset_id": dataset, "model_id": job["model"], "adapter_id": adapter}

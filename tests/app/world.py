@@ -55,8 +55,8 @@ class World:
 
 def build(api: LiveApi, admin: LiveApi) -> World:
     """``admin``: the same tenant's, with every scope. The job has succeeded, and another waits."""
-    body = {"model": add_model(api), "dataset": add_dataset(api), "trigger": "toy", "steps": 10}
-    body["datasets"] = [{"id": add_dataset(api), "trigger": "other"}]
+    body = {"model": add_model(api), "dataset": add_dataset(api, thumbnails=True), "trigger": "toy", "steps": 10}
+    body["datasets"] = [{"id": add_dataset(api, thumbnails=True), "trigger": "other"}]
     body["webhook"] = {"url": "https://example.com/hook"}
     made = [api.client.post("/jobs", json=body, headers={"Idempotency-Key": key}) for key in ("one", "two")]
     job = made[0].json()

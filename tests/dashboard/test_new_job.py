@@ -330,6 +330,22 @@ def test_by_keyboard_alone(visitor: Chrome, checked: RunningApi, client: httpx.C
     assert list_jobs(client)[0]["spec"]["steps"] == 42
 
 
+def test_by_keyboard_from_dropped_images_to_a_job(page: Chrome, client: httpx.Client, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "blips", 3)
+    drop_paths(page, find(page, "#drop"), tmp_path / "blips")
+    until(page, lambda: len(list_captions(page)) == 3)
+    tab_to(page, "grid", "textarea").send_keys(Keys.CONTROL, "a")
+    page.switch_to.active_element.send_keys("typed by hand")
+    tab_to(page, "trigger").send_keys("blip")
+    until_planned(page)
+    tab_to(page, "start").send_keys(Keys.ENTER)
+    until_shown(page, "#state", "queued")
+    job = list_jobs(client)[0]
+    images = client.get(f"/datasets/{job['dataset']}/images").json()["data"]
+    assert images[0]["caption"] == "typed by hand", "what was not saved goes along"
+    assert job["spec"]["trigger"] == "blip"
+
+
 def tab_to(browser: Chrome, wanted: str, inside: str = "") -> WebElement:
     for _ in range(120):
         ActionChains(browser).send_keys(Keys.TAB).perform()
@@ -339,9 +355,11 @@ def tab_to(browser: Chrome, wanted: str, inside: str = "") -> WebElement:
             "return s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 1",
             focused,
         )
+        if focused.tag_name == "body":
+            continue  # from the last one to the browser's own
         assert ring, f"{focused.tag_name}#{focused.get_attribute('id')} does not show its focus"
-        owner = focused.find_element(By.XPATH, "..") if inside else focused
-        if owner.get_attribute("id") == wanted and inside in ("", focused.tag_name):
+        owners = focused.find_elements(By.XPATH, "ancestor::*") if inside else [focused]
+        if inside in ("", focused.tag_name) and any(owner.get_attribute("id") == wanted for owner in owners):
             return focused
     raise AssertionError(f"{wanted} was not reached")
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from app.dashboard.strings import DEFAULT, translate
 from app.dashboard.views import describe_event
 from core.domain.events import EventType
+from core.domain.states import Phase
 
 NO_BASE = "This worker has no base model x."
 
@@ -20,4 +22,20 @@ NO_BASE = "This worker has no base model x."
     ],
 )
 def test_a_job_that_waits_again_says_why(data: dict[str, Any], text: str) -> None:
-    assert describe_event(EventType.QUEUED, 1, data) == text
+    assert say(EventType.QUEUED, 1, data) == text
+
+
+def say(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
+    key, values = describe_event(kind, attempt, data)
+    return translate(DEFAULT, f"event.{key}", **values)
+
+
+def test_every_event_has_a_text() -> None:
+    data = {"step": 7, "message": "Resumed from step 5.", "reason": "nan-loss"}
+    texts = {kind: say(kind, 2, data) for kind in EventType if kind is not EventType.PHASE}
+    assert texts[EventType.RUNNING] == "Started again, attempt 2"
+    assert texts[EventType.SAMPLES] == "Samples at step 7"
+    assert texts[EventType.NOTICE] == "Resumed from step 5."
+    assert texts[EventType.FAILED] == "Failed: The loss became NaN"
+    phases = [say(EventType.PHASE, 1, {"phase": phase}) for phase in Phase]
+    assert phases == [phase.capitalize() for phase in Phase]

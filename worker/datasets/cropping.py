@@ -14,6 +14,7 @@ from core.domain.revision import refuse_without_subject, report_revision
 from core.storage import ObjectNotFound, Storage
 from worker.datasets.images import Unusable
 from worker.datasets.sandbox import DecoderDied, Sandbox
+from worker.datasets.thumbnails import store_thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Cropping:
     ) -> None:
         self._dataset_id, self._storage, self._sandbox, self._check = dataset_id, storage, sandbox, check
         self._draft, self._source, self._target = draft, scratch / "source", scratch / "target"
+        self._thumbnail = scratch / "thumbnail"
         self.findings = Cropped(draft.crops.notes, list(draft.crops.left_out))
 
     def run(self) -> None:
@@ -67,12 +69,14 @@ class Cropping:
         finally:
             self._source.unlink(missing_ok=True)
             self._target.unlink(missing_ok=True)
+            self._thumbnail.unlink(missing_ok=True)
 
     def _crop(self, image: ManifestImage, box: Box) -> ManifestImage:
         """Raises Unusable."""
         self._fetch(image)
         try:
-            part = self._sandbox.crop(self._source, self._target, (box.left, box.top, box.width, box.height))
+            region = (box.left, box.top, box.width, box.height)
+            part = self._sandbox.crop(self._source, self._target, region, self._thumbnail)
         except DecoderDied as error:
             log.warning("%s: cropping %s killed the decoder: %s", self._dataset_id, image.key, error)
             raise Unusable("Opening it takes too long or too much memory.") from error
@@ -80,6 +84,7 @@ class Cropping:
         key = image_key(self._dataset_id, part.sha256)
         stored = self._storage.put_file(key, self._target, content_type="image/png")
         described = {name: getattr(part, name) for name in ("width", "height", "dhash", "sharpness", "masked")}
+        described["thumbnail"] = store_thumbnail(self._storage, self._dataset_id, part.sha256, self._thumbnail)
         return image.model_copy(update={"key": key, "sha256": stored.sha256, "size": stored.size, **described})
 
     def _fetch(self, image: ManifestImage) -> None:

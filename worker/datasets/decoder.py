@@ -105,7 +105,7 @@ def _convert(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     allow_cpu(limits.image_cpu_seconds)
     mask = Path(request["mask"]) if "mask" in request else None
     source, target = Path(request["source"]), Path(request["target"])
-    image = convert_image(source, target, mask=mask, max_pixels=limits.max_pixels)
+    image = convert_image(source, target, mask=mask, thumbnail=_thumbnail_of(request), max_pixels=limits.max_pixels)
     return {"image": asdict(image)}
 
 
@@ -113,7 +113,12 @@ def _crop(request: dict[str, Any], limits: DecoderLimits) -> dict[str, Any]:
     allow_cpu(limits.image_cpu_seconds)
     left, top, width, height = request["box"]
     source, target = Path(request["source"]), Path(request["target"])
-    return {"image": asdict(crop_image(source, target, (left, top, width, height), max_pixels=limits.max_pixels))}
+    box, thumbnail = (left, top, width, height), _thumbnail_of(request)
+    return {"image": asdict(crop_image(source, target, box, thumbnail=thumbnail, max_pixels=limits.max_pixels))}
+
+
+def _thumbnail_of(request: dict[str, Any]) -> Path | None:
+    return Path(request["thumbnail"]) if "thumbnail" in request else None
 
 
 _WORK = {"expand": _expand, "convert": _convert, "crop": _crop}

@@ -27,6 +27,7 @@ from worker.datasets.findings import Findings
 from worker.datasets.images import ConvertedImage, Unusable
 from worker.datasets.ledger import Fate
 from worker.datasets.sandbox import DecoderDied, Sandbox
+from worker.datasets.thumbnails import store_thumbnail
 
 log = logging.getLogger(__name__)
 
@@ -248,21 +249,22 @@ class Examination:
             )
 
     def _take_image(self, name: str, source: Path, mask: Path | None, caption: str | None, place: Place) -> None:
-        target = self._new_path()
+        target, thumbnail = self._new_path(), self._new_path()
         try:
-            image = self._convert(source, target, mask)
+            image = self._convert(source, target, mask, thumbnail)
             self._refuse_duplicate(image)
-            self.findings.take(self._store(name, image, target, caption, place), image.notes)
+            self.findings.take(self._store(name, image, target, thumbnail, caption, place), image.notes)
         except Unusable as error:
             self.findings.leave_out(name, str(error))
         finally:
             source.unlink()
             target.unlink(missing_ok=True)
+            thumbnail.unlink(missing_ok=True)
 
-    def _convert(self, source: Path, target: Path, mask: Path | None) -> ConvertedImage:
+    def _convert(self, source: Path, target: Path, mask: Path | None, thumbnail: Path) -> ConvertedImage:
         """Raises Unusable, or DatasetRejected if the decoder died too often."""
         try:
-            return self._sandbox.convert(source, target, mask)
+            return self._sandbox.convert(source, target, mask, thumbnail)
         except DecoderDied as error:
             log.warning("%s: an image killed the decoder: %s", self._dataset_id, error)
             self._num_deaths += 1
@@ -277,7 +279,9 @@ class Examination:
             if other.sha256 == image.sha256:
                 raise Unusable(f"It has exactly the same pixels as {other.name}.")
 
-    def _store(self, name: str, image: ConvertedImage, path: Path, caption: str | None, place: Place) -> ManifestImage:
+    def _store(
+        self, name: str, image: ConvertedImage, path: Path, thumbnail: Path, caption: str | None, place: Place
+    ) -> ManifestImage:
         key = image_key(self._dataset_id, image.sha256)
         stored = self._storage.put_file(key, path, content_type="image/png")
         return ManifestImage(
@@ -293,6 +297,7 @@ class Examination:
             masked=image.masked,
             role=place.role,
             repeats=place.repeats,
+            thumbnail=store_thumbnail(self._storage, self._dataset_id, image.sha256, thumbnail),
         )
 
     def _refuse_without_subject(self) -> None:

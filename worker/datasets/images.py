@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core.domain.dataset import THUMBNAIL_SIDE
 from worker.datasets.colours import OPAQUE
 from worker.datasets.opening import Note, Opened, Unusable, open_image
 
@@ -21,6 +22,7 @@ SHARPNESS_SIDE = 256
 DHASH_COLUMNS, DHASH_ROWS = 9, 8
 # A third of the default level's time for a few per cent more size, and stored images are read once or twice.
 PNG_COMPRESS_LEVEL = 3
+THUMBNAIL_QUALITY = 80
 
 
 @dataclass(frozen=True)
@@ -39,26 +41,31 @@ class ConvertedImage:
     notes: tuple[Note, ...] = ()
 
 
-def convert_image(source: Path, target: Path, *, mask: Path | None = None, max_pixels: int) -> ConvertedImage:
-    """``mask``: an image whose light parts count. Raises Unusable."""
+def convert_image(
+    source: Path, target: Path, *, mask: Path | None = None, thumbnail: Path | None = None, max_pixels: int
+) -> ConvertedImage:
+    """``mask``: an image whose light parts count. ``thumbnail``: where a WebP of at most 256 pixels a side is written,
+    unless the image itself is no larger. Raises Unusable."""
     opened = open_image(source, max_pixels)
     alpha = opened.alpha if mask is None else _decode_mask(mask, opened.colours.size, max_pixels)
     image, notes = _lay_on("white", opened), opened.notes
-    written = _write(image, alpha, target)
+    written = _write(image, alpha, target, thumbnail)
     if written.masked and mask is None:
         notes = (*notes, "alpha-mask")
     return replace(written, notes=notes)
 
 
-def crop_image(source: Path, target: Path, box: tuple[int, int, int, int], *, max_pixels: int) -> ConvertedImage:
+def crop_image(
+    source: Path, target: Path, box: tuple[int, int, int, int], *, thumbnail: Path | None = None, max_pixels: int
+) -> ConvertedImage:
     """A part of an image that ``convert_image`` wrote, and so of its mask. ``box``: left, top, width and height, in
-    pixels within the image. Raises Unusable."""
+    pixels within the image. ``thumbnail``: as for ``convert_image``. Raises Unusable."""
     opened, (left, top, width, height) = open_image(source, max_pixels), box
     region = (left, top, left + width, top + height)
-    return _write(opened.colours.crop(region), opened.alpha and opened.alpha.crop(region), target)
+    return _write(opened.colours.crop(region), opened.alpha and opened.alpha.crop(region), target, thumbnail)
 
 
-def _write(image: Image.Image, alpha: Image.Image | None, target: Path) -> ConvertedImage:
+def _write(image: Image.Image, alpha: Image.Image | None, target: Path, thumbnail: Path | None) -> ConvertedImage:
     """Raises Unusable if nothing is visible."""
     if alpha is not None and not np.asarray(alpha).any():
         raise Unusable("Nothing of it is visible: its mask or alpha channel hides all of it.")
@@ -68,10 +75,20 @@ def _write(image: Image.Image, alpha: Image.Image | None, target: Path) -> Conve
         written = image.copy()
         written.putalpha(alpha)
     written.save(target, format="PNG", compress_level=PNG_COMPRESS_LEVEL)
+    if thumbnail is not None and max(written.size) > THUMBNAIL_SIDE:
+        _write_thumbnail(written, thumbnail)
     with target.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     described = hash_differences(image), measure_sharpness(image)
     return ConvertedImage(sha256, image.width, image.height, *described, masked)
+
+
+def _write_thumbnail(image: Image.Image, target: Path) -> None:
+    scale = THUMBNAIL_SIDE / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    # reducing_gap: first by whole factors, which is several times as fast for large images
+    small = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0)
+    small.save(target, format="WEBP", quality=THUMBNAIL_QUALITY)
 
 
 def _decode_mask(source: Path, size: tuple[int, int], max_pixels: int) -> Image.Image:

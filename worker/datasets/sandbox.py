@@ -85,18 +85,24 @@ class Sandbox:
         entries = tuple(Entry(**entry) for entry in answer["entries"])
         return Contents(entries, answer["num_litter"], answer["names_read_as"])
 
-    def convert(self, source: Path, target: Path, mask: Path | None = None) -> ConvertedImage:
-        """Re-encodes an image as PNG. Raises Unusable, DecoderDied, ScratchFailed."""
-        request = {"do": "convert", "source": str(source), "target": str(target)}
-        if mask is not None:
-            request["mask"] = str(mask)
-        return self._ask_for_image(request)
+    def convert(
+        self, source: Path, target: Path, mask: Path | None = None, thumbnail: Path | None = None
+    ) -> ConvertedImage:
+        """Re-encodes an image as PNG, and writes its ``thumbnail`` if it is larger than one. Raises Unusable,
+        DecoderDied, ScratchFailed."""
+        return self._ask_for_image("convert", source, target, mask=mask, thumbnail=thumbnail)
 
-    def crop(self, source: Path, target: Path, box: tuple[int, int, int, int]) -> ConvertedImage:
-        """A part of a stored image: left, top, width and height. Raises as ``convert``."""
-        return self._ask_for_image({"do": "crop", "source": str(source), "target": str(target), "box": box})
+    def crop(
+        self, source: Path, target: Path, box: tuple[int, int, int, int], thumbnail: Path | None = None
+    ) -> ConvertedImage:
+        """A part of a stored image: left, top, width and height. ``thumbnail`` and errors as for ``convert``."""
+        return self._ask_for_image("crop", source, target, thumbnail=thumbnail, box=box)
 
-    def _ask_for_image(self, request: dict[str, Any]) -> ConvertedImage:
+    def _ask_for_image(
+        self, work: str, source: Path, target: Path, box: tuple[int, int, int, int] | None = None, **files: Path | None
+    ) -> ConvertedImage:
+        request: dict[str, Any] = {"do": work, "source": str(source), "target": str(target), "box": box}
+        request |= {name: str(path) for name, path in files.items() if path is not None}
         answer = self._ask(request, self._limits.image_seconds)
         if "refused" in answer:
             raise Unusable(answer["refused"])

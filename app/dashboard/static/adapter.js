@@ -35,8 +35,8 @@ async function load() {
   if (find("try")) find("try").hidden = adapter.status !== "ready";
   showMade();
   showFiles();
+  if (!isEdited()) writeAbout(); // before anything is awaited, or it would overwrite what is typed meanwhile
   await showCover();
-  if (!isEdited()) writeAbout();
   tools?.show(adapter);
   await sharing?.show();
 }
@@ -165,8 +165,9 @@ new Activity({
   onReady: reload,
   onChange: (change) => {
     if (change.resource !== "adapter" || change.id !== id) return;
-    if (change.status === null) location.assign("/ui/adapters");
-    else reload();
+    if (change.status !== null) reload();
+    else if (isEdited()) showError(find("error"), t("adapter.gone"));
+    else location.assign("/ui/adapters");
   },
   onTrouble: (text) => (find("live").textContent = text),
 });

@@ -1,10 +1,10 @@
 // Who did what: the audit log, with its filters in the page's address.
 
 import { list } from "./api.js";
-import { Feed, code, date, guard } from "./service-parts.js";
+import { Feed, code, date, guard, onReturn } from "./service-parts.js";
 import { offerTenants, tenantQuery } from "./tenants.js";
 import { t } from "./texts.js";
-import { el, find } from "./ui.js";
+import { coalesce, el, find } from "./ui.js";
 
 const PAGES = { job: "jobs", ds: "datasets" };
 const keys = new Map();
@@ -39,3 +39,4 @@ if (!find("action").value) find("action").value = "";
 find("action").addEventListener("change", load);
 await guard(() => offerTenants(load));
 load();
+onReturn(coalesce(load));

@@ -16,10 +16,12 @@ let ids = (new URLSearchParams(location.search).get("jobs") ?? "").split(",").sl
 
 const nameOf = (job) => `${job.plan.name} (${job.id.slice(-8)})`;
 
+// Again when there are others, with what is chosen.
 async function fillPickers() {
   const jobs = await list("/jobs", { limit: MAX_CHOICES });
   for (const id of ids.filter((id) => id && !jobs.some((job) => job.id === id))) jobs.push(await get(`/jobs/${encodeURIComponent(id)}`));
   pickers.forEach((picker, at) => {
+    while (picker.options.length > 1) picker.remove(1);
     picker.append(...jobs.map((job) => el("option", { value: job.id }, `${nameOf(job)} · ${job.model} · ${new Date(job.created_at).toLocaleString()}`)));
     picker.value = ids[at] ?? "";
   });
@@ -132,9 +134,13 @@ function choose(next) {
 pickers.forEach((picker) => picker.addEventListener("change", () => choose(pickers.map((one) => one.value))));
 find("swap").addEventListener("click", () => choose([ids[1] ?? "", ids[0] ?? ""]));
 find("choice").addEventListener("submit", (event) => event.preventDefault());
-await fillPickers().catch((error) => showError(find("error"), error));
+const offer = coalesce(() => fillPickers().catch((error) => showError(find("error"), error)));
+const offerSoon = throttle(offer, 3000);
 new Activity({
-  onReady: refresh,
-  onChange: (change) => change.resource === "job" && ids.includes(change.id) && refreshSoon(),
+  onReady: async () => {
+    await offer();
+    await refresh();
+  },
+  onChange: ({ resource, id }) => resource === "job" && (ids.includes(id) ? refreshSoon() : offerSoon()),
   onTrouble: (text) => (find("live").textContent = text),
 });

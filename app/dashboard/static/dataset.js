@@ -10,7 +10,7 @@ import { coalesce, confirm, el, find, once, showError, stateBadge } from "./ui.j
 
 const MAX_CHAIN = 30;
 const grid = new CaptionGrid(goTo, openLarge);
-let dataset = null, shown = null, framed = [], at = 0, chainOf = null;
+let dataset = null, shown = null, framed = [], at = 0, chain = []; // chain: from the first ancestor to the dataset
 
 const idOf = () => decodeURIComponent(location.pathname.split("/").pop());
 
@@ -21,7 +21,8 @@ async function goTo({ id }) {
 
 // One after the other, so that the last one is of the present address.
 let showing = Promise.resolve();
-const show = () => (showing = showing.catch(() => {}).then(showNow));
+const inOrder = (work) => () => (showing = showing.catch(() => {}).then(work));
+const show = inOrder(showNow);
 
 async function showNow() {
   const address = `/datasets/${encodeURIComponent(idOf())}`;
@@ -34,6 +35,7 @@ async function showNow() {
   find("count").textContent = dataset.num_images === null ? "" : t("images", { count: dataset.num_images });
   find("created").dateTime = dataset.created_at;
   showAges();
+  if (find("delete")) find("delete").hidden = false;
   const isReady = dataset.status === "ready";
   find("zips").hidden = !isReady;
   for (const layout of ["kohya", "imagefolder"]) find(layout).href = `${address}/download?layout=${layout}`;
@@ -71,17 +73,20 @@ function showNotes() {
 
 // --- revisions ------------------------------------------------------------------------------------------------
 
+async function readAncestors() {
+  const found = [dataset];
+  while (found[0].parent && found.length < MAX_CHAIN) {
+    const parent = await get(`/datasets/${found[0].parent}`).catch(() => null);
+    if (!parent) break;
+    found.unshift(parent);
+  }
+  chain = found;
+}
+
 // From the first ancestor to the revisions of this one.
 async function showChain() {
-  if (chainOf === dataset.id) return;
-  const chain = [dataset];
-  while (chain[0].parent && chain.length < MAX_CHAIN) {
-    const parent = await get(`/datasets/${chain[0].parent}`).catch(() => null);
-    if (!parent) break;
-    chain.unshift(parent);
-  }
+  if (chain.at(-1)?.id !== dataset.id) await readAncestors();
   const children = await list(`/datasets?parent=${encodeURIComponent(dataset.id)}`, { limit: MAX_CHAIN });
-  chainOf = dataset.id;
   find("revisions").hidden = chain.length + children.length < 2;
   const link = (one) => el("li", {}, el("a", { href: `/ui/datasets/${one.id}`, "aria-current": one.id === dataset.id ? "page" : undefined },
     one.name ?? one.id, el("small", {}, one.num_images === null ? "" : `${t("images", { count: one.num_images })} · `, el("time", { dateTime: one.created_at }))));
@@ -152,7 +157,8 @@ const attempt = (work) => async () => {
   try {
     await work();
   } catch (error) {
-    showError(find("page-error"), error);
+    if (error.status === 404) showGone();
+    else showError(find("page-error"), error);
   }
 };
 
@@ -169,10 +175,24 @@ addEventListener("popstate", attempt(async () => {
   }
   await goTo({ id });
 }));
+// It was deleted, by another tab or person. What was typed stays, to be copied.
+function showGone() {
+  for (const part of document.querySelectorAll(".heading .state, .heading .actions, #captions, #grid .leave")) part.hidden = true;
+  showError(find("page-error"), t("datasets.gone"));
+}
+
+function applyChange({ resource, id, status }) {
+  if (resource !== "dataset" || !dataset) return;
+  if (id !== dataset.id) refreshChain();
+  else if (status === null) showGone();
+  else refresh();
+}
+
 const refresh = coalesce(attempt(show));
+const refreshChain = coalesce(attempt(inOrder(showChain))); // another dataset may be a revision of this one
 await attempt(show)();
 new Activity({
   onReady: refresh,
-  onChange: (change) => change.resource === "dataset" && change.id === dataset?.id && refresh(),
+  onChange: applyChange,
   onTrouble: (text) => (find("live").textContent = text),
 });

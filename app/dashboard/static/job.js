@@ -4,7 +4,7 @@ import { allows, get, post, remove } from "./api.js";
 import { LossChart } from "./chart.js";
 import { showPlan, showProofs, showResult } from "./job-about.js";
 import { Requests } from "./job-requests.js";
-import { Stream } from "./live.js";
+import { Activity, Stream } from "./live.js";
 import { Samples } from "./samples.js";
 import { t } from "./texts.js";
 import { formatDuration } from "./times.js";
@@ -93,11 +93,12 @@ function describeWait() {
 }
 
 function showEvent(event) {
-  if (event.type === "job.queued") reason = /^(Accepted|Resumed)$/.test(event.text) ? "" : event.text;
+  const text = t(`event.${event.key}`, event.values);
+  if (event.type === "job.queued") reason = event.key.startsWith("putBack") ? text : "";
   const moment = new Date(event.created_at), isToday = moment.toDateString() === new Date().toDateString();
   const time = el("time", { dateTime: event.created_at, title: moment.toLocaleString(), dataset: { fixed: "" } },
     isToday ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" }));
-  find("events").prepend(el("li", {}, time, el("span", {}, event.text)));
+  find("events").prepend(el("li", {}, time, el("span", {}, text)));
 }
 
 // --- what the API knows beside ------------------------------------------------------------------------------
@@ -113,9 +114,25 @@ const refresh = coalesce(async () => {
     showMarks();
     if (samples.chosen !== null) showStep(samples.chosen);
   } catch (error) {
-    showError(find("action-error"), error);
+    if (error.status === 404) showGone();
+    else showError(find("action-error"), error);
   }
 });
+
+// Another tab or person has deleted it.
+function showGone() {
+  for (const part of document.querySelectorAll(".heading .state, .heading .actions, #take, #step-files, #grid, #requests")) part.hidden = true;
+  showError(find("action-error"), t("job.gone"));
+}
+
+// An ended job has no news but that it is deleted, or another step promoted.
+function watch() {
+  new Activity({
+    onReady: refresh,
+    onChange: (change) => change.id === id && (change.status === null ? showGone() : refresh()),
+    onTrouble: (text) => (find("live").textContent = text),
+  });
+}
 
 function showMarks() {
   const best = run.held.filter((point) => point.step > 0).reduce((low, point) => (!low || point.loss < low.loss ? point : low), null);
@@ -186,4 +203,4 @@ if (allows("jobs")) {
 }
 find("all").open = innerWidth > 700;
 get(`/datasets/${find("dataset").textContent}`).then((dataset) => (find("dataset").textContent = dataset.name ?? dataset.id), () => null);
-new Stream(address, { onNews: showNews, onTrouble: (text) => (find("live").textContent = text) });
+new Stream(address, { onNews: showNews, onEnd: watch, onTrouble: (text) => (find("live").textContent = text) });

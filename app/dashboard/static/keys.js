@@ -1,10 +1,10 @@
 // The API keys: a new one, whose secret is shown once, and the end of old ones.
 
 import { post, remove } from "./api.js";
-import { Feed, age, copyable, date, guard, showFaults } from "./service-parts.js";
+import { Feed, age, copyable, date, guard, onReturn, showFaults } from "./service-parts.js";
 import { offerTenants, tenantQuery } from "./tenants.js";
 import { t } from "./texts.js";
-import { confirm, el, find, once, stateBadge, toast } from "./ui.js";
+import { coalesce, confirm, el, find, once, stateBadge, toast } from "./ui.js";
 
 const form = find("form");
 const own = document.querySelector("meta[name=key]").content;
@@ -106,3 +106,4 @@ find("done").addEventListener("click", forget);
 addEventListener("beforeunload", (event) => made && event.preventDefault());
 await guard(() => offerTenants(load));
 load();
+onReturn(coalesce(load));

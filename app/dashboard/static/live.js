@@ -59,14 +59,17 @@ class Source {
 
 // Everything new of one job, as its page shows it; `path`: the job's. It ends with the job.
 export class Stream extends Source {
-  constructor(path, { onNews, onTrouble }) {
+  constructor(path, { onNews, onEnd, onTrouble }) {
     let cursor = "";
     const handlers = {
       news: (message) => {
         cursor = message.lastEventId;
         onNews(JSON.parse(message.data));
       },
-      end: () => this.end(),
+      end: () => {
+        this.end();
+        onEnd();
+      },
     };
     super(() => `/ui${path}/stream?after=${encodeURIComponent(cursor)}`, path, handlers, onTrouble);
   }

@@ -101,7 +101,7 @@ export class CaptionGrid {
   }
 
   picture(image) {
-    const picture = thumbnail(image.url, image.caption ?? image.name, image);
+    const picture = thumbnail(image.thumbnail_url, image.caption ?? image.name, image);
     return this.onOpen ? el("button", { type: "button", class: "plain open", onclick: () => this.onOpen(image) }, picture) : picture;
   }
 

@@ -286,10 +286,22 @@ const refresh = coalesce(async () => {
   if (dataset?.status === "validating") await attempt(() => useDataset(dataset));
 });
 
+// Another tab or person has deleted the images. The form stays as it is, for others.
+function showGone() {
+  startOver();
+  showError(find("images-error"), t("new.gone"));
+}
+
+function applyChange({ resource, id, status }) {
+  if (resource !== "dataset") return;
+  if (!dataset) showExisting();
+  else if (id === dataset.id) status === null ? showGone() : refresh();
+}
+
 await attempt(begin);
 setUpAutomaticCaptions(grid);
 new Activity({
   onReady: refresh,
-  onChange: (change) => change.resource === "dataset" && change.id === dataset?.id && refresh(),
+  onChange: applyChange,
   onTrouble: (text) => (find("live").textContent = text),
 });

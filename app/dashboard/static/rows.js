@@ -7,8 +7,10 @@ import { coalesce, debounce, find } from "./ui.js";
 const rows = find("rows"), filters = find("filters");
 let shown = null, after = rows.dataset.after;
 
+const given = (pairs) => [...pairs].filter(([name, value]) => name !== "after" && value.trim());
+
 function makeQuery() {
-  const query = new URLSearchParams(filters ? [...new FormData(filters)].filter(([, value]) => value.trim()) : []);
+  const query = new URLSearchParams(filters ? given(new FormData(filters)) : []);
   if (after) query.set("after", after);
   return query.size ? `?${query}` : "";
 }
@@ -37,6 +39,8 @@ const filter = debounce(() => {
   refresh();
 }, 200);
 
+// Chosen before this script was there, or put back by the browser.
+if (filters && `${given(new FormData(filters))}` !== `${given(new URLSearchParams(location.search))}`) filter();
 filters?.addEventListener("input", filter);
 filters?.addEventListener("submit", (event) => {
   event.preventDefault();

@@ -43,6 +43,12 @@ export function copyable(text, label) {
   return el("div", { class: "copyable" }, field, el("button", { type: "button", onclick: copy }, t("copy")));
 }
 
+// For what no stream tells: calls the function when the reader comes back to the page.
+export function onReturn(work) {
+  document.addEventListener("visibilitychange", () => document.hidden || work());
+  addEventListener("focus", work);
+}
+
 // Shows the error of some work at the top of the page; whether there was none.
 export async function guard(work) {
   try {

@@ -1,13 +1,15 @@
 // Times of day as "5 min ago", and durations as "0:32".
 
+import { t } from "./texts.js";
+
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60]];
 
 export function formatAge(moment) {
   const seconds = Math.max(0, (Date.now() - moment.getTime()) / 1000);
   for (const [unit, length] of UNITS) {
-    if (seconds >= length) return `${Math.floor(seconds / length)} ${unit} ago`;
+    if (seconds >= length) return t(`age.${unit}`, { count: Math.floor(seconds / length) });
   }
-  return "just now";
+  return t("age.now");
 }
 
 export function formatDuration(seconds) {

@@ -1,7 +1,8 @@
 """The pages' texts: one JSON file for each language, which templates and scripts share. A new file is a translation.
 
 A text is a string with ``{fields}``, or the forms of a plural by CLDR's names (``one``, ``other``). What a language
-lacks is shown in English.
+lacks is shown in English. Texts that the API sends are in English whatever the language, and shown as they are: titles
+and details of errors, notices and reasons for waiting, warnings of a dataset's report that have no text here.
 """
 
 import json

@@ -279,10 +279,12 @@ class MortalSandbox(Sandbox):
     def __init__(self, real: Sandbox, deadly_bytes: int) -> None:
         self._real, self._deadly_bytes = real, deadly_bytes
 
-    def convert(self, source: Path, target: Path, mask: Path | None = None) -> ConvertedImage:
+    def convert(
+        self, source: Path, target: Path, mask: Path | None = None, thumbnail: Path | None = None
+    ) -> ConvertedImage:
         if source.stat().st_size == self._deadly_bytes:
             raise DecoderDied("it took too long")
-        return self._real.convert(source, target, mask)
+        return self._real.convert(source, target, mask, thumbnail)
 
     def expand(self, archive: Path, filename: str, folder: Path):
         raise DecoderDied("it took too long")
