@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,11 @@ _trusted = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - liv
 _trusted.write(Path(certifi.where()).read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n")
 _trusted.flush()
 os.environ.setdefault("SSL_CERT_FILE", _trusted.name)
+
+# A hundred programs are started from this source, and each process of the tests reads all test modules: they are
+# compiled once, whatever the environment says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 gc.disable()  # imports make a million objects to be kept: looking through them meanwhile takes a fifth of the time
 
