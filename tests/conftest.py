@@ -29,7 +29,12 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 gc.disable()  # imports make a million objects to be kept: looking through them meanwhile takes a fifth of the time
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database", "tests.fixtures.stores"]
+pytest_plugins = [
+    "tests.fixtures.broker",
+    "tests.fixtures.database",
+    "tests.fixtures.stores",
+    "tests.fixtures.warm_programs",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)
