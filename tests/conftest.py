@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,11 +20,21 @@ os.environ.setdefault("ATELIER_CPU_THREADS", "1")
 _trusted = tempfile.NamedTemporaryFile("w", suffix=".pem")  # noqa: SIM115 - lives as long as this process
 _trusted.write(Path(certifi.where()).read_text().partition("-----END")[0] + "-----END CERTIFICATE-----\n")
 _trusted.flush()
-os.environ.setdefault("SSL_CERT_FILE", _trusted.name)
+os.environ["SSL_CERT_FILE"] = _trusted.name  # also where the environment names all of the system's
+
+# A hundred programs are started from this source, and each process of the tests reads all test modules: they are
+# compiled once, whatever the environment says.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 gc.disable()  # imports make a million objects to be kept: looking through them meanwhile takes a fifth of the time
 
-pytest_plugins = ["tests.fixtures.broker", "tests.fixtures.database", "tests.fixtures.stores"]
+pytest_plugins = [
+    "tests.fixtures.broker",
+    "tests.fixtures.database",
+    "tests.fixtures.stores",
+    "tests.fixtures.warm_programs",
+]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,6 +23,8 @@ from tests.fixtures.running_api import RunningApi
 from tests.fixtures.weights import pack_weights
 from worker.bases import register_next
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 
 @pytest.fixture
 def home(running_api: RunningApi, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.support.expected_conditions import url_to_be
-from selenium.webdriver.support.wait import WebDriverWait
 
 from tests.fixtures.captions import captioner
 from tests.fixtures.drawing import drawer
@@ -72,8 +70,14 @@ def client(running_api: RunningApi) -> Iterator[httpx.Client]:
 
 @pytest.fixture
 def visitor(browser: Chrome, running_api: RunningApi) -> Chrome:
-    """Logged in by a one-time link."""
-    browser.get(running_api.login_link())
-    WebDriverWait(browser, 60).until(url_to_be(f"{running_api.url}/ui"))
+    """Logged in, at the first page. Pages that others log in on, by a one-time link, are in test_service_pages.py."""
+    with httpx.Client(base_url=running_api.url) as client:
+        form, here = {"api_key": running_api.api_key}, {"Sec-Fetch-Site": "same-origin"}
+        assert client.post("/ui/login", data=form, headers=here).status_code == 303
+        (cookie,) = client.cookies.jar
+    attributes = {"url": running_api.url, "path": "/", "httpOnly": True, "sameSite": "Strict"}
+    browser.execute_cdp_cmd("Network.setCookie", {"name": cookie.name, "value": cookie.value, **attributes})
+    browser.get(f"{running_api.url}/ui")
+    assert browser.current_url == f"{running_api.url}/ui"
     browser.execute_script("sessionStorage.clear()")  # drafts of an earlier test
     return browser

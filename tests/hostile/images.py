@@ -229,6 +229,7 @@ def _cut() -> Iterator[Case]:
 # --- costly, and pictures all the same -----------------------------------------------------------------------
 
 
+@functools.cache
 def list_costly() -> dict[str, bytes]:
     """What would take much of a careless reader, and is taken at no cost to speak of."""
     small = encode(draw(1))

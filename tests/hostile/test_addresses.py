@@ -16,33 +16,37 @@ def name_receiver(api: LiveApi, url: str):
     return api.client.post("/jobs", json={"model": "toy", "dataset": "ds_1", "webhook": {"url": url}})
 
 
-@pytest.mark.parametrize("url", FORBIDDEN)
-def test_addresses_that_are_not_called(api: LiveApi, url: str) -> None:
-    problem = refuse(name_receiver(api, url), 422, "url-forbidden")
-    assert list(problem["errors"]) == ["/webhook/url"]
+def test_addresses_that_are_not_called(api: LiveApi, subtests: pytest.Subtests) -> None:
+    for url in FORBIDDEN:
+        with subtests.test(url):
+            problem = refuse(name_receiver(api, url), 422, "url-forbidden")
+            assert list(problem["errors"]) == ["/webhook/url"]
 
 
-@pytest.mark.parametrize("url", UNREADABLE)
-def test_addresses_that_can_be_read_in_two_ways(api: LiveApi, url: str) -> None:
-    problem = refuse(name_receiver(api, url), 422, "invalid-spec")
-    assert list(problem["errors"]) == ["/webhook/url"]
+def test_addresses_that_can_be_read_in_two_ways(api: LiveApi, subtests: pytest.Subtests) -> None:
+    for url in UNREADABLE:
+        with subtests.test(url):
+            problem = refuse(name_receiver(api, url), 422, "invalid-spec")
+            assert list(problem["errors"]) == ["/webhook/url"]
 
 
 def fetch(api: LiveApi, url: str):
     return api.client.post("/datasets", json={"urls": ["https://example.com/a.png", url]})
 
 
-@pytest.mark.parametrize("url", FORBIDDEN)
-def test_addresses_that_no_dataset_is_fetched_from(api: LiveApi, url: str) -> None:
+def test_addresses_that_no_dataset_is_fetched_from(api: LiveApi, subtests: pytest.Subtests) -> None:
     """tests/worker/datasets/test_sources.py has the worker's own refusal of each of them, and of redirects."""
-    problem = refuse(fetch(api, url), 422, "url-forbidden")
-    assert list(problem["errors"]) == ["/urls/1"]
+    for url in FORBIDDEN:
+        with subtests.test(url):
+            problem = refuse(fetch(api, url), 422, "url-forbidden")
+            assert list(problem["errors"]) == ["/urls/1"]
 
 
-@pytest.mark.parametrize("url", UNREADABLE)
-def test_addresses_of_files_that_can_be_read_in_two_ways(api: LiveApi, url: str) -> None:
-    problem = refuse(fetch(api, url), 422, "invalid-request")
-    assert list(problem["errors"]) == ["/urls/1"]
+def test_addresses_of_files_that_can_be_read_in_two_ways(api: LiveApi, subtests: pytest.Subtests) -> None:
+    for url in UNREADABLE:
+        with subtests.test(url):
+            problem = refuse(fetch(api, url), 422, "invalid-request")
+            assert list(problem["errors"]) == ["/urls/1"]
 
 
 def test_there_is_no_other_field_that_takes_an_address(api: LiveApi) -> None:

@@ -88,10 +88,27 @@ def submit(api: LiveApi, dataset: str, text: str) -> str:
     return str(answer.json()["id"])
 
 
+@pytest.fixture(scope="module")
+def plain(house: LiveApi, browser: httpx.Client, dataset: str) -> Shape:
+    """The page of a job with a plain name."""
+    return look(browser, f"/ui/jobs/{submit(house, dataset, BENIGN)}")
+
+
+@pytest.fixture(scope="module")
+def missing(browser: httpx.Client) -> Shape:
+    return look(browser, "/ui/jobs/job_none", 404)
+
+
+@pytest.fixture(scope="module")
+def login_page(browser: httpx.Client) -> Shape:
+    return look(browser, "/ui/login")
+
+
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_jobs_name_trigger_and_prompts(house: LiveApi, browser: httpx.Client, dataset: str, text: str) -> None:
+def test_a_jobs_name_trigger_and_prompts(
+    house: LiveApi, browser: httpx.Client, dataset: str, plain: Shape, text: str
+) -> None:
     """Its page is made of the same elements as that of a job with a plain name."""
-    plain = look(browser, f"/ui/jobs/{submit(house, dataset, BENIGN)}")
     job = submit(house, dataset, text)
     page = look(browser, f"/ui/jobs/{job}")
     assert page.elements == plain.elements
@@ -108,14 +125,16 @@ def test_a_jobs_name_trigger_and_prompts(house: LiveApi, browser: httpx.Client, 
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_what_is_said_of_what_is_not_there(house: LiveApi, browser: httpx.Client, text: str) -> None:
+def test_what_is_said_of_what_is_not_there(
+    house: LiveApi, browser: httpx.Client, missing: Shape, login_page: Shape, text: str
+) -> None:
     """Errors repeat what they were asked for, as text; the login page, where it was to lead."""
     path = quote(text.rstrip("/"), safe="")
     for kind in ("jobs", "datasets"):
         page = look(browser, f"/ui/{kind}/{path}", 404)
-        assert page.elements == look(browser, "/ui/jobs/job_none", 404).elements
+        assert page.elements == missing.elements
     login = look(browser, f"/ui/login?next={quote(text)}")
-    assert login.elements == look(browser, "/ui/login").elements
+    assert login.elements == login_page.elements
     assert look(browser, f"/ui/login?token={quote(text)}").says(text)
     problem = house.client.get(f"/jobs/{path}")
     assert problem.headers["content-type"] == "application/problem+json"
@@ -124,10 +143,11 @@ def test_what_is_said_of_what_is_not_there(house: LiveApi, browser: httpx.Client
 
 def test_names_of_datasets(house: LiveApi, browser: httpx.Client) -> None:
     plain = house.client.post("/datasets", json={"name": BENIGN}).json()["id"]
+    expected = look(browser, f"/ui/datasets/{plain}").elements
     for text in TEXTS:
         made = house.client.post("/datasets", json={"name": text}).json()["id"]
         page = look(browser, f"/ui/datasets/{made}")
-        assert page.elements == look(browser, f"/ui/datasets/{plain}").elements and page.says(text)
+        assert page.elements == expected and page.says(text)
         assert look(browser, "/ui/datasets").says(text)
 
 

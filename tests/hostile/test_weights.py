@@ -39,27 +39,30 @@ def send(api: LiveApi, name: str, content: bytes):
     return api.client.post("/adapters", data={"model": MODEL.id}, files={"file": (name, content)})
 
 
-@pytest.mark.parametrize("what", PICKLED)
-def test_other_formats_are_recognized_by_their_contents(api: LiveApi, what: str) -> None:
+def test_other_formats_are_recognized_by_their_contents(api: LiveApi, subtests: pytest.Subtests) -> None:
     before = api.list_stored("adapters/")
-    problem = refuse(send(api, "ink.safetensors", PICKLED[what]), 415, "unsupported-weights")
-    assert list(problem["errors"]) == ["/file"] and ".safetensors" in problem["detail"]
-    assert api.list_stored("adapters/") == before
+    for what, content in PICKLED.items():
+        with subtests.test(what):
+            problem = refuse(send(api, "ink.safetensors", content), 415, "unsupported-weights")
+            assert list(problem["errors"]) == ["/file"] and ".safetensors" in problem["detail"]
+            assert api.list_stored("adapters/") == before
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_other_formats_are_recognized_by_their_names(api: LiveApi, name: str) -> None:
+def test_other_formats_are_recognized_by_their_names(api: LiveApi, subtests: pytest.Subtests) -> None:
     before = api.list_stored("adapters/")
-    refuse(send(api, name, weights_of(b"x")), 415, "unsupported-weights")
-    assert api.list_stored("adapters/") == before
+    for name in NAMES:
+        with subtests.test(name):
+            refuse(send(api, name, weights_of(b"x")), 415, "unsupported-weights")
+            assert api.list_stored("adapters/") == before
 
 
-@pytest.mark.parametrize("what", HEADERS)
-def test_headers_that_are_broken_or_deceive(api: LiveApi, what: str) -> None:
+def test_headers_that_are_broken_or_deceive(api: LiveApi, subtests: pytest.Subtests) -> None:
     before = api.list_stored("adapters/")
-    problem = refuse(send(api, "ink.safetensors", HEADERS[what]), 422, "weights-rejected")
-    assert list(problem["errors"]) == ["/file"] and len(problem["detail"]) < 400
-    assert api.list_stored("adapters/") == before
+    for what, content in HEADERS.items():
+        with subtests.test(what):
+            problem = refuse(send(api, "ink.safetensors", content), 422, "weights-rejected")
+            assert list(problem["errors"]) == ["/file"] and len(problem["detail"]) < 400
+            assert api.list_stored("adapters/") == before
 
 
 def test_after_all_of_them_an_honest_file_is_taken(api: LiveApi) -> None:
@@ -67,22 +70,22 @@ def test_after_all_of_them_an_honest_file_is_taken(api: LiveApi) -> None:
         assert send(api, "ink.safetensors", content).status_code == 202
 
 
-@pytest.mark.parametrize("what", [*PICKLED, *HEADERS])
-def test_the_worker_relies_on_nobody_before_it(tmp_path: Path, what: str) -> None:
+def test_the_worker_relies_on_nobody_before_it(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """An import's program and a base's refuse the same by themselves."""
     file = tmp_path / "a.safetensors"
-    file.write_bytes({**PICKLED, **HEADERS}[what])
-    for read in (read_file, single_file.read_header):
-        with pytest.raises(BadInput):
-            read(file)
+    for what, content in {**PICKLED, **HEADERS}.items():
+        file.write_bytes(content)
+        for read in (read_file, single_file.read_header):
+            with subtests.test(what, read=read.__name__), pytest.raises(BadInput):
+                read(file)
 
 
-@pytest.mark.parametrize("what", PICKLED)
-def test_a_checkpoint_is_no_pickle_either(tmp_path: Path, what: str) -> None:
+def test_a_checkpoint_is_no_pickle_either(tmp_path: Path, subtests: pytest.Subtests) -> None:
     """Refused before the run that would go on from it is touched."""
-    (tmp_path / "checkpoint").write_bytes(PICKLED[what])
-    with pytest.raises(BadInput, match="cannot be read"):
-        load_checkpoint(cast(State, None), cast(TrainPlan, None), tmp_path / "checkpoint")
+    for what, content in PICKLED.items():
+        (tmp_path / "checkpoint").write_bytes(content)
+        with subtests.test(what), pytest.raises(BadInput, match="cannot be read"):
+            load_checkpoint(cast(State, None), cast(TrainPlan, None), tmp_path / "checkpoint")
 
 
 def test_no_header_takes_more_memory_than_is_said() -> None:

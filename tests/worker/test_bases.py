@@ -22,6 +22,8 @@ from tests.fixtures.single_files import name_tensors
 from worker import bases as service
 from worker import drain, program
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
@@ -81,6 +83,7 @@ def test_a_worker_that_ends_leaves_the_model_to_the_next(
     write_random_base(settings.models_path / "some")
     ask(sessions, "some", path="some")
     monkeypatch.setattr(drain, "requested", threading.Event())
+    monkeypatch.setattr(program, "POLL_SECONDS", 0.02)  # sooner than it can be ready
     threading.Timer(program.POLL_SECONDS / 2, drain.request_drain).start()
     assert not service.register_next(settings)
     assert read(sessions, "some").status == "checking"

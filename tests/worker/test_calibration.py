@@ -18,6 +18,8 @@ from worker.engine.bases.inspection import write_card
 from worker.engine.errors import BadInput
 from worker.engine.memory.tracing import add_memory
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:

@@ -19,6 +19,8 @@ from worker.captioner_program import CaptionerRefused, LoadedCaptioner
 from worker.captioners import Registration
 from worker.consumer import Consumer
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 AnyConsumer = Consumer[Any, Any]
 
 

@@ -19,6 +19,8 @@ from worker.checks import AdapterChecking
 from worker.consumer import Consumer
 from worker.engine.adapter_files.formats import Tensors
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 __all__ = ["importer", "info", "settings", "storage", "tensors"]
 
 AnyConsumer = Consumer[Any, Any]

@@ -34,6 +34,8 @@ from worker.engine.bases.inspection import inspect, write_card
 from worker.engine.families.registry import build_networks
 from worker.imports import AdapterImport
 
+pytestmark = pytest.mark.usefixtures("warm_programs")
+
 AnyConsumer = Consumer[Any, Any]
 
 
@@ -106,8 +108,10 @@ def test_imports_end_as_ready_or_with_the_reason(
 
 @pytest.mark.slow
 def test_a_worker_that_ends_leaves_the_import_to_the_next(
-    settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors
-) -> None:
+    settings: Settings, sessions: sessionmaker[Session], storage: Storage, info: ModelInfo, tensors: Tensors,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(program, "POLL_SECONDS", 0.02)  # sooner than it can be ready
     adapter_id, drain = send(sessions, storage, info, save(tensors)), threading.Event()
     ending = Consumer(AdapterImport, settings, sessions, storage, drain)
     threading.Timer(program.POLL_SECONDS / 2, drain.set).start()

@@ -107,6 +107,7 @@ def find_keys(house: House, job_id: str) -> list[str]:
     return [file.key for file in house.storage.list(f"jobs/{job_id}")]
 
 
+@pytest.mark.slow
 def test_requested_samples_change_no_byte_of_a_job_that_is_killed_between_them(house: House) -> None:
     """The trainer is killed after its first answer; the next attempt gives the second."""
     spec = {"steps": 600, "checkpoints": {"every": 50}, "samples": {**SPEC["samples"], "every": 300}}

@@ -19,6 +19,7 @@ from tests.fixtures.service import ROOT, up
 ROLES = {"warden", "postgres", "valkey", "api", "cpu", "train-0", "steward"}
 
 
+@pytest.mark.slow
 def test_it_comes_up_dies_whole_and_comes_back_with_its_data(state_dir: Path, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     with up(home.path, tmp_path) as first:
