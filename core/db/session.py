@@ -4,6 +4,7 @@ import math
 import time
 from datetime import datetime, timedelta
 
+from pydantic_core import from_json
 from sqlalchemy import ColumnElement, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -51,6 +52,7 @@ def open_async_engine(url: str, *, pool_size: int = 20) -> AsyncEngine:
         pool_use_lifo=True,
         pool_timeout=POOL_TIMEOUT_SECONDS,
         hide_parameters=True,
+        json_deserializer=from_json,  # takes about half of the time of the standard library's
         connect_args=_CONNECT_ARGS,
     )
     _try_out_idle_connections(engine.sync_engine)
