@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 
 from app.database import Database
-from app.jobs.feed import Feeds
+from app.feed import Feeds
 from app.limits.buckets import Buckets
 from app.limits.uploads import UploadLimiter
 from app.progress import ProgressHub

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.auth.service import Caller, check_still_valid
-from app.jobs.feed import News
+from app.feed import News
 from app.jobs.schemas import EventOut, JobOut
 from app.services import Services
 from core.db import job_outputs, jobs, waiting

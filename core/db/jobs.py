@@ -58,6 +58,7 @@ def insert_job(
         "estimate": estimate.model_dump(mode="json"),
         "priority": spec.priority,
     }
+    job: Job
     job, outline = session.execute(insert(Job).values(values).returning(Job, Job.outline)).one()
     set_committed_value(job, "outline", outline)
     session.add_all(JobDataset(job_id=job.id, dataset_id=concept.id) for concept in concepts)

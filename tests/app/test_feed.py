@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from app import feed as feeds
 from app.auth.service import Caller
-from app.jobs import feed as feeds
-from app.jobs.feed import KEPT, Feeds, News
+from app.feed import KEPT, Feeds, News
 from app.progress import ProgressHub
 from core.domain.errors import NotFound, Unauthenticated, Unavailable
 
