@@ -4,12 +4,14 @@ It acts for the tenant of its request; outside of requests it sees no tenant's r
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
 from core.db.row_security import Actor, act_as
@@ -25,6 +27,57 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+class Opened:
+    """A transaction that acts for its caller already, and waits for its work."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session: AsyncSession | None = session
+
+    def take(self) -> AsyncSession | None:
+        """None if it was taken before."""
+        session, self._session = self._session, None
+        return session
+
+    @property
+    def is_taken(self) -> bool:
+        return self._session is None
+
+
+opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
+"""The transaction in which the gate found the caller: the request's first work goes on in it. Only the gate sets it."""
+
+
+@dataclass(frozen=True)
+class _Transaction:
+    """``actor``: for whom it acts from its start; None if its work finds that out, or if it was opened before."""
+
+    session: AsyncSession
+    actor: Actor | None
+
+    async def run(self, work: Callable[[Session], T], *, commit: bool = True) -> T:
+        """Without ``commit`` it stays open, unless the work raises. All of it is one switch between the event loop and
+        the synchronous code."""
+
+        def whole(session: Session) -> T:
+            done = False
+            try:
+                if self.actor is not None:
+                    act_as(session, self.actor)
+                found = work(session)
+                if commit:
+                    session.commit()
+                done = True
+                return found
+            finally:
+                if commit or not done:
+                    session.close()
+
+        try:
+            return await self.session.run_sync(whole)
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise Unavailable("The database does not respond. Try again in a few seconds.") from error
+
+
 class Database:
     """No answer within ``timeout_seconds`` becomes Unavailable, even if the server is frozen rather than gone."""
 
@@ -35,12 +88,45 @@ class Database:
         self.timeout_seconds = timeout_seconds
 
     async def run(self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs ``work(session, …)`` in a transaction of its own; its return value may be read afterwards.
+        """Runs ``work(session, …)`` in a transaction of its own, or in the one that the gate has opened for the
+        request; its return value may be read afterwards.
 
         Commits unless it raises. Raises Unavailable if the database does not respond.
         """
+        waiting = opened.get()
+        session = waiting.take() if waiting is not None else None
+        begun = _Transaction(self._sessions(), acting.get()) if session is None else _Transaction(session, None)
+        return await self._finish(begun.run(lambda session: work(session, *args, **kwargs)))
+
+    async def open(
+        self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T, Opened]:
+        """Runs ``work``, which only reads, in a transaction that stays open: for the request's first work, or to be
+        ended. Raises as ``run``, and nothing is open then."""
+        session = self._sessions()
+        left = Opened(session)
+
+        async def begin() -> T:
+            begun = _Transaction(session, acting.get())
+            found = await begun.run(lambda session: work(session, *args, **kwargs), commit=False)
+            if left.is_taken:  # nobody waits for it any more
+                await session.close()
+            return found
+
+        try:
+            return await self._finish(begin()), left
+        except BaseException:
+            left.take()
+            raise
+
+    async def end(self, left: Opened) -> None:
+        """If nobody has taken it."""
+        if (session := left.take()) is not None:
+            await self._finish(session.close())
+
+    async def _finish(self, running: Coroutine[None, None, T]) -> T:
         # A task of its own: a client that hangs up in the middle does not leave the outcome uncertain.
-        task = asyncio.create_task(self._run(acting.get(), lambda session: work(session, *args, **kwargs)))
+        task = asyncio.create_task(running)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
         done, _ = await asyncio.wait({task}, timeout=self.timeout_seconds)
@@ -48,15 +134,6 @@ class Database:
             task.cancel()
             raise Unavailable("The database did not respond in time. Try again in a few seconds.")
         return task.result()
-
-    async def _run(self, actor: Actor | None, work: Callable[[Session], T]) -> T:
-        try:
-            async with self._sessions() as session, session.begin():
-                if actor is not None:
-                    await session.run_sync(act_as, actor)
-                return await session.run_sync(work)
-        except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise Unavailable("The database does not respond. Try again in a few seconds.") from error
 
     def _forget(self, task: asyncio.Task[Any]) -> None:
         """Also retrieves an error that has no waiter left, so that it is not reported as lost."""

@@ -23,25 +23,26 @@ MAX_PAGE = 100
 bearer = HTTPBearer(scheme_name="api_key", bearerFormat="atl_…", auto_error=False, description="An API key, `atl_…`.")
 
 
-def get_services(request: Request) -> Services:
+# Coroutines, for the framework calls plain functions in a thread each.
+async def get_services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def get_caller(request: Request) -> Caller:
+async def get_caller(request: Request) -> Caller:
     caller: Caller = request.state.caller
     return caller
 
 
-def get_database(services: Annotated[Services, Depends(get_services)]) -> Database:
+async def get_database(services: Annotated[Services, Depends(get_services)]) -> Database:
     return services.database
 
 
-def get_storage(services: Annotated[Services, Depends(get_services)]) -> Storage:
+async def get_storage(services: Annotated[Services, Depends(get_services)]) -> Storage:
     return services.storage
 
 
-def get_doorbell(services: Annotated[Services, Depends(get_services)]) -> Doorbell:
+async def get_doorbell(services: Annotated[Services, Depends(get_services)]) -> Doorbell:
     return services.doorbell
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from anyio import CapacityLimiter
 
 from app.database import Database
+from app.feed import Feeds
 from app.limits.buckets import Buckets
 from app.limits.uploads import UploadLimiter
 from app.progress import ProgressHub
@@ -27,6 +28,7 @@ class Services:
     storage: Storage
     doorbell: Doorbell
     progress: ProgressHub
+    feeds: Feeds
     buckets: Buckets
     upload_places: UploadLimiter
     upload_slots: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(MAX_UPLOADS))
@@ -41,7 +43,7 @@ async def open_services(settings: Settings) -> AsyncIterator[Services]:
     buckets, places = Buckets(settings.redis_url), UploadLimiter(settings.uploads_per_tenant)
     progress.start()
     try:
-        yield Services(settings, database, storage, doorbell, progress, buckets, places)
+        yield Services(settings, database, storage, doorbell, progress, Feeds(progress), buckets, places)
     finally:
         await asyncio.to_thread(doorbell.close)
         await progress.close()

@@ -1,6 +1,7 @@
 """From a body that arrives in the event loop to a store that reads in a thread, at constant memory."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from io import RawIOBase
@@ -12,7 +13,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from core.storage import Storage, StoredObject
 
-BUFFERED_CHUNKS = 16
+BUFFERED_CHUNKS = 4
+"""The server reads up to 256 KiB at a time."""
+SMALL_BYTES = 1 << 16
 
 
 class Abandoned(Exception):
@@ -25,38 +28,44 @@ class ChunkReader(RawIOBase):
     def __init__(self, chunks: MemoryObjectReceiveStream[bytes], loop: asyncio.AbstractEventLoop) -> None:
         self._chunks = chunks
         self._loop = loop
-        self._rest = b""
+        self._waiting: deque[bytes] = deque()
         self.abandoned = False
 
     def readable(self) -> bool:
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """At most ``size`` bytes, empty at the end; blocks until there are some."""
-        if not self._rest:
-            self._rest = self._next()
-        data, self._rest = (self._rest, b"") if size < 0 else (self._rest[:size], self._rest[size:])
-        return data
+        """At most ``size`` bytes, empty at the end; blocks until there are some. A chunk is only copied if it is
+        larger."""
+        if not self._waiting:
+            self._waiting += self._next()
+        if not self._waiting:
+            return b""
+        chunk = self._waiting.popleft()
+        if 0 <= size < len(chunk):
+            self._waiting.appendleft(chunk[size:])
+            return chunk[:size]
+        return chunk
 
     def close_source(self) -> None:
         """Tells a writer that is still sending that the reader has gone."""
         self._chunks.close()
 
-    def _next(self) -> bytes:
+    def _next(self) -> list[bytes]:
         try:
             return asyncio.run_coroutine_threadsafe(self._receive(), self._loop).result()
         except EndOfStream:
             if self.abandoned:
                 raise Abandoned from None
-            return b""
+            return []
 
-    async def _receive(self) -> bytes:
-        """All waiting chunks: one crossing between the threads brings many."""
+    async def _receive(self) -> list[bytes]:
+        """All waiting chunks: one crossing between the threads brings many. Small ones as one."""
         chunks = [await self._chunks.receive()]
         with suppress(WouldBlock, EndOfStream):
             while True:
                 chunks.append(self._chunks.receive_nowait())
-        return b"".join(chunks)
+        return chunks if sum(map(len, chunks)) >= SMALL_BYTES else [b"".join(chunks)]
 
 
 class Writer:

@@ -8,6 +8,8 @@ from celery import Celery
 from core.queue import TASK_OF, VISIBILITY_TIMEOUT_SECONDS, Bell
 
 BROKER_TIMEOUT_SECONDS = 2.0
+PAUSE_SECONDS = 0.05
+"""Between two connections to the broker: each costs several milliseconds, which requests would wait for."""
 MAX_WAITING = 32
 """More bells in a queue would wake no worker sooner, and a queue that no worker reads must not fill the broker."""
 
@@ -49,6 +51,8 @@ class CeleryDoorbell:
                 self._send(unsent)
             except Exception as error:  # any exception of the broker's library: the steward rings again
                 log.warning("the bells %s were not all rung: %s", ", ".join(unsent), error)
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing, PAUSE_SECONDS)
 
     def _take(self) -> dict[Bell, int]:
         """Waits for a ring; empty when closed."""

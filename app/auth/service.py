@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from core.db import keys
-from core.db.row_security import Actor
+from core.db.row_security import Actor, name_actor
 from core.db.tables import ApiKey
 from core.domain.errors import Unauthenticated
 from core.domain.keys import SCOPES, SHOWN_CHARACTERS, Scope, check_api_key_format, hash_api_key
@@ -31,19 +31,29 @@ class Caller:
         return Actor(self.tenant_id, self.key_id, address, is_operator=self.is_operator)
 
 
-def authenticate(session: Session, settings: Settings, key: str) -> Caller:
-    """Records the key's use. Raises Unauthenticated for one that is malformed, unknown, revoked or expired."""
-    row = find_valid_key(session, key)
-    keys.note_use(session, row)
-    return caller_of(row, settings)
+@dataclass(frozen=True)
+class Authenticated:
+    """``key``: to be noted as used, in a transaction of its own; None if it was lately."""
+
+    caller: Caller
+    key: ApiKey | None
 
 
-def find_valid_key(session: Session, key: str) -> ApiKey:
-    """Raises Unauthenticated."""
+def authenticate(session: Session, settings: Settings, key: str, address: str) -> Authenticated:
+    """The transaction then acts for the caller. Raises Unauthenticated for a key that is malformed, unknown, revoked
+    or expired."""
+    row = find_valid_key(session, key, operators=hash_of_operator(settings))
+    caller = caller_of(row, settings)
+    name_actor(session, caller.as_actor(address))
+    return Authenticated(caller, None if keys.is_use_noted(row) else row)
+
+
+def find_valid_key(session: Session, key: str, *, operators: str = "") -> ApiKey:
+    """``operators``: the hash of the operator's key, which then acts as the operator. Raises Unauthenticated."""
     if not check_api_key_format(key):
         raise Unauthenticated("This is not an API key. A key starts with atl_ and has 53 characters: copy it again.")
     sha256 = hash_api_key(key)
-    row = keys.find_key(session, sha256)
+    row = keys.find_key(session, sha256, operators=operators)
     # The index found it by the hash, which reveals nothing about other keys; this compares again in constant time.
     if row is None or not hmac.compare_digest(row.sha256, sha256):
         raise Unauthenticated("This API key is unknown, revoked or expired. Ask for another.")
@@ -66,8 +76,12 @@ def caller_of(row: ApiKey, settings: Settings, session_sha256: str | None = None
 
 def is_operators(row: ApiKey, settings: Settings) -> bool:
     """Whether the key is ATELIER_API_KEY."""
-    own = hash_api_key(settings.api_key.get_secret_value()) if settings.api_key else ""
-    return hmac.compare_digest(row.sha256, own)
+    return hmac.compare_digest(row.sha256, hash_of_operator(settings))
+
+
+def hash_of_operator(settings: Settings) -> str:
+    """Of ATELIER_API_KEY; empty without one."""
+    return hash_api_key(settings.api_key.get_secret_value()) if settings.api_key else ""
 
 
 def add_admin_key(session: Session, settings: Settings) -> None:

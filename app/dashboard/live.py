@@ -90,9 +90,7 @@ async def stream_updates(
     """Ends with an ``end`` message once the job has ended and everything of it was sent; without one if the job is
     deleted, or the session's key becomes invalid. Raises Unavailable: the browser then says so, and tries again."""
     shown = None
-    news = stream.follow(
-        services, caller, job_id, read_page_updates, cursor, seconds=STREAM_SECONDS, survives_outage=False
-    )
+    news = stream.follow(services, caller, job_id, read_page_updates, cursor, seconds=STREAM_SECONDS)
     async with aclosing(news):
         async for updates in news:
             cursor = updates.advance(cursor)

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from app.datasets.names import Kind, check_name, find_collision, kind_of
 from app.datasets.schemas import DatasetName
-from app.datasets.screening import HeadAndTail, precheck
+from app.datasets.screening import HeadAndTail, is_judged_by_its_end, precheck
 from app.multipart import PartStart, data_of, read_events, read_field
 from app.services import Services
 from app.storing import Writer, storing
@@ -60,7 +60,7 @@ async def receive_file(
     services: Services, dataset_id: str, filename: str, chunks: AsyncIterator[bytes]
 ) -> ReceivedUpload:
     """Stores one file under a key of our own. Raises TooLarge; faults of its contents are recorded."""
-    file_id, head_and_tail = uuid.uuid4().hex, HeadAndTail()
+    file_id, head_and_tail = uuid.uuid4().hex, HeadAndTail(keeps_tail=is_judged_by_its_end(filename))
     limit = max_bytes_of(kind_of(filename), services.settings)
     async with storing(services.storage, upload_key(dataset_id, file_id), services.upload_slots) as writer:
         async for chunk in chunks:

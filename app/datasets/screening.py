@@ -11,6 +11,7 @@ import lzma
 import struct
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from core.domain.filenames import is_os_metadata
 from core.domain.image_formats import HEAD_BYTES, describe_unaccepted, recognise_format
 
 PRECHECK_BYTES = 1 << 20
+SMALL_BYTES = 1 << 16
 MAX_UNPACKED_BYTES = 8 << 20
 XZ_MEMORY_BYTES = 128 << 20
 """The worker accepts no larger dictionary either."""
@@ -42,23 +44,36 @@ class Damaged(Exception):
 
 
 class HeadAndTail:
-    """The first and the last mebibyte of a streamed file; all of it if it is no larger."""
+    """The first and the last mebibyte of a streamed file; all of it if it is no larger. The last is kept as the chunks
+    that it came in, and only of an archive whose directory is there: there may be many uploads at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keeps_tail: bool = True) -> None:
+        self._keeps_tail = keeps_tail
         self.size = 0
         self.head = bytearray()
-        self._tail = bytearray()
+        self._tail: deque[bytes | bytearray] = deque()
+        self._tail_bytes = 0
 
     def see(self, chunk: bytes) -> None:
         self.size += len(chunk)
         self.head += chunk[: PRECHECK_BYTES - len(self.head)]
-        self._tail += chunk
-        if len(self._tail) > 2 * PRECHECK_BYTES:
-            del self._tail[:-PRECHECK_BYTES]
+        if self._keeps_tail and chunk:
+            self._keep(chunk)
+
+    def _keep(self, chunk: bytes) -> None:
+        if len(chunk) >= SMALL_BYTES:
+            self._tail.append(chunk)
+        elif self._tail and isinstance(self._tail[-1], bytearray) and len(self._tail[-1]) < SMALL_BYTES:
+            self._tail[-1] += chunk  # a client that sends single bytes must not fill the memory with objects
+        else:
+            self._tail.append(bytearray(chunk))
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(self._tail[0]) >= PRECHECK_BYTES:
+            self._tail_bytes -= len(self._tail.popleft())
 
     @property
     def tail(self) -> bytes:
-        return bytes(self._tail[-PRECHECK_BYTES:])
+        return b"".join(self._tail)[-PRECHECK_BYTES:]
 
 
 class TailFile(io.RawIOBase):
@@ -94,6 +109,10 @@ class TailFile(io.RawIOBase):
         return data
 
 
+def is_judged_by_its_end(name: str) -> bool:
+    return name.lower().endswith(".zip")
+
+
 def precheck(name: str, head_and_tail: HeadAndTail) -> UserError | None:
     """A certain fault of a file; None if there is none, or if only the worker can tell."""
     match kind_of(name):
@@ -116,7 +135,7 @@ def _precheck_archive(name: str, head_and_tail: HeadAndTail) -> UserError | None
     if head_and_tail.size == 0:
         return ArchiveRejected(f"{name} is empty. Pack it again.")
     try:
-        names = _list_zip(head_and_tail) if name.lower().endswith(".zip") else _list_tar(head_and_tail)
+        names = _list_zip(head_and_tail) if is_judged_by_its_end(name) else _list_tar(head_and_tail)
         return _precheck_contents(name, names)
     except NeedsFullRead:
         return None

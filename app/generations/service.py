@@ -39,7 +39,7 @@ def insert(session: Session, tenant_id: str, defaults: Limits, spec: GenerationS
         for number, asked in enumerate(list_adapters(spec))
     ]
     plan = resolve_generation(spec, model, stack)
-    memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
+    memory, kinds = workers.find_devices(session)
     if memory is not None:
         check_generation(plan, model, "cuda" if "cuda" in kinds else "cpu", memory)
     quotas.check_room(session, tenant_id, limits)

@@ -100,7 +100,7 @@ def load_inputs(session: Session, tenant_id: str, defaults: Limits, request: Job
     init = None if request.init_adapter is None else find_init_adapter(session, tenant_id, request.init_adapter, info)
     limits = quotas.get_limits(session, tenant_id, defaults)
     measured = jobs.measure_model(session, tenant_id, request.model)
-    memory, kinds = workers.find_largest_memory(session), workers.find_device_kinds(session)
+    memory, kinds = workers.find_devices(session)
 
     def with_manifest(manifest: DatasetManifest, concepts: Concepts = NO_CONCEPTS) -> PlanInputs:
         return PlanInputs(info, manifest, concepts, measured, init, limits, memory, kinds)

@@ -7,7 +7,6 @@ whichever process answers.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,12 +15,13 @@ from sqlalchemy.orm import Session
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from app.auth.service import Caller, check_still_valid
+from app.feed import News
 from app.jobs.schemas import EventOut, JobOut
 from app.services import Services
 from core.db import job_outputs, jobs, waiting
 from core.db.events import list_events
 from core.db.tables import Job, JobEvent
-from core.domain.errors import NotFound, Unauthenticated, Unavailable
+from core.domain.errors import NotFound, Unauthenticated
 from core.domain.events import FINAL_EVENTS
 from core.domain.states import TERMINAL, JobStatus
 from core.domain.waiting import Place
@@ -55,7 +55,7 @@ class Updates(Protocol[C]):
 U = TypeVar("U", bound=Updates[Any])
 
 
-def respond(messages: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+def respond(messages: AsyncIterator[ServerSentEvent | bytes]) -> EventSourceResponse:
     return EventSourceResponse(messages, ping=KEEPALIVE_SECONDS, send_timeout=SEND_SECONDS)
 
 
@@ -67,21 +67,15 @@ async def follow(
     cursor: C,
     *,
     seconds: float = math.inf,
-    survives_outage: bool = True,
 ) -> AsyncGenerator[U, None]:
     """Reads at every change. Ends with the job, when it is deleted, with the caller's key, or when the time is up.
-    During an outage of the database it waits, or raises Unavailable."""
+    Raises Unavailable during an outage of the database."""
     clock = asyncio.get_running_loop().time
     deadline = clock() + seconds
     with services.progress.listen(job_id) as listener:
         while clock() < deadline:
             try:
                 updates = await services.database.run(read, caller, job_id, cursor)
-            except Unavailable:
-                if not survives_outage:
-                    raise
-                await listener.wait()
-                continue
             except (NotFound, Unauthenticated):
                 return
             yield updates
@@ -129,23 +123,32 @@ def read_updates(session: Session, caller: Caller, job_id: str, after_seq: int, 
     return JobUpdates(job, events, place, has_more=len(events) == limit)
 
 
-async def stream_events(
-    services: Services, caller: Caller, job_id: str, after_seq: int
-) -> AsyncIterator[ServerSentEvent]:
-    """Every event, and the job's progress whenever it changed. Ends after the job's last event."""
-    shown: tuple[Any, ...] | None = None
-    async with aclosing(follow(services, caller, job_id, read_updates, after_seq)) as news:
-        async for updates in news:
-            for event in updates.events:
-                data = EventOut.of(event).model_dump_json()
-                yield ServerSentEvent(event=event.type, id=str(event.seq), data=data)
-            job, place = updates.job, updates.place
-            progress = (job.progress, job.phase, place and place.number)
-            if progress != shown and not updates.has_ended:
-                shown = progress
-                yield ServerSentEvent(
-                    event="progress", data=JobOut.of(job, place).model_dump_json(exclude=NOT_IN_PROGRESS)
-                )
+def stream_events(services: Services, caller: Caller, job_id: str, after_seq: int) -> AsyncGenerator[bytes, None]:
+    """Every event, and the job's progress whenever it changed. Ends after the job's last event, when the job is
+    deleted, or with the caller's key. During an outage of the database it waits."""
+
+    async def read(cursor: int) -> News:
+        return write_news(await services.database.run(read_updates, caller, job_id, cursor))
+
+    return services.feeds.follow(caller, job_id, after_seq, read)
+
+
+def write_news(updates: JobUpdates) -> News:
+    """As it is sent to every reader."""
+    job, place = updates.job, updates.place
+    progress = JobOut.of(job, place).model_dump_json(exclude=NOT_IN_PROGRESS)
+    return News(
+        events=[(event.seq, _write_event(event)) for event in updates.events],
+        progress=(job.progress, job.phase, place and place.number),
+        message=ServerSentEvent(event="progress", data=progress).encode(),
+        has_more=updates.has_more,
+        has_ended=updates.has_ended,
+    )
+
+
+def _write_event(event: JobEvent) -> bytes:
+    data = EventOut.of(event).model_dump_json()
+    return ServerSentEvent(event=event.type, id=str(event.seq), data=data).encode()
 
 
 async def wait_for_events(

@@ -3,13 +3,14 @@ open."""
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.auth import sessions
 from app.auth.scopes import find_requirement, require
 from app.auth.service import Caller, authenticate
-from app.database import acting
+from app.database import acting, opened
 from app.services import Services
+from core.db import keys
 from core.domain.errors import Unauthenticated
 
 OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/ui"})
@@ -18,7 +19,8 @@ OPEN_BELOW = ("/ui/", "/docs/", "/share/")
 
 
 class Gate:
-    """Leaves the Caller in ``request.state.caller``, and the database acts for its tenant from then on.
+    """Leaves the Caller in ``request.state.caller``, and the database acts for its tenant from then on. Of a GET, the
+    transaction that found the caller goes on with the request's first work; it ends with the answer at the latest.
 
     Raises Unauthenticated or Forbidden.
     """
@@ -29,11 +31,28 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             acting.set(None)  # a server may handle one connection's requests in one context
+            opened.set(None)
             if not is_open(scope["path"]):
-                caller = await find_caller(scope)
-                require(caller, find_requirement(scope["method"], scope["path"]))
-                scope.setdefault("state", {})["caller"] = caller
+                await self._pass(scope, receive, send)
+                return
         await self.app(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        services: Services = scope["app"].state.services
+
+        async def send_after_end(message: Message) -> None:
+            if (left := opened.get()) is not None:
+                await services.database.end(left)
+            await send(message)
+
+        try:
+            caller = await find_caller(scope)
+            require(caller, find_requirement(scope["method"], scope["path"]))
+            scope.setdefault("state", {})["caller"] = caller
+            await self.app(scope, receive, send_after_end)
+        finally:
+            if (left := opened.get()) is not None:
+                await services.database.end(left)
 
 
 def is_open(path: str) -> bool:
@@ -57,11 +76,18 @@ async def find_caller(scope: Scope) -> Caller:
 
 
 async def find_caller_by_key(scope: Scope) -> Caller:
-    """The database acts for the caller's tenant from then on. Raises Unauthenticated."""
+    """The database acts for the caller's tenant from then on. Records the key's use. Raises Unauthenticated."""
     services: Services = scope["app"].state.services
-    caller = await services.database.run(authenticate, services.settings, read_key(Headers(scope=scope)))
-    acting.set(caller.as_actor(address_of(scope)))
-    return caller
+    database, key, address = services.database, read_key(Headers(scope=scope)), address_of(scope)
+    found, left = await database.open(authenticate, services.settings, key, address)
+    acting.set(found.caller.as_actor(address))
+    if scope["method"] == "GET" and found.key is None:
+        opened.set(left)
+        return found.caller
+    await database.end(left)  # others may wait for a body, and the use of a key has a transaction of its own
+    if found.key is not None:
+        await database.run(keys.note_use, found.key)
+    return found.caller
 
 
 def read_key(headers: Headers) -> str:

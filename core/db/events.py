@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from core.db.tables import JobEvent
-from core.db.webhooks import enqueue_delivery
+from core.db.webhooks import enqueue_delivery, select_subscription
 from core.domain.events import EventType
 from core.domain.ids import new_id
 
@@ -17,12 +17,13 @@ def append_event(session: Session, job_id: str, type_: EventType, attempt: int, 
 
     The caller holds the job's row locked, so no two events take the same; it has changed the row before.
     """
-    last = select(func.coalesce(func.max(JobEvent.seq), 0)).where(JobEvent.job_id == job_id)
-    seq = session.execute(last).scalar_one() + 1
-    event = JobEvent(id=new_id("evt"), job_id=job_id, seq=seq, type=type_, attempt=attempt, data=dict(data))
-    session.add(event)
     session.flush()
-    enqueue_delivery(session, event)
+    seq = select(func.coalesce(func.max(JobEvent.seq), 0) + 1).where(JobEvent.job_id == job_id).scalar_subquery()
+    values = {"id": new_id("evt"), "job_id": job_id, "seq": seq, "type": type_, "attempt": attempt, "data": dict(data)}
+    added = insert(JobEvent).values(values).returning(JobEvent, select_subscription(job_id))
+    event, subscribed = session.execute(added).one()
+    if event.type in (subscribed or ()):
+        enqueue_delivery(session, event)
 
 
 def list_events(session: Session, job_id: str, *, after_seq: int = 0, limit: int = 1000) -> Sequence[JobEvent]:

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, Select, delete, func, literal_column, or_, select
+from sqlalchemy import ColumnElement, Float, Select, delete, func, insert, or_, select, text
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import set_committed_value
 
 from core.db import audit, usage
 from core.db.adapters import find_of_job, refuse_if_needed
@@ -20,6 +21,7 @@ from core.db.tables import (
     JobMetric,
     JobSample,
 )
+from core.db.tables.jobs import MEASURED
 from core.db.webhooks import insert_webhook
 from core.domain.audit import Action
 from core.domain.concepts import ConceptSpec
@@ -45,20 +47,20 @@ def insert_job(
     estimate: Estimate,
     concepts: Sequence[ConceptSpec] = (),
 ) -> Job:
-    job = Job(
-        id=new_id("job"),
-        tenant_id=tenant_id,
-        model_id=model_id,
-        dataset_id=dataset_id,
-        status=JobStatus.QUEUED,
-        spec=_dump_spec(spec, concepts),
-        plan=plan.model_dump(mode="json"),
-        estimate=estimate.model_dump(mode="json"),
-        priority=spec.priority,
-    )
-    session.add(job)
-    session.flush()
-    session.refresh(job)
+    values = {
+        "id": new_id("job"),
+        "tenant_id": tenant_id,
+        "model_id": model_id,
+        "dataset_id": dataset_id,
+        "status": JobStatus.QUEUED,
+        "spec": _dump_spec(spec, concepts),
+        "plan": plan.model_dump(mode="json"),
+        "estimate": estimate.model_dump(mode="json"),
+        "priority": spec.priority,
+    }
+    job: Job
+    job, outline = session.execute(insert(Job).values(values).returning(Job, Job.outline)).one()
+    set_committed_value(job, "outline", outline)
     session.add_all(JobDataset(job_id=job.id, dataset_id=concept.id) for concept in concepts)
     session.flush()
     if spec.webhook is not None:
@@ -250,8 +252,7 @@ def _newest_measured(tenant_id: str, model_id: str) -> Select[Any]:
         .where(
             Job.tenant_id == tenant_id,
             Job.model_id == model_id,
-            Job.status == literal_column(f"'{JobStatus.SUCCEEDED}'"),  # as the index has it
-            Job.result["measured"].has_key("start_seconds"),
+            text(MEASURED),  # as the index has it: a query's own parameters would not match
         )
         .order_by(Job.id.desc())
         .limit(MEASURED_JOBS)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from sqlalchemy import ColumnElement, Select, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -25,13 +25,14 @@ USE_NOTED_SECONDS = 60
 """The last use of a key is recorded at most this often."""
 
 
-def find_key(session: Session, sha256: str) -> ApiKey | None:
-    """A key that is known, not revoked and not expired. The transaction then acts for its tenant."""
-    present(session, sha256)
-    key = session.execute(_valid_keys().where(ApiKey.sha256 == sha256)).scalar_one_or_none()
-    if key is not None:
-        act_for(session, key.tenant_id)
-    return key
+_ACT_BY_KEY = text("SELECT * FROM act_by_key(:sha256, :operators)")  # migrations/versions/0180_act_by_key.py
+
+
+def find_key(session: Session, sha256: str, *, operators: str = "") -> ApiKey | None:
+    """A key that is known, not revoked and not expired. The transaction then acts for its tenant; as the operator, if
+    ``operators``, the hash of the operator's key, is its hash."""
+    query = select(ApiKey).from_statement(_ACT_BY_KEY)
+    return session.execute(query, {"sha256": sha256, "operators": operators}).scalar_one_or_none()
 
 
 def is_valid(session: Session, key_id: str) -> bool:
@@ -39,13 +40,20 @@ def is_valid(session: Session, key_id: str) -> bool:
     return session.execute(_valid_keys().where(ApiKey.id == key_id)).first() is not None
 
 
+def is_use_noted(key: ApiKey) -> bool:
+    """Recently, despite any difference between the two clocks."""
+    return key.last_used_at is not None and (
+        (datetime.now(UTC) - key.last_used_at).total_seconds() < USE_NOTED_SECONDS / 2
+    )
+
+
 def note_use(session: Session, key: ApiKey) -> None:
     """Once in USE_NOTED_SECONDS, over all processes; waits neither for a locked row nor for the disk.
 
     For a transaction of its own: a crash could lose other writes in it.
     """
-    if key.last_used_at is not None and (datetime.now(UTC) - key.last_used_at).total_seconds() < USE_NOTED_SECONDS / 2:
-        return  # noted recently: saves the query, despite any difference between the two clocks
+    if is_use_noted(key):
+        return
     minute_ago = func.clock_timestamp() - timedelta(seconds=USE_NOTED_SECONDS)
     session.execute(select(func.set_config("synchronous_commit", "off", True)))
     stale = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < minute_ago)

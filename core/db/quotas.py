@@ -21,9 +21,13 @@ def get_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
 
 def lock_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
     """Before anything else is locked: until the transaction ends, no other one reserves for this tenant."""
-    session.execute(insert(Quota).values(tenant_id=tenant_id).on_conflict_do_nothing(index_elements=["tenant_id"]))
     query = select(Quota).where(Quota.tenant_id == tenant_id).with_for_update()
-    return _read(session.execute(query.execution_options(populate_existing=True)).scalar_one(), defaults)
+    locking = query.execution_options(populate_existing=True)
+    row = session.execute(locking).scalar_one_or_none()
+    if row is None:
+        session.execute(insert(Quota).values(tenant_id=tenant_id).on_conflict_do_nothing(index_elements=["tenant_id"]))
+        row = session.execute(locking).scalar_one()
+    return _read(row, defaults)
 
 
 def set_limits(session: Session, tenant_id: str, limits: Limits | None) -> bool:
@@ -42,18 +46,25 @@ def reserve_job(session: Session, tenant_id: str, limits: Limits, *, steps: int)
 
     Raises QuotaExceeded.
     """
-    waiting = usage.count_jobs(session, tenant_id).waiting
-    if limits.queued_jobs is not None and waiting >= limits.queued_jobs:
-        raise QuotaExceeded(
-            f"Queue limit reached: {waiting:,} of {counted(limits.queued_jobs, 'job')} "
-            f"{'is' if limits.queued_jobs == 1 else 'are'} waiting. Wait for one to start, or cancel one."
-        )
+    _check_queue(session, tenant_id, limits)
     _check_bytes(session, tenant_id, limits, num_more=1)
     _reserve_steps(session, tenant_id, limits, steps)
 
 
+def _check_queue(session: Session, tenant_id: str, limits: Limits) -> None:
+    if limits.queued_jobs is None:
+        return
+    waiting = usage.count_jobs(session, tenant_id).waiting
+    if waiting >= limits.queued_jobs:
+        raise QuotaExceeded(
+            f"Queue limit reached: {waiting:,} of {counted(limits.queued_jobs, 'job')} "
+            f"{'is' if limits.queued_jobs == 1 else 'are'} waiting. Wait for one to start, or cancel one."
+        )
+
+
 def _reserve_steps(session: Session, tenant_id: str, limits: Limits, steps: int) -> None:
-    used = usage.count_steps(session, tenant_id)
+    """They are added before they are compared: a refusal undoes the whole transaction."""
+    used = usage.add_steps(session, tenant_id, steps) - steps
     if limits.steps_per_day is not None and used + steps > limits.steps_per_day:
         raise QuotaExceeded(
             f"Daily step limit reached: the job takes {counted(steps, 'step')}, and {used:,} of "
@@ -61,7 +72,6 @@ def _reserve_steps(session: Session, tenant_id: str, limits: Limits, steps: int)
             "tomorrow, or ask the operator for a larger quota.",
             retry_after_seconds=usage.count_seconds_of_day_left(session) if steps <= limits.steps_per_day else None,
         )
-    usage.add_steps(session, tenant_id, steps)
 
 
 def refuse_full_storage(session: Session, tenant_id: str, defaults: Limits) -> None:

@@ -10,10 +10,11 @@ them the API's role sees nothing. The workers' role sees every tenant's rows, an
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 _ACTOR = "actor"
+_ACT = text("SELECT set_config('atelier.tenant', :tenant, true), set_config('atelier.operator', :operator, true)")
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,14 @@ class Actor:
 
 def act_as(session: Session, actor: Actor) -> None:
     """For the rest of the transaction; its actions are recorded under this name."""
+    name_actor(session, actor)
+    settings = {"tenant": actor.tenant_id, "operator": "on" if actor.is_operator else ""}
+    session.connection().execute(_ACT, settings)
+
+
+def name_actor(session: Session, actor: Actor) -> None:
+    """For the audit log, where the transaction acts for the actor's tenant already."""
     session.info[_ACTOR] = actor
-    act_for(session, actor.tenant_id)
-    if actor.is_operator:
-        _set(session, "atelier.operator", "on")
 
 
 def act_for(session: Session, tenant_id: str) -> None:

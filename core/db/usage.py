@@ -104,10 +104,12 @@ def count_steps(session: Session, tenant_id: str) -> int:
     return session.execute(query).scalar_one_or_none() or 0
 
 
-def add_steps(session: Session, tenant_id: str, steps: int) -> None:
+def add_steps(session: Session, tenant_id: str, steps: int) -> int:
+    """The steps of the jobs accepted today, with these."""
     row = insert(UsageDay).values(tenant_id=tenant_id, day=_today(), steps=steps)
     more = {"steps": UsageDay.steps + row.excluded.steps}
-    session.execute(row.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more))
+    added = row.on_conflict_do_update(index_elements=["tenant_id", "day"], set_=more).returning(UsageDay.steps)
+    return session.execute(added).scalar_one()
 
 
 def give_back_steps(session: Session, job: Job) -> None:

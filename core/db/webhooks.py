@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, ScalarSelect, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -51,11 +51,13 @@ def insert_webhook(session: Session, job_id: str, spec: WebhookSpec) -> None:
     session.flush()
 
 
+def select_subscription(job_id: str) -> ScalarSelect[list[Any] | None]:
+    """The types of events that the job's receiver is sent; null without one."""
+    return select(Webhook.events).where(Webhook.job_id == job_id, Webhook.disabled_at.is_(None)).scalar_subquery()
+
+
 def enqueue_delivery(session: Session, event: JobEvent) -> None:
-    """In the event's own transaction, if its job subscribes to such events."""
-    query = select(Webhook.events).where(Webhook.job_id == event.job_id, Webhook.disabled_at.is_(None))
-    if event.type not in (session.execute(query).scalar_one_or_none() or ()):
-        return
+    """In the event's own transaction, for a job that subscribes to such events."""
     # The database's current state: the caller's object may not have the job's latest one.
     job = session.execute(select(*_JOB).where(Job.id == event.job_id)).one()
     delivery = WebhookDelivery(

@@ -68,18 +68,14 @@ def list_workers(session: Session, tenant_id: str) -> Sequence[SeenWorker]:
     return [SeenWorker(*row) for row in rows]
 
 
-def find_largest_memory(session: Session) -> int | None:
-    """Bytes of the largest device with a heartbeat within RECENT_DAYS; None if there is none, or one has not said."""
+def find_devices(session: Session) -> tuple[int | None, frozenset[str]]:
+    """Of the training workers with a heartbeat within RECENT_DAYS: the bytes of the largest device, None if there is
+    none or one has not said; and their kinds, `cpu`, `cuda` and the like."""
     recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
-    sizes = session.execute(select(Worker.memory_bytes).where(recent)).scalars().all()
-    return max((size for size in sizes if size is not None), default=None) if None not in sizes else None
-
-
-def find_device_kinds(session: Session) -> frozenset[str]:
-    """`cpu`, `cuda` and the like, of the training workers with a heartbeat within RECENT_DAYS."""
-    recent = Worker.seen_at > func.clock_timestamp() - timedelta(days=RECENT_DAYS)
-    devices = session.execute(select(Worker.device).where(recent)).scalars()
-    return frozenset(device.partition(":")[0] for device in devices)
+    rows = session.execute(select(Worker.memory_bytes, Worker.device).where(recent)).all()
+    sizes = [size for size, _ in rows]
+    largest = max((size for size in sizes if size is not None), default=None) if None not in sizes else None
+    return largest, frozenset(device.partition(":")[0] for _, device in rows)
 
 
 def is_migrated(session: Session) -> bool:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -137,6 +138,7 @@ def clean_caption(text: str) -> str | None:
     return line[:MAX_CAPTION_CHARS].rstrip() or None
 
 
+@lru_cache(maxsize=4096)
 def choose_bucket(width: int, height: int, resolution: int, step: int) -> Bucket:
     """The size whose aspect is nearest to the image's among those of at most ``resolution``² pixels.
 
@@ -154,7 +156,8 @@ def list_cut_sides(width: int, height: int, bucket: Bucket) -> tuple[float, floa
     return 1 - bucket.width / (width * scale), 1 - bucket.height / (height * scale)
 
 
-def list_buckets(resolution: int, step: int) -> list[Bucket]:
+@lru_cache(maxsize=256)
+def list_buckets(resolution: int, step: int) -> tuple[Bucket, ...]:
     area = resolution * resolution
     buckets = set()
     for side in range(max(step, resolution // 2 // step * step), resolution * 2 + 1, step):
@@ -162,7 +165,7 @@ def list_buckets(resolution: int, step: int) -> list[Bucket]:
         if other >= step:
             buckets |= {(side, other), (other, side)}
     buckets.add((resolution, resolution))
-    return [Bucket(width=w, height=h) for w, h in sorted(buckets)]
+    return tuple(Bucket(width=w, height=h) for w, h in sorted(buckets))
 
 
 def near_duplicates(images: Iterable[ManifestImage]) -> list[tuple[str, str]]:

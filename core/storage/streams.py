@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from core.storage.protocol import Storage, StoredObject
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 18
 
 
 class HashingReader:
@@ -32,14 +32,17 @@ class HashingReader:
         while size > 0 and (piece := self._source.read(size)):
             pieces.append(piece)
             size -= len(piece)
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self._note(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+
+    def chunks(self) -> Iterator[bytes]:
+        """The remaining bytes as the source gives them, in pieces of at most 256 KiB."""
+        while piece := self._source.read(CHUNK_BYTES):
+            yield self._note(piece)
+
+    def _note(self, data: bytes) -> bytes:
         self._hash.update(data)
         self.size += len(data)
         return data
-
-    def chunks(self) -> Iterator[bytes]:
-        """The remaining bytes, in pieces of 1 MiB."""
-        return iter(lambda: self.read(CHUNK_BYTES), b"")
 
     def hash_ahead(self) -> str | None:
         """The hash that reading to the end will give, or None if the source cannot be rewound to where it is."""

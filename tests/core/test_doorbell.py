@@ -1,11 +1,12 @@
 """What the doorbell sends to the broker."""
 
 import socket
+import time
 
 import pytest
 import redis
 
-from core.doorbell import MAX_WAITING, CeleryDoorbell
+from core.doorbell import MAX_WAITING, PAUSE_SECONDS, CeleryDoorbell
 from tests.fixtures.servers import wait_for
 
 
@@ -17,6 +18,16 @@ def test_a_bell_that_waits_stands_for_all_that_are_rung_meanwhile(broker: redis.
     bell.close()
 
     assert broker.llen("train") in {1, 2}, "one under way, one for all the others"
+
+
+def test_rings_one_after_the_other_share_connections(broker: redis.Redis, redis_url: str) -> None:
+    bell, began = CeleryDoorbell(redis_url), time.monotonic()
+    while time.monotonic() < began + 0.6:
+        bell.ring("train")
+        time.sleep(0.002)
+    bell.close()
+
+    assert broker.llen("train") <= (time.monotonic() - began) / PAUSE_SECONDS + 2
 
 
 def test_a_ring_for_several_workers(broker: redis.Redis, redis_url: str) -> None:

@@ -19,6 +19,10 @@ def _outline_of(plan: Any) -> ColumnElement[Any]:
     return without_keys.op("||", return_type=JSONB())(count)
 
 
+MEASURED = "status = 'succeeded' AND (result -> 'measured') ? 'start_seconds'"
+"""Jobs that an estimate can be made from."""
+
+
 class Job(Leased, Base):
     """``plan`` lists every image: it is loaded on demand, within its session. ``outline`` is always loaded: the plan
     with ``num_images`` in place of ``images``, and without prompts, of which a card may have hundreds.
@@ -50,11 +54,11 @@ class Job(Leased, Base):
     __table_args__ = (
         Index("ix_jobs_tenant_id_id", "tenant_id", "id"),
         Index(
-            "ix_jobs_tenant_id_model_id_succeeded",
+            "ix_jobs_tenant_id_model_id_measured",
             "tenant_id",
             "model_id",
             "id",
-            postgresql_where=text("status = 'succeeded'"),
+            postgresql_where=text(MEASURED),
         ),
         Index(
             "ix_jobs_queue",
