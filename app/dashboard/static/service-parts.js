@@ -81,14 +81,14 @@ export function showFaults(form, place, error) {
 // A list of the API that grows by a button. `path`: with its filters; `columns`: as of ui.js's table.
 export class Feed {
   constructor({ columns, pageSize = 50 }) {
-    Object.assign(this, { columns, pageSize, path: "", rows: [], hasMore: false, run: 0 });
+    Object.assign(this, { columns, pageSize, path: "", rows: [], hasMore: false, run: 0, wanted: pageSize });
     find("more")?.addEventListener("click", () => guard(() => this.grow()));
   }
 
-  // From the start, as many rows as were shown before if the filters are the same.
+  // From the start, as many rows as were asked for before if the filters are the same.
   async load(path) {
-    const wanted = path === this.path ? Math.max(this.rows.length, this.pageSize) : this.pageSize;
-    const run = ++this.run;
+    if (path !== this.path) this.wanted = this.pageSize;
+    const run = ++this.run, { wanted } = this;
     let rows = [], hasMore = true;
     while (hasMore && rows.length < wanted) {
       const page = await this.fetch(path, rows, Math.min(100, wanted - rows.length));
@@ -100,6 +100,7 @@ export class Feed {
 
   async grow() {
     const run = ++this.run;
+    this.wanted = this.rows.length + this.pageSize; // also of a loading that begins before the answer
     const page = await this.fetch(this.path, this.rows, this.pageSize);
     if (run === this.run) this.show(this.path, this.rows.concat(page.data), page.has_more);
   }
