@@ -59,7 +59,7 @@ def extract(
 ) -> MergeResult:
     """``known``: hashes of other files than these."""
     folder.mkdir()
-    sums = {"model_sha256": hash_folder(base), "tuned_sha256": hash_folder(tuned), **known}
+    sums = {"model_sha256": hash_folder(base), "tuned_sha256": hash_folder(tuned), **(known or {})}
     return extract_adapter(
         ExtractionRequest(
             family="sd1", model_folder=base, tuned_folder=tuned, rank=rank, name="tuned", trigger="zap",
