@@ -18,6 +18,15 @@ def find(browser: Chrome, selector: str) -> WebElement:
     return browser.find_element(By.CSS_SELECTOR, selector)
 
 
+def click(browser: Chrome, selector: str) -> None:
+    """The first element; the one that a script has put in its place meanwhile, if it has."""
+    while True:
+        try:
+            return find(browser, selector).click()
+        except StaleElementReferenceException:
+            continue
+
+
 def _read(browser: Chrome, selector: str, read: Callable[[WebElement], Value]) -> list[Value]:
     """Again from the start, if a script replaces an element between the finding and the reading."""
     while True:
@@ -40,6 +49,11 @@ def read_text(browser: Chrome, selector: str) -> str:
 def read_attributes(browser: Chrome, selector: str, name: str) -> list[str]:
     """As Selenium's ``get_attribute`` gives them, "" where one is missing."""
     return _read(browser, selector, lambda element: element.get_attribute(name) or "")
+
+
+def read_attribute(browser: Chrome, selector: str, name: str) -> str:
+    """Of the first element. NoSuchElementException if there is none."""
+    return _first(read_attributes(browser, selector, name), selector)
 
 
 def read_values(browser: Chrome, selector: str) -> list[str]:

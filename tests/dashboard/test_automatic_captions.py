@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.dashboard.page import assert_no_complaints, find, until, until_shown
+from tests.dashboard.page import assert_no_complaints, click, find, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.dashboard.test_new_job import list_captions
 from tests.fixtures.running_api import RunningApi
@@ -35,17 +35,17 @@ def test_they_become_a_revision_and_go_back(visitor: Chrome, running_api: Runnin
     open_images(visitor, running_api)
     before = list_captions(visitor)
     until_shown(visitor, "#auto summary", "Caption automatically")
-    find(visitor, "#auto summary").click()
+    click(visitor, "#auto summary")
     type_into(find(visitor, "#auto-form [name=prompt]"), "fox")
     type_into(find(visitor, "#auto-form [name=prefix]"), "blip, ")
-    find(visitor, "#auto-form [name=only_missing]").click()
-    find(visitor, "#auto-form button").click()
+    click(visitor, "#auto-form [name=only_missing]")
+    click(visitor, "#auto-form button")
     until_shown(visitor, "#toasts", "1 image was captioned.")
     assert list_captions(visitor) == ["blip, a toy fox", *before[1:]]
-    find(visitor, "#toasts button").click()
+    click(visitor, "#toasts button")
     until(visitor, lambda: list_captions(visitor) == before)
     type_into(find(visitor, "#auto-form [name=prompt]"), "fail")
-    find(visitor, "#auto-form button").click()
+    click(visitor, "#auto-form button")
     until_shown(visitor, "#captions-error", "the captioner was removed")
     assert_no_complaints(visitor)
 

@@ -5,7 +5,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from core.domain.states import Phase
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
+from tests.dashboard.page import assert_no_complaints, click, find, read_text, read_texts, until, until_shown
 from tests.dashboard.test_job import train_with_steps
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import PROMPTS, ScriptedJob
@@ -59,7 +59,7 @@ def test_curves_differences_and_samples_of_two_jobs(visitor: Chrome, running_api
     second.sample(75)
     second.train_to(80, first=41)
     until(visitor, lambda: read_texts(visitor, "#stage figcaption")[1] == "base")
-    find(visitor, "#swap").click()
+    click(visitor, "#swap")
     until(visitor, lambda: read_text(visitor, "#legend a").startswith("owl"))
     until_shown(visitor, "#stage figcaption", "step 75")
     assert_no_complaints(visitor)

@@ -9,7 +9,16 @@ from selenium.webdriver.common.by import By
 
 from core.db.tables import Dataset
 from core.domain.ids import new_id
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
+from tests.dashboard.page import (
+    assert_no_complaints,
+    click,
+    find,
+    read_attribute,
+    read_text,
+    read_texts,
+    until,
+    until_shown,
+)
 from tests.dashboard.studio import checking, settle, type_into
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, add_dataset
@@ -53,7 +62,7 @@ def test_the_list_has_covers_and_follows_what_is_new(visitor: Chrome, running_ap
     cards = [text.split("\n") for text in read_texts(visitor, ".sets li")]
     assert cards[0][0] == "<b>open</b>" and "open" in cards[0]
     assert cards[1][0] == "blips" and cards[1][1].startswith("4 images · ") and cards[1][2] == "missing captions"
-    find(visitor, f"a[href$='{first}']").click()
+    click(visitor, f"a[href$='{first}']")
     until_shown(visitor, "h1", "blips")
     assert_no_complaints(visitor)
 
@@ -71,7 +80,7 @@ def test_it_shows_its_images_and_what_was_left_out(visitor: Chrome, running_api:
     for link in visitor.find_elements(By.CSS_SELECTOR, "#zips a"):
         answer = httpx.get(link.get_attribute("href") or "", cookies=cookies)
         assert answer.content.startswith(b"PK")
-    assert (find(visitor, "#train").get_attribute("href") or "").endswith(f"/ui/new?dataset={dataset_id}")
+    assert (read_attribute(visitor, "#train", "href")).endswith(f"/ui/new?dataset={dataset_id}")
     assert_no_complaints(visitor)
 
 
@@ -81,7 +90,7 @@ def test_an_edited_caption_makes_a_revision_that_is_shown_and_undone(visitor: Ch
     assert not find(visitor, "#revisions").is_displayed()
     before = read_captions(visitor)
     type_into(find(visitor, "#grid textarea"), "a <i>glass</i> blip")
-    find(visitor, "#save").click()
+    click(visitor, "#save")
     until_shown(visitor, "#toasts", "Saved as a new revision.")
     assert dataset_id not in visitor.current_url
     revision = visitor.current_url.rpartition("/")[2]
@@ -97,7 +106,7 @@ def test_an_edited_caption_makes_a_revision_that_is_shown_and_undone(visitor: Ch
     until(visitor, lambda: find(visitor, "#revisions li:first-child a").get_attribute("aria-current") == "page")
     visitor.forward()
     until(visitor, lambda: read_captions(visitor)[0] == "a <i>glass</i> blip")
-    find(visitor, "#undo").click()
+    click(visitor, "#undo")
     until(visitor, lambda: visitor.current_url.endswith(dataset_id) and read_captions(visitor) == before)
     assert_no_complaints(visitor)
 
@@ -124,7 +133,7 @@ def test_what_is_typed_and_asked_while_a_revision_is_made_is_kept(visitor: Chrom
     visitor.execute_script(HOLD)
     areas = visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")
     type_into(areas[0], "first")
-    find(visitor, "#save").click()
+    click(visitor, "#save")
     until(visitor, lambda: visitor.execute_script("return window.held.length") == 1)
     visitor.find_elements(By.CSS_SELECTOR, "#grid .leave")[-1].click()
     type_into(areas[1], "second")
@@ -138,20 +147,20 @@ def test_what_is_typed_and_asked_while_a_revision_is_made_is_kept(visitor: Chrom
     assert not find(visitor, "#save").is_enabled()
 
     type_into(find(visitor, "#grid textarea"), "third")
-    find(visitor, "#undo").click()
+    click(visitor, "#undo")
     until_shown(visitor, "dialog[open]", "Discard the unsaved captions?")
-    find(visitor, "dialog[open] button").click()
+    click(visitor, "dialog[open] button")
     assert read_captions(visitor)[0] == "third"
     visitor.back()
     until_shown(visitor, "dialog[open]", "Discard the unsaved captions?")
-    find(visitor, "dialog[open] .danger").click()
+    click(visitor, "dialog[open] .danger")
     until(visitor, lambda: read_captions(visitor) == ["first", *before[1:]])
     assert_no_complaints(visitor)
 
 
 def test_an_image_is_seen_large_with_what_a_base_makes_of_it(visitor: Chrome, running_api: RunningApi) -> None:
     open_dataset(visitor, running_api, make_dataset(running_api))
-    find(visitor, "#grid .open").click()
+    click(visitor, "#grid .open")
     until(visitor, lambda: find(visitor, "#large").is_displayed())
     parts = [text.split("\n") for text in read_texts(visitor, "#large-facts div")]
     facts = dict(parts)
@@ -174,9 +183,9 @@ def test_it_is_deleted_after_a_question_unless_a_job_uses_it(visitor: Chrome, ru
     job, alone = ScriptedJob(running_api), make_dataset(running_api)
     for dataset_id in (job.dataset_id, alone):
         open_dataset(visitor, running_api, dataset_id)
-        find(visitor, "#delete").click()
+        click(visitor, "#delete")
         assert "Delete blips?" in read_text(visitor, "dialog[open]")
-        find(visitor, "dialog[open] .danger").click()
+        click(visitor, "dialog[open] .danger")
         if dataset_id == job.dataset_id:
             until_shown(visitor, "#page-error", "is used by")
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/datasets")
@@ -207,7 +216,7 @@ def test_five_hundred_images_are_usable(visitor: Chrome, running_api: RunningApi
     assert visitor.execute_script(loaded) < 250, "only those near the screen are loaded"
     last = visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")[-1]
     type_into(last, "the last one")
-    find(visitor, "#save").click()
+    click(visitor, "#save")
     until_shown(visitor, "#toasts", "Saved as a new revision.")
     assert read_captions(visitor)[-1] == "the last one"
 
@@ -217,16 +226,16 @@ def test_without_scripts_its_images_are_paged(browser: Chrome, running_api: Runn
     multiply_images(running_api, dataset_id, 120)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(running_api.login_link())
-    find(browser, "#link button").click()
+    click(browser, "#link button")
     browser.get(f"{running_api.url}/ui/datasets/{dataset_id}")
     assert read_texts(browser, ".heading .actions") == [""], "nothing that does not work"
     pages = [read_texts(browser, ".gallery small")]
     while browser.find_elements(By.CSS_SELECTOR, "a[rel=next]"):
-        find(browser, "a[rel=next]").click()
+        click(browser, "a[rel=next]")
         pages.append(read_texts(browser, ".gallery small"))
     assert [len(names) for names in pages] == [50, 50, 20]
     assert [name.split(" ")[0] for names in pages for name in names] == [f"blip-{n:03}.png" for n in range(120)]
-    find(browser, ".more a").click()
+    click(browser, ".more a")
     assert read_texts(browser, ".gallery small") == pages[0]
 
 
@@ -246,7 +255,7 @@ def test_the_list_and_the_grid_load_thumbnails(visitor: Chrome, running_api: Run
     assert 'width="1600" height="900" loading="lazy"' in visitor.execute_script(shape)
     open_dataset(visitor, running_api, dataset_id)
     until(visitor, lambda: visitor.execute_script(sizes) == [[256, 144]] * 2)
-    find(visitor, "#grid .open").click()
+    click(visitor, "#grid .open")
     until(visitor, lambda: visitor.execute_script("return document.querySelector('#framed img')?.naturalWidth") == 1600)
     assert_no_complaints(visitor)
 
@@ -257,7 +266,7 @@ def test_a_reader_sees_the_images_and_changes_nothing(browser: Chrome, running_a
         secret = client.post("/keys", json={"name": "eyes", "scopes": ["read"]}).json()["secret"]
     browser.get(f"{running_api.url}/ui/login")
     find(browser, "input[name=api_key]").send_keys(secret)
-    find(browser, "form[action='/ui/login'] button").click()
+    click(browser, "form[action='/ui/login'] button")
     until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
     open_dataset(browser, running_api, dataset_id)
     settle(browser)

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from sqlalchemy import text
 
 from core.db.tables import Model
-from tests.dashboard.page import find, read_value, until, until_shown
+from tests.dashboard.page import click, find, read_value, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.dashboard.test_datasets import make_dataset
 from tests.dashboard.test_library import train
@@ -164,12 +164,12 @@ def test_what_was_entered_is_kept_and_sent_once(
         visitor.execute_script("document.querySelector('dialog .danger').click()")
     until_shown(visitor, "dialog h2", "Your session has ended")
     assert case.count(client, ids) == before
-    find(visitor, "dialog button[value=yes]").click()  # too early: it is asked again
+    click(visitor, "dialog button[value=yes]")  # too early: it is asked again
     until_shown(visitor, "dialog h2", "Your session has ended")
     if case.kept:
         assert read_value(visitor, case.kept[0]).strip() == case.kept[1]
     log_in_elsewhere(visitor, running_api)
-    find(visitor, "dialog button[value=yes]").click()
+    click(visitor, "dialog button[value=yes]")
     until(visitor, lambda: not visitor.find_elements(By.CSS_SELECTOR, "dialog[open]"))
     until(visitor, lambda: case.count(client, ids) == before + 1)
     visitor.refresh()

@@ -12,8 +12,10 @@ from core.db.tables import Job, JobMetric
 from core.domain.states import Phase
 from tests.dashboard.page import (
     assert_no_complaints,
+    click,
     find,
     open_job,
+    read_attribute,
     read_attributes,
     read_text,
     read_texts,
@@ -120,7 +122,7 @@ def test_the_slider_shows_each_step_beside_the_base(visitor: Chrome, running_api
     sources = read_attributes(visitor, "#stage img", "src")
     assert [source.rpartition("/samples/")[2] for source in sources] == ["0/0.png", "25/0.png", "0/1.png", "25/1.png"]
     assert set(read_attributes(visitor, "#sheet .chosen", "data-step")) == {"25"}
-    find(visitor, "#play").click()
+    click(visitor, "#play")
     until(visitor, lambda: read_text(visitor, "#scrub-text") == "step 50 · best")
     until(visitor, lambda: read_text(visitor, "#scrub-text") == "step 100" and read_text(visitor, "#play") == "Play")
 
@@ -167,9 +169,9 @@ def test_another_step_is_taken_and_each_can_be_downloaded(visitor: Chrome, runni
     job.succeed()
     until(visitor, lambda: find(visitor, "#take").is_displayed())
     cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
-    link = find(visitor, "#step-files a").get_attribute("href") or ""
+    link = read_attribute(visitor, "#step-files a", "href")
     assert httpx.get(link, cookies=cookies).content == step_adapter(25, "kohya")
-    find(visitor, "#take").click()
+    click(visitor, "#take")
     claims: list[Any] = []
 
     def claim() -> bool:
@@ -192,9 +194,9 @@ def test_samples_are_requested_while_it_trains(visitor: Chrome, running_api: Run
     job.train_to(10)
     open_job(visitor, job)
     until(visitor, lambda: find(visitor, "#requests").is_displayed())
-    find(visitor, "#requests summary").click()
+    click(visitor, "#requests summary")
     find(visitor, "#request textarea").send_keys("a {trigger} at sea\na <b>glass</b> {trigger}")
-    find(visitor, "#request button").click()
+    click(visitor, "#request button")
     until_shown(visitor, "#drawn", "Waits for the next step")
     job.draw_requested(11)
     until_shown(visitor, "#drawn", "step 11")
@@ -222,7 +224,7 @@ def test_scores_and_the_load_proof_are_said_in_words(visitor: Chrome, running_ap
     lines = read_texts(visitor, ".proofs > li")
     assert lines[0] == "comfyui applies the whole adapter as it was trained."
     assert lines[1].startswith("a1111 applies a part of it: 591 of 594 keys.")
-    find(visitor, ".proofs summary").click()
+    click(visitor, ".proofs summary")
     assert "A1111 has no rule for <b>it</b>." in read_text(visitor, ".proofs")
     assert_no_complaints(visitor)
 
@@ -236,7 +238,7 @@ def test_a_paused_job_shows_no_phase_as_done(visitor: Chrome, running_api: Runni
     until_shown(visitor, "#step", "40 of 100")
     until_shown(visitor, "#events", "Training")
     assert read_texts(visitor, "#phases .done") == ["Loading", "Caching"]
-    find(visitor, "#pause button").click()
+    click(visitor, "#pause button")
     until_shown(visitor, "#state", "pausing")
     job.acknowledge_stop()
     until_shown(visitor, "#waits", "Paused.")
@@ -248,9 +250,9 @@ def test_a_job_is_deleted_after_a_question(visitor: Chrome, running_api: Running
     job.run_to_the_end()
     open_job(visitor, job)
     until_shown(visitor, "#events", "Succeeded")
-    find(visitor, "#delete").click()
+    click(visitor, "#delete")
     assert "Delete old one?" in read_text(visitor, "dialog[open]")
-    find(visitor, "dialog[open] .danger").click()
+    click(visitor, "dialog[open] .danger")
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/jobs")
     with running_api.sessions() as session:
         assert session.get(Job, job.id) is None
@@ -295,7 +297,7 @@ def test_a_reader_sees_no_actions(browser: Chrome, running_api: RunningApi) -> N
     )
     browser.get(f"{running_api.url}/ui/login")
     find(browser, "input[name=api_key]").send_keys(answer.json()["secret"])
-    find(browser, "form[action='/ui/login'] button").click()
+    click(browser, "form[action='/ui/login'] button")
     until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
     open_job(browser, job)
     until_shown(browser, "#scrub-text", "step 100")

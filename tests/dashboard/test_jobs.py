@@ -6,7 +6,7 @@ from sqlalchemy import text
 
 from core.db import job_claims
 from core.domain.ids import new_id
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
+from tests.dashboard.page import assert_no_complaints, click, find, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
@@ -47,7 +47,7 @@ def test_it_is_filtered_by_words_and_state_and_stays_so(visitor: Chrome, running
     assert list_names(visitor) == ["another fox", "fox cub"]
     type_into(find(visitor, "input[name=text]"), "nothing like it")
     until_shown(visitor, "#rows", "No job matches")
-    find(visitor, "#rows a").click()
+    click(visitor, "#rows a")
     until(visitor, lambda: len(list_names(visitor)) == 4)
     assert_no_complaints(visitor)
 
@@ -88,7 +88,7 @@ def test_five_thousand_jobs_are_paged_and_searched(visitor: Chrome, running_api:
     visitor.get(f"{running_api.url}/ui/jobs")
     until(visitor, lambda: len(list_names(visitor)) == 25)
     seen = list_names(visitor)
-    find(visitor, "a[rel=next]").click()
+    click(visitor, "a[rel=next]")
     until(visitor, lambda: len(list_names(visitor)) == 25 and list_names(visitor)[0] not in seen)
     type_into(find(visitor, "input[name=text]"), "needle")
     until(visitor, lambda: list_names(visitor) == ["oldest needle"])

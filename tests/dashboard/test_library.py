@@ -9,7 +9,16 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, read_value, until, until_shown
+from tests.dashboard.page import (
+    assert_no_complaints,
+    click,
+    find,
+    read_text,
+    read_texts,
+    read_value,
+    until,
+    until_shown,
+)
 from tests.dashboard.studio import drop_paths, type_into
 from tests.dashboard.test_playground import count_pictures
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
@@ -40,22 +49,22 @@ def test_from_an_adapter_to_a_picture_and_a_shared_link(
     adapter = train(running_api, client)
     visitor.get(f"{running_api.url}/ui/adapters")
     until(visitor, lambda: list_names(visitor) == ["blip"])
-    find(visitor, "#adapters a").click()
+    click(visitor, "#adapters a")
     until_shown(visitor, "h1", "blip")
     until(visitor, lambda: find(visitor, "#try").is_displayed())
-    find(visitor, "#try").click()
+    click(visitor, "#try")
     until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until(visitor, lambda: count_pictures(visitor) == 1)
-    find(visitor, ".drawn button").click()
+    click(visitor, ".drawn button")
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, ".viewer .actions > *")) == 6)
     visitor.find_elements(By.CSS_SELECTOR, ".viewer .actions > *")[4].click()
     until_shown(visitor, "#toasts", "the cover of blip")
     assert client.get(f"/adapters/{adapter}").json()["cover"]
-    find(visitor, "#stack a").click()
+    click(visitor, "#stack a")
     until_shown(visitor, "#state", "ready")
     Select(find(visitor, "#days")).select_by_visible_text("30 days")
-    find(visitor, "#share button").click()
+    click(visitor, "#share button")
     until(visitor, lambda: find(visitor, "#link").is_displayed())
     link = read_value(visitor, "#link")
     visitor.delete_all_cookies()
@@ -78,13 +87,13 @@ def test_it_is_searched_and_followed(visitor: Chrome, running_api: RunningApi, c
     type_into(find(visitor, "#search [name=tag]"), "mascot")
     until(visitor, lambda: list_names(visitor) == ["fox"])
     assert visitor.current_url.endswith("?tag=mascot")
-    find(visitor, "#adapters a").click()
+    click(visitor, "#adapters a")
     until_shown(visitor, "h1", "fox")
     visitor.back()
     until(visitor, lambda: list_names(visitor) == ["fox"])
     type_into(find(visitor, "#search [name=text]"), "zebra")
     until_shown(visitor, "#unmatched", "No adapter matches")
-    find(visitor, "#reset").click()
+    click(visitor, "#reset")
     until(visitor, lambda: list_names(visitor) == ["owl", "fox"])
     assert_no_complaints(visitor)
 
@@ -104,18 +113,18 @@ def test_a_dropped_file_is_imported_and_what_was_ignored_is_said(
     drop_paths(visitor, find(visitor, "h1"), files / "ink.safetensors")
     until_shown(visitor, "#import-file", "ink.safetensors")
     type_into(find(visitor, "#import-form [name=tags]"), "style, ink")
-    find(visitor, "#import-go").click()
+    click(visitor, "#import-go")
     until_shown(visitor, "#state", "ready")
     until_shown(visitor, "#notes-made", "1 tensor of the file was ignored")
     [adapter] = client.get("/adapters").json()["data"]
     assert (adapter["name"], adapter["tags"]) == ("ink", ["style", "ink"])
-    find(visitor, "#delete").click()
-    find(visitor, "dialog .danger").click()
+    click(visitor, "#delete")
+    click(visitor, "dialog .danger")
     until(visitor, lambda: visitor.current_url.endswith("/ui/adapters"))
     assert client.get("/adapters").json()["data"] == []
     until(visitor, lambda: find(visitor, "#nothing").is_displayed())
     drop_paths(visitor, find(visitor, "h1"), files / "bad.safetensors")
-    find(visitor, "#import-go").click()
+    click(visitor, "#import-go")
     until_shown(visitor, "#reason", "this is a LoHa file")
     assert_no_complaints(visitor)
 
@@ -131,27 +140,27 @@ def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: Runn
     type_into(find(visitor, "#notes"), "0.7 is enough")
     type_into(find(visitor, "#tags"), "mascot, blue")
     type_into(find(visitor, "#license"), "not a licence!")
-    find(visitor, "#save").click()
+    click(visitor, "#save")
     until(visitor, lambda: find(visitor, "#error").is_displayed())
     assert read_value(visitor, "#notes") == "0.7 is enough"
     type_into(find(visitor, "#license"), "openrail++")
-    find(visitor, "#save").click()
+    click(visitor, "#save")
     until_shown(visitor, "#toasts", "Saved.")
     found = client.get(f"/adapters/{adapter}").json()
     assert (found["notes"], found["tags"], found["license"]) == ("0.7 is enough", ["mascot", "blue"], "openrail++")
-    find(visitor, "#check").click()
+    click(visitor, "#check")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
-    find(visitor, ".picks button").click()
+    click(visitor, ".picks button")
     until_shown(visitor, "#check-result", "They are the same.")
-    find(visitor, "#cover-sample").click()
+    click(visitor, "#cover-sample")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
-    find(visitor, ".picks button").click()
+    click(visitor, ".picks button")
     until(visitor, lambda: client.get(f"/adapters/{adapter}").json()["cover"])
     until_shown(visitor, "#cover-none", "Take the cover away")
     type_into(find(visitor, "#rank"), "2")
-    find(visitor, "#resize button").click()
+    click(visitor, "#resize button")
     until_shown(visitor, "#toasts", "is being made")
-    find(visitor, "#delete").click()
+    click(visitor, "#delete")
     until_shown(visitor, "dialog", "A job's adapter is deleted with its job.")
 
 
@@ -160,12 +169,12 @@ def test_links_are_listed_and_revoked(visitor: Chrome, running_api: RunningApi, 
     link = client.post(f"/adapters/{adapter}/links", json={}).raise_for_status().json()["url"]
     open_adapter(visitor, running_api, adapter)
     until_shown(visitor, "#links", "views: 0, downloads: 0")
-    find(visitor, "#links button").click()
-    find(visitor, "dialog .danger").click()
+    click(visitor, "#links button")
+    click(visitor, "dialog .danger")
     until(visitor, lambda: not visitor.find_elements(By.CSS_SELECTOR, "#links li"))
     assert httpx.get(link).status_code == 404
     find(visitor, "#repo").send_keys("studio/blip")
-    find(visitor, "#publish button").click()
+    click(visitor, "#publish button")
     until(visitor, lambda: find(visitor, "#publish-error").is_displayed())
 
 

@@ -7,7 +7,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.dashboard.page import find, read_texts, read_value, until, until_shown
+from tests.dashboard.page import click, find, read_texts, read_value, until, until_shown
 from tests.dashboard.studio import checking, choose_files, type_into, write_pictures
 from tests.dashboard.test_datasets import make_dataset
 from tests.dashboard.test_jobs import list_names
@@ -23,7 +23,7 @@ def test_the_list_of_jobs_is_as_one_left_it(visitor: Chrome, running_api: Runnin
     until(visitor, lambda: len(list_names(visitor)) == 3)
     type_into(find(visitor, "input[name=text]"), "fox")
     until(visitor, lambda: list_names(visitor) == ["fox cub", "fox"])
-    find(visitor, "tbody a").click()
+    click(visitor, "tbody a")
     until_shown(visitor, "h1", "fox cub")
     visitor.back()
     until(visitor, lambda: list_names(visitor) == ["fox cub", "fox"])
@@ -47,13 +47,13 @@ def test_a_new_job_is_as_one_left_it_until_it_is_started(
         choose_files(visitor, write_pictures(tmp_path / "blips", 2))
         type_into(find(visitor, "#trigger"), "blip")
         until(visitor, lambda: find(visitor, "#start").is_enabled())
-    find(visitor, "nav a[href='/ui/jobs']").click()
+    click(visitor, "nav a[href='/ui/jobs']")
     until_shown(visitor, "h1", "Jobs")
     visitor.back()
     until(visitor, lambda: find(visitor, "#start").is_enabled())
     assert read_value(visitor, "#trigger") == "blip"
     assert len(visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")) == 2
-    find(visitor, "#start").click()
+    click(visitor, "#start")
     until_shown(visitor, "#state", "queued")
     visitor.back()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#grid textarea")) == 2)

@@ -17,6 +17,7 @@ from core.db.tables import Dataset
 from scripts.draw_blip import PICTURES
 from tests.dashboard.page import (
     assert_no_complaints,
+    click,
     find,
     read_text,
     read_texts,
@@ -72,7 +73,7 @@ def list_jobs(client: httpx.Client) -> list[dict[str, Any]]:
 def start(page: Chrome, client: httpx.Client) -> dict[str, Any]:
     """The job that the button starts."""
     until_planned(page)
-    find(page, "#start").click()
+    click(page, "#start")
     until_shown(page, "#state", "queued")
     job = list_jobs(client)[0]
     assert page.current_url.endswith(f"/ui/jobs/{job['id']}")
@@ -110,7 +111,7 @@ def test_what_no_dataset_can_be_made_of_is_refused_in_words(page: Chrome, client
 
 def test_the_example_set_is_one_click_away(visitor: Chrome, checked: RunningApi, client: httpx.Client) -> None:
     until(visitor, lambda: find(visitor, "#example").is_displayed())
-    find(visitor, "#example").click()
+    click(visitor, "#example")
     until(visitor, lambda: len(list_captions(visitor)) == 12)
     job = start(visitor, client)
     assert job["plan"]["trigger"] == "blip"
@@ -143,23 +144,23 @@ def test_captions_become_revisions_and_go_back(filled: Chrome, client: httpx.Cli
     first = filled.find_element(By.CSS_SELECTOR, "#grid textarea")
     type_into(first, "a blip that was edited here")
     until_shown(filled, "#unsaved", "1 unsaved caption")
-    find(filled, "#save").click()
+    click(filled, "#save")
     until(filled, lambda: find(filled, "#undo").is_enabled())
     edited = ["a blip that was edited here", *before[1:]]
     assert list_captions(filled) == edited
 
     type_into(find(filled, "#replace [name=find]"), "background")
     type_into(find(filled, "#replace [name=replace]"), "wall")
-    find(filled, "#replace button").click()
+    click(filled, "#replace button")
     walls = [caption.replace("background", "wall") for caption in edited]
     until(filled, lambda: list_captions(filled) == walls)
 
     type_into(find(filled, "#affixes [name=prefix]"), "a photo of ")
-    find(filled, "#affixes button").click()
+    click(filled, "#affixes button")
     until(filled, lambda: list_captions(filled) == [f"a photo of {caption}" for caption in walls])
 
     for state in (walls, edited, before):
-        find(filled, "#undo").click()
+        click(filled, "#undo")
         until(filled, lambda state=state: list_captions(filled) == state)  # type: ignore[misc]
     assert not find(filled, "#undo").is_enabled()
     assert len(client.get("/datasets").json()["data"]) == 4
@@ -173,7 +174,7 @@ def test_an_image_is_left_out_and_unsaved_captions_go_along(filled: Chrome, clie
     until(filled, lambda: len(list_captions(filled)) == 5)
     assert list_captions(filled)[0] == "kept"
     until_shown(filled, ".toast", "blip-0.png is left out now.")
-    find(filled, ".toast button").click()
+    click(filled, ".toast button")
     until(filled, lambda: len(list_captions(filled)) == 6)
 
 
@@ -193,12 +194,12 @@ def test_warnings_stand_on_the_pictures_that_they_name(page: Chrome, tmp_path: P
     warned = page.find_elements(By.CSS_SELECTOR, "#grid .warned")
     assert [re.match(r"\S+", card.find_element(By.CSS_SELECTOR, ".name").text)[0] for card in warned] == ["blip-2.png"]  # type: ignore[index]
     assert "Has no caption" in warned[0].text
-    find(page, "#notes summary").click()
+    click(page, "#notes summary")
     assert "broken.png" in read_text(page, "#notes")
 
 
 def test_a_fault_stands_beside_its_field_and_the_plan_follows_what_is_typed(filled: Chrome) -> None:
-    find(filled, "#often summary").click()
+    click(filled, "#often summary")
     rank = find(filled, "#o-adapter-rank")
     size = read_text(filled, "#plan-size")
     type_into(rank, "999")
@@ -216,7 +217,7 @@ def test_a_fault_stands_beside_its_field_and_the_plan_follows_what_is_typed(fill
 
 def test_every_kind_of_field_reaches_the_spec(filled: Chrome, client: httpx.Client) -> None:
     for details in ("#often", "#seldom"):
-        find(filled, f"{details} summary").click()
+        click(filled, f"{details} summary")
     for name, value in {
         "steps": "50", "optimizer-learning_rate": "2e-4", "samples-prompts": "a {trigger}\n\na blip in snow",
         "optimizer-betas": "0.8, 0.95", "validation-fraction": "0.25", "captions-template": "{trigger}, {caption}",
@@ -246,7 +247,7 @@ def test_a_job_is_trained_again_with_changes(visitor: Chrome, checked: RunningAp
     spec = {"adapter": {"rank": 7}, "metadata": {"team": "art"}, "checkpoints": {"keep": 3}}
     job = ScriptedJob(checked, **spec)
     visitor.get(f"{checked.url}/ui/jobs/{job.id}")
-    find(visitor, "#again").click()
+    click(visitor, "#again")
     until_shown(visitor, "h1", "Train again with changes")
     until_planned(visitor)
     assert read_value(visitor, "#o-adapter-rank") == "7"
@@ -254,7 +255,7 @@ def test_a_job_is_trained_again_with_changes(visitor: Chrome, checked: RunningAp
     type_into(find(visitor, "#o-adapter-rank"), "5")
     type_into(find(visitor, "#name"), "encore")
     until_planned(visitor)
-    find(visitor, "#start").click()
+    click(visitor, "#start")
     until_shown(visitor, "h1", "encore")
     again = list_jobs(client)[0]
     assert again["dataset"] == job.dataset_id
@@ -264,7 +265,7 @@ def test_a_job_is_trained_again_with_changes(visitor: Chrome, checked: RunningAp
 
 
 def test_a_reload_loses_nothing(filled: Chrome, client: httpx.Client) -> None:
-    find(filled, "#often summary").click()
+    click(filled, "#often summary")
     type_into(find(filled, "#o-steps"), "77")
     filled.refresh()
     until(filled, lambda: len(list_captions(filled)) == 6)
@@ -292,7 +293,7 @@ def test_an_upload_that_breaks_can_be_repeated(page: Chrome, tmp_path: Path) -> 
         assert find(page, "#others").is_displayed()
     finally:
         page.execute_cdp_cmd("Network.emulateNetworkConditions", {**conditions, "offline": False})
-    find(page, "#retry").click()
+    click(page, "#retry")
     until(page, lambda: len(list_captions(page)) == 6)
     assert not find(page, "#images-error").is_displayed()
 
@@ -308,7 +309,7 @@ def test_an_ended_session_loses_no_input(filled: Chrome, checked: RunningApi, cl
     until(filled, lambda: filled.current_url == f"{checked.url}/ui")
     filled.close()
     filled.switch_to.window(page)
-    find(filled, "dialog button[value=yes]").click()
+    click(filled, "dialog button[value=yes]")
     until(filled, lambda: not filled.find_elements(By.CSS_SELECTOR, "dialog[open]"))
     job = start(filled, client)
     assert (job["spec"]["name"], job["spec"]["trigger"]) == ("kept", "blip")
@@ -388,9 +389,9 @@ def test_names_and_captions_full_of_markup_stay_text(visitor: Chrome, checked: R
     assert read_value(visitor, "#trigger") == CHOSEN[0]
     names = read_texts(visitor, "#grid .name")
     assert all(name.startswith(text) for name, text in zip(names, shown, strict=True))
-    find(visitor, "#notes summary").click()
+    click(visitor, "#notes summary")
     assert read_text(visitor, "#notes li") == f"{CHOSEN[0]}: {CHOSEN[0]}"
-    find(visitor, "#others").click()
+    click(visitor, "#others")
     until_shown(visitor, "#datasets option", CHOSEN[0])
     visitor.get(f"{checked.url}/ui")
     until_shown(visitor, "#current a", CHOSEN[0])
@@ -419,7 +420,7 @@ def test_who_may_only_look_is_not_offered_it(browser: Chrome, running_api: Runni
     key = client.post("/keys", json={"name": "guest", "scopes": ["read"]}).raise_for_status().json()["secret"]
     browser.get(f"{running_api.url}/ui/login")
     type_into(find(browser, "#api_key"), key)
-    find(browser, "main button").click()
+    click(browser, "main button")
     until_shown(browser, "#begin", "can view but not start jobs")
     menu = read_texts(browser, "nav a")
     assert menu == ["Home", "Jobs", "Datasets", "Adapters", "Playground", "Service", "API"]
@@ -437,7 +438,7 @@ def test_rejected_images_say_why_and_others_can_be_chosen(page: Chrome, tmp_path
     assert read_text(page, "#images-error")
     assert "broken.png" in find(page, "#notes").get_attribute("textContent") + read_text(page, "#images-error")
     assert not find(page, "#start").is_enabled()
-    find(page, "#others").click()
+    click(page, "#others")
     choose_files(page, whole)
     until(page, lambda: len(list_captions(page)) == 3)
     assert not find(page, "#images-error").is_displayed()

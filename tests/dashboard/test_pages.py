@@ -10,8 +10,10 @@ from selenium.webdriver.common.by import By
 from core.domain.states import Phase
 from tests.dashboard.page import (
     assert_no_complaints,
+    click,
     find,
     open_job,
+    read_attribute,
     read_attributes,
     read_text,
     read_texts,
@@ -25,7 +27,7 @@ from tests.fixtures.servers import PostgresHandle
 
 
 def count_points(browser: Chrome) -> int:
-    return len((find(browser, "#chart .raw").get_attribute("points") or "").split())
+    return len((read_attribute(browser, "#chart .raw", "points")).split())
 
 
 def test_a_link_leads_home_by_itself_and_tells_how_to_begin(visitor: Chrome, running_api: RunningApi) -> None:
@@ -50,7 +52,7 @@ def test_the_list_follows_its_jobs(visitor: Chrome, running_api: RunningApi) -> 
     job.fail()
     until_shown(visitor, "tbody tr", "failed")
     assert visitor.execute_script("return window.sameLoad")
-    find(visitor, "tbody a").click()
+    click(visitor, "tbody a")
     until_shown(visitor, "h1", "fox")
     assert_no_complaints(visitor)
 
@@ -125,11 +127,11 @@ def test_canceling_asks_first(visitor: Chrome, running_api: RunningApi) -> None:
     job = ScriptedJob(running_api)
     open_job(visitor, job)
     until_shown(visitor, "#events", "Accepted")
-    find(visitor, "#cancel button").click()
-    find(visitor, "dialog button[value='']").click()
-    find(visitor, "#cancel button").click()
+    click(visitor, "#cancel button")
+    click(visitor, "dialog button[value='']")
+    click(visitor, "#cancel button")
     assert read_text(visitor, "#state") == "queued"
-    find(visitor, "dialog button[value=yes]").click()
+    click(visitor, "dialog button[value=yes]")
     until_shown(visitor, "#state", "canceled")
     assert_no_complaints(visitor)
 
@@ -138,11 +140,11 @@ def test_a_running_job_is_paused_and_resumed(visitor: Chrome, running_api: Runni
     job = ScriptedJob(running_api)
     job.start()
     open_job(visitor, job)
-    find(visitor, "#pause button").click()
+    click(visitor, "#pause button")
     until_shown(visitor, "#state", "pausing")
     job.acknowledge_stop()
     until_shown(visitor, "#state", "paused")
-    find(visitor, "#resume button").click()
+    click(visitor, "#resume button")
     until_shown(visitor, "#state", "queued")
 
 
@@ -188,12 +190,12 @@ def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running
     job.train_to(30)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(running_api.login_link())
-    find(browser, "#link button").click()
+    click(browser, "#link button")
     browser.find_element(By.CSS_SELECTOR, "nav a[href='/ui/jobs']").click()
     until_shown(browser, "tbody tr", "30/100")
     open_job(browser, job)
     assert read_text(browser, "#step") == "30 of 100"
-    find(browser, "#cancel button").click()
+    click(browser, "#cancel button")
     until_shown(browser, "#state", "canceling")
 
 

@@ -15,6 +15,7 @@ from core.db import generation_claims
 from core.domain.artifacts import Artifact, generation_key
 from tests.dashboard.page import (
     assert_no_complaints,
+    click,
     find,
     read_text,
     read_texts,
@@ -58,7 +59,7 @@ def open_playground(page: Chrome, api: RunningApi, query: str = "") -> None:
 
 
 def open_details(page: Chrome) -> None:
-    find(page, "#play summary").click()
+    click(page, "#play summary")
 
 
 @pytest.mark.usefixtures("drawer")
@@ -69,12 +70,12 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
     until_shown(visitor, "#stack", "blip")
     until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     find(visitor, "#prompt").send_keys(Keys.HOME, "a large")
-    find(visitor, "#stack .chip").click()  # at the cursor
+    click(visitor, "#stack .chip")  # at the cursor
     assert read_value(visitor, "#prompt") == "a large blip blip"
     type_into(find(visitor, "#count"), "2")
-    find(visitor, "#compare").click()
+    click(visitor, "#compare")
     assert read_text(visitor, "#draw") == "Draw 4 images"
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until(visitor, lambda: count_pictures(visitor) == 4)
     until_shown(visitor, ".drawing .state", "succeeded")
     assert read_texts(visitor, ".drawing h4") == [
@@ -84,7 +85,7 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
     assert [(one["id"], one["weight"]) for one in with_it["adapters"]] == [(adapter, 0.8)]
     assert without["adapters"] == []
     assert with_it["seed"] == without["seed"] == int(read_value(visitor, "#seed"))
-    find(visitor, ".drawing .set:last-child button").click()
+    click(visitor, ".drawing .set:last-child button")
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, ".viewer img")) == 2)
     find(visitor, ".viewer").send_keys(Keys.ARROW_RIGHT)
     until_shown(visitor, ".viewer p", f"seed {with_it['seed'] + 1}")
@@ -98,13 +99,13 @@ def test_seeds_are_new_each_time_or_kept(visitor: Chrome, running_api: RunningAp
     open_playground(visitor, running_api)
     type_into(find(visitor, "#prompt"), "one\ntwo")
     for num_drawn in (1, 2):
-        find(visitor, "#draw").click()
+        click(visitor, "#draw")
         until(visitor, lambda wanted=num_drawn: len(list_generations(client)) == wanted)
         until(visitor, lambda: find(visitor, "#draw").is_enabled())
     first, second = (one["seed"] for one in list_generations(client))
     assert first != second
-    find(visitor, "#keep").click()
-    find(visitor, "#draw").click()
+    click(visitor, "#keep")
+    click(visitor, "#draw")
     until(visitor, lambda: len(list_generations(client)) == 3)
     newest = list_generations(client)[0]
     assert (newest["seed"], newest["prompts"]) == (first, ["one", "two"])
@@ -122,7 +123,7 @@ def test_a_sheet_varies_two_settings(
     Select(find(visitor, "#y-field")).select_by_value("seed")
     type_into(find(visitor, "#y-values"), "1, 2")
     assert read_text(visitor, "#draw") == "Draw 6 images"
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until(visitor, lambda: count_pictures(visitor) == 6)
     [generation] = list_generations(client)
     assert len(generation["grid"]["columns"]) == 3
@@ -131,7 +132,7 @@ def test_a_sheet_varies_two_settings(
     cover = {"cover": {"generation": generation["id"], "index": 1}}
     assert client.patch(f"/adapters/{adapter}", json=cover).raise_for_status().json()["cover"]
     type_into(find(visitor, "#x-values"), "0.4, 99")
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until_shown(visitor, "#error", "99")
     assert find(visitor, "#x-values").get_attribute("aria-invalid") == "true"
 
@@ -142,7 +143,7 @@ def test_pictures_appear_one_by_one_and_it_can_be_stopped(
     open_playground(visitor, running_api, f"?adapter={adapter}")
     until(visitor, lambda: read_value(visitor, "#prompt") == "blip")
     type_into(find(visitor, "#count"), "3")
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until_shown(visitor, ".drawing .state", "queued")
     assert len(visitor.find_elements(By.CSS_SELECTOR, ".empty-picture")) == 3
     with running_api.sessions() as session, session.begin():
@@ -169,16 +170,16 @@ def test_a_failure_says_why_and_history_is_used_and_deleted(
     open_playground(visitor, running_api)
     until_shown(visitor, ".drawing h3", "a cat")
     until(visitor, lambda: count_pictures(visitor) == 1)
-    find(visitor, ".drawing .row button").click()
+    click(visitor, ".drawing .row button")
     until(visitor, lambda: read_value(visitor, "#prompt") == "a cat")
     shown = {name: read_value(visitor, f"#{name}") for name in ("seed", "steps", "width", "height")}
     assert shown == {"seed": "7", "steps": "9", "width": "128", "height": "64"}
     type_into(find(visitor, "#prompt"), "fail")
-    find(visitor, "#draw").click()
+    click(visitor, "#draw")
     until_shown(visitor, ".drawing .message", "the adapter does not fit")
-    find(visitor, ".drawing:first-child .danger").click()
+    click(visitor, ".drawing:first-child .danger")
     until(visitor, lambda: find(visitor, "dialog .danger").is_displayed())
-    find(visitor, "dialog .danger").click()
+    click(visitor, "dialog .danger")
     until(visitor, lambda: [one["prompts"] for one in list_generations(client)] == [["a cat"]])
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, ".drawing")) == 1)
     assert_no_complaints(visitor)
@@ -226,16 +227,16 @@ def test_a_stack_is_searched_weighed_and_merged(
     assert not find(visitor, "#merge").is_displayed()
     visitor.get(f"{running_api.url}/ui/playground?adapter={adapter}")
     until_shown(visitor, "#stack", "blip")
-    find(visitor, "#add").click()
+    click(visitor, "#add")
     until(visitor, lambda: find(visitor, ".picker input").is_displayed())
     type_into(find(visitor, ".picker input"), "ink")
     until(visitor, lambda: read_text(visitor, ".picks button").startswith("ink"))
-    find(visitor, ".picks button").click()
+    click(visitor, ".picks button")
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "#stack li")) == 2)
     type_into(find(visitor, "#stack li:last-child [type=number]"), "0.5")
-    find(visitor, "#merge").click()
+    click(visitor, "#merge")
     type_into(find(visitor, "#merge-name"), "Blip in ink")
-    find(visitor, "dialog .primary").click()
+    click(visitor, "dialog .primary")
     until_shown(visitor, "#toasts", "Blip in ink is being made.")
     made = client.get("/adapters", params={"text": "Blip in ink"}).json()["data"][0]
     assert [source["weight"] for source in made["merge"]["sources"]] == [1.0, 0.5]

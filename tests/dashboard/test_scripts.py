@@ -7,6 +7,7 @@ from selenium.webdriver.common.by import By
 from core.db.tables import Dataset
 from tests.dashboard.page import (
     assert_no_complaints,
+    click,
     find,
     open_job,
     read_attributes,
@@ -36,7 +37,7 @@ def test_a_jobs_page_and_its_stream(visitor: Chrome, running_api: RunningApi, te
     until_shown(visitor, "#state", "succeeded")
     assert read_text(visitor, "h1") == text
     until_shown(visitor, "#sheet th[scope=row]", text)
-    find(visitor, "#sheet button").click()
+    click(visitor, "#sheet button")
     until_shown(visitor, ".viewer p", text)
     assert find(visitor, ".viewer").get_attribute("aria-label") == text
     until(visitor, lambda: text in visitor.title)
@@ -77,7 +78,7 @@ def test_captions_and_names_of_pictures(visitor: Chrome, running_api: RunningApi
     assert captions == [image["caption"] for image in images]
     assert read_attributes(visitor, "main .grid img", "alt") == captions
     assert read_texts(visitor, "#notes dt") == CHOSEN
-    find(visitor, "#grid .open").click()
+    click(visitor, "#grid .open")
     until_shown(visitor, "#large-caption", CHOSEN[0])
     assert read_text(visitor, "#large-name") == images[0]["name"]
     check_nothing_ran(visitor)

@@ -18,7 +18,17 @@ from core.db.tables import Model, Worker
 from core.db.workers import record_worker
 from core.domain.registration import ModelSource
 from core.domain.states import Phase
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, read_value, until, until_shown
+from tests.dashboard.page import (
+    assert_no_complaints,
+    click,
+    find,
+    read_attribute,
+    read_text,
+    read_texts,
+    read_value,
+    until,
+    until_shown,
+)
 from tests.dashboard.studio import type_into
 from tests.fixtures.filled import open_client
 from tests.fixtures.running_api import RunningApi
@@ -85,26 +95,26 @@ def test_a_base_is_registered_checked_rejected_and_deleted(visitor: Chrome, runn
     open_page(visitor, running_api, "models")
     until(visitor, lambda: find(visitor, "#register").is_displayed())
     if find(visitor, "#register").get_attribute("open") is None:
-        find(visitor, "#register summary").click()
+        click(visitor, "#register summary")
     type_into(find(visitor, "#place"), "nope.safetensors")
-    find(visitor, "#submit").click()
+    click(visitor, "#submit")
     until_shown(visitor, "#form-error", "has no nope.safetensors")
     assert find(visitor, "#place").get_attribute("aria-invalid") == "true"
     assert visitor.switch_to.active_element == find(visitor, "#place")
-    find(visitor, "input[value=hub_id]").click()
+    click(visitor, "input[value=hub_id]")
     type_into(find(visitor, "#place"), "some/base")
     type_into(find(visitor, "#id"), "mine")
     type_into(find(visitor, "#description"), MARKUP)
-    find(visitor, "#submit").click()
+    click(visitor, "#submit")
     until_shown(visitor, "tbody tr", "checking")
     reject(running_api, "mine", "some/base", "The repository has no U-Net.")
     until_shown(visitor, "tbody tr", "The repository has no U-Net.")
     assert visitor.execute_script("return window.sameLoad")
-    find(visitor, "tbody a").click()
+    click(visitor, "tbody a")
     until_shown(visitor, "#content .bad", "The repository has no U-Net.")
-    find(visitor, "#delete").click()
+    click(visitor, "#delete")
     until_shown(visitor, "dialog", "Delete mine?")
-    find(visitor, "dialog .danger").click()
+    click(visitor, "dialog .danger")
     until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/models")
     until(visitor, lambda: read_text(visitor, "#list") == "" or "mine" not in read_text(visitor, "#list"))
     errors = [entry for entry in visitor.get_log("browser") if "422" not in entry["message"]]
@@ -153,9 +163,9 @@ def test_workers_come_work_and_go(visitor: Chrome, running_api: RunningApi) -> N
 def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, running_api: RunningApi) -> None:
     open_page(visitor, running_api, "keys")
     until_shown(visitor, "tbody tr", "opened this session")
-    find(visitor, "#create summary").click()
+    click(visitor, "#create summary")
     type_into(find(visitor, "#name"), MARKUP)
-    find(visitor, "input[value=jobs]").click()
+    click(visitor, "input[value=jobs]")
     Select(find(visitor, "#expires")).select_by_visible_text("in 30 days")
     visitor.execute_script("const b = document.querySelector('#form .primary'); b.click(); b.click();")
     until(visitor, lambda: find(visitor, "#made").is_displayed())
@@ -164,7 +174,7 @@ def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, run
     assert answer.status_code == 200
     assert httpx.post(f"{running_api.url}/jobs", headers={"Authorization": f"Bearer {secret}"}).status_code == 403
     until_shown(visitor, "tbody th", MARKUP)
-    find(visitor, "#make-link").click()
+    click(visitor, "#make-link")
     until(visitor, lambda: find(visitor, "#link input").is_displayed())
     link = read_value(visitor, "#link input")
     with httpx.Client() as device:
@@ -173,7 +183,7 @@ def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, run
         assert opened.status_code == 303
         assert device.get(f"{running_api.url}/ui/jobs").status_code == 200
         assert device.get(f"{running_api.url}/ui/keys").status_code == 403
-    find(visitor, "#done").click()
+    click(visitor, "#done")
     assert secret not in visitor.page_source
     assert (
         visitor.execute_script("return [...document.querySelectorAll('input')].map(f => f.value).join()").count(secret)
@@ -183,7 +193,7 @@ def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, run
     until_shown(visitor, "tbody th", MARKUP)
     assert secret not in visitor.page_source
     find(visitor, f'button[aria-label="Revoke the key {MARKUP}"]').click()
-    find(visitor, "dialog .danger").click()
+    click(visitor, "dialog .danger")
     until_shown(visitor, "tbody tr", "revoked")
     assert httpx.get(f"{running_api.url}/jobs", headers={"Authorization": f"Bearer {secret}"}).status_code == 401
     assert_no_complaints(visitor)
@@ -191,11 +201,11 @@ def test_a_new_key_is_shown_once_and_lets_another_device_in(visitor: Chrome, run
 
 def test_a_key_without_scopes_is_refused_beside_its_field(visitor: Chrome, running_api: RunningApi) -> None:
     open_page(visitor, running_api, "keys")
-    find(visitor, "#create summary").click()
+    click(visitor, "#create summary")
     type_into(find(visitor, "#name"), "idle")
     for box in visitor.find_elements(By.CSS_SELECTOR, "[name=scopes]:checked"):
         box.click()
-    find(visitor, "#form .primary").click()
+    click(visitor, "#form .primary")
     until_shown(visitor, "#form-error", "scopes:")
     assert read_value(visitor, "#name") == "idle"
     assert not find(visitor, "#made").is_displayed()
@@ -204,21 +214,21 @@ def test_a_key_without_scopes_is_refused_beside_its_field(visitor: Chrome, runni
 def test_usage_is_shown_as_bars_and_the_operator_sets_its_limits(visitor: Chrome, running_api: RunningApi) -> None:
     open_page(visitor, running_api, "usage")
     until_shown(visitor, "#bars", "0, unlimited")
-    find(visitor, "#change summary").click()
+    click(visitor, "#change summary")
     type_into(find(visitor, "#limit-queued_jobs"), "1")
     type_into(find(visitor, "#limit-rank"), "100000")
-    find(visitor, "#form .primary").click()
+    click(visitor, "#form .primary")
     until_shown(visitor, "#form-error", "rank")
     type_into(find(visitor, "#limit-rank"), "64")
-    find(visitor, "#form .primary").click()
+    click(visitor, "#form .primary")
     until_shown(visitor, "#bars", "0 of 1")
     until_shown(visitor, "#caps", "64")
     ScriptedJob(running_api)
     until_shown(visitor, "#bars", "1 of 1")
     until_shown(visitor, "#bars", "Used up")
-    find(visitor, "#restore").click()
+    click(visitor, "#restore")
     until_shown(visitor, "dialog", "Restore")
-    find(visitor, "dialog .primary").click()
+    click(visitor, "dialog .primary")
     until(visitor, lambda: "Used up" not in read_text(visitor, "#bars"))
     assert visitor.execute_script("return window.sameLoad")
 
@@ -232,7 +242,7 @@ def test_the_audit_log_is_filtered_and_grows_by_pages(visitor: Chrome, running_a
     heads = "return [...document.querySelectorAll('tbody th')].map((head) => head.textContent)"
     until(visitor, lambda: visitor.execute_script(heads) == ["key.created"] * 50)
     until_shown(visitor, "tbody td", "key 52")
-    find(visitor, "#more").click()
+    click(visitor, "#more")
     until_shown(visitor, "tbody td", "key 0")
     visitor.refresh()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "tbody tr")) == 50)
@@ -251,17 +261,17 @@ def test_deliveries_are_followed_looked_into_and_repeated(visitor: Chrome, runni
         record_failed(session, claim, Try(datetime.now(UTC), 0.2, status_code=503, excerpt=MARKUP), delay_seconds=None)
     until_shown(visitor, "tbody tr", "failed")
     until_shown(visitor, "tbody tr", "503 after 0.2 s")
-    find(visitor, f"#log-{claim.event_id}").click()
+    click(visitor, f"#log-{claim.event_id}")
     until_shown(visitor, "dialog pre", MARKUP)
-    find(visitor, "dialog button[value=test]").click()
+    click(visitor, "dialog button[value=test]")
     until_shown(visitor, "tbody tr", "webhook.test")
-    find(visitor, f"#again-{claim.event_id}").click()
+    click(visitor, f"#again-{claim.event_id}")
     until(visitor, lambda: "failed" not in read_text(visitor, "tbody"))
     Select(find(visitor, "#status")).select_by_visible_text("failed")
     until(visitor, lambda: find(visitor, "#empty").is_displayed())
     Select(find(visitor, "#status")).select_by_visible_text("pending")
     until_shown(visitor, "tbody tr", "job.queued")
-    assert job.id in (find(visitor, "tbody a").get_attribute("href") or "")
+    assert job.id in (read_attribute(visitor, "tbody a", "href"))
     assert visitor.execute_script("return window.sameLoad")
     assert_no_complaints(visitor)
 
@@ -270,13 +280,13 @@ def test_the_signing_secret_is_shown_on_request_and_replaced(visitor: Chrome, ru
     open_page(visitor, running_api, "webhooks")
     until(visitor, lambda: find(visitor, "#reveal").is_displayed())
     assert "whsec_" not in visitor.page_source
-    find(visitor, "#reveal").click()
+    click(visitor, "#reveal")
     until(visitor, lambda: find(visitor, "#secret input").is_displayed())
     before = read_value(visitor, "#secret input")
     with open_client(running_api) as client:
         assert client.get("/webhooks/secret").json()["secret"] == before
-        find(visitor, "#rotate").click()
-        find(visitor, "dialog .danger").click()
+        click(visitor, "#rotate")
+        click(visitor, "dialog .danger")
         until(visitor, lambda: read_value(visitor, "#secret input") != before)
         until_shown(visitor, "#previous", "The previous secret signs as well, until")
         assert client.get("/webhooks/secret").json()["secret"] == read_value(visitor, "#secret input")

@@ -8,7 +8,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.dashboard.page import find, open_job, read_text, read_texts, read_value, until, until_shown
+from tests.dashboard.page import click, find, open_job, read_text, read_texts, read_value, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.dashboard.test_datasets import make_dataset, open_dataset, read_captions
 from tests.dashboard.test_library import open_adapter, train
@@ -49,7 +49,7 @@ def tabs(visitor: Chrome) -> Iterator[Tabs]:
 
 def confirm(browser: Chrome) -> None:
     until(browser, lambda: find(browser, "dialog[open] .danger"))
-    find(browser, "dialog[open] .danger").click()
+    click(browser, "dialog[open] .danger")
 
 
 def test_a_deleted_dataset(tabs: Tabs, running_api: RunningApi) -> None:
@@ -59,7 +59,7 @@ def test_a_deleted_dataset(tabs: Tabs, running_api: RunningApi) -> None:
     tabs.mark()
     tabs.go(tabs.one)
     open_dataset(browser, running_api, dataset)
-    find(browser, "#delete").click()
+    click(browser, "#delete")
     confirm(browser)
     until(browser, lambda: browser.current_url == f"{running_api.url}/ui/datasets")
     tabs.go(tabs.other)
@@ -82,7 +82,7 @@ def test_a_dataset_deleted_under_a_form(tabs: Tabs, running_api: RunningApi, cli
     assert read_value(browser, "#trigger") == "kept"
     other = make_dataset(running_api)
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, f"#datasets option[value={other}]"))
-    find(browser, f"#datasets option[value={other}]").click()
+    click(browser, f"#datasets option[value={other}]")
     until(browser, lambda: len(read_captions(browser)) == 4 and find(browser, "#start").is_enabled())
     tabs.assert_same()
 
@@ -95,14 +95,14 @@ def test_edited_captions(tabs: Tabs, running_api: RunningApi) -> None:
     tabs.go(tabs.one)
     open_dataset(browser, running_api, dataset)
     type_into(find(browser, "#grid textarea"), "from the first tab")
-    find(browser, "#save").click()
+    click(browser, "#save")
     until_shown(browser, "#toasts", "Saved as a new revision.")
     revision = browser.current_url.rpartition("/")[2]
     tabs.go(tabs.other)
     until(browser, lambda: browser.find_elements(By.CSS_SELECTOR, f"#revisions a[href$='{revision}']"))
     assert read_captions(browser) == before, "this page is of the dataset that never changes"
     type_into(find(browser, "#grid textarea"), "from the second tab")
-    find(browser, "#save").click()
+    click(browser, "#save")
     until_shown(browser, "#toasts", "Saved as a new revision.")
     assert read_captions(browser) == ["from the second tab", *before[1:]]
     tabs.assert_same()
@@ -118,7 +118,7 @@ def test_a_job_that_ends_and_is_deleted(tabs: Tabs, running_api: RunningApi) -> 
     until_shown(browser, "tbody tr", "queued")
     tabs.mark()
     tabs.go(tabs.other)
-    find(browser, "#cancel button").click()
+    click(browser, "#cancel button")
     confirm(browser)
     until_shown(browser, "#state", "canceled")
     tabs.go(tabs.one)
@@ -126,7 +126,7 @@ def test_a_job_that_ends_and_is_deleted(tabs: Tabs, running_api: RunningApi) -> 
     tabs.assert_same()
     open_job(browser, job)
     until(browser, lambda: find(browser, "#events li"))
-    find(browser, "#delete").click()
+    click(browser, "#delete")
     confirm(browser)
     until(browser, lambda: browser.current_url == f"{running_api.url}/ui/jobs")
     tabs.go(tabs.other)
@@ -143,7 +143,7 @@ def test_a_button_on_a_state_that_is_past(tabs: Tabs, running_api: RunningApi) -
     job.fail()
     until_shown(browser, "#state", "failed")
     browser.execute_script("document.querySelector('#resume').hidden = false")
-    find(browser, "#resume button").click()
+    click(browser, "#resume button")
     until_shown(browser, "#action-error", "only a paused job can be resumed")
     assert read_text(browser, "#state") == "failed"
 
@@ -192,7 +192,7 @@ def test_logging_out(tabs: Tabs, running_api: RunningApi, client: httpx.Client, 
     until(browser, lambda: read_text(browser, "h1"))
     tabs.mark()
     tabs.go(tabs.one)
-    find(browser, "header form button").click()
+    click(browser, "header form button")
     until(browser, lambda: "/ui/login" in browser.current_url)
     running.start()
     tabs.go(tabs.other)
