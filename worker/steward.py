@@ -28,6 +28,7 @@ from core.db.covers import expire_covers
 from core.db.dataset_claims import expire_validations
 from core.db.delivery_claims import count_due_deliveries, expire_deliveries
 from core.db.generation_claims import expire_generations
+from core.db.idempotency import forget_expired
 from core.db.job_claims import expire_leases
 from core.db.leases import count_waiting
 from core.db.promotions import expire_promotions
@@ -56,6 +57,7 @@ from worker.parent import die_with_parent
 
 MAX_RINGS = 8
 """Per round: this many workers are woken at once. Each works until nothing is due."""
+FORGET_SECONDS = 3600.0
 KEEPALIVE_ROUNDS = 2
 """Every so many rounds, all queues are rung, so that a deaf worker notices."""
 
@@ -120,6 +122,7 @@ class Steward:
             Round(settings.sweep_seconds, now, self.hand_out_deliveries),
             Round(settings.ring_seconds, now, self.ring_for_what_waits),
             Round(settings.ring_seconds * KEEPALIVE_ROUNDS, now + settings.ring_seconds, self.ring_all),
+            Round(FORGET_SECONDS, now, self.forget),
         ]
         while True:
             for each in rounds:
@@ -176,6 +179,9 @@ class Steward:
         bells: tuple[Bell, ...] = ("train", "validate")
         for bell in bells:
             self._doorbell.ring(bell)
+
+    def forget(self, connection: Connection) -> None:
+        self._ask(connection, forget_expired)
 
     def _ask(self, connection: Connection, query: Callable[[Session], T]) -> T | None:
         """In a transaction of its own: a failure of one item does not keep the others from their turn."""

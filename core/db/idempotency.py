@@ -66,8 +66,7 @@ def create_once(
 def find_original(session: Session, request: KeyedRequest, get: Get[Row]) -> Row | None:
     """What the request has created before. A key is free again when its record is older, or when ``get`` raises
     NotFound. Raises IdempotencyMismatch if the body differs."""
-    expired = IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
-    session.execute(delete(IdempotencyRecord).where(*_same(request), expired))
+    session.execute(delete(IdempotencyRecord).where(*_same(request), _expired()))
     record = session.execute(select(IdempotencyRecord).where(*_same(request))).scalar_one_or_none()
     if record is None:
         return None
@@ -79,8 +78,18 @@ def find_original(session: Session, request: KeyedRequest, get: Get[Row]) -> Row
     try:
         return get(session, request.tenant_id, record.resource_id)
     except NotFound:
-        session.execute(delete(IdempotencyRecord).where(*_same(request)))
+        stale = IdempotencyRecord.resource_id == record.resource_id  # a racing repeat may have made another meanwhile
+        session.execute(delete(IdempotencyRecord).where(*_same(request), stale))
         return None
+
+
+def forget_expired(session: Session) -> None:
+    """Of all tenants."""
+    session.execute(delete(IdempotencyRecord).where(_expired()))
+
+
+def _expired() -> ColumnElement[bool]:
+    return IdempotencyRecord.created_at < func.clock_timestamp() - func.make_interval(0, 0, 0, 1)
 
 
 def _same(request: KeyedRequest) -> tuple[ColumnElement[bool], ...]:

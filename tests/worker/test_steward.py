@@ -6,12 +6,12 @@ from datetime import timedelta
 
 import pytest
 import redis
-from sqlalchemy import func, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, sessionmaker
 
 from cli.local.programs import cpu_worker_command, steward_command
 from core.db.steward import count_due_jobs
-from core.db.tables import DEFAULT_TENANT, Dataset, Job, Model
+from core.db.tables import DEFAULT_TENANT, Dataset, IdempotencyRecord, Job, Model
 from core.domain.ids import new_id
 from core.domain.states import DatasetStatus, JobStatus
 from core.storage import Storage
@@ -66,6 +66,20 @@ def test_a_lost_ring_is_rung_again(
     steward()
 
     wait_until(lambda: read(sessions, dataset_id).status == DatasetStatus.READY, lambda: worker.log)
+
+
+def test_expired_idempotency_keys_are_forgotten(steward: Callable[..., Running], sessions: Sessions) -> None:
+    with sessions.begin() as session:
+        for key, days in (("old", -1.01), ("new", -0.99)):
+            made = {"tenant_id": DEFAULT_TENANT, "route": "POST /jobs", "body_sha256": "0", "resource_id": "job_0"}
+            session.add(IdempotencyRecord(key=key, created_at=seconds_from_now(days * 86_400), **made))
+
+    def list_keys() -> list[str]:
+        with sessions() as session:
+            return list(session.scalars(select(IdempotencyRecord.key)))
+
+    process = steward()
+    wait_until(lambda: list_keys() == ["new"], lambda: process.log)
 
 
 def test_takes_back_what_silent_workers_hold_and_rings(
