@@ -5,6 +5,7 @@ It acts for the tenant of its request; outside of requests it sees no tenant's r
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -120,9 +121,10 @@ class Database:
             raise
 
     async def end(self, left: Opened) -> None:
-        """If nobody has taken it."""
+        """If nobody has taken it. Nothing is lost with a connection that broke meanwhile: the work only read."""
         if (session := left.take()) is not None:
-            await self._finish(session.close())
+            with suppress(OperationalError, InterfaceError):
+                await self._finish(session.close())
 
     async def _finish(self, running: Coroutine[None, None, T]) -> T:
         # A task of its own: a client that hangs up in the middle does not leave the outcome uncertain.

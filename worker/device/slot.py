@@ -64,7 +64,8 @@ class DeviceSlot:
     @property
     def warm_models(self) -> tuple[str, ...]:
         """The ids of the bases that its trainer holds in memory."""
-        return self.trainer.warm_models if self.trainer is not None and self.trainer.is_alive() else ()
+        trainer = self.trainer  # another thread may drop it meanwhile
+        return trainer.warm_models if trainer is not None and trainer.is_alive() else ()
 
     def warm_trainer(self) -> TrainerHandle:
         if self.trainer is None or not self.trainer.is_alive():
