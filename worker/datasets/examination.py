@@ -216,10 +216,11 @@ class Examination:
         metadata: dict[str, bytes] = {}
         room = MAX_CAPTIONS_BYTES
         for name in sorted(set(files) - set(pictures)):
-            max_bytes = MAX_METADATA_BYTES if is_metadata_name(name) else MAX_CAPTION_BYTES
+            is_metadata = is_metadata_name(name)
+            max_bytes, kind = (MAX_METADATA_BYTES, "metadata") if is_metadata else (MAX_CAPTION_BYTES, "a caption")
             size = files[name].stat().st_size
             if size > max_bytes:
-                self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, too large for a caption.")
+                self.findings.leave_out(name, f"It is larger than {max_bytes:,} bytes, too large for {kind}.")
                 continue
             if _begins_as_image(files[name]):
                 self.findings.leave_out(name, "It is an image, but named as a caption: give it an image's suffix.")

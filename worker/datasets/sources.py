@@ -140,7 +140,7 @@ class Sources:
             return None
         name = name_by_type(name, media_type)
         if is_metadata_name(name):
-            return SizeLimit(MAX_METADATA_BYTES, "too large for a caption")
+            return SizeLimit(MAX_METADATA_BYTES, "too large for metadata")
         if is_caption_name(name):
             return SizeLimit(MAX_CAPTION_BYTES, "too large for a caption")
         is_archive = is_archive_name(name)
