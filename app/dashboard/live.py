@@ -18,6 +18,7 @@ from app.dashboard.views import EventView, JobView, MetricView, SampleView, View
 from app.jobs import stream
 from app.services import Services
 from core.db import job_outputs, jobs
+from core.domain.states import TERMINAL, JobStatus
 
 MAX_EVENTS = 500
 MAX_METRICS = 2000
@@ -73,7 +74,9 @@ def read_page_updates(session: Session, caller: Caller, job_id: str, cursor: Cur
         metrics, more_metrics = job_outputs.thin_metrics(session, job_id, after_step=-1, max_points=MAX_METRICS), False
     else:
         metrics, more_metrics = job_outputs.page_metrics(session, job_id, after_step=cursor.metric, limit=MAX_METRICS)
-    samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step > cursor.sample]
+    # The samples of the promoted step are drawn after those of later steps, at the end.
+    first = 0 if JobStatus(updates.job.status) in TERMINAL else cursor.sample + 1
+    samples = [sample for sample in jobs.list_samples(session, job_id) if sample.step >= first]
     return PageUpdates(
         job=JobView.of(updates.job, updates.place),
         events=tuple(map(EventView.of, updates.events)),

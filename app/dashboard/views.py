@@ -127,7 +127,8 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> tuple
         case EventType.RUNNING:
             return ("started", {}) if attempt <= 1 else ("startedAgain", {"attempt": attempt})
         case EventType.PHASE:
-            return str(Phase(data["phase"])), {}
+            phase = str(data.get("phase", ""))
+            return (phase, {}) if phase in set(Phase) else ("notice", {"message": phase})  # of a newer worker
         case EventType.CHECKPOINT | EventType.SAMPLES | EventType.REQUESTED_SAMPLES | EventType.PROMOTED:
             return kind.removeprefix("job."), {"step": int(data["step"])}
         case EventType.NOTICE:

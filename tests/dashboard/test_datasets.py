@@ -227,6 +227,7 @@ def test_without_scripts_its_images_are_paged(browser: Chrome, running_api: Runn
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(running_api.login_link())
     click(browser, "#link button")
+    until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
     browser.get(f"{running_api.url}/ui/datasets/{dataset_id}")
     assert read_texts(browser, ".heading .actions") == [""], "nothing that does not work"
     pages = [read_texts(browser, ".gallery small")]

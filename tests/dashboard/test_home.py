@@ -149,7 +149,13 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
     unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
     assert unused == []
     for path in (HERE / "strings").glob("*.json"):
-        assert json.loads(path.read_text()).keys() <= texts.keys(), path
+        assert json.loads(path.read_text(), object_pairs_hook=refuse_repeats).keys() <= texts.keys(), path
+
+
+def refuse_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A key that is there twice would have the later text in both places."""
+    assert len(dict(pairs)) == len(pairs), pairs
+    return dict(pairs)
 
 
 def test_a_pages_texts_are_those_that_its_scripts_name() -> None:

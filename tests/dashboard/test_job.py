@@ -172,6 +172,8 @@ def test_another_step_is_taken_and_each_can_be_downloaded(visitor: Chrome, runni
     link = read_attribute(visitor, "#step-files a", "href")
     assert httpx.get(link, cookies=cookies).content == step_adapter(25, "kohya")
     click(visitor, "#take")
+    until_shown(visitor, "dialog[open]", "Make step 25 the job's adapter?")
+    click(visitor, "dialog[open] button[value=yes]")
     claims: list[Any] = []
 
     def claim() -> bool:

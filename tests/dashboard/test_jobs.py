@@ -7,7 +7,7 @@ from sqlalchemy import text
 from core.db import job_claims
 from core.domain.ids import new_id
 from tests.dashboard.page import assert_no_complaints, click, find, read_text, read_texts, until, until_shown
-from tests.dashboard.studio import type_into
+from tests.dashboard.studio import settle, type_into
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
@@ -65,6 +65,18 @@ def test_a_waiting_job_says_its_place_and_why_it_waits(visitor: Chrome, running_
     visitor.get(f"{running_api.url}/ui/jobs/{first.id}")
     until_shown(visitor, "#waits", NO_BASE)
     assert "1 of your jobs is ahead" in read_text(visitor, "#waits")
+
+
+def test_a_filtered_list_is_paged(visitor: Chrome, running_api: RunningApi) -> None:
+    """The address names its filters in another order than the form."""
+    for number in range(27):
+        ScriptedJob(running_api, name=f"fox {number}")
+    visitor.get(f"{running_api.url}/ui/jobs?status=queued&text=fox")
+    until(visitor, lambda: len(list_names(visitor)) == 25)
+    click(visitor, "a[rel=next]")
+    until(visitor, lambda: len(list_names(visitor)) == 2)
+    settle(visitor)
+    assert "after=" in visitor.current_url and len(list_names(visitor)) == 2
 
 
 def test_five_thousand_jobs_are_paged_and_searched(visitor: Chrome, running_api: RunningApi) -> None:

@@ -31,6 +31,7 @@ async function showNow() {
   document.title = `${name} · Atelier`;
   find("title").textContent = name;
   find("id").textContent = dataset.id;
+  for (const part of document.querySelectorAll(".heading .actions")) part.hidden = false; // of one that was deleted they are not shown
   find("dataset-state").replaceChildren(stateBadge(dataset.status));
   find("count").textContent = dataset.num_images === null ? "" : t("images", { count: dataset.num_images });
   find("created").dateTime = dataset.created_at;

@@ -15,7 +15,7 @@ const chart = new LossChart(find("chart"), find("readout"), find("smoothing"));
 const samples = new Samples(address, showStep);
 const requests = new Requests(address);
 const run = { name: "", points: [], held: [], marks: [] };
-let job = null, steps = [], reason = "";
+let job = null, steps = [], reason = "", shownPromoted = null;
 
 // --- live -------------------------------------------------------------------------------------------------
 
@@ -142,6 +142,10 @@ function showMarks() {
   const words = new Map();
   for (const { step, text } of run.marks) words.set(step, [...(words.get(step) ?? []), text]);
   if (JSON.stringify([...words]) !== JSON.stringify([...samples.marks])) samples.mark(words);
+  if (job.is_terminal && samples.follows && samples.drawn.includes(run.promoted) && shownPromoted !== run.promoted) {
+    shownPromoted = run.promoted; // once: the reader may go on to another
+    samples.choose(run.promoted);
+  }
   chart.show([run], job.num_steps);
 }
 
@@ -177,6 +181,7 @@ async function deleteJob() {
 
 async function take() {
   const step = samples.chosen, button = find("take");
+  if (!(await confirm(t("steps.takeTitle", { step }), t("steps.takeText", { before: run.promoted ?? job.step }), t("steps.take")))) return;
   button.disabled = true;
   try {
     let promotion = await post(`${address}/promote?wait=20`, { step });

@@ -182,7 +182,7 @@ export class CaptionGrid {
 
   // Asks before what was typed is lost.
   async mayDrop() {
-    return !this.edits.size || confirm(t("new.dropTitle"), t("new.dropText"), t("new.drop"));
+    return !this.edits.size || confirm(t("new.dropTitle"), t("new.dropText"), t("new.discard"));
   }
 }
 

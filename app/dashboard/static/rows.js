@@ -8,6 +8,7 @@ const rows = find("rows"), filters = find("filters");
 let shown = null, after = rows.dataset.after;
 
 const given = (pairs) => [...pairs].filter(([name, value]) => name !== "after" && value.trim());
+const differ = (one, other) => `${given(one).sort()}` !== `${given(other).sort()}`;
 
 function makeQuery() {
   const query = new URLSearchParams(filters ? given(new FormData(filters)) : []);
@@ -40,7 +41,7 @@ const filter = debounce(() => {
 }, 200);
 
 // Chosen before this script was there, or put back by the browser.
-if (filters && `${given(new FormData(filters))}` !== `${given(new URLSearchParams(location.search))}`) filter();
+if (filters && differ(new FormData(filters), new URLSearchParams(location.search))) filter();
 filters?.addEventListener("input", filter);
 filters?.addEventListener("submit", (event) => {
   event.preventDefault();
