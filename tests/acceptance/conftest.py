@@ -15,11 +15,10 @@ from tests.fixtures.service import up
 
 @dataclass
 class Atelier:
-    """An HTTP client with the admin key, and the Hub that the service publishes on; nothing else is known of it."""
+    """An HTTP client with the admin key; nothing else is known of it."""
 
     http: httpx.Client
     home: Path
-    hub: Hub
 
     def wait_for_dataset(self, dataset_id: str) -> dict[str, object]:
         while (dataset := self.http.get(f"/datasets/{dataset_id}").raise_for_status().json())["status"] == "validating":
@@ -33,8 +32,15 @@ class Atelier:
                 return dict(job)
 
 
+@dataclass
+class PublishingAtelier(Atelier):
+    """``hub``: where it publishes."""
+
+    hub: Hub
+
+
 @pytest.fixture(scope="session")
-def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
+def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PublishingAtelier]:
     home = tmp_path_factory.mktemp("service") / "home"
     cwd = tmp_path_factory.mktemp("cwd")
     settings = {"ATELIER_HEARTBEAT_SECONDS": "0.5"}  # so soon a trainer hears of requests
@@ -42,6 +48,6 @@ def atelier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Atelier]:
         key = (home / "admin.key").read_text().strip()
         headers = {"Authorization": f"Bearer {key}"}
         with httpx.Client(base_url=service.url, headers=headers, timeout=60) as http:
-            yield Atelier(http, home, hub)
+            yield PublishingAtelier(http, home, hub)
         service.process.terminate()
         assert service.process.wait(120) == 0
