@@ -63,6 +63,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
 
 def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: RunningApi) -> None:
     browser.get(own_api.login_link())
+    until(browser, lambda: browser.current_url == f"{own_api.url}/ui")
     job = ScriptedJob(own_api, name="fox")
     until_shown(browser, "#current li", "queued")
     own_api.kill()
@@ -76,6 +77,7 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
 
 def test_a_stream_whose_session_has_ended_asks_for_a_login(browser: Chrome, own_api: RunningApi) -> None:
     browser.get(own_api.login_link())
+    until(browser, lambda: browser.current_url == f"{own_api.url}/ui")
     job = ScriptedJob(own_api, name="fox")
     until_shown(browser, "#current li", "queued")
     own_api.kill()
