@@ -24,6 +24,7 @@ from core.domain.artifacts import ADAPTER_FORMATS, AdapterFormat
 from core.domain.errors import NotFound, QuotaExceeded
 from core.domain.links import check_link_secret, hash_link_secret
 from core.domain.model import FAMILY_FACTS
+from core.domain.proof import LoadProof, Tool
 from core.storage.disposition import make_filename
 
 HERE = Path(__file__).parent
@@ -84,9 +85,12 @@ class OfferedFile:
     sha256: str
 
 
-TITLES: dict[AdapterFormat, str] = {
-    "kohya": "For ComfyUI, A1111, Forge and sd-scripts",
-    "diffusers": "For diffusers",
+TOOL_NAMES: dict[Tool, str] = {
+    "comfyui": "ComfyUI", "a1111": "A1111 and Forge", "sd-scripts": "sd-scripts", "diffusers": "diffusers",
+}  # fmt: skip
+MADE_FOR: dict[AdapterFormat, tuple[Tool, ...]] = {
+    "kohya": ("comfyui", "a1111", "sd-scripts"),
+    "diffusers": ("diffusers",),
 }
 
 
@@ -110,6 +114,7 @@ async def show_adapter(secret: str, request: Request, services: ServicesDep) -> 
         family=FAMILY_FACTS[adapter.family].title,
         cover=f"/share/{secret}/cover.png" if adapter.cover else None,
         files=_list_files(adapter, f"/share/{secret}/download"),
+        tools={tool for name in ADAPTER_FORMATS for tool in list_tools(adapter, name)},
         expires_at=link.expires_at.strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -150,11 +155,23 @@ async def _open(
     return found
 
 
+def list_tools(adapter: Adapter, name: AdapterFormat) -> list[Tool]:
+    """Those that the file is made for; of them those that read all of it, if its load proof tells."""
+    proof = LoadProof.model_validate(adapter.proofs[name]) if name in adapter.proofs else None
+    reading = {each.tool for each in proof.tools if each.loads and each.opens_base} if proof else set(MADE_FOR[name])
+    return [tool for tool in MADE_FOR[name] if tool in reading]
+
+
+def _title_file(adapter: Adapter, name: AdapterFormat) -> str:
+    *others, last = [TOOL_NAMES[tool] for tool in list_tools(adapter, name)] or [f"tools that read {name}'s format"]
+    return f"For {', '.join(others)} and {last}" if others else f"For {last}"
+
+
 def _list_files(adapter: Adapter, url: str) -> list[OfferedFile]:
     suffixes: dict[AdapterFormat, str] = {"kohya": ".safetensors", "diffusers": ".diffusers.safetensors"}
     return [
         OfferedFile(
-            title=TITLES[name],
+            title=_title_file(adapter, name),
             url=f"{url}?format={name}",
             filename=make_filename(adapter.name, suffixes[name]),
             size=adapter.files[name]["size"],

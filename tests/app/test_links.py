@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import func, update
 
-from core.db.tables import AdapterLink
+from core.db.tables import Adapter, AdapterLink
 from core.domain.links import MAX_LINKS, make_link_secret
 from core.logs import Redactor
 from tests.app.conftest import LiveApi, with_scopes
@@ -71,6 +71,21 @@ def test_a_link_opens_a_page_and_its_files_without_a_key(api: LiveApi) -> None:
     assert "<script" not in page.text and " style=" not in page.text
     styles = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
     assert all(open_url(api, f"{api.url}{found}").status_code == 200 for found in styles) and len(styles) == 4
+
+
+def test_the_page_names_the_tools_that_read_the_whole_file(api: LiveApi) -> None:
+    adapter_id = train(api, name="toy")
+    read = {"tool": "a1111", "required": True, "loads": True, "num_keys": 4, "num_resolved": 4}
+    others = [
+        {**read, "tool": "comfyui", "opens_base": False},
+        {**read, "tool": "sd-scripts", "loads": False, "num_resolved": 3},
+    ]
+    with api.sessions.begin() as session:
+        proof = {"format": "kohya", "family": "sd1", "tools": [read, *others]}
+        session.get_one(Adapter, adapter_id).proofs = {"kohya": proof}
+    page = open_url(api, share(api, adapter_id)["url"]).text
+    assert "<strong>For A1111 and Forge</strong>" in page and "models/Lora" in page
+    assert "ComfyUI" not in page and "sd-scripts" not in page
 
 
 def test_uses_are_counted_and_heads_and_parts_are_not(api: LiveApi) -> None:
