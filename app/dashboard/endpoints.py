@@ -20,7 +20,7 @@ from app.dashboard.visits import VisitDep, get_visit
 from app.deps import PLAIN, Id, ServicesDep
 from app.jobs import service, stream
 from app.middleware.gate import address_of, find_caller_by_key
-from core.db import jobs
+from core.db import adapters, jobs
 from core.domain.errors import NotFound, Unauthenticated, WrongState
 
 KEY_LENGTH = 200
@@ -108,6 +108,13 @@ async def show_job(request: Request, job_id: Id, services: ServicesDep, browser_
         may_change=allows(browser_session.caller.scopes, "jobs"),
         job=JobView.of(job),
     )
+
+
+@router.get("/jobs/{job_id}/adapter")
+async def show_jobs_adapter(job_id: Id, services: ServicesDep, browser_session: VisitDep) -> Response:
+    """Leads to the page of the adapter that the job has made. Raises NotFound without one."""
+    adapter = await services.database.run(adapters.get_adapter_of_job, browser_session.caller.tenant_id, job_id)
+    return go_to(f"/ui/adapters/{adapter.id}")
 
 
 @router.get("/jobs/{job_id}/stream")

@@ -91,6 +91,14 @@ def insert_import(
     return adapter
 
 
+def get_adapter_of_job(session: Session, tenant_id: str, job_id: str) -> Adapter:
+    """Raises NotFound if the job has made none, or it was deleted."""
+    found = session.execute(select(Adapter).where(Adapter.tenant_id == tenant_id, Adapter.job_id == job_id)).scalar()
+    if found is None:
+        raise NotFound(f"The job {job_id} has no adapter here: it made none, or the adapter was deleted.")
+    return found
+
+
 def get_adapter(session: Session, tenant_id: str, adapter_id: str, *, lock: bool = False) -> Adapter:
     """Raises NotFound, also for another tenant's. ``lock`` holds the row until the transaction ends."""
     return get_own(session, Adapter, "adapter", tenant_id, adapter_id, lock=lock)

@@ -103,12 +103,14 @@ def test_both_adapters_and_the_grid_can_be_downloaded(visitor: Chrome, running_a
     open_job(visitor, job)
     until(visitor, lambda: find(visitor, "#grid").is_displayed())
     cookies = {cookie["name"]: cookie["value"] for cookie in visitor.get_cookies()}
-    links = read_attributes(visitor, "#downloads a, #grid", "href")
+    links = read_attributes(visitor, "#downloads a[download], #grid", "href")
     got = {link.rpartition("/")[2]: httpx.get(link, cookies=cookies) for link in links}
     assert got["adapter?format=kohya"].content == ADAPTER
     assert got["adapter?format=diffusers"].content == ADAPTER[::-1]
     assert 'filename="blip.safetensors"' in got["adapter?format=kohya"].headers["content-disposition"]
     assert got["grid.png"].content.startswith(b"\x89PNG")
+    click(visitor, "#downloads a:not([download])")
+    until(visitor, lambda: visitor.current_url.startswith(f"{running_api.url}/ui/adapters/ad_"))
 
 
 def test_what_failed_says_why_and_what_to_do(visitor: Chrome, running_api: RunningApi) -> None:
