@@ -1,5 +1,9 @@
-"""Media types and content codings of requests (RFC 9110, 8.3, 8.4 and 12.5.1)."""
+"""Media types and content codings of requests (RFC 9110, 8.3, 8.4 and 12.5.1), and answers that are event streams."""
 
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import Headers
 
 from core.domain.errors import UnsupportedMedia
@@ -7,10 +11,23 @@ from core.domain.errors import UnsupportedMedia
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
 EVENT_STREAM = "text/event-stream"
+KEEPALIVE_SECONDS = 15
+SEND_SECONDS = 60
+"""A reader that takes nothing for so long is disconnected."""
+TEXT: Mapping[str, Any] = {"type": "string"}
 
 
 class UnsupportedCoding(UnsupportedMedia):
     """A compressed body: shown as unsupported-media; Accept-Encoding lists the supported codings."""
+
+
+def send_events(messages: AsyncIterator[ServerSentEvent | bytes]) -> EventSourceResponse:
+    return EventSourceResponse(messages, ping=KEEPALIVE_SECONDS, send_timeout=SEND_SECONDS)
+
+
+def describe_events(example: str, schema: Mapping[str, Any] = TEXT) -> dict[int | str, dict[str, Any]]:
+    """For the OpenAPI document: the answer 200 of a route that can be an event stream."""
+    return {200: {"content": {EVENT_STREAM: {"schema": schema, "example": example}}}}
 
 
 def media_type_of(headers: Headers) -> str:

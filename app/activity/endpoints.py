@@ -1,22 +1,18 @@
 """GET /activity."""
 
 import json
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from app.activity import service
 from app.activity.schemas import EXAMPLE, ActivityOut
 from app.deps import CallerDep, ServicesDep, needs_key
-from app.jobs import stream
-from app.media import EVENT_STREAM, accepts
+from app.media import EVENT_STREAM, accepts, describe_events, send_events
 from app.openapi import problems
 from app.pages import Page
 
 STREAM_EXAMPLE = f"event: ready\ndata: {{}}\n\nevent: job\ndata: {json.dumps(EXAMPLE)}\n\n"
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}, "example": STREAM_EXAMPLE}}}
-}
+RESPONSES = describe_events(STREAM_EXAMPLE)
 
 router = APIRouter(tags=["activity"], dependencies=[needs_key])
 
@@ -29,5 +25,5 @@ async def list_activity(request: Request, caller: CallerDep, services: ServicesD
     `ready`, and nothing is missed."""
     states = await services.database.run(service.read_states, caller)
     if accepts(request.headers, EVENT_STREAM):
-        return stream.respond(service.stream_activity(services, caller))
+        return send_events(service.stream_activity(services, caller))
     return Page[ActivityOut].of(list(states.values()), lambda state: state.id)

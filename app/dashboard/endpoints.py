@@ -18,7 +18,8 @@ from app.dashboard.strings import LANGUAGES, load_script_texts
 from app.dashboard.views import JobView
 from app.dashboard.visits import VisitDep, get_visit
 from app.deps import PLAIN, Id, ServicesDep
-from app.jobs import service, stream
+from app.jobs import service
+from app.media import send_events
 from app.middleware.gate import address_of, find_caller_by_key
 from core.db import adapters, jobs
 from core.domain.errors import NotFound, Unauthenticated, WrongState
@@ -128,7 +129,7 @@ async def stream_job(
     cursor = Cursor.parse(last_event_id or after)
     # NotFound before the stream begins
     await services.database.run(read_page_updates, browser_session.caller, job_id, cursor)
-    return stream.respond(stream_updates(services, browser_session.caller, job_id, cursor))
+    return send_events(stream_updates(services, browser_session.caller, job_id, cursor))
 
 
 @router.post("/jobs/{job_id}/{action}", dependencies=[SameSite])

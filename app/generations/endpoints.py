@@ -1,8 +1,7 @@
 """/generations: images that a base draws with a stack of adapters."""
 
-import json
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -22,24 +21,14 @@ from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
 from app.idempotency import OnceDep
-from app.jobs.stream import respond
-from app.media import EVENT_STREAM, accepts
+from app.media import EVENT_STREAM, accepts, describe_events, send_events
 from app.openapi import OF_FILES, problems
 from app.pages import Page
-from app.state_streams import stream_states
+from app.state_streams import stream_states, write_example
 from core.db import generations
 from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
-STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {
-        "content": {
-            EVENT_STREAM: {
-                "schema": {"type": "string"},
-                "example": f"event: generation\nid: 9f86d081884c7d65\ndata: {json.dumps(EXAMPLE)}\n\n",
-            }
-        }
-    }
-}
+STREAMED = describe_events(write_example("generation", EXAMPLE))
 
 router = APIRouter(prefix="/generations", tags=["generations"], dependencies=[needs_key])
 
@@ -90,7 +79,7 @@ async def get_generation(
         read = partial(services.database.run, service.read, caller, generation_id)
         await read()
         states = stream_states(services.progress, generation_id, read, GenerationOut.of, "generation", last_event_id)
-        return respond(states)
+        return send_events(states)
     return GenerationOut.of(await service.wait_for_change(services, caller, generation_id, wait))
 
 

@@ -1,6 +1,6 @@
 """/jobs: submit, read, and request a change of state."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -23,7 +23,7 @@ from app.deps import (
 from app.idempotency import OnceDep
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
-from app.media import EVENT_STREAM, accepts
+from app.media import EVENT_STREAM, accepts, describe_events, send_events
 from app.openapi import problems
 from app.pages import Page
 from core.db import jobs
@@ -34,9 +34,7 @@ MAX_EVENTS = 1000
 
 router = APIRouter(prefix="/jobs", tags=["jobs"], dependencies=[needs_key])
 
-EVENT_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": examples.EVENT_STREAM}}}
-}
+EVENT_RESPONSES = describe_events(examples.EVENT_STREAM)
 
 
 @router.post(
@@ -145,7 +143,7 @@ async def list_job_events(
     `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.resolve_cursor, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):
-        return stream.respond(stream.stream_events(services, caller, job_id, place))
+        return send_events(stream.stream_events(services, caller, job_id, place))
     rows = await stream.wait_for_events(services, caller, job_id, place, seconds=wait, limit=limit + 1)
     events = [EventOut.of(event) for event in rows[:limit]]
     return Page[EventOut].of(events, lambda event: event.id, has_more=len(rows) > limit)

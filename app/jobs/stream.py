@@ -6,13 +6,13 @@ whichever process answers.
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 
 from app.auth.service import Caller, check_still_valid
 from app.feed import News
@@ -28,9 +28,6 @@ from core.domain.waiting import Place
 
 BATCH = 200
 MAX_SEQ_DIGITS = 15
-KEEPALIVE_SECONDS = 15
-SEND_SECONDS = 60
-"""A reader that takes nothing for so long is disconnected."""
 NOT_IN_PROGRESS = {"spec", "plan", "estimate", "result", "metadata", "urls"}
 """Fields that do not change while a job runs, and would be sent again at every step."""
 
@@ -53,10 +50,6 @@ class Updates(Protocol[C]):
 
 
 U = TypeVar("U", bound=Updates[Any])
-
-
-def respond(messages: AsyncIterator[ServerSentEvent | bytes]) -> EventSourceResponse:
-    return EventSourceResponse(messages, ping=KEEPALIVE_SECONDS, send_timeout=SEND_SECONDS)
 
 
 async def follow(
