@@ -79,12 +79,15 @@ async def find_caller_by_key(scope: Scope) -> Caller:
     """The database acts for the caller's tenant from then on. Records the key's use. Raises Unauthenticated."""
     services: Services = scope["app"].state.services
     database, key, address = services.database, read_key(Headers(scope=scope)), address_of(scope)
-    found, left = await database.open(authenticate, services.settings, key, address)
+    if scope["method"] == "GET":
+        found, left = await database.open(authenticate, services.settings, key, address)
+        if found.key is None:
+            opened.set(left)
+        else:  # its use has a transaction of its own
+            await database.end(left)
+    else:  # which may wait for a body
+        found = await database.run(authenticate, services.settings, key, address)
     acting.set(found.caller.as_actor(address))
-    if scope["method"] == "GET" and found.key is None:
-        opened.set(left)
-        return found.caller
-    await database.end(left)  # others may wait for a body, and the use of a key has a transaction of its own
     if found.key is not None:
         await database.run(keys.note_use, found.key)
     return found.caller
