@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,19 +40,11 @@ class HeldClaim:
 class Heartbeats:
     """Renews the leases of the tracked claims every few seconds, in one statement.
 
-    ``on_beat`` is called after each renewal, and may raise the database's exceptions. An unreachable database is not a
-    lost lease. The thread lives while there is something to renew.
+    An unreachable database is not a lost lease. The thread lives while there is something to renew.
     """
 
-    def __init__(
-        self,
-        sessions: sessionmaker[Session],
-        *,
-        beat_seconds: float,
-        lease_seconds: float,
-        on_beat: Callable[[], None],
-    ) -> None:
-        self._sessions, self._on_beat = sessions, on_beat
+    def __init__(self, sessions: sessionmaker[Session], *, beat_seconds: float, lease_seconds: float) -> None:
+        self._sessions = sessions
         self._beat_seconds, self._lease_seconds = beat_seconds, lease_seconds
         self._held: list[HeldClaim] = []
         self._lock = threading.Lock()
@@ -85,7 +77,6 @@ class Heartbeats:
         while not stopped.wait(self._beat_seconds):
             try:
                 self._renew()
-                self._on_beat()
             except (DBAPIError, PoolTimeoutError):
                 log.warning("no heartbeat: the database does not respond")
 

@@ -53,7 +53,6 @@ class DeviceSlot:
             self.sessions,
             beat_seconds=self.settings.heartbeat_seconds,
             lease_seconds=self.settings.lease_seconds,
-            on_beat=self.register,
         )
 
     @property

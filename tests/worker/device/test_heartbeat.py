@@ -21,7 +21,7 @@ def heartbeats(sessions: sessionmaker[Session]) -> Heartbeats:
         add_model_and_dataset(session)
         for job_id in ("job_1", "job_2"):
             add_job(session, job_id, status=JobStatus.RUNNING, attempt=1)
-    return Heartbeats(sessions, beat_seconds=0.02, lease_seconds=60, on_beat=lambda: None)
+    return Heartbeats(sessions, beat_seconds=0.02, lease_seconds=60)
 
 
 def has_lease(sessions: sessionmaker[Session], job_id: str) -> bool:

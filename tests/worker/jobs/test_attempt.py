@@ -493,7 +493,7 @@ def test_a_worker_is_seen_while_it_works(house: House) -> None:
         with house.sessions() as session:
             return session.get_one(Worker, open_slot(house.settings).name)
 
-    with house.running():
+    with open_slot(house.settings).staying_registered(), house.running():  # as the task `train` does it
         house.wait_for_step(job_id, 1)
         first = seen()
         wait_for(lambda: seen().seen_at > first.seen_at, 60)
