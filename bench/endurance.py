@@ -19,9 +19,9 @@ from pathlib import Path
 
 from bench.jobs import Bench, JobRun, open_trainer, run_job
 from bench.memory.job import read_status
+from bench.report import write_report
 from core.domain.plan import TrainPlan
 from core.model_folders import BUNDLED, read_card
-from tests.chaos.report import write_between_markers
 from tests.fixtures.bases import make_plan, write_pictures
 from worker.device.trainer import TrainerHandle
 from worker.engine.cores import count_usable_cores
@@ -124,11 +124,7 @@ def main() -> None:
         long_job = measure_long_job(Path(folder) / "long", args.steps)
     head = f"{count_usable_cores()} cores, {datetime.now(UTC):%Y-%m-%d}; batch 1, 12 images, no samples."
     lines = [head, "", *pair, "", *long_job]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
-    if args.write is not None:
-        write_between_markers(args.write, MARKER, lines)
+    write_report(lines, args.out, args.write, MARKER)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from PIL import Image
 
 from atelier_client import AtelierClient
 from bench.api.stack import open_stack
-from tests.chaos.report import write_between_markers
+from bench.report import write_report
 from tests.fixtures.validation import checking
 from worker.engine.cores import count_usable_cores
 
@@ -86,11 +86,7 @@ def main() -> None:
     args = parse()
     head = f"{count_usable_cores()} cores for all, {datetime.now(UTC):%Y-%m-%d}."
     lines = [head, "", *measure(args.photos, args.side)]
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
-    if args.write is not None:
-        write_between_markers(args.write, MARKER, lines)
+    write_report(lines, args.out, args.write, MARKER)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from bench.api.routes import measure_routes
 from bench.api.stack import open_stack
 from bench.api.streams import allow_files, measure_streams
 from bench.api.uploads import measure_uploads
-from tests.chaos.report import write_between_markers
+from bench.report import write_report
 
 MARKER = "api"
 
@@ -57,11 +57,7 @@ def main() -> None:
         lines = measure(args)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text("\n".join(lines) + "\n")
-    if args.write is not None:
-        write_between_markers(args.write, MARKER, lines)
-    print(args.out.read_text())
+    write_report(lines, args.out, args.write, MARKER)
 
 
 if __name__ == "__main__":
