@@ -32,6 +32,7 @@ from tests.fixtures.servers import PostgresHandle, ValkeyHandle, wait_for
 
 if TYPE_CHECKING:
     from tests.app.uploader import Uploader
+    from tests.fixtures.running_api import RunningApi
 
 START_SECONDS = 60
 
@@ -49,6 +50,14 @@ class LiveApi:
     tenant_id: str
     api_key: str = field(repr=False)
     client: httpx.Client = field(repr=False)
+
+    @classmethod
+    def of_process(cls, api: "RunningApi", client: httpx.Client) -> "LiveApi":
+        """An API that is a process of its own, with its operator's key. ``app`` is not the one that it runs."""
+        return cls(
+            url=api.url, app=FastAPI(), settings=Settings.model_validate(api.env), storage=api.storage,
+            sessions=api.sessions, broker=api.broker, tenant_id=DEFAULT_TENANT, api_key=api.api_key, client=client,
+        )  # fmt: skip
 
     @property
     def services(self) -> Services:

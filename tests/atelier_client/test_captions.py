@@ -5,14 +5,11 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from fastapi import FastAPI
 
 from atelier_client import ApiError, AsyncAtelierClient, AtelierClient
 from atelier_client.captions import Captioning
 from core.db import captioning_claims
-from core.db.tables import DEFAULT_TENANT
 from core.queue import progress_channel
-from core.settings import Settings
 from tests.app.conftest import LiveApi, open_client
 from tests.app.factory import add_captioner, add_dataset
 from tests.app.world import claim_captioning
@@ -23,17 +20,7 @@ from tests.fixtures.running_api import RunningApi
 @pytest.fixture
 def api(running_api: RunningApi) -> Iterator[LiveApi]:
     with open_client(running_api.url, running_api.api_key) as client:
-        yield LiveApi(
-            url=running_api.url,
-            app=FastAPI(),
-            settings=Settings.model_validate(running_api.env),
-            storage=running_api.storage,
-            sessions=running_api.sessions,
-            broker=running_api.broker,
-            tenant_id=DEFAULT_TENANT,
-            api_key=running_api.api_key,
-            client=client,
-        )
+        yield LiveApi.of_process(running_api, client)
 
 
 class Play:

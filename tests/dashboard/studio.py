@@ -1,9 +1,6 @@
-"""What tests of the studio's pages share: a worker that checks datasets, pictures to upload, and looks at pages."""
+"""What tests of the studio's pages share: pictures to upload, and looks at pages."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,32 +8,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from core.settings import Settings
 from scripts.draw_blip import PICTURES
-from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import draw_png
-from worker.consumer import Consumer
-from worker.datasets.service import Validation
-
-
-@contextmanager
-def checking(api: RunningApi) -> Iterator[None]:
-    """Datasets are checked meanwhile, by the workers' own code."""
-    settings = Settings.model_validate({**api.env, "DATABASE_URL": api.database_url})
-    drain = threading.Event()
-    validator = Consumer(Validation, settings, api.sessions, api.storage, drain)
-
-    def work() -> None:
-        while not drain.wait(0.1):
-            validator.run_next()
-
-    worker = threading.Thread(target=work)
-    worker.start()
-    try:
-        yield
-    finally:
-        drain.set()
-        worker.join()
 
 
 def write_pictures(folder: Path, num_images: int = 6, *, captions: bool = True) -> list[Path]:

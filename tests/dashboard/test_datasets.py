@@ -19,9 +19,10 @@ from tests.dashboard.page import (
     until,
     until_shown,
 )
-from tests.dashboard.studio import checking, settle, type_into
+from tests.dashboard.studio import settle, type_into
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, add_dataset
+from tests.fixtures.validation import checking
 
 
 def make_dataset(api: RunningApi) -> str:

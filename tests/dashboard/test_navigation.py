@@ -8,12 +8,13 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from tests.dashboard.page import click, find, read_texts, read_value, until, until_shown
-from tests.dashboard.studio import checking, choose_files, type_into, write_pictures
+from tests.dashboard.studio import choose_files, type_into, write_pictures
 from tests.dashboard.test_datasets import make_dataset
 from tests.dashboard.test_jobs import list_names
 from tests.dashboard.test_library import train
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, register_scripted_model
+from tests.fixtures.validation import checking
 
 
 def test_the_list_of_jobs_is_as_one_left_it(visitor: Chrome, running_api: RunningApi) -> None:

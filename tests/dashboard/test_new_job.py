@@ -26,10 +26,11 @@ from tests.dashboard.page import (
     until,
     until_shown,
 )
-from tests.dashboard.studio import checking, choose_files, drop_paths, resize, type_into, write_pictures
+from tests.dashboard.studio import choose_files, drop_paths, resize, type_into, write_pictures
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob, register_scripted_model
+from tests.fixtures.validation import checking
 
 LONG_NAME = "a_very_long_name_without_a_single_space_in_it_to_break_at_" * 2
 

@@ -174,7 +174,7 @@ def test_a_key_revoked_in_another_tab(tabs: Tabs, running_api: RunningApi, clien
     confirm(browser)
     until_shown(browser, "#toasts", "guest")
     tabs.go(tabs.other)
-    # the driver keeps every window focused, so that none is told of its return
+    # the driver keeps every window focused, so that a window does not get the event when one returns to it
     browser.execute_script("window.dispatchEvent(new Event('focus'))")
     until(browser, lambda: any("guest" in row and "revoked" in row for row in read_texts(browser, "tbody tr")))
     tabs.assert_same()

@@ -2,10 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI
-
 from core.db.tables import DEFAULT_TENANT
-from core.settings import Settings
 from tests.app import world
 from tests.app.conftest import LiveApi, open_client
 from tests.app.factory import submit
@@ -18,17 +15,7 @@ SPARE = 3
 def build_world(api: RunningApi) -> Mapping[str, Sequence[str]]:
     """Their ids, by dictionary of schemathesis.toml."""
     with open_client(api.url, api.api_key) as client:
-        seen = LiveApi(
-            url=api.url,
-            app=FastAPI(),
-            settings=Settings.model_validate(api.env),
-            storage=api.storage,
-            sessions=api.sessions,
-            broker=api.broker,
-            tenant_id=DEFAULT_TENANT,
-            api_key=api.api_key,
-            client=client,
-        )
+        seen = LiveApi.of_process(api, client)
         first = world.build(seen, seen)
         jobs = [submit(seen, webhook={"url": "https://example.com/hook"}) for _ in range(SPARE)]
         for job in jobs:

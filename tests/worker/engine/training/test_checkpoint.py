@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fixtures.bench import Bench
-from worker.engine.observer import RecordingObserver, Stop, Stopped
+from tests.fixtures.bench import Bench, Halting
+from worker.engine.observer import RecordingObserver, Stopped
 from worker.engine.training.loop import Run
 from worker.engine.training.state import State
 
@@ -33,11 +33,6 @@ UNMOVED = {
 }  # fmt: skip
 
 
-class Halting(RecordingObserver):
-    def should_stop(self) -> Stop | None:
-        return Stop.SAVE if len(self.steps) >= 4 else None
-
-
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Every run: from before its first step on, and one that resumed as it was then."""
@@ -55,7 +50,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
 
 
 def test_everything_that_moved_is_in_the_checkpoint(bench: Bench, tmp_path: Path, runs: list[Run]) -> None:
-    plan, first = bench.plan(**EVERYTHING), Halting()
+    plan, first = bench.plan(**EVERYTHING), Halting(4)
     with pytest.raises(Stopped):
         bench.run(tmp_path / "first", plan, first)
     stopped = freeze(runs[0].state)
@@ -76,7 +71,7 @@ def test_held_out_losses_of_another_measure_are_taken_anew(
     plan, first = bench.plan(steps=6, validation={"fraction": 0.3, "every": 3}, **spec), RecordingObserver()
     whole = bench.run(tmp_path / "first", plan, first).outcome.held_out_losses
     monkeypatch.setattr("worker.engine.training.checkpoint.HELD_OUT_MEASURE", "another")
-    halting = Halting()
+    halting = Halting(4)
     with pytest.raises(Stopped):
         bench.run(tmp_path / "second", plan, halting)
     monkeypatch.undo()

@@ -12,10 +12,10 @@ from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from tests.fixtures.bases import make_plan
-from tests.fixtures.bench import Bench, fingerprint
+from tests.fixtures.bench import Bench, check_resume
 from worker.engine.adapter_files.formats import describe_for_kohya
 from worker.engine.families.protocol import Posterior
-from worker.engine.observer import RecordingObserver, Stop, Stopped
+from worker.engine.observer import RecordingObserver
 from worker.engine.training.data import EMPTY, BatchOrder, Example
 from worker.engine.training.prior import Prior
 
@@ -62,17 +62,7 @@ def test_they_are_never_in_a_batch_of_the_subject(plan: TrainPlan) -> None:
 
 
 def test_a_run_with_them_that_was_stopped_ends_in_the_same_bytes(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
-    whole, part, rest = RecordingObserver(), Halting(), RecordingObserver()
-    undisturbed = bench.run(tmp_path / "whole", plan, whole)
-    with pytest.raises(Stopped):
-        bench.run(tmp_path / "part", plan, part)
-    result = bench.run(tmp_path / "rest", plan, rest, part.checkpoints[-1][1])
-    assert fingerprint(result, rest) == fingerprint(undisturbed, whole)
-
-
-class Halting(RecordingObserver):
-    def should_stop(self) -> Stop | None:
-        return Stop.SAVE if len(self.steps) >= 2 else None
+    check_resume(bench, plan, tmp_path, after_steps=2)
 
 
 def test_a_batch_of_them_has_one_size_and_all_come(plan: TrainPlan) -> None:

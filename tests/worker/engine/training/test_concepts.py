@@ -11,8 +11,7 @@ from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
 from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
-from tests.fixtures.bench import Bench, fingerprint
-from worker.engine.observer import RecordingObserver, Stop, Stopped
+from tests.fixtures.bench import Bench, check_resume
 from worker.engine.training import loop
 from worker.engine.training.data import Example, pick_batch
 
@@ -51,13 +50,4 @@ def test_each_set_comes_as_often_and_counts_as_much_as_it_should(
 
 
 def test_a_run_that_was_stopped_ends_in_the_same_bytes(bench: Bench, plan: TrainPlan, tmp_path: Path) -> None:
-    class Halting(RecordingObserver):
-        def should_stop(self) -> Stop | None:
-            return Stop.SAVE if len(self.steps) >= 5 else None
-
-    whole, part, rest = RecordingObserver(), Halting(), RecordingObserver()
-    undisturbed = bench.run(tmp_path / "whole", plan, whole)
-    with pytest.raises(Stopped):
-        bench.run(tmp_path / "part", plan, part)
-    result = bench.run(tmp_path / "rest", plan, rest, part.checkpoints[-1][1])
-    assert fingerprint(result, rest) == fingerprint(undisturbed, whole)
+    check_resume(bench, plan, tmp_path, after_steps=5)
