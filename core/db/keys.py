@@ -23,9 +23,8 @@ TokenKind = Literal["login", "session"]
 
 USE_NOTED_SECONDS = 60
 """The last use of a key is recorded at most this often."""
-
-
-_ACT_BY_KEY = text("SELECT * FROM act_by_key(:sha256, :operators)")  # migrations/versions/0180_act_by_key.py
+_ACT_BY_KEY = text("SELECT * FROM act_by_key(:sha256, :operators)")
+"""See migrations/versions/0180_act_by_key.py."""
 
 
 def find_key(session: Session, sha256: str, *, operators: str = "") -> ApiKey | None:

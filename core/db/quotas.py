@@ -20,7 +20,8 @@ def get_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
 
 
 def lock_limits(session: Session, tenant_id: str, defaults: Limits) -> Limits:
-    """Before anything else is locked: until the transaction ends, no other one reserves for this tenant."""
+    """Before anything else is locked but an Idempotency-Key: until the transaction ends, no other one reserves for this
+    tenant."""
     query = select(Quota).where(Quota.tenant_id == tenant_id).with_for_update()
     locking = query.execution_options(populate_existing=True)
     row = session.execute(locking).scalar_one_or_none()

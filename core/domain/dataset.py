@@ -45,7 +45,7 @@ Role = Literal["subject", "class"]
 class ManifestImage(Frozen):
     """One usable image. ``key`` is its re-encoded PNG in storage, upright, without metadata: RGB, or RGBA if it is
     ``masked``: alpha then weights each pixel. ``repeats``: how often it occurs in an epoch. ``thumbnail``: a WebP; None
-    if the image is no larger, or was stored by a version that made none."""
+    if the image is no larger, or was stored by a version that did not make thumbnails."""
 
     name: str
     key: str
