@@ -9,6 +9,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
+from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
 
 Value = TypeVar("Value")
@@ -80,6 +81,12 @@ def until(browser: Chrome, condition: Callable[[], object]) -> None:
 
 def until_shown(browser: Chrome, selector: str, text: str) -> None:
     until(browser, lambda: any(text in part for part in read_texts(browser, selector)))
+
+
+def log_in(browser: Chrome, api: RunningApi) -> None:
+    """By a one-time link, whose page sends itself: to go elsewhere before it has would be to cancel that."""
+    browser.get(api.login_link())
+    until(browser, lambda: browser.current_url == f"{api.url}/ui")
 
 
 def open_job(browser: Chrome, job: ScriptedJob) -> None:

@@ -11,7 +11,7 @@ from selenium.webdriver.common.by import By
 from sqlalchemy import text
 
 from core.db.tables import Model
-from tests.dashboard.page import click, find, read_value, until, until_shown
+from tests.dashboard.page import click, find, log_in, read_value, until, until_shown
 from tests.dashboard.studio import type_into
 from tests.dashboard.test_datasets import make_dataset
 from tests.dashboard.test_library import train
@@ -140,8 +140,7 @@ def log_in_elsewhere(browser: Chrome, api: RunningApi) -> None:
     """In another tab, which is closed again."""
     page = browser.current_window_handle
     browser.switch_to.new_window("tab")
-    browser.get(api.login_link())
-    until(browser, lambda: browser.current_url == f"{api.url}/ui")
+    log_in(browser, api)
     browser.close()
     browser.switch_to.window(page)
 

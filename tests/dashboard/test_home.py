@@ -11,7 +11,7 @@ from app.dashboard.pages import HERE
 from app.dashboard.strings import DEFAULT, load_script_texts, load_texts
 from core.db.tables import Job
 from core.domain.states import Phase
-from tests.dashboard.page import assert_no_complaints, find, read_text, read_texts, until, until_shown
+from tests.dashboard.page import assert_no_complaints, find, log_in, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import find_violations, resize, set_dark, settle
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import ScriptedJob
@@ -62,8 +62,7 @@ def test_it_follows_what_runs_waits_and_ends_without_a_reload(visitor: Chrome, r
 
 
 def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: RunningApi) -> None:
-    browser.get(own_api.login_link())
-    until(browser, lambda: browser.current_url == f"{own_api.url}/ui")
+    log_in(browser, own_api)
     job = ScriptedJob(own_api, name="fox")
     until_shown(browser, "#current li", "queued")
     own_api.kill()
@@ -76,15 +75,14 @@ def test_a_lost_connection_comes_back_without_a_gap(browser: Chrome, own_api: Ru
 
 
 def test_a_stream_whose_session_has_ended_asks_for_a_login(browser: Chrome, own_api: RunningApi) -> None:
-    browser.get(own_api.login_link())
-    until(browser, lambda: browser.current_url == f"{own_api.url}/ui")
+    log_in(browser, own_api)
     job = ScriptedJob(own_api, name="fox")
     until_shown(browser, "#current li", "queued")
     own_api.kill()
     browser.delete_all_cookies()
     own_api.start()
     until_shown(browser, "dialog[open]", "Log in")
-    browser.get(own_api.login_link())
+    log_in(browser, own_api)
     browser.get(f"{own_api.url}/ui/jobs/{job.id}")
     until_shown(browser, "#state", "queued")
     own_api.kill()

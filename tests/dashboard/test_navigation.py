@@ -7,7 +7,7 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.dashboard.page import click, find, read_texts, read_value, until, until_shown
+from tests.dashboard.page import click, find, log_in, read_texts, read_value, until, until_shown
 from tests.dashboard.studio import choose_files, type_into, write_pictures
 from tests.dashboard.test_datasets import make_dataset
 from tests.dashboard.test_jobs import list_names
@@ -86,7 +86,7 @@ def test_the_playground_is_as_one_left_it(visitor: Chrome, running_api: RunningA
 def test_what_comes_during_an_outage_is_shown_after_it(
     browser: Chrome, own_api: RunningApi, path: str, shown: str
 ) -> None:
-    browser.get(own_api.login_link())
+    log_in(browser, own_api)
     ScriptedJob(own_api, name="before").run_to_the_end()
     browser.get(f"{own_api.url}/ui{path}")
     until(browser, lambda: len(read_texts(browser, shown)) > 0)

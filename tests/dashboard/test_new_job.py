@@ -19,6 +19,7 @@ from tests.dashboard.page import (
     assert_no_complaints,
     click,
     find,
+    log_in,
     read_text,
     read_texts,
     read_value,
@@ -306,8 +307,7 @@ def test_an_ended_session_loses_no_input(filled: Chrome, checked: RunningApi, cl
     until_shown(filled, "dialog h2", "Your session has ended")
     page = filled.current_window_handle
     filled.switch_to.new_window("tab")
-    filled.get(checked.login_link())
-    until(filled, lambda: filled.current_url == f"{checked.url}/ui")
+    log_in(filled, checked)
     filled.close()
     filled.switch_to.window(page)
     click(filled, "dialog button[value=yes]")

@@ -12,6 +12,7 @@ from tests.dashboard.page import (
     assert_no_complaints,
     click,
     find,
+    log_in,
     open_job,
     read_attribute,
     read_attributes,
@@ -151,7 +152,7 @@ def test_a_running_job_is_paused_and_resumed(visitor: Chrome, running_api: Runni
 
 
 def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, own_api: RunningApi) -> None:
-    browser.get(own_api.login_link())
+    log_in(browser, own_api)
     job = ScriptedJob(own_api)
     open_job(browser, job)
     job.start()
@@ -171,7 +172,7 @@ def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, o
 
 
 def test_an_outage_of_the_database_is_shown(browser: Chrome, own_api: RunningApi, postgres: PostgresHandle) -> None:
-    browser.get(own_api.login_link())
+    log_in(browser, own_api)
     job = ScriptedJob(own_api)
     open_job(browser, job)
     job.start()
@@ -193,6 +194,7 @@ def test_without_scripts_one_can_log_in_read_and_cancel(browser: Chrome, running
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(running_api.login_link())
     click(browser, "#link button")
+    until(browser, lambda: browser.current_url == f"{running_api.url}/ui")
     browser.find_element(By.CSS_SELECTOR, "nav a[href='/ui/jobs']").click()
     until_shown(browser, "tbody tr", "30/100")
     open_job(browser, job)
