@@ -5,6 +5,7 @@ from typing import Any
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.datastructures import Headers
+from starlette.responses import Response
 
 from core.domain.errors import UnsupportedMedia
 
@@ -25,9 +26,17 @@ def send_events(messages: AsyncIterator[ServerSentEvent | bytes]) -> EventSource
     return EventSourceResponse(messages, ping=KEEPALIVE_SECONDS, send_timeout=SEND_SECONDS)
 
 
+def end_events() -> Response:
+    """For a reader that has the last event already: browsers connect again after any other answer."""
+    return Response(status_code=204)
+
+
 def describe_events(example: str, schema: Mapping[str, Any] = TEXT) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: the answer 200 of a route that can be an event stream."""
-    return {200: {"content": {EVENT_STREAM: {"schema": schema, "example": example}}}}
+    """For the OpenAPI document: the answers of a route that can be an event stream."""
+    return {
+        200: {"content": {EVENT_STREAM: {"schema": schema, "example": example}}},
+        204: {"description": "A stream that is opened again after its last event: there is nothing more to come."},
+    }
 
 
 def media_type_of(headers: Headers) -> str:

@@ -22,10 +22,10 @@ from app.deps import (
     wait_for,
 )
 from app.idempotency import OnceDep
-from app.media import describe_events, send_events
+from app.media import describe_events
 from app.openapi import problems
 from app.pages import Page
-from app.state_streams import stream_states, write_example
+from app.state_streams import send_states, write_example
 from core.db import captionings
 
 # Of a route that only streams, Schemathesis parses the messages, which are not strings.
@@ -95,13 +95,11 @@ async def get_captioning(
 )
 async def stream_captioning(
     captioning_id: Id, caller: CallerDep, services: ServicesDep, last_event_id: LastEventId = None
-) -> EventSourceResponse:
+) -> Response:
     """The captioning live, as server-sent events: its state at once and at each change, until it has ended. A stream
     that is opened again with `Last-Event-ID` leaves out the state with that id."""
     read = partial(services.database.run, service.read, caller, captioning_id)
-    await read()
-    states = stream_states(services.progress, captioning_id, read, CaptioningOut.of, "captioning", last_event_id)
-    return send_events(states)
+    return await send_states(services.progress, captioning_id, read, CaptioningOut.of, "captioning", last_event_id)
 
 
 @router.post("/captionings/{captioning_id}/cancel", responses=problems("not-found", "wrong-state"))

@@ -21,10 +21,10 @@ from app.files import PNG, file_responses, send_file
 from app.generations import service
 from app.generations.schemas import EXAMPLE, GenerationOut, GenerationRequest
 from app.idempotency import OnceDep
-from app.media import EVENT_STREAM, accepts, describe_events, send_events
+from app.media import EVENT_STREAM, accepts, describe_events
 from app.openapi import OF_FILES, problems
 from app.pages import Page
-from app.state_streams import stream_states, write_example
+from app.state_streams import send_states, write_example
 from core.db import generations
 from core.domain.generation import MAX_IMAGES, MAX_PROMPTS
 
@@ -77,9 +77,7 @@ async def get_generation(
     text/event-stream`, live: its state at once and at each change, until it has ended."""
     if accepts(request.headers, EVENT_STREAM):
         read = partial(services.database.run, service.read, caller, generation_id)
-        await read()
-        states = stream_states(services.progress, generation_id, read, GenerationOut.of, "generation", last_event_id)
-        return send_events(states)
+        return await send_states(services.progress, generation_id, read, GenerationOut.of, "generation", last_event_id)
     return GenerationOut.of(await service.wait_for_change(services, caller, generation_id, wait))
 
 

@@ -23,7 +23,7 @@ from app.deps import (
 from app.idempotency import OnceDep
 from app.jobs import examples, service, stream
 from app.jobs.schemas import DryRun, EventOut, JobOut, JobRequest
-from app.media import EVENT_STREAM, accepts, describe_events, send_events
+from app.media import EVENT_STREAM, accepts, describe_events, end_events, send_events
 from app.openapi import problems
 from app.pages import Page
 from core.db import jobs
@@ -143,6 +143,8 @@ async def list_job_events(
     `Accept: text/event-stream`, live until the job ends."""
     place = await services.database.run(stream.resolve_cursor, caller.tenant_id, job_id, last_event_id or after)
     if accepts(request.headers, EVENT_STREAM):
+        if last_event_id is not None and await services.database.run(stream.has_passed, caller, job_id, place):
+            return end_events()
         return send_events(stream.stream_events(services, caller, job_id, place))
     rows = await stream.wait_for_events(services, caller, job_id, place, seconds=wait, limit=limit + 1)
     events = [EventOut.of(event) for event in rows[:limit]]

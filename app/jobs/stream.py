@@ -89,6 +89,12 @@ def resolve_cursor(session: Session, tenant_id: str, job_id: str, after: str | N
     return job_outputs.find_seq(session, job_id, after)
 
 
+def has_passed(session: Session, caller: Caller, job_id: str, after_seq: int) -> bool:
+    """Whether the job has ended, and has no event after this one. Raises NotFound, Unauthenticated."""
+    job, events = read_events(session, caller, job_id, after_seq, 1)
+    return JobStatus(job.status) in TERMINAL and not events
+
+
 @dataclass(frozen=True)
 class JobUpdates:
     """``place``: a queued job's place in the queue. The cursor is the ``seq`` of an event."""

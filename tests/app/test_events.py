@@ -90,10 +90,15 @@ def test_the_stream_ends_after_the_last_event(api: LiveApi) -> None:
     assert json.loads(messages[2].data)["type"] == "job.succeeded"
 
 
-def test_a_reader_that_has_the_last_event_gets_an_empty_stream(api: LiveApi) -> None:
+def test_a_reader_that_has_the_last_event_need_not_come_again(api: LiveApi) -> None:
     job = submit(api)
     api.client.post(f"/jobs/{job['id']}/cancel")
-    assert list(read_stream(api, job["id"], headers={"Last-Event-ID": "2"})) == []
+    accept = {"Accept": "text/event-stream"}
+    for last in ("2", api.client.get(f"/jobs/{job['id']}/events").json()["data"][-1]["id"]):
+        response = api.client.get(f"/jobs/{job['id']}/events", headers={**accept, "Last-Event-ID": last})
+        assert (response.status_code, response.content) == (204, b"")
+    [final] = events_of(read_stream(api, job["id"], headers={"Last-Event-ID": "1"}))
+    assert final.id == "2"
 
 
 def test_progress_comes_between_the_events_and_without_an_id(api: LiveApi) -> None:

@@ -262,6 +262,5 @@ def test_a_stream_has_each_image_and_the_end(api: LiveApi) -> None:
     with httpx_sse.connect_sse(api.client, "GET", url, headers=accept) as stream:
         [last] = stream.iter_sse()
     assert last.json()["status"] == "succeeded"
-    with httpx_sse.connect_sse(api.client, "GET", url, headers={**accept, "Last-Event-ID": last.id}) as stream:
-        assert list(stream.iter_sse()) == [], "it is known already"
+    assert api.client.get(url, headers={**accept, "Last-Event-ID": last.id}).status_code == 204, "it is known already"
     assert api.client.get("/generations/gen_none", headers=accept).status_code == 404
