@@ -7,7 +7,7 @@ from core.db.adapter_claims import MergeClaim
 from core.domain.adapter_import import BYTES_PER_FILE_BYTE, PROGRAM_BYTES
 from core.domain.adapter_merge import ExtractionRequest, MergeInput, MergeRequest, MergeResult, describe_sources
 from core.domain.errors import ModelRejected
-from core.model_folders import find_model_folder, find_planned_folder, read_card
+from core.model_folders import BaseMissing, find_model_folder, find_planned_folder, read_card
 from core.settings import Settings
 from core.storage import Storage
 from worker.adapter_inputs import InputLost, fetch_input
@@ -72,8 +72,10 @@ def _extract(settings: Settings, claim: MergeClaim, folder: Path, check: Callabl
 
 
 def _find_base(settings: Settings, claim: MergeClaim, model_id: str, sha256: str) -> Path:
-    if (registered := claim.bases.get(model_id)) is None:
-        raise ModelRejected(f"The base model {model_id} was removed, or is being registered again.")
+    if model_id not in claim.bases:
+        raise ModelRejected(f"The base model {model_id} was removed.")
+    if (registered := claim.bases[model_id]) is None:
+        raise BaseMissing(f"The base model {model_id} is being registered again.")
     return find_planned_folder(settings, registered, sha256).resolve()
 
 

@@ -40,14 +40,15 @@ class ImportClaim(AdapterClaim):
 @dataclass(frozen=True)
 class MergeClaim(AdapterClaim):
     """``files``: the sources' files in kohya's format, by the sources' ids. ``bases``: the cards of an extraction's two
-    bases as they are registered now, by id. ``model_sha256``: of the base, as the merge was requested for it."""
+    bases as they are registered now, by id; None of one that is being registered again. ``model_sha256``: of the base,
+    as the merge was requested for it."""
 
     model_sha256: str
     merge: Merge
     name: str
     trigger: str
     files: Mapping[str, Artifact]
-    bases: Mapping[str, ModelInfo]
+    bases: Mapping[str, ModelInfo | None]
 
 
 def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | MergeClaim | None:
@@ -72,10 +73,11 @@ def claim_import(session: Session, *, lease_seconds: float) -> ImportClaim | Mer
     )
 
 
-def _find_bases(session: Session, model_id: str, merge: Merge) -> dict[str, ModelInfo]:
+def _find_bases(session: Session, model_id: str, merge: Merge) -> dict[str, ModelInfo | None]:
     model_ids = [model_id, *(source.id for source in merge.sources)]
-    query = select(Model).where(Model.id.in_(model_ids), Model.status == ModelStatus.READY)
-    return {row.id: ModelInfo.model_validate(row.info) for row in session.execute(query).scalars()}
+    usable = Model.status.in_((ModelStatus.READY, ModelStatus.CHECKING))
+    found = session.execute(select(Model).where(Model.id.in_(model_ids), usable)).scalars()
+    return {row.id: ModelInfo.model_validate(row.info) if row.status == ModelStatus.READY else None for row in found}
 
 
 def _find_files(session: Session, tenant_id: str, merge: Merge) -> dict[str, Artifact]:

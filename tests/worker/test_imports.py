@@ -22,6 +22,7 @@ from core.domain.artifacts import Artifact, adapter_upload_key
 from core.domain.audit import Action
 from core.domain.ids import new_id
 from core.domain.model import ModelInfo
+from core.domain.states import ModelStatus
 from core.settings import Settings
 from core.storage import Storage, open_storage
 from tests.fixtures.bases import write_random_base
@@ -265,6 +266,21 @@ def test_an_extraction_waits_for_a_worker_with_the_registered_base(
     assert importer.run_next()
     row = read(sessions, made)
     assert row.status == "checking" and row.waiting_reason is not None
+
+
+def test_an_extraction_waits_while_its_base_is_registered_again(
+    importer: AnyConsumer, sessions: sessionmaker[Session], settings: Settings, info: ModelInfo
+) -> None:
+    folder = settings.models_path / "tuned"
+    tuned = tune(settings.models_path / "base", folder, 0.1)
+    register(sessions, folder, tuned)
+    made = request_extraction(sessions, info, tuned)
+    with sessions.begin() as session:
+        session.get_one(Model, "tuned").status = ModelStatus.CHECKING
+    assert importer.run_next()
+    row = read(sessions, made)
+    assert row.status == "checking"
+    assert "The base model tuned is being registered again." in (row.waiting_reason or "")
 
 
 def tune(base: Path, folder: Path, amount: float) -> ModelInfo:
