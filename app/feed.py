@@ -71,11 +71,17 @@ class Feed:
         self._wake()
         while not self.is_closed or self._is_job_over:
             changed = self._changed
-            if self._num_done < awaited and not self.is_closed:
+            is_behind = cursor < self._after
+            if not is_behind and self._num_done < awaited and not self.is_closed:
                 await changed.wait()
                 continue
             try:
-                news = await self._find(cursor)
+                if is_behind:
+                    news = await self._read(cursor)
+                    awaited = self._num_begun + 1  # what the feed read earlier may show less progress than this did
+                    self._wake()
+                else:
+                    news = self._find(cursor)
             except (NotFound, Unauthenticated):
                 return
             except Unavailable:
@@ -114,10 +120,9 @@ class Feed:
         self._tell()
         return news.has_more
 
-    async def _find(self, cursor: int) -> News:
-        """Raises as the reading does, for a follower that is behind."""
-        if self._latest is None or not self._after <= cursor:
-            return await self._read(cursor)
+    def _find(self, cursor: int) -> News:
+        """Of the latest reading, for a follower that is not behind."""
+        assert self._latest is not None
         events = [event for event in self._events if event[0] > cursor]
         return News(events, self._latest.progress, self._latest.message, False, self._latest.has_ended)
 

@@ -28,10 +28,12 @@ class Source:
     error: Exception | None = None
     seconds: float = 0.0
     batch: int = 200
+    steps_a_reading: int = 0
     cursors: list[int] = field(default_factory=list)
 
     async def read(self, after: int) -> News:
         self.num_read += 1
+        self.step += self.steps_a_reading
         self.cursors.append(after)
         if self.error is not None:
             raise self.error
@@ -149,6 +151,25 @@ def test_a_slow_client_reads_for_itself_and_misses_nothing() -> None:
             assert events_in(seen[stream]) == list(range(1, KEPT * 2 + 1))
 
     play(scene, Source(num_events=1))
+
+
+def test_progress_does_not_step_back_for_who_was_behind() -> None:
+    total = KEPT + 100
+
+    async def scene(stage: Stage) -> None:
+        ahead = stage.follow()
+        while events_in(await anext(ahead))[-1] < total:
+            pass
+        late, got = stage.follow(), b""
+        while not got.count(b"<") == total:
+            got += await anext(late)
+        stage.hub.announce(JOB)
+        got += await anext(late)
+        steps = [int(part.partition(b"]")[0]) for part in got.split(b"[")[1:]]
+        assert len(steps) > 2 and steps == sorted(steps)
+        await asyncio.gather(ahead.aclose(), late.aclose())
+
+    play(scene, Source(num_events=total, batch=40, steps_a_reading=1))
 
 
 @pytest.mark.parametrize("error", [NotFound("deleted"), Unauthenticated("revoked")])
