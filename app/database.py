@@ -39,10 +39,6 @@ class Opened:
         session, self._session = self._session, None
         return session
 
-    @property
-    def is_taken(self) -> bool:
-        return self._session is None
-
 
 opened: ContextVar[Opened | None] = ContextVar("opened", default=None)
 """The transaction in which the gate found the caller: the request's first work goes on in it. Only the gate sets it."""
@@ -97,7 +93,7 @@ class Database:
         waiting = opened.get()
         session = waiting.take() if waiting is not None else None
         begun = _Transaction(self._sessions(), acting.get()) if session is None else _Transaction(session, None)
-        return await self._finish(begun.run(lambda session: work(session, *args, **kwargs)))
+        return await self._finish(self._start(begun.run(lambda session: work(session, *args, **kwargs))))
 
     async def open(
         self, work: Callable[Concatenate[Session, P], T], *args: P.args, **kwargs: P.kwargs
@@ -105,32 +101,34 @@ class Database:
         """Runs ``work``, which only reads, in a transaction that stays open: for the request's first work, or to be
         ended. Raises as ``run``, and nothing is open then."""
         session = self._sessions()
-        left = Opened(session)
-
-        async def begin() -> T:
-            begun = _Transaction(session, acting.get())
-            found = await begun.run(lambda session: work(session, *args, **kwargs), commit=False)
-            if left.is_taken:  # nobody waits for it any more
-                await session.close()
-            return found
-
+        begun = _Transaction(session, acting.get())
+        running = self._start(begun.run(lambda session: work(session, *args, **kwargs), commit=False))
         try:
-            return await self._finish(begin()), left
+            return await self._finish(running), Opened(session)
         except BaseException:
-            left.take()
+            self._start(self._abandon(running, session))
             raise
+
+    @staticmethod
+    async def _abandon(running: asyncio.Task[Any], session: AsyncSession) -> None:
+        """Nobody waits for it any more, whether it has ended by now or not."""
+        await asyncio.wait({running})
+        await session.close()
 
     async def end(self, left: Opened) -> None:
         """If nobody has taken it. Nothing is lost with a connection that broke meanwhile: the work only read."""
         if (session := left.take()) is not None:
             with suppress(OperationalError, InterfaceError):
-                await self._finish(session.close())
+                await self._finish(self._start(session.close()))
 
-    async def _finish(self, running: Coroutine[None, None, T]) -> T:
-        # A task of its own: a client that hangs up in the middle does not leave the outcome uncertain.
+    def _start(self, running: Coroutine[None, None, T]) -> asyncio.Task[T]:
+        """A task of its own: a client that hangs up in the middle does not leave the outcome uncertain."""
         task = asyncio.create_task(running)
         self._tasks.add(task)
         task.add_done_callback(self._forget)
+        return task
+
+    async def _finish(self, task: asyncio.Task[T]) -> T:
         done, _ = await asyncio.wait({task}, timeout=self.timeout_seconds)
         if not done:
             task.cancel()

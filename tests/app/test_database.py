@@ -88,6 +88,31 @@ def test_work_that_nobody_awaits_any_more_closes_its_transaction(database_url: s
     assert asyncio.run(abandon()) == 0
 
 
+def test_a_request_that_is_canceled_as_its_transaction_opens_leaves_none(database_url: str) -> None:
+    """In the one turn of the loop in which the work has ended, and nobody has heard of it yet."""
+
+    async def abandon() -> int:
+        database, kept = Database(database_url), []
+
+        def work(session: Session) -> None:
+            kept.append(session)  # so that it is not closed by being forgotten
+            session.execute(sa.text("SELECT 1"))
+            asyncio.get_running_loop().call_soon(opening.cancel)
+
+        opening = asyncio.create_task(database.open(work))
+        with pytest.raises(asyncio.CancelledError):
+            await opening
+        while database._tasks:
+            await asyncio.sleep(0.01)
+        pool = database._engine.pool
+        assert isinstance(pool, QueuePool)
+        left = pool.checkedout()
+        await database.close()
+        return left
+
+    assert asyncio.run(abandon()) == 0
+
+
 @pytest.mark.parametrize("idle_seconds", [0.0, 3600.0])
 def test_a_connection_that_was_cut_while_idle_is_replaced(
     database_url: str, monkeypatch: pytest.MonkeyPatch, idle_seconds: float
