@@ -1,4 +1,4 @@
-"""LoRA against full fine-tuning, on one base and set: what people are told of LoRA, as a measured table.
+"""LoRA against full fine-tuning, on one base and set: what people say of LoRA, as a measured table.
 
     python -m bench.lora_vs_full [--images 12 6 3] [--steps N] [--full-rates 1e-5 1e-4] [--out out/lora-vs-full.md]
 

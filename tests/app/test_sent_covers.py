@@ -53,9 +53,9 @@ def save(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 def test_a_picture_is_written_anew_and_shown(api: LiveApi) -> None:
     adapter_id = import_ready(api)
-    told = PngInfo()
-    told.add_text("Comment", "my address")
-    content = save(Image.new("RGB", (80, 60), (200, 30, 30)), "PNG", pnginfo=told) + b"<script>trailing</script>"
+    info = PngInfo()
+    info.add_text("Comment", "my address")
+    content = save(Image.new("RGB", (80, 60), (200, 30, 30)), "PNG", pnginfo=info) + b"<script>trailing</script>"
     sent = send_and_read(api, adapter_id, content)
     assert (sent["status"], sent["error"]) == ("ready", None)
     cover = api.client.get(f"/adapters/{adapter_id}").json()["cover"]

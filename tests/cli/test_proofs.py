@@ -1,4 +1,4 @@
-"""A load proof of thousands of lines, told in a few."""
+"""A load proof of thousands of lines, summarized in a few."""
 
 import json
 from typing import Any

@@ -41,7 +41,7 @@ class Fetched:
 
 
 class Sources:
-    """``room``: how many bytes the files may have together. ``keep`` is told of each file as it arrives. ``check`` is
+    """``room``: how many bytes the files may have together. ``keep`` gets each file as it arrives. ``check`` is
     called twice a second; both may raise, which ends it all."""
 
     def __init__(
