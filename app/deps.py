@@ -8,6 +8,7 @@ from fastapi.security import HTTPBearer
 from app.auth.service import Caller
 from app.database import Database
 from app.services import Services
+from core.domain.ids import Prefix
 from core.queue import Doorbell
 from core.storage import Storage
 
@@ -61,6 +62,16 @@ Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 TenantOf = Annotated[
     str | None, Query(max_length=100, pattern=PLAIN, description="For the operator; by default your own.")
 ]
+
+
+def cursor_pattern(prefix: Prefix) -> str:
+    """Of the ids of ``new_id``, and of those that are given by hand, such as the default tenant's."""
+    return rf"^{prefix}_[0-9a-z]{{1,64}}$"
+
+
+def continue_after(prefix: Prefix) -> Any:
+    """The query parameter ``after`` of a list: ``Annotated[str | None, continue_after("job")]``."""
+    return Query(pattern=cursor_pattern(prefix), description="Continue after this id.")
 
 
 def wait_for(what: str) -> Any:

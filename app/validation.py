@@ -3,17 +3,31 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 
+from app.deps import PLAIN, cursor_pattern
 from app.hints import Fields
+from core.domain.counts import counted
 from core.domain.errors import AtelierError, InvalidRequest, InvalidSpec, NotFound, UnsupportedMedia
+from core.domain.ids import Prefix
+from core.domain.publication import LICENSE, REPO_ID
+from core.domain.registration import HUB_ID_PATTERN, ID_PATTERN
 from core.domain.spec import TrainingSpec
 
 SPEC_PATH = "/jobs"
+RULES = {
+    PLAIN: "must be one line, without control characters",
+    ID_PATTERN: "must be up to 64 lower-case letters, digits, dots, underscores and hyphens",
+    HUB_ID_PATTERN: "must be owner/name, as on the Hugging Face Hub",
+    REPO_ID: "must be owner/name, as on the Hugging Face Hub",
+    LICENSE: "must be an identifier of a license in lower case, such as openrail++ or cc-by-4.0",
+    **dict.fromkeys(map(cursor_pattern, get_args(Prefix)), "is not an id of this list: send the page's last_id"),
+}
+"""Patterns in words."""
 MAX_SHOWN = 3
 
 
@@ -65,11 +79,19 @@ def list_query(dependant: Dependant) -> set[str]:
 def _collect(findings: Iterable[Mapping[str, Any]], body: Any, known: Fields | None) -> dict[str, list[str]]:
     """``known``: the fields that a misspelt or misplaced one may have meant."""
     messages: dict[str, list[str]] = {}
+    findings = list(findings)
     for finding in findings:
+        if finding["type"] == "too_short" and _has_findings_within(finding, findings):
+            continue  # pydantic does not count the faulty items of a list
         texts = messages.setdefault(find_pointer(finding, body), [])
         if (message := _message_of(finding, known)) not in texts:
             texts.append(message)
     return messages
+
+
+def _has_findings_within(finding: Mapping[str, Any], findings: Iterable[Mapping[str, Any]]) -> bool:
+    place = finding["loc"]
+    return any(len(other["loc"]) > len(place) and other["loc"][: len(place)] == place for other in findings)
 
 
 def find_pointer(finding: Mapping[str, Any], body: Any) -> str:
@@ -100,6 +122,14 @@ def _message_of(finding: Mapping[str, Any], known: Fields | None) -> str:
             return "is required"
         case "model_type" | "model_attributes_type" | "dict_type":
             return known.describe([str(part) for part in finding["loc"][1:]]) if known else "should be an object"
+        case "list_type" | "tuple_type" | "set_type" | "frozen_set_type":
+            return "should be a list"
+        case "too_short":
+            return f"should have at least {counted(finding['ctx']['min_length'], 'item')}"
+        case "too_long":
+            return f"should have at most {counted(finding['ctx']['max_length'], 'item')}"
+        case "string_pattern_mismatch" if (rule := RULES.get(finding["ctx"]["pattern"])) is not None:
+            return rule
         case _:
             text = str(finding["msg"]).removeprefix("Value error, ").removeprefix("Input ")
             return text[:1].lower() + text[1:]

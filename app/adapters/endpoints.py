@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app.adapters import covers, extracting, merging, service
 from app.adapters.receiving import FILE_FIELD
 from app.adapters.schemas import AdapterChange, AdapterExtraction, AdapterMerge, AdapterOut, AdapterResize
-from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.deps import DEFAULT_PAGE, PLAIN, CallerDep, DatabaseDep, Id, Limit, ServicesDep, continue_after, needs_key
 from app.files import PNG, SAFETENSORS, file_responses, send_file
 from app.idempotency import OnceDep
 from app.media import MULTIPART, media_type_of
@@ -78,7 +78,7 @@ async def list_adapters(
             "dataset, and those that it was merged from or into.",
         ),
     ] = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("ad")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AdapterOut]:
     """Newest first: trained, imported and merged ones."""

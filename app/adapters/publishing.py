@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.adapters.schemas import Licence
 from app.auth.service import Caller, check_still_valid
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key, wait_for
+from app.deps import DEFAULT_PAGE, CallerDep, DatabaseDep, Id, Limit, ServicesDep, continue_after, needs_key, wait_for
 from app.errors import ErrorOut
 from app.idempotency import Once, OnceDep
 from app.jobs.schemas import example
@@ -141,7 +141,11 @@ async def publish_adapter(
 
 @router.get("/{adapter_id}/publications", responses=problems("not-found"))
 async def list_publications(
-    adapter_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+    adapter_id: Id,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: Annotated[str | None, continue_after("pub")] = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Page[PublicationOut]:
     """Newest first."""
     rows, has_more = await database.run(

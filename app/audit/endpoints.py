@@ -1,10 +1,12 @@
 """GET /audit."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from app.audit.schemas import AuditEntryOut
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Limit, TenantOf, needs_key
+from app.deps import DEFAULT_PAGE, CallerDep, DatabaseDep, Limit, TenantOf, continue_after, needs_key
 from app.openapi import problems
 from app.pages import Page
 from app.tenants.service import choose_tenant
@@ -20,7 +22,7 @@ async def list_audit_entries(
     database: DatabaseDep,
     action: Action | None = None,
     tenant: TenantOf = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("aud")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[AuditEntryOut]:
     """The audit log, newest first. Entries cannot be changed or removed."""

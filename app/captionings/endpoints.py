@@ -11,13 +11,13 @@ from app.captionings.schemas import EXAMPLE, CaptioningOut, CaptioningRequest
 from app.deps import (
     DEFAULT_PAGE,
     PLAIN,
-    After,
     CallerDep,
     DatabaseDep,
     Id,
     LastEventId,
     Limit,
     ServicesDep,
+    continue_after,
     needs_key,
     wait_for,
 )
@@ -67,7 +67,7 @@ async def list_captionings(
     dataset: Annotated[
         str | None, Query(max_length=100, pattern=PLAIN, description="Those of this dataset alone.")
     ] = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("cap")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[CaptioningOut]:
     """Newest first."""

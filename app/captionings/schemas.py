@@ -5,11 +5,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from app.datasets.schemas import DatasetName
 from app.errors import ErrorOut
 from app.jobs.schemas import example, refuse_nul
 from core.db.tables import Captioning
 from core.domain.captioning import CaptioningPlan, CaptioningSpec, CaptioningStatus
+from core.domain.phrases import Phrase
 
 _ID = "cap_01j9z3h2b6n4c8d0f2g4h6j8kb"
 _DATASET = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
@@ -43,7 +43,7 @@ class CaptioningRequest(CaptioningSpec):
 
     model_config = example(REQUEST_EXAMPLE)
 
-    name: DatasetName | None = Field(None, description="The name of the new dataset; by default its parent's.")
+    name: Phrase | None = Field(None, description="The name of the new dataset; by default its parent's.")
 
     @model_validator(mode="before")
     @classmethod

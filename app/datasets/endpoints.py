@@ -20,7 +20,7 @@ from app.datasets.schemas import (
     UploadsRequest,
 )
 from app.datasets.service import DatasetWithTotals
-from app.deps import DEFAULT_PAGE, PLAIN, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, needs_key
+from app.deps import DEFAULT_PAGE, PLAIN, CallerDep, DatabaseDep, Id, Limit, ServicesDep, continue_after, needs_key
 from app.files import PNG, WEBP, StoredFile, file_responses, send_file
 from app.idempotency import OnceDep
 from app.media import JSON, MULTIPART, media_type_of
@@ -147,7 +147,7 @@ async def list_datasets(
     parent: Annotated[
         str | None, Query(max_length=100, pattern=PLAIN, description="Only the revisions of this dataset.")
     ] = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("ds")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[DatasetOut]:
     """Newest first."""

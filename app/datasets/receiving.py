@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pydantic import TypeAdapter
 
 from app.datasets.names import Kind, check_name, find_collision, kind_of
-from app.datasets.schemas import DatasetName
 from app.datasets.screening import HeadAndTail, is_judged_by_its_end, precheck
 from app.multipart import PartStart, data_of, read_events, read_field
 from app.services import Services
@@ -18,13 +17,14 @@ from core.domain.artifacts import upload_key
 from core.domain.counts import counted
 from core.domain.errors import DatasetRejected, InvalidRequest, TooLarge, UserError
 from core.domain.image_formats import ACCEPTED
+from core.domain.phrases import Phrase
 from core.settings import Settings
 
 MAX_FIELD_BYTES = 1000
 FILES_FIELD = "files"
 NAME_FIELD = "name"
 
-_NAME: TypeAdapter[str] = TypeAdapter(DatasetName)
+_NAME: TypeAdapter[str] = TypeAdapter(Phrase)
 
 
 @dataclass(frozen=True)

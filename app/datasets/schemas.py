@@ -12,6 +12,7 @@ from core.domain.dataset import DatasetReport, ManifestImage, Role, choose_bucke
 from core.domain.edits import Edits
 from core.domain.model import ModelInfo
 from core.domain.numbers import StrictInt, StrictNumbers
+from core.domain.phrases import Phrase
 from core.domain.sources import MAX_URLS, SourceUrl
 from core.domain.states import DatasetStatus
 
@@ -19,8 +20,6 @@ _DATASET_ID = "ds_01j9z3h2b6n4c8d0f2g4h6j8ka"
 _SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 _URL = f"/datasets/{_DATASET_ID}"
 _TIME = "2026-01-31T12:00:00Z"
-
-DatasetName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
 def example(value: Any) -> ConfigDict:
@@ -32,7 +31,7 @@ class DatasetRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "my cat"}]})
 
-    name: DatasetName | None = None
+    name: Phrase | None = None
     urls: Annotated[list[SourceUrl], Field(min_length=1, max_length=MAX_URLS)] | None = Field(
         None,
         description="Addresses on the public internet of images, captions and archives, as they would be uploaded. "
@@ -57,7 +56,7 @@ class RevisionRequest(Edits):
         }
     )
 
-    name: DatasetName | None = Field(None, description="The name of the new dataset; by default its parent's.")
+    name: Phrase | None = Field(None, description="The name of the new dataset; by default its parent's.")
 
 
 class DatasetUrls(BaseModel):

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Path, Request, Response
 
 from app.deps import (
     DEFAULT_PAGE,
-    After,
     CallerDep,
     DatabaseDep,
     Id,
     LastEventId,
     Limit,
     ServicesDep,
+    continue_after,
     needs_key,
     wait_for,
 )
@@ -57,7 +57,10 @@ async def create_generation(
 
 @router.get("", responses=problems())
 async def list_generations(
-    caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: Annotated[str | None, continue_after("gen")] = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Page[GenerationOut]:
     """Newest first."""
     rows, has_more = await database.run(generations.list_generations, caller.tenant_id, after=after, limit=limit)

@@ -17,6 +17,7 @@ from app.deps import (
     Limit,
     ServicesDep,
     StorageDep,
+    continue_after,
     needs_key,
     wait_for,
 )
@@ -83,7 +84,7 @@ async def list_jobs(
         str | None,
         Query(min_length=1, max_length=200, pattern=PLAIN, description="In the name, trigger or id."),
     ] = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("job")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[JobOut]:
     """Newest first."""

@@ -1,8 +1,10 @@
 """/keys: create, list, rotate and revoke API keys."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, ServicesDep, TenantOf, needs_key
+from app.deps import DEFAULT_PAGE, CallerDep, DatabaseDep, Id, Limit, ServicesDep, TenantOf, continue_after, needs_key
 from app.keys import service
 from app.keys.schemas import KeyOut, KeyRequest, NewKey, RotationRequest
 from app.openapi import problems
@@ -23,7 +25,7 @@ async def list_keys(
     caller: CallerDep,
     database: DatabaseDep,
     tenant: TenantOf = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("key")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[KeyOut]:
     """Newest first, including revoked ones."""

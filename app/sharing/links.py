@@ -1,13 +1,13 @@
 """/adapters/{id}/links: made, listed and revoked by the adapter's owner."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.orm import Session
 
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, Id, Limit, needs_key
+from app.deps import DEFAULT_PAGE, CallerDep, DatabaseDep, Id, Limit, continue_after, needs_key
 from app.idempotency import OnceDep
 from app.jobs.schemas import example
 from app.openapi import problems
@@ -114,7 +114,11 @@ async def create_adapter_link(
 
 @router.get("/{adapter_id}/links", responses=problems("not-found"))
 async def list_adapter_links(
-    adapter_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+    adapter_id: Id,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: Annotated[str | None, continue_after("lnk")] = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Page[LinkOut]:
     """Newest first, with those that have expired. Their secrets are not stored."""
     rows, has_more = await database.run(links.list_links, caller.tenant_id, adapter_id, after=after, limit=limit)

@@ -1,8 +1,10 @@
 """/tenants: for the operator."""
 
+from typing import Annotated
+
 from fastapi import APIRouter
 
-from app.deps import DEFAULT_PAGE, After, DatabaseDep, Limit, needs_key
+from app.deps import DEFAULT_PAGE, DatabaseDep, Limit, continue_after, needs_key
 from app.openapi import problems
 from app.pages import Page
 from app.tenants.schemas import TenantOut, TenantRequest
@@ -18,7 +20,9 @@ async def create_tenant(body: TenantRequest, database: DatabaseDep) -> TenantOut
 
 
 @router.get("", responses=problems("forbidden"))
-async def list_tenants(database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE) -> Page[TenantOut]:
+async def list_tenants(
+    database: DatabaseDep, after: Annotated[str | None, continue_after("ten")] = None, limit: Limit = DEFAULT_PAGE
+) -> Page[TenantOut]:
     """The default tenant, then the others, newest first."""
     rows, has_more = await database.run(tenants.list_tenants, after=after, limit=limit)
     return Page[TenantOut].of([TenantOut.of(row) for row in rows], lambda tenant: tenant.id, has_more=has_more)

@@ -1,8 +1,10 @@
 """A job's webhook deliveries, and the secret that signs them."""
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
 
-from app.deps import DEFAULT_PAGE, After, CallerDep, DatabaseDep, DoorbellDep, Id, Limit, needs_key
+from app.deps import DEFAULT_PAGE, CallerDep, DatabaseDep, DoorbellDep, Id, Limit, continue_after, needs_key
 from app.openapi import problems
 from app.pages import Page
 from app.webhooks import service
@@ -15,7 +17,11 @@ router = APIRouter(tags=["webhooks"], dependencies=[needs_key])
 
 @router.get("/jobs/{job_id}/deliveries", responses=problems("not-found"))
 async def list_deliveries(
-    job_id: Id, caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = DEFAULT_PAGE
+    job_id: Id,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: Annotated[str | None, continue_after("evt")] = None,
+    limit: Limit = DEFAULT_PAGE,
 ) -> Page[DeliveryOut]:
     """The deliveries to the job's receiver, sent and pending, in the order of the events, with every attempt."""
     rows, has_more = await database.run(service.list_deliveries, caller.tenant_id, job_id, after=after, limit=limit)
@@ -48,7 +54,7 @@ async def list_all_deliveries(
     caller: CallerDep,
     database: DatabaseDep,
     status: DeliveryStatus | None = None,
-    after: After = None,
+    after: Annotated[str | None, continue_after("evt")] = None,
     limit: Limit = DEFAULT_PAGE,
 ) -> Page[DeliveryOut]:
     """The deliveries of all your jobs, newest first, with every attempt."""

@@ -2,7 +2,7 @@
 
 AtelierError
 ├── UserError                     the caller can fix it
-│   ├── InvalidSpec               invalid-spec: a training spec out of bounds, or with unknown fields
+│   ├── InvalidSpec               invalid-spec: a spec out of bounds, or with unknown fields
 │   ├── UrlForbidden              url-forbidden: an address that the service does not call
 │   ├── InvalidRequest            invalid-request: any other malformed request
 │   ├── ArchiveRejected           archive-rejected: an archive that is broken or hostile
@@ -29,6 +29,7 @@ AtelierError
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 
 def describe_problem(slug: str, title: str, detail: str) -> dict[str, str]:
@@ -56,7 +57,13 @@ class UserError(AtelierError):
 
 
 class InvalidSpec(UserError):
-    slug, title = "invalid-spec", "Invalid training spec"
+    slug, title = "invalid-spec", "Invalid spec"
+
+    @classmethod
+    def of(cls, errors: Mapping[str, str]) -> Self:
+        """Of JSON pointers and what is wrong there, which is the detail too."""
+        sentences = [f"{pointer}: {message}." for pointer, message in errors.items()]
+        return cls(" ".join(sentences), {pointer: [message] for pointer, message in errors.items()})
 
 
 class UrlForbidden(UserError):

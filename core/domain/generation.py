@@ -134,10 +134,7 @@ def list_adapters(spec: GenerationSpec) -> list[AdapterWeight]:
         known = [_identify(one) for one in listed]
         listed += [one for one in cell.adapters if _identify(one) not in known]
     if len(listed) > MAX_STACKED:
-        raise InvalidSpec(
-            "The generation cannot be drawn.",
-            {"/grid": [f"needs {len(listed)} adapters; the limit is {MAX_STACKED}"]},
-        )
+        raise InvalidSpec.of({"/grid": f"needs {len(listed)} adapters; the limit is {MAX_STACKED}"})
     return listed
 
 
@@ -173,7 +170,7 @@ def _vary(spec: GenerationSpec, axis: GridAxis, name: str, value: float | str) -
 
 
 def _refuse_grid(pointer: str, reason: str) -> InvalidSpec:
-    return InvalidSpec("The generation cannot be drawn.", {pointer: [reason]})
+    return InvalidSpec.of({pointer: reason})
 
 
 def _resolve_grid(spec: GenerationSpec, model: ModelInfo, adapters: Sequence[StackedAdapter]) -> Grid | None:
@@ -242,17 +239,17 @@ def _or(given: float | None, default: float) -> float:
 
 
 def _refuse(plan: GenerationPlan, model: ModelInfo) -> None:
-    errors: dict[str, list[str]] = {}
+    errors: dict[str, str] = {}
     step = model.resolution_step
     for field, pixels in (("/width", plan.width), ("/height", plan.height)):
         if pixels % step:
-            errors[field] = [f"must be a multiple of {step} on {model.id}"]
+            errors[field] = f"must be a multiple of {step} on {model.id}"
         elif pixels > 2 * model.resolution:
-            errors[field] = [f"must be at most {2 * model.resolution} on {model.id}, twice its resolution"]
+            errors[field] = f"must be at most {2 * model.resolution} on {model.id}, twice its resolution"
     if plan.total > MAX_IMAGES:
-        errors["/num_images" if plan.grid is None else "/grid"] = [
+        errors["/num_images" if plan.grid is None else "/grid"] = (
             f"{counted(len(plan.prompts), 'prompt')} of {counted(plan.per_prompt, 'image')} are {plan.total}; the "
             f"limit is {MAX_IMAGES}"
-        ]
+        )
     if errors:
-        raise InvalidSpec("The generation cannot be drawn.", errors)
+        raise InvalidSpec.of(errors)

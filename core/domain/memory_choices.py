@@ -79,7 +79,7 @@ def check_generation(plan: GenerationPlan, model: ModelInfo, kind: DeviceKind, m
     advice = f"draw at {side} x {side}" if fits_then and plan.width * plan.height > side**2 else "choose a smaller base"
     field = "/model" if advice.endswith("base") else "/width"
     message = f"takes about {needed:,} bytes of memory, and the largest device here has {memory_bytes:,}: {advice}"
-    raise InvalidSpec("The generation fits no device.", {field: [message]})
+    raise InvalidSpec.of({field: message})
 
 
 def find_change(plan: TrainPlan, model: ModelInfo, kind: DeviceKind, memory_bytes: int) -> Change | None:

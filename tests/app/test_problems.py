@@ -48,6 +48,27 @@ def test_a_parameter_that_there_is_not_is_refused(api: LiveApi) -> None:
         assert api.client.get(path).status_code == 200
 
 
+def test_faults_are_said_in_words(api: LiveApi) -> None:
+    """Not in those of Python and of regular expressions, and each once."""
+    body = {"model": "tiny", "prompts": [""]}
+    problem = refuse(api.client.post("/generations", json=body), 422, "invalid-request")
+    assert problem["errors"] == {"/prompts/0": ["string should have at least 1 character"]}
+    for change, pointer, message in (
+        ({"prompts": []}, "/prompts", "should have at least 1 item"),
+        ({"prompts": "x"}, "/prompts", "should be a list"),
+        ({"prompts": ["x"] * 17}, "/prompts", "should have at most 16 items"),
+    ):
+        problem = refuse(api.client.post("/generations", json={**body, **change}), 422, "invalid-request")
+        assert problem["errors"] == {pointer: [message]}
+    for query, pointer, message in (
+        ("/jobs?text=%00", "/query/text", "must be one line, without control characters"),
+        ("/jobs?after=", "/query/after", "is not an id of this list: send the page's last_id"),
+        ("/datasets?after=job_1", "/query/after", "is not an id of this list: send the page's last_id"),
+    ):
+        problem = refuse(api.client.get(query), 422, "invalid-request")
+        assert problem["errors"] == {pointer: [message]} and message in problem["detail"]
+
+
 def test_a_fault_of_the_service_tells_nothing_but_its_number(
     api: LiveApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
