@@ -125,7 +125,8 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> tuple
         case EventType.QUEUED:
             return describe_queued(str(data.get("reason") or ""))
         case EventType.RUNNING:
-            return ("started", {}) if attempt <= 1 else ("startedAgain", {"attempt": attempt})
+            worker = {"worker": str(data["slot"])}
+            return ("started", worker) if attempt <= 1 else ("startedAgain", {**worker, "attempt": attempt})
         case EventType.PHASE:
             phase = str(data.get("phase", ""))
             return (phase, {}) if phase in set(Phase) else ("notice", {"message": phase})  # of a newer worker

@@ -31,9 +31,9 @@ def say(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
 
 
 def test_every_event_has_a_text() -> None:
-    data = {"step": 7, "message": "Resumed from step 5.", "reason": "nan-loss"}
+    data = {"step": 7, "message": "Resumed from step 5.", "reason": "nan-loss", "slot": "host/cuda:0/0"}
     texts = {kind: say(kind, 2, data) for kind in EventType if kind is not EventType.PHASE}
-    assert texts[EventType.RUNNING] == "Started again, attempt 2"
+    assert texts[EventType.RUNNING] == "Started again on host/cuda:0/0, attempt 2"
     assert texts[EventType.SAMPLES] == "Samples at step 7"
     assert texts[EventType.NOTICE] == "Resumed from step 5."
     assert texts[EventType.FAILED] == "Failed: The loss became NaN"
