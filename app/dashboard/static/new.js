@@ -6,7 +6,7 @@ import { Activity } from "./live.js";
 import { setUpAutomaticCaptions } from "./new-auto.js";
 import { CaptionGrid } from "./new-captions.js";
 import { readDrop, readExample, readInput, sift } from "./new-files.js";
-import { markFaults, readSpec, writeSpec } from "./new-spec.js";
+import { markFaults, readSpec, showDefaults, writeSpec } from "./new-spec.js";
 import { formatDuration } from "./times.js";
 import { coalesce, debounce, el, find, once, showError, stateBadge } from "./ui.js";
 
@@ -173,6 +173,7 @@ function showPlan(answer) {
   find("advice").replaceChildren(...(answer?.warnings ?? []).map((one) =>
     el("div", { class: "message" }, el("p", {}, one.message), one.files.length ? el("p", { class: "files" }, one.files.join(", ")) : null)));
   if (!answer) return;
+  showDefaults(answer.plan);
   const { steps, seconds, peak_memory_bytes, adapter_bytes } = answer.estimate;
   find("plan-steps").textContent = formatNumber(steps);
   find("plan-time").textContent = seconds === null ? t("new.unmeasured") : t("about", { value: formatDuration(seconds) });

@@ -57,9 +57,8 @@ const base = () => models.find((model) => model.id === find("model").value);
 function describeBase() {
   const model = base();
   find("model-help").textContent = model ? [model.description, `${model.resolution} px`].filter(Boolean).join(" · ") : t("new.noBase");
-  find("steps").placeholder = model?.defaults.sample_num_steps ?? "";
-  find("guidance").placeholder = model?.defaults.sample_guidance_scale ?? "";
-  find("rescale").placeholder = model?.defaults.sample_guidance_rescale ?? "";
+  const defaults = { steps: "num_steps", guidance: "guidance_scale", rescale: "guidance_rescale" };
+  for (const [id, key] of Object.entries(defaults)) find(id).placeholder = model ? t("new.defaultOf", { value: model.defaults[`sample_${key}`] }) : "";
   showShapes(model);
 }
 
