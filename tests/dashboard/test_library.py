@@ -151,7 +151,8 @@ def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: Runn
     click(visitor, "#check")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
     click(visitor, ".picks button")
-    until_shown(visitor, "#check-result", "They are the same.")
+    until_shown(visitor, "#check-result", "All fit. They are the same.")
+    assert read_text(visitor, "#check-result").count("They are the same.") == 1
     click(visitor, "#cover-sample")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
     click(visitor, ".picks button")
