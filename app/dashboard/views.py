@@ -22,13 +22,12 @@ class View(BaseModel):
 
 
 class JobView(View):
-    """``label`` is the phase while the job runs, else its state. Units are seconds and bytes unless stated."""
+    """``phase`` while the job runs. Units are seconds and bytes unless stated."""
 
     id: str
     name: str
     status: JobStatus
     phase: Phase | None
-    label: str
     model: str
     dataset: str
     trigger: str
@@ -67,7 +66,6 @@ class JobView(View):
             name=str(job.outline["name"]),
             status=status,
             phase=phase,
-            label=phase or status,
             model=job.model_id,
             dataset=job.dataset_id,
             trigger=str(job.outline["trigger"]),

@@ -48,7 +48,7 @@ def test_the_list_follows_its_jobs(visitor: Chrome, running_api: RunningApi) -> 
     job.start()
     job.enter(Phase.TRAINING)
     job.train_to(40)
-    until_shown(visitor, "tbody tr", "training")
+    until_shown(visitor, "tbody tr", "running · training")
     until_shown(visitor, "tbody tr", "40/100")
     job.fail()
     until_shown(visitor, "tbody tr", "failed")
@@ -71,7 +71,7 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     job.sample(0)
     job.train_to(60)
     until_shown(visitor, "#step", "60 of 100")
-    assert read_text(visitor, "#state") == "training"
+    assert read_text(visitor, "#state") == "running · training"
     assert read_text(visitor, "#time") == "about 8 s left"
     assert read_text(visitor, "#time-note") == "Samples, scores and files come after the steps."
     assert read_text(visitor, "#phases [aria-current]") == "Training"

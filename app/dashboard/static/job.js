@@ -8,7 +8,7 @@ import { Activity, Stream } from "./live.js";
 import { Samples } from "./samples.js";
 import { t } from "./texts.js";
 import { formatDuration } from "./times.js";
-import { coalesce, confirm, el, find, once, showError, toast } from "./ui.js";
+import { coalesce, confirm, el, find, once, showError, stateText, toast } from "./ui.js";
 
 const id = find("job").dataset.job, address = `/jobs/${id}`;
 const chart = new LossChart(find("chart"), find("readout"), find("smoothing"));
@@ -38,7 +38,7 @@ function showNews(news) {
 }
 
 function showJob() {
-  const state = find("state"), label = t(job.phase ? `phase.${job.phase}` : `status.${job.status}`);
+  const state = find("state"), label = stateText(job.status, job.phase);
   if (state.textContent !== label) state.textContent = label;
   state.dataset.status = job.status;
   document.title = `${job.is_terminal ? `${job.name} ${label}` : `${Math.round(job.percent)} % ${job.name}`} · Atelier`;
