@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from app.dashboard.strings import DEFAULT, translate
+from app.dashboard.strings import DEFAULT, load_texts, translate
 from app.dashboard.views import describe_event
+from core.domain.audit import Action
 from core.domain.events import EventType
 from core.domain.states import Phase
 
@@ -28,6 +29,14 @@ def test_a_job_that_waits_again_says_why(data: dict[str, Any], text: str) -> Non
 def say(kind: EventType, attempt: int, data: dict[str, Any]) -> str:
     key, values = describe_event(kind, attempt, data)
     return translate(DEFAULT, f"event.{key}", **values)
+
+
+def test_every_audited_action_has_words_of_its_own() -> None:
+    words = {action: translate(DEFAULT, f"audit.action.{action}") for action in Action}
+    assert len(set(words.values())) == len(Action)
+    assert not any("." in text or "_" in text for text in words.values())
+    shown = {key for key in load_texts(DEFAULT) if key.startswith("audit.action.")}
+    assert shown == {f"audit.action.{action}" for action in Action}
 
 
 def test_every_event_has_a_text() -> None:
