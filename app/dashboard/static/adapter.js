@@ -1,6 +1,6 @@
 // One adapter: how it was made, its files, and what is said of it.
 
-import { allows, get, patch } from "./api.js";
+import { allows, get, isRemoved, patch } from "./api.js";
 import { findCover } from "./covers.js";
 import { Activity } from "./live.js";
 import { setUpSharing } from "./adapter-share.js";
@@ -164,7 +164,7 @@ addEventListener("beforeunload", (event) => isEdited() && event.preventDefault()
 new Activity({
   onReady: reload,
   onChange: (change) => {
-    if (change.resource !== "adapter" || change.id !== id) return;
+    if (change.resource !== "adapter" || change.id !== id || isRemoved(path)) return;
     if (change.status !== null) reload();
     else if (isEdited()) showError(find("error"), t("adapter.gone"));
     else location.assign("/ui/adapters");

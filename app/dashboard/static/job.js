@@ -1,6 +1,6 @@
 // A job's page, kept up to date from its stream; what does not change at every step is read from the API.
 
-import { allows, get, post, remove } from "./api.js";
+import { allows, get, isRemoved, post, remove } from "./api.js";
 import { LossChart } from "./chart.js";
 import { showPlan, showProofs, showResult } from "./job-about.js";
 import { Requests } from "./job-requests.js";
@@ -142,6 +142,7 @@ const refresh = coalesce(async () => {
 
 // Another tab or person has deleted it.
 function showGone() {
+  if (isRemoved(address)) return;
   for (const part of document.querySelectorAll(".heading .state, .heading .actions, #take, #step-files, #grid, #requests")) part.hidden = true;
   showError(find("action-error"), t("job.gone"));
 }
