@@ -5,6 +5,7 @@ import { get, list } from "./api.js";
 import { LossChart } from "./chart.js";
 import { describe } from "./job-about.js";
 import { Activity } from "./live.js";
+import { whenClosed } from "./selects.js";
 import { t } from "./texts.js";
 import { coalesce, el, find, showError, stateBadge, table, throttle } from "./ui.js";
 
@@ -20,11 +21,11 @@ const nameOf = (job) => `${job.plan.name} (${job.id.slice(-8)})`;
 async function fillPickers() {
   const jobs = await list("/jobs", { limit: MAX_CHOICES });
   for (const id of ids.filter((id) => id && !jobs.some((job) => job.id === id))) jobs.push(await get(`/jobs/${encodeURIComponent(id)}`));
-  pickers.forEach((picker, at) => {
+  whenClosed(pickers, () => pickers.forEach((picker, at) => {
     while (picker.options.length > 1) picker.remove(1);
     picker.append(...jobs.map((job) => el("option", { value: job.id }, `${nameOf(job)} · ${job.model} · ${new Date(job.created_at).toLocaleString()}`)));
     picker.value = ids[at] ?? "";
-  });
+  }));
 }
 
 async function read(id) {

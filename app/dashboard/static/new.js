@@ -7,6 +7,7 @@ import { setUpAutomaticCaptions } from "./new-auto.js";
 import { CaptionGrid } from "./new-captions.js";
 import { readDrop, readExample, readInput, sift } from "./new-files.js";
 import { markFaults, readSpec, showDefaults, writeSpec } from "./new-spec.js";
+import { whenClosed } from "./selects.js";
 import { formatDuration } from "./times.js";
 import { coalesce, debounce, el, find, once, showError, stateBadge } from "./ui.js";
 
@@ -117,9 +118,12 @@ function showNotes(report) {
 
 async function showExisting() {
   const ready = await list("/datasets?status=ready", { limit: 100 }).catch(() => []);
-  find("existing").hidden = !ready.length;
-  find("datasets").replaceChildren(el("option", { value: "" }, t("new.pick")), ...ready.map((one) =>
-    el("option", { value: one.id }, `${one.name ?? one.id} · ${t("images", { count: one.num_images ?? 0 })} · ${new Date(one.created_at).toLocaleString()}`)));
+  const picker = find("datasets");
+  whenClosed([picker], () => {
+    find("existing").hidden = !ready.length;
+    picker.replaceChildren(el("option", { value: "" }, t("new.pick")), ...ready.map((one) =>
+      el("option", { value: one.id }, `${one.name ?? one.id} · ${t("images", { count: one.num_images ?? 0 })} · ${new Date(one.created_at).toLocaleString()}`)));
+  });
 }
 
 function remember(changes) {
