@@ -13,6 +13,7 @@ from tests.dashboard.page import (
     assert_no_complaints,
     click,
     find,
+    read_attribute,
     read_text,
     read_texts,
     read_value,
@@ -127,6 +128,36 @@ def test_a_dropped_file_is_imported_and_what_was_ignored_is_said(
     click(visitor, "#import-go")
     until_shown(visitor, "#reason", "this is a LoHa file")
     assert_no_complaints(visitor)
+
+
+def test_a_chosen_cover_is_shown_and_so_is_the_next(
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client
+) -> None:
+    adapter = train(running_api, client)
+    open_adapter(visitor, running_api, adapter)
+    shown = set()
+    until(visitor, lambda: find(visitor, "#cover-sample").is_displayed())
+    for number in range(2):
+        click(visitor, "#cover-sample")
+        until(visitor, lambda: find(visitor, ".picks button").is_displayed())
+        visitor.find_elements(By.CSS_SELECTOR, ".picks button")[number].click()
+        until(visitor, lambda: "/cover.png" in read_attribute(visitor, "#cover img", "src"))
+        until(visitor, lambda: read_corner(visitor, "#cover img") not in {None, *shown})
+        shown.add(read_corner(visitor, "#cover img"))
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until(visitor, lambda: read_corner(visitor, "#adapters img") in shown)
+    assert_no_complaints(visitor)
+
+
+def read_corner(page: Chrome, selector: str) -> tuple[int, ...] | None:
+    """The colour of a picture's first pixel; None while it has not loaded."""
+    script = """const picture = document.querySelector(arguments[0]);
+    if (!picture?.complete || !picture.naturalWidth) return null;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+    canvas.drawImage(picture, 0, 0);
+    return [...canvas.getImageData(0, 0, 1, 1).data];"""
+    found = page.execute_script(script, selector)
+    return tuple(found) if found else None
 
 
 @pytest.mark.usefixtures("checker")
