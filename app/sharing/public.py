@@ -88,7 +88,7 @@ class OfferedFile:
 
 
 TOOL_NAMES: dict[Tool, str] = {
-    "comfyui": "ComfyUI", "a1111": "A1111 and Forge", "sd-scripts": "sd-scripts", "diffusers": "diffusers",
+    "comfyui": "ComfyUI", "a1111": "A1111/Forge", "sd-scripts": "sd-scripts", "diffusers": "diffusers",
 }  # fmt: skip
 MADE_FOR: dict[AdapterFormat, tuple[Tool, ...]] = {
     "kohya": ("comfyui", "a1111", "sd-scripts"),

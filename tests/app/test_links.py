@@ -86,7 +86,7 @@ def test_the_page_names_the_tools_that_read_the_whole_file(api: LiveApi) -> None
         proof = {"format": "kohya", "family": "sd1", "tools": [read, *others]}
         session.get_one(Adapter, adapter_id).proofs = {"kohya": proof}
     page = open_url(api, share(api, adapter_id)["url"]).text
-    assert "<strong>For A1111 and Forge</strong>" in page and "models/Lora" in page
+    assert "<strong>For A1111/Forge</strong>" in page and "models/Lora" in page
     assert "ComfyUI" not in page and "sd-scripts" not in page and "gen_img.py" not in page
 
 

@@ -52,7 +52,7 @@ def test_it_shows_the_cover_large_and_fits_a_phone(
         assert read_text(browser, "h1") == "ceramic fox"
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
         assert find_violations(browser) == []
-    assert read_texts(browser, ".tools dt") == ["ComfyUI", "A1111 and Forge", "sd-scripts", "diffusers"]
+    assert read_texts(browser, ".tools dt") == ["ComfyUI", "A1111/Forge", "sd-scripts", "diffusers"]
     assert "openrail++" in read_text(browser, "dl") and "scripted" in read_text(browser, "dl")
     set_dark(browser, False)
     assert_no_complaints(browser)
