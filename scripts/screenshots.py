@@ -25,7 +25,7 @@ from app.dashboard.navigation import ENTRIES, SERVICE_ENTRIES
 from cli.local.embedded.postgres import API, APP
 from tests.dashboard.conftest import open_chromium
 from tests.dashboard.studio import resize, set_dark, settle
-from tests.fixtures.filled import fill
+from tests.fixtures.filled import beat, fill
 from tests.fixtures.running_api import RunningApi, serve_api
 from tests.fixtures.servers import start_postgres, start_valkey
 
@@ -55,6 +55,7 @@ def main() -> None:
             for pages in (OUTSIDE, {**list_menu(), **DETAILS}):
                 for name, path in pages.items():
                     if not wanted.only or name in wanted.only:
+                        beat(api)
                         take(chrome, api.url + path.format(**ids), wanted.into, name)
                 if pages is OUTSIDE:
                     chrome.get(api.login_link())
