@@ -35,8 +35,9 @@ NUM_COLORS = 128
 MAX_HEIGHT = 2400
 DETAILS = {
     "job": "/ui/jobs/{job}", "running": "/ui/jobs/{running}", "compare": "/ui/compare?jobs={job},{other}",
-    "dataset": "/ui/datasets/{dataset}", "filled-form": "/ui/new?dataset={dataset}", "adapter": "/ui/adapters/{adapter}",
-    "stacked": "/ui/playground?adapter={adapter}", "model": "/ui/models/{model}", "error": "/ui/nothing",
+    "dataset": "/ui/datasets/{dataset}", "filled-form": "/ui/new?dataset={dataset}",
+    "adapter": "/ui/adapters/{adapter}", "stacked": "/ui/playground?adapter={adapter}", "model": "/ui/models/{model}",
+    "error": "/ui/nothing",
 }  # fmt: skip
 """Pages of one thing; ``fill`` gives the ids."""
 OUTSIDE = {"login": "/ui/login", "shared": "/share/{secret}", "unshared": "/share/nothing"}
