@@ -53,14 +53,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="screenshots-") as folder, serve(Path(folder)) as api:
         ids = fill(api)
         with open_chromium() as chrome:
-            for pages in (OUTSIDE, {**list_menu(), **DETAILS}):
-                for name, path in pages.items():
-                    if not wanted.only or name in wanted.only:
-                        beat(api)
-                        take(chrome, api.url + path.format(**ids), wanted.into, name)
-                if pages is OUTSIDE:
-                    chrome.get(api.login_link())
-                    WebDriverWait(chrome, 60).until(url_to_be(f"{api.url}/ui"))
+            take_all(chrome, api, {name: path.format(**ids) for name, path in OUTSIDE.items()}, wanted)
+            chrome.get(api.login_link())
+            WebDriverWait(chrome, 60).until(url_to_be(f"{api.url}/ui"))
+            take_all(chrome, api, list_pages(ids), wanted)
 
 
 @contextmanager
@@ -78,9 +74,17 @@ def serve(folder: Path) -> Iterator[RunningApi]:
         postgres.stop()
 
 
-def list_menu() -> dict[str, str]:
-    """Name -> path."""
-    return {entry.section: entry.path for entry in (*ENTRIES, *SERVICE_ENTRIES)}
+def list_pages(ids: dict[str, str]) -> dict[str, str]:
+    """Name -> path, of those for who is logged in."""
+    menu = {entry.section: entry.path for entry in (*ENTRIES, *SERVICE_ENTRIES)}
+    return {**menu, **{name: path.format(**ids) for name, path in DETAILS.items()}}
+
+
+def take_all(chrome: Chrome, api: RunningApi, pages: dict[str, str], wanted: argparse.Namespace) -> None:
+    for name, path in pages.items():
+        if not wanted.only or name in wanted.only:
+            beat(api)
+            take(chrome, api.url + path, wanted.into, name)
 
 
 def take(chrome: Chrome, url: str, folder: Path, name: str) -> None:

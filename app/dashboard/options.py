@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from app.jobs.schemas import Plan
+from app.jobs.outline import Plan
 from core.domain.spec import Preset, TrainingSpec
 
 Kind = Literal["text", "integer", "number", "choice", "switch", "list", "pair", "loose"]

@@ -123,8 +123,8 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> tuple
         case EventType.QUEUED:
             return describe_queued(str(data.get("reason") or ""))
         case EventType.RUNNING:
-            worker = {"worker": str(data["slot"])}
-            return ("started", worker) if attempt <= 1 else ("startedAgain", {**worker, "attempt": attempt})
+            started: dict[str, str | int] = {"worker": str(data["slot"])}
+            return ("started", started) if attempt <= 1 else ("startedAgain", {**started, "attempt": attempt})
         case EventType.PHASE:
             phase = str(data.get("phase", ""))
             return (phase, {}) if phase in set(Phase) else ("notice", {"message": phase})  # of a newer worker

@@ -1,7 +1,7 @@
 """The spec's fields as the form has them, without a browser."""
 
 from app.dashboard.options import APART, OFTEN, list_groups
-from app.jobs.schemas import Plan
+from app.jobs.outline import Plan
 from core.domain.spec import TrainingSpec
 
 
