@@ -112,6 +112,7 @@ def test_a_prompt_names_the_trigger_of_the_stack(
     assert find(visitor, "#prompt").get_attribute("placeholder") == "a photo of … on a beach"
     open_playground(visitor, running_api, f"?adapter={adapter}")
     until(visitor, lambda: find(visitor, "#prompt").get_attribute("placeholder") == "a photo of blip on a beach")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")  # the page has filled the form
     type_into(find(visitor, "#prompt"), "one {trigger}, drawn")
     click(visitor, "#draw")
     until_shown(visitor, ".drawing h3", "one blip, drawn")
