@@ -2,8 +2,9 @@
 
     python -m scripts.screenshots [--only models usage] [--into FOLDER]
 
-Pages are those of the menu and those named in DETAILS; each is taken light and dark, at 1280 and at 375 pixels. The
-files are named `<page>-<desktop or phone>-<light or dark>.png`. Needs Debian's chromium and chromium-driver.
+Pages are those of the menu and those named in DETAILS and OUTSIDE; each is taken light and dark, at 1200 and at 375
+pixels. The files are named `<page>-<desktop or phone>-<light or dark>.png`. Needs Debian's chromium and
+chromium-driver.
 """
 
 import argparse
@@ -24,16 +25,23 @@ from app.dashboard.navigation import ENTRIES, SERVICE_ENTRIES
 from cli.local.embedded.postgres import API, APP
 from tests.dashboard.conftest import open_chromium
 from tests.dashboard.studio import resize, set_dark, settle
-from tests.fixtures.filled import fill
+from tests.fixtures.filled import beat, fill
 from tests.fixtures.running_api import RunningApi, serve_api
 from tests.fixtures.servers import start_postgres, start_valkey
 
 OUTPUT = Path(__file__).resolve().parents[1] / "docs" / "images" / "studio"
-SIZES = {"desktop": 1280, "phone": 375}
+SIZES = {"desktop": 1200, "phone": 375}
 NUM_COLORS = 128
 MAX_HEIGHT = 2400
-DETAILS = {"job": "/ui/jobs/{job}", "dataset": "/ui/datasets/{dataset}", "model": "/ui/models/{model}"}
+DETAILS = {
+    "job": "/ui/jobs/{job}", "running": "/ui/jobs/{running}", "compare": "/ui/compare?jobs={job},{other}",
+    "dataset": "/ui/datasets/{dataset}", "filled-form": "/ui/new?dataset={dataset}",
+    "adapter": "/ui/adapters/{adapter}", "stacked": "/ui/playground?adapter={adapter}", "model": "/ui/models/{model}",
+    "error": "/ui/nothing",
+}  # fmt: skip
 """Pages of one thing; ``fill`` gives the ids."""
+OUTSIDE = {"login": "/ui/login", "shared": "/share/{secret}", "unshared": "/share/nothing"}
+"""Pages for those who are not logged in."""
 
 
 def main() -> None:
@@ -43,13 +51,12 @@ def main() -> None:
     wanted = parser.parse_args()
     wanted.into.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="screenshots-") as folder, serve(Path(folder)) as api:
-        pages = list_pages(fill(api))
+        ids = fill(api)
         with open_chromium() as chrome:
+            take_all(chrome, api, {name: path.format(**ids) for name, path in OUTSIDE.items()}, wanted)
             chrome.get(api.login_link())
             WebDriverWait(chrome, 60).until(url_to_be(f"{api.url}/ui"))
-            for name, path in pages.items():
-                if not wanted.only or name in wanted.only:
-                    take(chrome, f"{api.url}{path}", wanted.into, name)
+            take_all(chrome, api, list_pages(ids), wanted)
 
 
 @contextmanager
@@ -68,9 +75,16 @@ def serve(folder: Path) -> Iterator[RunningApi]:
 
 
 def list_pages(ids: dict[str, str]) -> dict[str, str]:
-    """Name -> path."""
+    """Name -> path, of those for who is logged in."""
     menu = {entry.section: entry.path for entry in (*ENTRIES, *SERVICE_ENTRIES)}
     return {**menu, **{name: path.format(**ids) for name, path in DETAILS.items()}}
+
+
+def take_all(chrome: Chrome, api: RunningApi, pages: dict[str, str], wanted: argparse.Namespace) -> None:
+    for name, path in pages.items():
+        if not wanted.only or name in wanted.only:
+            beat(api)
+            take(chrome, api.url + path, wanted.into, name)
 
 
 def take(chrome: Chrome, url: str, folder: Path, name: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from app.jobs.outline import Plan
 from core.domain.spec import Preset, TrainingSpec
 
 Kind = Literal["text", "integer", "number", "choice", "switch", "list", "pair", "loose"]
@@ -16,6 +17,8 @@ OFTEN = (
     "flip", "adapter.type", "text_encoder.train",
 )  # fmt: skip
 """What people change first, in this order. All others are folded further down."""
+STEMS = {"samples": "sample", "captions": "caption", "checkpoints": "checkpoint", "prior_preservation": "prior"}
+"""How the plan's fields begin that come from a group of the spec, where it is not the group's own name."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,14 @@ class Option:
     def group(self) -> str:
         """Empty for a field of the spec's first level."""
         return self.path.rpartition(".")[0]
+
+    @property
+    def plan_key(self) -> str:
+        """The plan's field that holds the resolved value; empty if there is none."""
+        *above, name = self.path.split(".")
+        group = STEMS.get(above[-1], above[-1]) if above else ""
+        keys = (group,) if name == "name" else (f"{group}_{name}", name)
+        return next((key for key in keys if key in Plan.model_fields), "")
 
     @property
     def label(self) -> str:

@@ -11,7 +11,8 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 
 from app.auth.sessions import BrowserSession, LoginNeeded
 from app.dashboard.navigation import list_entries, list_service_entries
@@ -44,11 +45,13 @@ def show_time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def show_duration(seconds: float) -> str:
-    """``0:32``, ``12:05`` or ``3:07:00``, as the scripts write it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+@pass_context
+def show_duration(context: Context, seconds: float) -> str:
+    """``32 s``, ``12 min 5 s`` or ``3 h 7 min``, as ``times.js`` writes it."""
+    whole = round(seconds)
+    unit = "s" if whole < 60 else "min" if whole < 3600 else "h"
+    minutes = whole // 60 % 60 if unit == "h" else whole // 60
+    return str(context["t"](f"duration.{unit}", h=whole // 3600, min=minutes, s=whole % 60))
 
 
 templates.filters.update(time=show_time, duration=show_duration)

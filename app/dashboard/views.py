@@ -22,13 +22,12 @@ class View(BaseModel):
 
 
 class JobView(View):
-    """``label`` is the phase while the job runs, else its state. Units are seconds and bytes unless stated."""
+    """``phase`` while the job runs. Units are seconds and bytes unless stated."""
 
     id: str
     name: str
     status: JobStatus
     phase: Phase | None
-    label: str
     model: str
     dataset: str
     trigger: str
@@ -67,7 +66,6 @@ class JobView(View):
             name=str(job.outline["name"]),
             status=status,
             phase=phase,
-            label=phase or status,
             model=job.model_id,
             dataset=job.dataset_id,
             trigger=str(job.outline["trigger"]),
@@ -125,7 +123,8 @@ def describe_event(kind: EventType, attempt: int, data: dict[str, Any]) -> tuple
         case EventType.QUEUED:
             return describe_queued(str(data.get("reason") or ""))
         case EventType.RUNNING:
-            return ("started", {}) if attempt <= 1 else ("startedAgain", {"attempt": attempt})
+            started: dict[str, str | int] = {"worker": str(data["slot"])}
+            return ("started", started) if attempt <= 1 else ("startedAgain", {**started, "attempt": attempt})
         case EventType.PHASE:
             phase = str(data.get("phase", ""))
             return (phase, {}) if phase in set(Phase) else ("notice", {"message": phase})  # of a newer worker

@@ -35,10 +35,11 @@ PRIVATE = {
 }
 PAGE = {
     **PRIVATE,
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; "
-    "form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+STATIC_TYPES = {"share.css": "text/css", "share.js": "text/javascript"}
 GONE = "This link is unknown, was revoked, or has expired. Ask whoever gave it to you for another."
 
 router = APIRouter(prefix="/share", include_in_schema=False)
@@ -79,6 +80,7 @@ class OfferedFile:
     """A download on the page. ``size`` in bytes."""
 
     title: str
+    tools: list[Tool]
     url: str
     filename: str
     size: int
@@ -86,7 +88,7 @@ class OfferedFile:
 
 
 TOOL_NAMES: dict[Tool, str] = {
-    "comfyui": "ComfyUI", "a1111": "A1111 and Forge", "sd-scripts": "sd-scripts", "diffusers": "diffusers",
+    "comfyui": "ComfyUI", "a1111": "A1111/Forge", "sd-scripts": "sd-scripts", "diffusers": "diffusers",
 }  # fmt: skip
 MADE_FOR: dict[AdapterFormat, tuple[Tool, ...]] = {
     "kohya": ("comfyui", "a1111", "sd-scripts"),
@@ -96,9 +98,10 @@ MADE_FOR: dict[AdapterFormat, tuple[Tool, ...]] = {
 
 @router.get("/static/{name}")
 async def send_static(name: str) -> Response:
-    if name != "share.css":
+    if name not in STATIC_TYPES:
         raise NotFound("There is no such file.")
-    return FileResponse(HERE / "templates" / name, media_type="text/css", headers={"Cache-Control": "no-cache"})
+    path = HERE / "templates" / name
+    return FileResponse(path, media_type=STATIC_TYPES[name], headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/{secret}", dependencies=[RateLimited])
@@ -108,13 +111,15 @@ async def show_adapter(secret: str, request: Request, services: ServicesDep) -> 
         link, adapter = await _open(request, services, secret, views=0 if is_head(request) else 1)
     except NotFound:
         return _render("gone.html", 404, message=GONE)
+    files = _list_files(adapter, f"/share/{secret}/download")
     return _render(
         "adapter.html",
         adapter=adapter,
         family=FAMILY_FACTS[adapter.family].title,
         cover=f"/share/{secret}/cover.png" if adapter.cover else None,
-        files=_list_files(adapter, f"/share/{secret}/download"),
-        tools={tool for name in ADAPTER_FORMATS for tool in list_tools(adapter, name)},
+        files=files,
+        titles=TOOL_NAMES,
+        tools=[(tool, file.filename) for file in files for tool in file.tools],
         expires_at=link.expires_at.strftime("%Y-%m-%d %H:%M UTC"),
     )
 
@@ -172,6 +177,7 @@ def _list_files(adapter: Adapter, url: str) -> list[OfferedFile]:
     return [
         OfferedFile(
             title=_title_file(adapter, name),
+            tools=list_tools(adapter, name),
             url=f"{url}?format={name}",
             filename=make_filename(adapter.name, suffixes[name]),
             size=adapter.files[name]["size"],

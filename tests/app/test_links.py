@@ -67,10 +67,12 @@ def test_a_link_opens_a_page_and_its_files_without_a_key(api: LiveApi) -> None:
         assert answer.headers["x-robots-tag"].startswith("noindex")
         assert "no-store" in answer.headers["cache-control"]
     policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy and "script" not in policy and "unsafe" not in policy
-    assert "<script" not in page.text and " style=" not in page.text
-    styles = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
-    assert all(open_url(api, f"{api.url}{found}").status_code == 200 for found in styles) and len(styles) == 4
+    assert "default-src 'none'; script-src 'self';" in policy and "unsafe" not in policy
+    assert re.findall(r"<script[^>]*>", page.text) == ['<script type="module" src="/share/static/share.js">']
+    assert " style=" not in page.text and " onclick=" not in page.text
+    parts = re.findall(r'(?:href|src)="(/[^"]+)"', page.text)
+    assert all(open_url(api, f"{api.url}{found}").status_code == 200 for found in parts) and len(parts) == 6
+    assert open_url(api, f"{api.url}/share/static/adapter.html").status_code == 404
 
 
 def test_the_page_names_the_tools_that_read_the_whole_file(api: LiveApi) -> None:
@@ -84,8 +86,8 @@ def test_the_page_names_the_tools_that_read_the_whole_file(api: LiveApi) -> None
         proof = {"format": "kohya", "family": "sd1", "tools": [read, *others]}
         session.get_one(Adapter, adapter_id).proofs = {"kohya": proof}
     page = open_url(api, share(api, adapter_id)["url"]).text
-    assert "<strong>For A1111 and Forge</strong>" in page and "models/Lora" in page
-    assert "ComfyUI" not in page and "sd-scripts" not in page
+    assert "<strong>For A1111/Forge</strong>" in page and "models/Lora" in page
+    assert "ComfyUI" not in page and "sd-scripts" not in page and "gen_img.py" not in page
 
 
 def test_uses_are_counted_and_heads_and_parts_are_not(api: LiveApi) -> None:

@@ -95,4 +95,5 @@ def open_job(browser: Chrome, job: ScriptedJob) -> None:
 
 def assert_no_complaints(browser: Chrome) -> None:
     """Neither an error of a script nor anything that the page's policy forbids."""
-    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    found = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert found == [], found

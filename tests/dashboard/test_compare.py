@@ -69,3 +69,13 @@ def test_a_job_that_is_not_there_is_said(visitor: Chrome, running_api: RunningAp
     job = ScriptedJob(running_api)
     visitor.get(f"{running_api.url}/ui/compare?jobs={job.id},job_none")
     until_shown(visitor, "#error", "There is no job job_none.")
+
+
+def test_prompts_that_differ_by_the_trigger_stand_side_by_side(visitor: Chrome, running_api: RunningApi) -> None:
+    jobs = [ScriptedJob(running_api, name=name, trigger=name) for name in ("fox", "owl")]
+    for job in jobs:
+        job.run_to_the_end()
+    visitor.get(f"{running_api.url}/ui/compare?jobs={jobs[0].id},{jobs[1].id}")
+    until_shown(visitor, "#stage p", "a large fox on a blue background / a large owl on a blue background")
+    assert read_texts(visitor, "#stage figcaption") == ["step 100"] * 4
+    assert_no_complaints(visitor)

@@ -143,9 +143,9 @@ def test_every_text_that_is_used_is_there_and_every_one_that_is_there_is_used() 
     assert used <= texts.keys(), used - texts.keys()
     sections = (
         r"family|scope|limit|usage|models\.(memory|on)|status|phase|nav|option|warning|jobs|datasets|plan|proof|requests"
-        r"|play\.axis|event|age|home\.step\d"
+        r"|play\.axis|event|age|duration|explain|audit\.action|home\.step\d"
     )
-    made = re.compile(rf"({sections}|job\.(pause|resume|cancel))\b.*|language")
+    made = re.compile(rf"({sections}|job\.(pause|resume|cancel|doing\..*))\b.*|language")
     unused = [key for key in texts if f'"{key}"' not in source and not made.fullmatch(key)]
     assert unused == []
     for path in (HERE / "strings").glob("*.json"):

@@ -9,6 +9,7 @@ from selenium.webdriver.remote.webelement import WebElement
 
 from core.db import job_outputs, promotions
 from core.db.tables import Job, JobMetric
+from core.db.workers import record_worker
 from core.domain.states import Phase
 from tests.dashboard.page import (
     assert_no_complaints,
@@ -22,7 +23,7 @@ from tests.dashboard.page import (
     until,
     until_shown,
 )
-from tests.dashboard.studio import settle
+from tests.dashboard.studio import find_violations, settle
 from tests.dashboard.test_pages import count_points
 from tests.fixtures.running_api import RunningApi
 from tests.fixtures.scripted_job import PROMPTS, ScriptedJob, step_adapter
@@ -307,3 +308,69 @@ def test_a_reader_sees_no_actions(browser: Chrome, running_api: RunningApi) -> N
     for wanted in ("#pause", "#cancel", "#delete", "#take", "#again", "#request"):
         assert browser.find_elements(By.CSS_SELECTOR, wanted) == [], wanted
     assert_no_complaints(browser)
+
+
+def test_before_the_first_step_the_page_says_what_is_done_and_the_time_of_the_whole(
+    visitor: Chrome, running_api: RunningApi
+) -> None:
+    job = ScriptedJob(running_api)
+    job.start()
+    job.enter(Phase.CACHING)
+    job.count_units(3, 12)
+    open_job(visitor, job)
+    until_shown(visitor, "#time-note", "caching images and captions: 3 of 12")
+    assert read_text(visitor, "#time") == "about 1 min 15 s in all"
+    job.count_units(7, 12)
+    until_shown(visitor, "#time-note", "caching images and captions: 7 of 12")
+    job.enter(Phase.TRAINING)
+    job.train_to(100)
+    until_shown(visitor, "#time", "steps done")
+    job.enter(Phase.EXPORTING)
+    until_shown(visitor, "#time-note", "proving that tools load them")
+    assert_no_complaints(visitor)
+
+
+def test_the_page_names_the_worker_and_the_base(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    open_job(visitor, job)
+    until_shown(visitor, "#events", "Accepted")
+    assert "Worker" not in read_text(visitor, ".about")
+    with running_api.sessions.begin() as session:
+        record_worker(
+            session, worker_id="test:0", device="cuda:0", device_name="NVIDIA <b>H200</b>", memory_bytes=None,
+            job_id=job.id, warm_models=[],
+        )  # fmt: skip
+    job.start()
+    until_shown(visitor, "#worker", "Worker test:0 (NVIDIA <b>H200</b>)")
+    assert read_attributes(visitor, ".about a", "href") == [
+        f"{running_api.url}/ui/{path}" for path in ("models/scripted", f"datasets/{job.dataset_id}", "workers")
+    ]
+    assert read_text(visitor, ".about").startswith("Base scripted · Trigger blip · Dataset blips · Worker test:0")
+    until_shown(visitor, "#events", "Started on test:0")
+    assert_no_complaints(visitor)
+
+
+def test_words_of_the_result_unfold_what_they_mean(visitor: Chrome, running_api: RunningApi) -> None:
+    job = ScriptedJob(running_api)
+    train_with_steps(job)
+    job.succeed()
+    amend_result(running_api, job, {"validation_loss": 0.65, "base_validation_loss": 0.8, "retention": 0.91})
+    open_job(visitor, job)
+    until_shown(visitor, "#result-rows", "Held-out loss")
+    words = ["Step of the adapter", "Held-out loss", "Retention", "Final loss"]
+    assert read_texts(visitor, "#result-rows .term summary") == words
+    assert not any(read_texts(visitor, "#result-rows .term p")), "they are folded"
+    visitor.execute_script("document.querySelector('#result-rows .term summary').focus()")
+    visitor.switch_to.active_element.send_keys(Keys.ENTER)
+    until_shown(visitor, "#result-rows .term p", "The step whose weights the adapter has")
+    for number in range(1, 4):
+        visitor.find_elements(By.CSS_SELECTOR, "#result-rows .term summary")[number].click()
+    meanings = read_texts(visitor, "#result-rows .term p")
+    assert "lower is better; compare only within one job" in meanings[1]
+    assert "higher is better" in meanings[2] and "compare only within one job" in meanings[3]
+    click(visitor, "#legend summary")
+    titles = ["training loss", "held-out loss (dashed)", "best", "promoted"]
+    assert read_texts(visitor, ".legend dt") == titles
+    assert all(read_texts(visitor, ".legend dd"))
+    assert find_violations(visitor) == []
+    assert_no_complaints(visitor)

@@ -4,8 +4,9 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.support.select import Select
 from sqlalchemy import text
 
-from core.db import job_claims
+from core.db import job_claims, slots
 from core.domain.ids import new_id
+from core.domain.states import Phase
 from tests.dashboard.page import assert_no_complaints, click, find, read_text, read_texts, until, until_shown
 from tests.dashboard.studio import settle, type_into
 from tests.fixtures.running_api import RunningApi
@@ -105,3 +106,17 @@ def test_five_thousand_jobs_are_paged_and_searched(visitor: Chrome, running_api:
     type_into(find(visitor, "input[name=text]"), "needle")
     until(visitor, lambda: list_names(visitor) == ["oldest needle"])
     until(visitor, lambda: "after=" not in visitor.current_url)
+
+
+def test_badges_say_the_word_that_the_filter_has(visitor: Chrome, running_api: RunningApi) -> None:
+    for phase in (Phase.CACHING, Phase.SAMPLING):
+        job = ScriptedJob(running_api, name=f"fox {phase}")
+        job.start()
+        job.enter(phase)
+        job.write(slots.release, job.id)  # so that the next one can start
+    visitor.get(f"{running_api.url}/ui/jobs")
+    Select(find(visitor, "select[name=status]")).select_by_visible_text("running")
+    until(visitor, lambda: read_texts(visitor, "tbody .state") == ["running · sampling", "running · caching"])
+    visitor.get(f"{running_api.url}/ui")
+    until(visitor, lambda: set(read_texts(visitor, "#current .state")) == {"running · sampling", "running · caching"})
+    assert_no_complaints(visitor)

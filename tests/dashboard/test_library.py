@@ -13,6 +13,7 @@ from tests.dashboard.page import (
     assert_no_complaints,
     click,
     find,
+    read_attribute,
     read_text,
     read_texts,
     read_value,
@@ -129,6 +130,36 @@ def test_a_dropped_file_is_imported_and_what_was_ignored_is_said(
     assert_no_complaints(visitor)
 
 
+def test_a_chosen_cover_is_shown_and_so_is_the_next(
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client
+) -> None:
+    adapter = train(running_api, client)
+    open_adapter(visitor, running_api, adapter)
+    shown = set()
+    until(visitor, lambda: find(visitor, "#cover-sample").is_displayed())
+    for number in range(2):
+        click(visitor, "#cover-sample")
+        until(visitor, lambda: find(visitor, ".picks button").is_displayed())
+        visitor.find_elements(By.CSS_SELECTOR, ".picks button")[number].click()
+        until(visitor, lambda: "/cover.png" in read_attribute(visitor, "#cover img", "src"))
+        until(visitor, lambda: read_corner(visitor, "#cover img") not in {None, *shown})
+        shown.add(read_corner(visitor, "#cover img"))
+    visitor.get(f"{running_api.url}/ui/adapters")
+    until(visitor, lambda: read_corner(visitor, "#adapters img") in shown)
+    assert_no_complaints(visitor)
+
+
+def read_corner(page: Chrome, selector: str) -> tuple[int, ...] | None:
+    """The colour of a picture's first pixel; None while it has not loaded."""
+    script = """const picture = document.querySelector(arguments[0]);
+    if (!picture?.complete || !picture.naturalWidth) return null;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 }).getContext("2d");
+    canvas.drawImage(picture, 0, 0);
+    return [...canvas.getImageData(0, 0, 1, 1).data];"""
+    found = page.execute_script(script, selector)
+    return tuple(found) if found else None
+
+
 @pytest.mark.usefixtures("checker")
 def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
     train(running_api, client, "ink")
@@ -151,7 +182,8 @@ def test_it_is_described_compared_and_resized(visitor: Chrome, running_api: Runn
     click(visitor, "#check")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
     click(visitor, ".picks button")
-    until_shown(visitor, "#check-result", "They are the same.")
+    until_shown(visitor, "#check-result", "All fit. They are the same.")
+    assert read_text(visitor, "#check-result").count("They are the same.") == 1
     click(visitor, "#cover-sample")
     until(visitor, lambda: find(visitor, ".picks button").is_displayed())
     click(visitor, ".picks button")

@@ -217,6 +217,22 @@ def test_a_fault_stands_beside_its_field_and_the_plan_follows_what_is_typed(fill
     until_shown(filled, "#plan-steps", "123")
 
 
+def test_empty_fields_say_what_the_plan_has_decided(filled: Chrome) -> None:
+    until_planned(filled)
+    for details in ("#often", "#seldom"):
+        click(filled, f"{details} summary")
+    rank, schedule = find(filled, "#o-adapter-rank"), find(filled, "#o-schedule-name")
+    assert rank.get_attribute("placeholder") == "default: 16"
+    assert find(filled, "#o-loss-noise_offset").get_attribute("placeholder") == "default: 0"
+    assert find(filled, "#o-max_duration_seconds").get_attribute("placeholder") == "default: off"
+    assert read_text(filled, "#o-schedule-name option").startswith("default: c")
+    assert find(filled, "#o-optimizer-betas").get_attribute("placeholder") == "default: 0.9, 0.999"
+    type_into(rank, "8")
+    until(filled, lambda: find(filled, "#o-adapter-alpha").get_attribute("placeholder") == "default: 8")
+    assert rank.get_attribute("placeholder") == "default: 16", "not the typed one"
+    assert schedule.get_attribute("value") == ""
+
+
 def test_every_kind_of_field_reaches_the_spec(filled: Chrome, client: httpx.Client) -> None:
     for details in ("#often", "#seldom"):
         click(filled, f"{details} summary")

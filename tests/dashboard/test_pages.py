@@ -48,7 +48,7 @@ def test_the_list_follows_its_jobs(visitor: Chrome, running_api: RunningApi) -> 
     job.start()
     job.enter(Phase.TRAINING)
     job.train_to(40)
-    until_shown(visitor, "tbody tr", "training")
+    until_shown(visitor, "tbody tr", "running · training")
     until_shown(visitor, "tbody tr", "40/100")
     job.fail()
     until_shown(visitor, "tbody tr", "failed")
@@ -63,7 +63,7 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     open_job(visitor, job)
     until_shown(visitor, "#events", "Accepted")
     assert read_text(visitor, "#state") == "queued"
-    assert read_text(visitor, "#time") == "about 1:15"
+    assert read_text(visitor, "#time") == "about 1 min 15 s left"
     assert read_text(visitor, "#waits") == "place 1 in the queue · Waits for a worker"
 
     job.start()
@@ -71,8 +71,9 @@ def test_a_jobs_page_follows_it_to_the_end(visitor: Chrome, running_api: Running
     job.sample(0)
     job.train_to(60)
     until_shown(visitor, "#step", "60 of 100")
-    assert read_text(visitor, "#state") == "training"
-    assert read_text(visitor, "#time") == "0:08"
+    assert read_text(visitor, "#state") == "running · training"
+    assert read_text(visitor, "#time") == "about 8 s left"
+    assert read_text(visitor, "#time-note") == "Samples, scores and files come after the steps."
     assert read_text(visitor, "#phases [aria-current]") == "Training"
     assert float(read_value(visitor, "#bar") or 0) == 60
     until(visitor, lambda: count_points(visitor) == 60)
@@ -167,7 +168,7 @@ def test_an_outage_is_shown_and_no_event_is_missed_or_doubled(browser: Chrome, o
     own_api.start()
     until_shown(browser, "#state", "succeeded")
     titles = read_texts(browser, "#events li span")
-    assert titles == ["Succeeded", "Samples at step 100", "Training", "Started", "Accepted"]
+    assert titles == ["Succeeded", "Samples at step 100", "Training", "Started on test:0", "Accepted"]
     until(browser, lambda: count_points(browser) == 100)
 
 

@@ -12,6 +12,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from core.db import generation_claims
+from core.db.models import get_model, read_card, upsert_model
 from core.domain.artifacts import Artifact, generation_key
 from tests.dashboard.page import (
     assert_no_complaints,
@@ -24,11 +25,11 @@ from tests.dashboard.page import (
     until,
     until_shown,
 )
-from tests.dashboard.studio import drop_paths, type_into
+from tests.dashboard.studio import drop_paths, resize, type_into
 from tests.dashboard.test_scripts import CHOSEN, check_nothing_ran
 from tests.fixtures.pictures import png
 from tests.fixtures.running_api import RunningApi
-from tests.fixtures.scripted_job import ScriptedJob
+from tests.fixtures.scripted_job import MODEL, ScriptedJob, register_scripted_model
 
 
 @pytest.fixture
@@ -78,9 +79,13 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
     click(visitor, "#draw")
     until(visitor, lambda: count_pictures(visitor) == 4)
     until_shown(visitor, ".drawing .state", "succeeded")
-    assert read_texts(visitor, ".drawing h4") == [
-        "Without", "With the adapters",
-    ]  # fmt: skip
+    assert read_texts(visitor, ".drawing h4") == ["Without", "With"]
+    left, right = (one.rect for one in visitor.find_elements(By.CSS_SELECTOR, ".drawing .set"))
+    assert left["y"] == right["y"] and left["x"] + left["width"] < right["x"], "side by side on a wide screen"
+    resize(visitor, 375)
+    above, below = (one.rect for one in visitor.find_elements(By.CSS_SELECTOR, ".drawing .set"))
+    assert above["x"] == below["x"] and above["y"] < below["y"]
+    resize(visitor, 1200)
     with_it, without = list_generations(client)
     assert [(one["id"], one["weight"]) for one in with_it["adapters"]] == [(adapter, 0.8)]
     assert without["adapters"] == []
@@ -91,6 +96,29 @@ def test_an_adapter_becomes_pictures_beside_those_of_the_base(
     until_shown(visitor, ".viewer p", f"seed {with_it['seed'] + 1}")
     find(visitor, ".viewer").send_keys(Keys.ESCAPE)
     until(visitor, lambda: not visitor.find_elements(By.CSS_SELECTOR, ".viewer"))
+    assert_no_complaints(visitor)
+
+
+@pytest.mark.usefixtures("drawer")
+def test_a_prompt_names_the_trigger_of_the_stack(
+    visitor: Chrome, running_api: RunningApi, client: httpx.Client, adapter: str
+) -> None:
+    with running_api.sessions.begin() as session:
+        card = read_card(get_model(session, MODEL.id)).model_copy(
+            update={"example_prompts": ("a photo of {trigger} on a beach",)}
+        )
+        upsert_model(session, card, location="/nowhere")
+    open_playground(visitor, running_api)
+    assert find(visitor, "#prompt").get_attribute("placeholder") == "a photo of … on a beach"
+    open_playground(visitor, running_api, f"?adapter={adapter}")
+    until(visitor, lambda: find(visitor, "#prompt").get_attribute("placeholder") == "a photo of blip on a beach")
+    until(visitor, lambda: read_value(visitor, "#prompt") == "blip")  # the page has filled the form
+    type_into(find(visitor, "#prompt"), "one {trigger}, drawn")
+    click(visitor, "#draw")
+    until_shown(visitor, ".drawing h3", "one blip, drawn")
+    assert list_generations(client)[0]["prompts"] == ["one blip, drawn"]
+    assert read_value(visitor, "#prompt") == "one {trigger}, drawn"
+    register_scripted_model(running_api)
     assert_no_complaints(visitor)
 
 

@@ -23,6 +23,7 @@ from tests.dashboard.page import (
     click,
     find,
     read_attribute,
+    read_attributes,
     read_text,
     read_texts,
     read_value,
@@ -238,15 +239,16 @@ def test_the_audit_log_is_filtered_and_grows_by_pages(visitor: Chrome, running_a
         for number in range(53):
             client.post("/keys", json={"name": f"key {number}"}).raise_for_status()
     open_page(visitor, running_api, "audit")
-    Select(find(visitor, "#action")).select_by_visible_text("key.created")
+    Select(find(visitor, "#action")).select_by_visible_text("Key created")
     heads = "return [...document.querySelectorAll('tbody th')].map((head) => head.textContent)"
-    until(visitor, lambda: visitor.execute_script(heads) == ["key.created"] * 50)
+    until(visitor, lambda: visitor.execute_script(heads) == ["Key created"] * 50)
+    assert set(read_attributes(visitor, "tbody th span", "title")) == {"key.created"}
     until_shown(visitor, "tbody td", "key 52")
     click(visitor, "#more")
     until_shown(visitor, "tbody td", "key 0")
     visitor.refresh()
     until(visitor, lambda: len(visitor.find_elements(By.CSS_SELECTOR, "tbody tr")) == 50)
-    assert Select(find(visitor, "#action")).first_selected_option.text == "key.created"
+    assert Select(find(visitor, "#action")).first_selected_option.text == "Key created"
     assert_no_complaints(visitor)
 
 

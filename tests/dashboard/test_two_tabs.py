@@ -8,8 +8,18 @@ import pytest
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
-from tests.dashboard.page import click, find, open_job, read_text, read_texts, read_value, until, until_shown
-from tests.dashboard.studio import type_into
+from tests.dashboard.page import (
+    click,
+    find,
+    open_job,
+    read_text,
+    read_texts,
+    read_value,
+    read_values,
+    until,
+    until_shown,
+)
+from tests.dashboard.studio import settle, type_into
 from tests.dashboard.test_datasets import make_dataset, open_dataset, read_captions
 from tests.dashboard.test_library import open_adapter, train
 from tests.fixtures.running_api import RunningApi
@@ -198,3 +208,62 @@ def test_logging_out(tabs: Tabs, running_api: RunningApi, client: httpx.Client, 
     tabs.go(tabs.other)
     until_shown(browser, "dialog[open] h2", "Your session has ended")
     tabs.assert_same()
+
+
+SLOW = """
+const send = window.fetch;
+window.fetch = async (path, options) => {
+  const answer = await send(path, options);
+  if (options?.method === "DELETE") await new Promise((go) => setTimeout(go, 2000));
+  return answer;
+};
+const error = document.getElementById(arguments[0]);
+const record = () => error.hidden || sessionStorage.setItem("said", error.textContent);
+new MutationObserver(record).observe(error, { attributes: true, childList: true });
+"""
+"""The news of a deletion then comes before its answer; what the page says meanwhile is kept."""
+
+
+@pytest.mark.parametrize("kind", ["jobs", "datasets"])
+def test_who_deletes_is_not_told_that_it_was_deleted(visitor: Chrome, running_api: RunningApi, kind: str) -> None:
+    job = ScriptedJob(running_api)
+    job.run_to_the_end()
+    target, error = (job.id, "action-error") if kind == "jobs" else (make_dataset(running_api), "page-error")
+    visitor.get(f"{running_api.url}/ui/{kind}/{target}")
+    until(visitor, lambda: find(visitor, "#delete").is_displayed())
+    settle(visitor)
+    visitor.execute_script(SLOW, error)
+    click(visitor, "#delete")
+    confirm(visitor)
+    until(visitor, lambda: visitor.current_url == f"{running_api.url}/ui/{kind}")
+    assert visitor.execute_script("return sessionStorage.getItem('said')") is None
+
+
+def test_an_open_list_changes_once_it_is_left(visitor: Chrome, running_api: RunningApi, client: httpx.Client) -> None:
+    first = make_dataset(running_api)
+    visitor.get(f"{running_api.url}/ui/new")
+    until(visitor, lambda: list_options(visitor, "#datasets") == ["", first])
+    visitor.execute_script("document.getElementById('datasets').focus()")
+    second = make_dataset(running_api)
+    read = "return performance.getEntriesByName(location.origin + '/datasets?status=ready&limit=100').length"
+    until(visitor, lambda: visitor.execute_script(read) > 1)
+    settle(visitor)
+    assert list_options(visitor, "#datasets") == ["", first]
+    visitor.execute_script("document.activeElement.blur()")
+    until(visitor, lambda: list_options(visitor, "#datasets") == ["", second, first])
+
+    jobs = [ScriptedJob(running_api).id]
+    visitor.get(f"{running_api.url}/ui/compare")
+    until(visitor, lambda: list_options(visitor, "#second") == ["", *jobs])
+    visitor.execute_script("document.getElementById('first').focus()")
+    jobs.insert(0, ScriptedJob(running_api).id)
+    read = "return performance.getEntriesByName(location.origin + '/jobs?limit=100').length"
+    until(visitor, lambda: visitor.execute_script(read) > 1)
+    settle(visitor)
+    assert list_options(visitor, "#first") == ["", jobs[1]]
+    visitor.execute_script("document.activeElement.blur()")
+    until(visitor, lambda: list_options(visitor, "#first") == ["", *jobs])
+
+
+def list_options(browser: Chrome, selector: str) -> list[str]:
+    return read_values(browser, f"{selector} option")

@@ -59,7 +59,7 @@ export function setUpTools({ path, attempt, reload, mayChange }) {
       const { summary, pairs, differences } = found.result;
       find("check-result").replaceChildren(
         el("p", {}, el("strong", {}, other.name)), el("p", {}, summary),
-        ...pairs.map((pair) => el("p", {}, stateless(pair))),
+        ...pairs.filter(({ sentence }) => !summary.includes(sentence)).map(({ sentence }) => el("p", {}, sentence)),
         ...(differences.length ? [el("p", { class: "hint" }, t("adapter.differences", { count: differences.length }))] : []),
       );
     } catch (error) {
@@ -67,8 +67,6 @@ export function setUpTools({ path, attempt, reload, mayChange }) {
       throw error;
     }
   }
-
-  const stateless = ({ sentence, cosine }) => (cosine === null ? sentence : `${sentence} (${t("adapter.cosine", { cosine })})`);
 
   async function resize() {
     const made = await post(`${path}/resize`, { rank: Number(find("rank").value) });

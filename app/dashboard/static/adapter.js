@@ -1,6 +1,6 @@
 // One adapter: how it was made, its files, and what is said of it.
 
-import { allows, get, patch } from "./api.js";
+import { allows, get, isRemoved, patch } from "./api.js";
 import { findCover } from "./covers.js";
 import { Activity } from "./live.js";
 import { setUpSharing } from "./adapter-share.js";
@@ -58,7 +58,8 @@ function showMade() {
     [t("new.trigger"), trigger ? el("span", {}, el("code", {}, trigger), " ", copyButton(trigger)) : t("adapter.noTrigger")],
     [t("adapter.type"), adapter.type ? t("adapter.ofRank", { type: adapter.type, rank: adapter.rank }) : null],
     [t("adapter.trained"), metrics?.step ? t("steps", { count: metrics.step }) : null],
-    [t("adapter.loss"), metrics?.validation_loss ?? metrics?.loss ?? null],
+    [t("chart.heldLoss"), metrics?.validation_loss ?? null],
+    [t("adapter.loss"), metrics?.loss ?? null],
     [t("adapter.retention"), metrics?.retention != null ? formatNumber(metrics.retention) : null],
     [t("adapter.deviation"), merge?.error ? `${formatNumber(merge.error.total * 100)} %` : null],
     [t("jobs.created"), el("time", { dateTime: adapter.created_at })],
@@ -164,7 +165,7 @@ addEventListener("beforeunload", (event) => isEdited() && event.preventDefault()
 new Activity({
   onReady: reload,
   onChange: (change) => {
-    if (change.resource !== "adapter" || change.id !== id) return;
+    if (change.resource !== "adapter" || change.id !== id || isRemoved(path)) return;
     if (change.status !== null) reload();
     else if (isEdited()) showError(find("error"), t("adapter.gone"));
     else location.assign("/ui/adapters");

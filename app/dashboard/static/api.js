@@ -32,7 +32,20 @@ export const get = (path, options) => call("GET", path, options);
 export const post = (path, body, options) => call("POST", path, { ...options, body });
 export const put = (path, body, options) => call("PUT", path, { ...options, body });
 export const patch = (path, body, options) => call("PATCH", path, { ...options, body });
-export const remove = (path, options) => call("DELETE", path, options);
+
+// What this page itself deletes: the news of it surprises nobody here.
+const removed = new Set();
+export const isRemoved = (path) => removed.has(path);
+
+export async function remove(path, options) {
+  removed.add(path);
+  try {
+    return await call("DELETE", path, options);
+  } catch (error) {
+    removed.delete(path);
+    throw error;
+  }
+}
 
 // All items of a list, page by page; `limit` is the most in all.
 export async function list(path, { limit = Infinity, pageSize = 100, signal } = {}) {

@@ -12,7 +12,7 @@ const keys = new Map();
 const feed = new Feed({
   columns: [
     { title: t("audit.time"), cell: (entry) => date(entry.created_at) },
-    { title: t("audit.action"), head: true, cell: (entry) => entry.action },
+    { title: t("audit.action"), head: true, cell: (entry) => el("span", { title: entry.action }, t(`audit.action.${entry.action}`)) },
     { title: t("audit.target"), cell: (entry) => showTarget(entry.target) },
     { title: t("audit.key"), cell: (entry) => keys.get(entry.key) ?? code(entry.key) },
     { title: t("audit.address"), cell: (entry) => entry.address },

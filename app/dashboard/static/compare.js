@@ -5,6 +5,7 @@ import { get, list } from "./api.js";
 import { LossChart } from "./chart.js";
 import { describe } from "./job-about.js";
 import { Activity } from "./live.js";
+import { whenClosed } from "./selects.js";
 import { t } from "./texts.js";
 import { coalesce, el, find, showError, stateBadge, table, throttle } from "./ui.js";
 
@@ -20,11 +21,11 @@ const nameOf = (job) => `${job.plan.name} (${job.id.slice(-8)})`;
 async function fillPickers() {
   const jobs = await list("/jobs", { limit: MAX_CHOICES });
   for (const id of ids.filter((id) => id && !jobs.some((job) => job.id === id))) jobs.push(await get(`/jobs/${encodeURIComponent(id)}`));
-  pickers.forEach((picker, at) => {
+  whenClosed(pickers, () => pickers.forEach((picker, at) => {
     while (picker.options.length > 1) picker.remove(1);
     picker.append(...jobs.map((job) => el("option", { value: job.id }, `${nameOf(job)} · ${job.model} · ${new Date(job.created_at).toLocaleString()}`)));
     picker.value = ids[at] ?? "";
-  });
+  }));
 }
 
 async function read(id) {
@@ -77,12 +78,18 @@ function showDifferences() {
   find("differences").replaceChildren(rows.length ? table(columns, rows) : el("p", { class: "hint" }, t("compare.same")));
 }
 
+// Prompts that differ by the trigger alone belong together.
+const plain = ({ job }, prompt) => (job.plan.trigger ? prompt.replaceAll(job.plan.trigger, "{trigger}") : prompt);
+
 function showSamples() {
-  const prompts = [...new Set(sides.flatMap(({ samples }) => samples[0]?.images.map((image) => image.prompt) ?? []))];
-  find("no-samples").hidden = prompts.length > 0;
+  const prompts = new Map(); // plain -> as each job has it
+  for (const side of sides) {
+    for (const { prompt } of side.samples[0]?.images ?? []) prompts.set(plain(side, prompt), (prompts.get(plain(side, prompt)) ?? new Set()).add(prompt));
+  }
+  find("no-samples").hidden = prompts.size > 0;
   showSliders();
-  const draw = () => find("stage").replaceChildren(...prompts.map((prompt) => el("li", {},
-    el("div", { class: "pair" }, sides.map((side, at) => picture(side, at, prompt))), el("p", { class: "hint" }, prompt))));
+  const draw = () => find("stage").replaceChildren(...[...prompts].map(([key, texts]) => el("li", {},
+    el("div", { class: "pair" }, sides.map((side, at) => picture(side, at, key))), el("p", { class: "hint" }, [...texts].join(" / ")))));
   find("sliders").oninput = draw;
   draw();
 }
@@ -117,9 +124,10 @@ function slider({ job }, at) {
 
 const stepName = (step) => (step === 0 ? t("samples.base") : t("samples.step", { step }));
 
-function picture({ job, samples }, at, prompt) {
-  const sample = samples.find((one) => one.step === chosen[at]), image = sample?.images.find((one) => one.prompt === prompt);
-  const shown = image ? el("img", { src: image.url, alt: `${prompt}: ${nameOf(job)}, ${stepName(sample.step)}` }) : el("div", { class: "thumb none" });
+function picture(side, at, key) {
+  const { job, samples } = side, sample = samples.find((one) => one.step === chosen[at]);
+  const image = sample?.images.find((one) => plain(side, one.prompt) === key);
+  const shown = image ? el("img", { src: image.url, alt: `${image.prompt}: ${nameOf(job)}, ${stepName(sample.step)}` }) : el("div", { class: "thumb none" });
   return el("figure", { class: `key-${at}` }, shown, el("figcaption", {}, image ? stepName(sample.step) : t("compare.missing")));
 }
 

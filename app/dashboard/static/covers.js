@@ -5,6 +5,7 @@ import { get } from "./api.js";
 import { el, thumbnail } from "./ui.js";
 
 const found = new Map(); // by adapter and cover: a promise of the address, or of null
+const first = new Map(); // by adapter: the SHA-256 of the cover that the page showed first
 const awaited = new WeakMap();
 const observer = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) {
@@ -29,8 +30,16 @@ async function fill(frame, { adapter, alt }) {
 
 export function findCover(adapter) {
   const key = `${adapter.id} ${adapter.cover?.sha256} ${adapter.metrics?.step}`;
-  if (!found.has(key)) found.set(key, adapter.cover ? Promise.resolve(`${adapter.cover.url}?v=${adapter.cover.sha256.slice(0, 12)}`) : findSample(adapter));
+  if (!found.has(key)) found.set(key, adapter.cover ? findChosen(adapter) : findSample(adapter));
   return found.get(key);
+}
+
+// Within one page a browser keeps to what an address had first: another cover at the same one is fetched apart.
+async function findChosen({ id, cover }) {
+  if (!first.has(id)) first.set(id, cover.sha256);
+  if (first.get(id) === cover.sha256) return cover.url;
+  const answer = await fetch(cover.url, { cache: "no-cache" });
+  return answer.ok ? URL.createObjectURL(await answer.blob()) : null;
 }
 
 // The first sample of the step that the adapter has.

@@ -1,7 +1,7 @@
 // A dataset's page: its images with their captions, its revisions as a line, and one image large with what a base makes of
 // it. A change makes a revision, which the page then shows in its place.
 
-import { allows, get, list, remove } from "./api.js";
+import { allows, get, isRemoved, list, remove } from "./api.js";
 import { CaptionGrid, collectWarnings } from "./new-captions.js";
 import { Activity } from "./live.js";
 import { formatBytes, t } from "./texts.js";
@@ -178,6 +178,7 @@ addEventListener("popstate", attempt(async () => {
 }));
 // It was deleted, by another tab or person. What was typed stays, to be copied.
 function showGone() {
+  if (isRemoved(`/datasets/${dataset?.id}`)) return;
   for (const part of document.querySelectorAll(".heading .state, .heading .actions, #captions, #grid .leave")) part.hidden = true;
   showError(find("page-error"), t("datasets.gone"));
 }

@@ -3,6 +3,9 @@
 import { formatBytes, formatNumber, has, t } from "./texts.js";
 import { el, find } from "./ui.js";
 
+// A word whose meaning, which the page holds, unfolds below it.
+const term = (label, id) => el("details", { class: "term" }, el("summary", {}, label), el("p", {}, find(id).textContent));
+
 export const row = (label, ...value) => el("div", {}, el("dt", {}, label), el("dd", {}, ...value));
 
 // A value of a plan or a spec, as text.
@@ -32,10 +35,10 @@ export function showResult({ result }) {
   if (!result) return;
   const { metrics } = result;
   const rows = [
-    row(t("result.step"), t("job.stepOf", { step: metrics.step, steps: metrics.num_steps })),
-    metrics.validation_loss !== null && row(t("chart.heldLoss"), describeHeld(metrics)),
-    metrics.retention !== null && row(t("result.retention"), t("result.kept", { percent: Math.round(metrics.retention * 100) })),
-    row(t("result.loss"), metrics.loss.toFixed(4)),
+    row(term(t("result.step"), "means-promoted"), t("job.stepOf", { step: metrics.step, steps: metrics.num_steps })),
+    metrics.validation_loss !== null && row(term(t("chart.heldLoss"), "means-held"), describeHeld(metrics)),
+    metrics.retention !== null && row(term(t("result.retention"), "means-retention"), t("result.kept", { percent: Math.round(metrics.retention * 100) })),
+    row(term(t("result.loss"), "means-loss"), metrics.loss.toFixed(4)),
     row(t("result.parameters"), formatNumber(metrics.num_parameters)),
     metrics.peak_memory_bytes && row(t("result.memory"), formatBytes(metrics.peak_memory_bytes)),
     ...Object.entries(result.adapter).map(([format, file]) => row(t("result.file", { format }), formatBytes(file.size), el("small", { class: "sha" }, file.sha256))),

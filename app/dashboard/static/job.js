@@ -1,6 +1,6 @@
 // A job's page, kept up to date from its stream; what does not change at every step is read from the API.
 
-import { allows, get, post, remove } from "./api.js";
+import { allows, get, isRemoved, post, remove } from "./api.js";
 import { LossChart } from "./chart.js";
 import { showPlan, showProofs, showResult } from "./job-about.js";
 import { Requests } from "./job-requests.js";
@@ -8,7 +8,7 @@ import { Activity, Stream } from "./live.js";
 import { Samples } from "./samples.js";
 import { t } from "./texts.js";
 import { formatDuration } from "./times.js";
-import { coalesce, confirm, el, find, once, showError, toast } from "./ui.js";
+import { coalesce, confirm, el, find, once, showError, stateText, toast } from "./ui.js";
 
 const id = find("job").dataset.job, address = `/jobs/${id}`;
 const chart = new LossChart(find("chart"), find("readout"), find("smoothing"));
@@ -38,7 +38,7 @@ function showNews(news) {
 }
 
 function showJob() {
-  const state = find("state"), label = t(job.phase ? `phase.${job.phase}` : `status.${job.status}`);
+  const state = find("state"), label = stateText(job.status, job.phase);
   if (state.textContent !== label) state.textContent = label;
   state.dataset.status = job.status;
   document.title = `${job.is_terminal ? `${job.name} ${label}` : `${Math.round(job.percent)} % ${job.name}`} · Atelier`;
@@ -47,8 +47,9 @@ function showJob() {
   find("step").textContent = t("job.stepOf", { step: job.step, steps: job.num_steps });
   find("loss").textContent = job.loss === null ? "–" : job.loss.toFixed(4);
   find("pace").textContent = job.seconds_per_step === null ? "–" : t("job.perStep", { seconds: job.seconds_per_step.toFixed(2) });
-  find("time-label").textContent = t(job.is_terminal ? "job.took" : "job.left");
+  find("time-label").textContent = t(job.is_terminal ? "job.took" : "job.time");
   find("time").textContent = describeTime();
+  find("time-note").textContent = describeActivity();
   const text = describeWait();
   find("waits").hidden = !text;
   find("waits").textContent = text;
@@ -76,10 +77,20 @@ function showPhases() {
 
 function describeTime() {
   if (job.is_terminal) return job.started_at ? formatDuration((new Date(job.finished_at) - new Date(job.started_at)) / 1000) : "–";
-  const seconds = job.status === "running" || job.status === "queued" ? job.eta_seconds : null;
-  if (job.status === "running" && seconds !== null) return formatDuration(seconds);
-  const guess = seconds ?? (job.step === 0 ? job.estimated_seconds : null);
-  return guess ? t("about", { value: formatDuration(guess) }) : "–";
+  const isRunning = job.status === "running";
+  if (isRunning && job.step >= job.num_steps) return t("job.stepsDone");
+  const left = isRunning || job.status === "queued" ? job.eta_seconds : null;
+  if (left !== null) return t("job.isLeft", { value: formatDuration(left) });
+  if (job.step > 0 || job.estimated_seconds === null) return isRunning ? t("job.unmeasured") : "–";
+  return t("job.inAll", { value: formatDuration(job.estimated_seconds) });
+}
+
+// What is done between the steps; while steps run, what the time that is left does not cover.
+function describeActivity() {
+  if (!job.phase) return "";
+  if (job.phase === "training") return job.eta_seconds === null ? "" : t("job.after");
+  const what = t(`job.doing.${job.phase}`);
+  return job.units_total ? t("job.doingOf", { what, done: job.units_done, total: job.units_total }) : what;
 }
 
 function describeWait() {
@@ -94,11 +105,21 @@ function describeWait() {
 
 function showEvent(event) {
   const text = t(`event.${event.key}`, event.values);
+  if (event.type === "job.running") showWorker(event.values.worker);
   if (event.type === "job.queued") reason = event.key.startsWith("putBack") ? text : "";
   const moment = new Date(event.created_at), isToday = moment.toDateString() === new Date().toDateString();
   const time = el("time", { dateTime: event.created_at, title: moment.toLocaleString(), dataset: { fixed: "" } },
     isToday ? moment.toLocaleTimeString() : moment.toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" }));
   find("events").prepend(el("li", {}, time, el("span", {}, text)));
+}
+
+// Of the last attempt. Its device is known while it is active.
+async function showWorker(name) {
+  const [link, device] = find("worker").children;
+  find("worker").hidden = false;
+  link.textContent = name;
+  const worker = (await get("/workers").catch(() => null))?.data.find((one) => one.id === name);
+  if (link.textContent === name) device.textContent = worker?.device_name ? `(${worker.device_name})` : "";
 }
 
 // --- what the API knows beside ------------------------------------------------------------------------------
@@ -121,6 +142,7 @@ const refresh = coalesce(async () => {
 
 // Another tab or person has deleted it.
 function showGone() {
+  if (isRemoved(address)) return;
   for (const part of document.querySelectorAll(".heading .state, .heading .actions, #take, #step-files, #grid, #requests")) part.hidden = true;
   showError(find("action-error"), t("job.gone"));
 }

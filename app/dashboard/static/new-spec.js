@@ -1,5 +1,7 @@
 // The form's fields as a spec, and back. Each field says where its value stands (data-path) and what it is (data-kind).
 
+import { t } from "./texts.js";
+
 const fields = () => document.querySelectorAll("[data-path]");
 const LITERAL = /^(true|false|-?(0|[1-9]\d*)(\.\d+)?([eE]-?\d+)?)$/; // as JSON has it
 
@@ -40,6 +42,22 @@ export function writeSpec(spec) {
     field.closest("details")?.setAttribute("open", "");
   }
   return prune(rest);
+}
+
+// What a plan has decided in place of each empty field.
+export function showDefaults(plan) {
+  for (const field of fields()) {
+    if (field.value.trim() || !(field.dataset.plan in plan)) continue;
+    const text = t("new.defaultOf", { value: describe(plan[field.dataset.plan]) });
+    if (field.options) field.options[0].textContent = text;
+    else field.placeholder = text;
+  }
+}
+
+function describe(value) {
+  if (value === null || value === "") return t("new.off");
+  if (typeof value === "boolean") return t(value ? "new.yes" : "new.no");
+  return Array.isArray(value) ? value.join(typeof value[0] === "number" ? ", " : "\n") || t("new.off") : String(value);
 }
 
 function prune(value) {

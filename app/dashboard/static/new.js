@@ -6,7 +6,8 @@ import { Activity } from "./live.js";
 import { setUpAutomaticCaptions } from "./new-auto.js";
 import { CaptionGrid } from "./new-captions.js";
 import { readDrop, readExample, readInput, sift } from "./new-files.js";
-import { markFaults, readSpec, writeSpec } from "./new-spec.js";
+import { markFaults, readSpec, showDefaults, writeSpec } from "./new-spec.js";
+import { whenClosed } from "./selects.js";
 import { formatDuration } from "./times.js";
 import { coalesce, debounce, el, find, once, showError, stateBadge } from "./ui.js";
 
@@ -117,9 +118,12 @@ function showNotes(report) {
 
 async function showExisting() {
   const ready = await list("/datasets?status=ready", { limit: 100 }).catch(() => []);
-  find("existing").hidden = !ready.length;
-  find("datasets").replaceChildren(el("option", { value: "" }, t("new.pick")), ...ready.map((one) =>
-    el("option", { value: one.id }, `${one.name ?? one.id} · ${t("images", { count: one.num_images ?? 0 })} · ${new Date(one.created_at).toLocaleString()}`)));
+  const picker = find("datasets");
+  whenClosed([picker], () => {
+    find("existing").hidden = !ready.length;
+    picker.replaceChildren(el("option", { value: "" }, t("new.pick")), ...ready.map((one) =>
+      el("option", { value: one.id }, `${one.name ?? one.id} · ${t("images", { count: one.num_images ?? 0 })} · ${new Date(one.created_at).toLocaleString()}`)));
+  });
 }
 
 function remember(changes) {
@@ -173,6 +177,7 @@ function showPlan(answer) {
   find("advice").replaceChildren(...(answer?.warnings ?? []).map((one) =>
     el("div", { class: "message" }, el("p", {}, one.message), one.files.length ? el("p", { class: "files" }, one.files.join(", ")) : null)));
   if (!answer) return;
+  showDefaults(answer.plan);
   const { steps, seconds, peak_memory_bytes, adapter_bytes } = answer.estimate;
   find("plan-steps").textContent = formatNumber(steps);
   find("plan-time").textContent = seconds === null ? t("new.unmeasured") : t("about", { value: formatDuration(seconds) });

@@ -10,9 +10,9 @@ const EXAMPLES = { weight: "0.4, 0.8, 1.2", seed: "1, 2, 3", guidance_scale: "3,
 // Shapes with about as many pixels as the base was trained with.
 export function showShapes(model) {
   const shapes = model ? SHAPES.map(([across, up]) => sizeOf(model, across, up)) : [];
-  find("shape").replaceChildren(el("option", { value: "" }, t("play.shapeOwn")), ...shapes.map(({ width, height, name }) =>
+  find("shape").replaceChildren(el("option", { value: "" }, model ? t("play.shapeOwn", { size: model.resolution }) : ""), ...shapes.map(({ width, height, name }) =>
     el("option", { value: `${width}x${height}` }, `${name} · ${width} × ${height}`)));
-  for (const id of ["width", "height"]) Object.assign(find(id), { placeholder: model?.resolution ?? "", step: model?.resolution_step ?? 8 });
+  for (const id of ["width", "height"]) Object.assign(find(id), { placeholder: model ? t("new.defaultOf", { value: model.resolution }) : "", step: model?.resolution_step ?? 8 });
 }
 
 function sizeOf({ resolution, resolution_step: step }, across, up) {

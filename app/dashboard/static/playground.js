@@ -57,11 +57,15 @@ const base = () => models.find((model) => model.id === find("model").value);
 function describeBase() {
   const model = base();
   find("model-help").textContent = model ? [model.description, `${model.resolution} px`].filter(Boolean).join(" · ") : t("new.noBase");
-  find("steps").placeholder = model?.defaults.sample_num_steps ?? "";
-  find("guidance").placeholder = model?.defaults.sample_guidance_scale ?? "";
-  find("rescale").placeholder = model?.defaults.sample_guidance_rescale ?? "";
-  find("prompt").placeholder = model?.example_prompts[0] ?? "";
+  const defaults = { steps: "num_steps", guidance: "guidance_scale", rescale: "guidance_rescale" };
+  for (const [id, key] of Object.entries(defaults)) find(id).placeholder = model ? t("new.defaultOf", { value: model.defaults[`sample_${key}`] }) : "";
   showShapes(model);
+}
+
+// A prompt's {trigger} stands for those of the stack.
+function putTriggers(prompt, none = "") {
+  const triggers = stack.entries.map(({ adapter }) => adapter.trigger).filter(Boolean).join(", ");
+  return prompt.replaceAll("{trigger}", triggers || none).trim();
 }
 
 function changed() {
@@ -73,6 +77,7 @@ function changed() {
   const total = Math.max(1, prompts.length) * cells * (canCompare && find("compare").checked ? 2 : 1);
   find("draw").textContent = t("play.draw", { count: total });
   find("draw").disabled = !base();
+  find("prompt").placeholder = putTriggers(base()?.example_prompts[0] ?? "", "…");
   const canMerge = stack.entries.length > 1 && stack.entries.every((entry) => entry.step === null);
   find("merge").hidden = !canMerge;
   const foreign = stack.entries.filter(({ adapter }) => base() && adapter.model !== base().id);
@@ -103,6 +108,7 @@ const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0] >>> 1;
 async function draw() {
   if (!find("keep").checked || value("seed") === "") find("seed").value = randomSeed();
   const settings = readSettings();
+  settings.prompts = settings.prompts.map(putTriggers);
   const compares = find("compare").checked && !find("compare").disabled;
   const wanted = compares ? [{ ...settings, adapters: [] }, settings] : [settings];
   const text = JSON.stringify(wanted);

@@ -1,4 +1,4 @@
-// Times of day as "5 min ago", and durations as "0:32".
+// Times of day as "5 min ago", and durations as "2 min 10 s".
 
 import { t } from "./texts.js";
 
@@ -12,11 +12,12 @@ export function formatAge(moment) {
   return t("age.now");
 }
 
+// The two largest units: nobody plans an hour's wait by its seconds.
 export function formatDuration(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  const two = (number) => String(number).padStart(2, "0");
-  const hours = Math.floor(whole / 3600), minutes = Math.floor(whole / 60) % 60;
-  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+  const whole = Math.max(0, Math.round(seconds)), s = whole % 60;
+  if (whole < 60) return t("duration.s", { s });
+  if (whole < 3600) return t("duration.min", { min: Math.floor(whole / 60), s });
+  return t("duration.h", { h: Math.floor(whole / 3600), min: Math.floor(whole / 60) % 60 });
 }
 
 export function showAges(root = document) {

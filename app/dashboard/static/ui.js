@@ -19,10 +19,13 @@ export function el(name, properties = {}, ...children) {
   return element;
 }
 
-// A badge for a status, or for a running job's phase.
+// A status, with the phase of a running job.
+export function stateText(status, phase = null) {
+  return phase && status === "running" ? `${t("status.running")} · ${t(`phase.${phase}`)}` : t(`status.${status}`);
+}
+
 export function stateBadge(status, phase = null) {
-  const text = phase && status === "running" ? t(`phase.${phase}`) : t(`status.${status}`);
-  return el("span", { class: "state", dataset: { status } }, text);
+  return el("span", { class: "state", dataset: { status } }, stateText(status, phase));
 }
 
 // A picture that loads when it comes near the screen. A service's path or a blob: address.

@@ -10,7 +10,7 @@ const names = new Map(); // by job
 
 const feed = new Feed({
   columns: [
-    { title: t("webhooks.event"), head: true, cell: (delivery) => delivery.type },
+    { title: t("webhooks.event"), head: true, cell: (delivery) => el("span", { class: "whole" }, delivery.type) },
     { title: t("webhooks.state"), cell: (delivery) => stateBadge(delivery.status) },
     { title: t("webhooks.job"), cell: (delivery) => el("a", { href: `/ui/jobs/${delivery.job}` }, names.get(delivery.job) ?? code(delivery.job)) },
     { title: t("webhooks.answer"), cell: (delivery) => showAnswer(delivery.attempts.at(-1)) },
