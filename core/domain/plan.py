@@ -33,6 +33,7 @@ class PlannedImage(Frozen):
     sha256: str
     bucket: Bucket
     caption: str
+    plain_caption: str = ""  # without the trigger: it is a class image for this prompt; empty: it is not
     masked: bool = False
     held_out: bool = False
     repeats: int = 1

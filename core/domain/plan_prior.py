@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from core.domain.captions import teach
 from core.domain.counts import counted
 from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.errors import InvalidSpec
 from core.domain.model import ModelInfo
+from core.domain.plan import PlannedImage
 from core.domain.prompts import call_plainly
 from core.domain.spec import TrainingSpec
 
@@ -35,19 +35,17 @@ def choose_prior(spec: TrainingSpec, manifest: DatasetManifest, model: ModelInfo
         return PriorChoice(given, tuple(prompts) or ("",), len(given))
     prompt = asked.class_prompt
     known = (prompt,) if prompt else model.class_prompts
-    if not known or not wanted:
-        return PriorChoice((), (), 0)
-    plain = _call_without_style(spec, manifest)[: wanted // 2]
-    return PriorChoice((), (*plain, *known), wanted)
+    return PriorChoice((), known, wanted) if known and wanted else PriorChoice((), (), 0)
 
 
-def _call_without_style(spec: TrainingSpec, manifest: DatasetManifest) -> tuple[str, ...]:
-    """A style's captions without its trigger: the base must keep drawing the same things in its own way, as in
-    ai-toolkit's differential output preservation. Otherwise the things, not the trigger, invoke the style."""
+def add_plain_captions(spec: TrainingSpec, images: tuple[PlannedImage, ...]) -> tuple[PlannedImage, ...]:
+    """A style's images are class images too, by their captions without the trigger: the base's own prediction must
+    stay for them, as in ai-toolkit's differential output preservation. Otherwise the things in the images, not the
+    trigger, invoke the style."""
     if spec.preset != "style" or not spec.trigger:
-        return ()
-    captions = [teach(spec, image.caption) for image in manifest.subjects]
-    return tuple(dict.fromkeys(call_plainly(spec.trigger, captions)))
+        return images
+    plain = call_plainly(spec.trigger, [image.caption for image in images])
+    return tuple(image.model_copy(update={"plain_caption": text}) for image, text in zip(images, plain, strict=True))
 
 
 def call_class_image(spec: TrainingSpec, image: ManifestImage) -> str:

@@ -43,17 +43,16 @@ def call_style(prompt: str, trigger: str, captions: Sequence[str]) -> str:
 
 
 def call_plainly(trigger: str, captions: Sequence[str]) -> list[str]:
-    """The captions that have the trigger, without it or without the phrase at their end that contains it. Captions that
-    become empty are left out."""
-    called = [caption for caption in captions if find_phrase(caption, trigger)]
-    phrase = (_ending(trigger, called) or "").lstrip(", ")
-    plain = [_without(caption, phrase if phrase and caption.endswith(phrase) else trigger) for caption in called]
-    return [text for text in plain if text and not find_phrase(text, trigger)]
+    """Each caption without the trigger, or without the phrase at their end that contains it; "" where nothing is left,
+    or where the caption does not have it."""
+    phrase = (_ending(trigger, [each for each in captions if find_phrase(each, trigger)]) or "").lstrip(", ")
+    plain = [_without(caption, phrase if phrase and caption.endswith(phrase) else trigger) for caption in captions]
+    return ["" if find_phrase(text, trigger) else text for text in plain]
 
 
 def _without(caption: str, phrase: str) -> str:
-    found = find_phrase(caption, phrase)
-    assert found is not None
+    if (found := find_phrase(caption, phrase)) is None:
+        return ""
     before, behind = caption[: found.start()].strip(" ,"), caption[found.end() :].strip(" ,")
     return f"{before} {behind}".strip()
 

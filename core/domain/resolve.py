@@ -16,7 +16,7 @@ from core.domain.model import Defaults, ModelInfo
 from core.domain.plan import PlannedImage, TrainPlan
 from core.domain.plan_checks import check_dataset_size, check_limits, check_plan
 from core.domain.plan_guidance import choose_guidance
-from core.domain.plan_prior import call_class_image, choose_prior
+from core.domain.plan_prior import add_plain_captions, call_class_image, choose_prior
 from core.domain.prompts import default_prompts, put_trigger
 from core.domain.spec import (
     MAX_RESOLUTION,
@@ -65,6 +65,8 @@ def resolve(
     trigger = spec.trigger or ""
     rate = _resolve_rate(spec, defaults)
     prior, chosen = spec.loss.prior_preservation, choose_prior(spec, manifest, model)
+    if chosen.num_images and not chosen.images:
+        images = add_plain_captions(spec, images)
     trains_text = spec.text_encoder.train
     guidance = choose_guidance(spec, defaults)
     plan = TrainPlan(

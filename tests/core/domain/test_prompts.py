@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.domain.dataset import DatasetManifest
+from core.domain.dataset import DatasetManifest, ManifestImage
 from core.domain.prompts import call_plainly, call_style, default_prompts
 from core.domain.resolve import resolve
 from core.domain.spec import TrainingSpec
@@ -53,10 +53,10 @@ def test_a_subject_is_sampled_by_the_cards_examples() -> None:
     ("captions", "expected"),
     [
         (["a cat, in zog style", "a dog on a mat, in zog style"], ["a cat", "a dog on a mat"]),
-        (["a large zog cat", "a dog", "a small Zog dog"], ["a large cat", "a small dog"]),
+        (["a large zog cat", "a dog", "a small Zog dog"], ["a large cat", "", "a small dog"]),
         (["zog, a cat", "zog, a dog"], ["a cat", "a dog"]),
-        (["a dog"], []),
-        (["zog style", "zog style"], []),
+        (["a dog"], [""]),
+        (["zog style", "zog style"], ["", ""]),
         (["a cat, in zog style", "a dog in zog style"], ["a cat", "a dog"]),
     ],
 )
@@ -64,27 +64,24 @@ def test_a_caption_is_said_without_its_style(captions: list[str], expected: list
     assert call_plainly("zog", captions) == expected
 
 
-def test_the_base_is_held_to_its_own_drawings_of_a_styles_things() -> None:
+def test_a_styles_images_are_class_images_by_their_captions_without_it() -> None:
     """Where prior preservation is on, and not for a subject, which has no drawing of the base's own."""
     model = MODEL.model_copy(
         update={"class_prompts": ("a bus",), "defaults": MODEL.defaults.model_copy(update={"prior_num_images": 3})}
     )
     images = tuple(image(number, caption) for number, caption in enumerate(("a zog cat", "a zog hen", "a zog cat")))
-    manifest = DatasetManifest(images=images)
 
-    def prior(**spec: object) -> tuple[tuple[str, ...], int]:
-        plan = resolve(TrainingSpec.model_validate({"trigger": "zog", **spec}), manifest, model)
-        return plan.prior_prompts, plan.prior_num_images
+    def plain(images: tuple[ManifestImage, ...], **spec: object) -> list[str]:
+        asked = TrainingSpec.model_validate({"trigger": "zog", "validation": {"fraction": 0}, **spec})
+        return [each.plain_caption for each in resolve(asked, DatasetManifest(images=images), model).images]
 
-    assert prior(preset="style") == (("a cat", "a bus"), 3), "of the images no more than half are theirs"
-    assert prior(preset="style", loss={"prior_preservation": {"num_images": 9}}) == (("a cat", "a hen", "a bus"), 9)
-    manifest = DatasetManifest(images=(image(1, "a large cat"), image(2, "a small hen")))
-    plain, _ = prior(preset="style", loss={"prior_preservation": {"num_images": 9}})
-    assert plain[:2] == ("a large cat", "a small hen"), "also where training puts the trigger in front"
-    manifest = DatasetManifest(images=images)
-    assert prior(preset="auto") == (("a bus",), 3)
-    off = {"prior_preservation": {"num_images": 0}}
-    assert prior(preset="style", loss=off) == ((), 0)
+    assert plain(images, preset="style") == ["a cat", "a hen", "a cat"]
+    without = (image(1, "a large cat"), image(2, "a small hen"))
+    assert plain(without, preset="style") == ["a large cat", "a small hen"], "training puts the trigger in front"
+    assert plain(images, preset="auto") == ["", "", ""]
+    assert plain(images, preset="style", loss={"prior_preservation": {"num_images": 0}}) == ["", "", ""]
+    given = image(3, "a bus").model_copy(update={"role": "class"})
+    assert plain((*images, given), preset="style") == ["", "", ""], "the set has class images of its own"
 
 
 def test_a_trigger_with_dots_is_found_as_training_finds_it() -> None:

@@ -57,6 +57,7 @@ def start_caching(plan: TrainPlan, observer: Observer) -> Progress:
 
 def _list_texts(plan: TrainPlan) -> list[str]:
     trained = [text for row in _list_all_captions(plan) for text in row]
+    trained += [image.plain_caption for image in plan.images]
     return list(dict.fromkeys([EMPTY, *plan.sample_prompts, *plan.prior_prompts, *plan.neutral_prompts, *trained]))
 
 

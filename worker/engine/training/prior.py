@@ -5,14 +5,18 @@ DreamBooth (arXiv 2208.12242, section 3.3) adds a second loss on such images. It
 is the base's own prediction for the same noisy image, so an adapter that changes nothing has a loss of exactly zero,
 and the gradient has none of the noise's variance.
 
+A style's own images are class images too, by their captions without the trigger, half of the time: on the very same
+input the trigger is to make the difference.
+
 Images that the base draws stay latents, since nothing else of them is needed, and are stored per base, prompt and
 sampling options in a folder that jobs share.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -30,14 +34,18 @@ from worker.engine.training.caching import Progress
 from worker.engine.training.data import EMPTY, Cache, Example
 
 EMPTY_PROMPTS, OTHER_PROMPTS = 0.25, 0.35
+OWN_BATCHES = 0.5
+"""Of a style's own images."""
 
 
 @dataclass(frozen=True)
 class Prior:
-    """The class images, and the prompt that each was drawn for."""
+    """The class images, and the prompt that each was drawn for; and those of the set's own images that are class images
+    too, with their plain captions."""
 
     examples: list[Example]
     texts: list[str]
+    own: Sequence[tuple[Example, str]] = ()
 
     def pick(self, plan: TrainPlan, number: int) -> tuple[list[Example], list[str]]:
         """The class images of micro-batch ``number``, with their prompts. Some samples get the empty prompt: guidance
@@ -45,24 +53,32 @@ class Prior:
         random class prompt, even one without an image: at high noise the prediction depends on the text alone, so this
         preserves more of the base at no extra cost."""
         rng, count = generator(plan.seed, number, "prior-pick"), plan.class_images_per_batch
-        rows = self._choose_alike(torch.randint(len(self.examples), (count,), generator=rng).tolist())
+        if self.own and torch.rand(1, generator=generator(plan.seed, number, "prior-own")).item() < OWN_BATCHES:
+            rows = _choose_alike([example for example, _ in self.own], count, rng)
+            return [self.own[row][0] for row in rows], [self.own[row][1] for row in rows]
+        rows = _choose_alike(self.examples, count, rng)
         others = torch.randint(len(plan.prior_prompts), (count,), generator=rng).tolist()
         lots = torch.rand(count, generator=rng).tolist()
         chosen = zip(rows, others, lots, strict=True)
         texts = [_choose_text(self.texts[row], plan.prior_prompts[other], lot) for row, other, lot in chosen]
         return [self.examples[row] for row in rows], texts
 
-    def _choose_alike(self, rows: list[int]) -> list[int]:
-        """The first, and others of its size instead of those of another: a batch has one size."""
-        size = self.examples[rows[0]].posterior.mean.shape
-        alike = [index for index, example in enumerate(self.examples) if example.posterior.mean.shape == size]
-        return [rows[0], *(alike[row % len(alike)] for row in rows[1:])]
+
+def _choose_alike(examples: Sequence[Example], count: int, rng: torch.Generator) -> list[int]:
+    """At random: one, and others of its size, for a batch has one size."""
+    rows = torch.randint(len(examples), (count,), generator=rng).tolist()
+    size = examples[rows[0]].posterior.mean.shape
+    alike = [index for index, example in enumerate(examples) if example.posterior.mean.shape == size]
+    return [rows[0], *(alike[row % len(alike)] for row in rows[1:])]
 
 
 def open_prior(base: Base, plan: TrainPlan, runtime: Runtime, cache: Cache, folder: Path, progress: Progress) -> Prior:
     """The set's regularisation images, each as often as it is repeated; otherwise images that the base draws."""
     if not plan.class_images:
-        return draw_prior(base, plan, runtime, cache.conditioning, folder, progress)
+        drawn = draw_prior(base, plan, runtime, cache.conditioning, folder, progress)
+        own = [(cache.examples[i, False], each.plain_caption) for i, each in enumerate(plan.images)]
+        is_trained = [bool(each.plain_caption) and not each.held_out for each in plan.images]
+        return replace(drawn, own=list(compress(own, is_trained)))
     indices = [index for index, image in enumerate(plan.class_images) for _ in range(image.repeats)]
     examples = [cache.examples[len(plan.images) + index, False] for index in indices]
     return Prior(examples, [plan.class_images[index].caption for index in indices])

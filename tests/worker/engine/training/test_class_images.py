@@ -12,13 +12,15 @@ from core.domain.dataset import DatasetManifest
 from core.domain.plan import TrainPlan
 from core.domain.states import Phase
 from tests.fixtures.bases import make_plan
-from tests.fixtures.bench import Bench, check_resume
+from tests.fixtures.bench import Bench, check_resume, encode_set
 from worker.engine.adapter_files.formats import describe_for_kohya
 from worker.engine.families.protocol import Posterior
 from worker.engine.observer import RecordingObserver
+from worker.engine.training.caching import start_caching
 from worker.engine.training.data import EMPTY, BatchOrder, Example
-from worker.engine.training.prior import Prior
+from worker.engine.training.prior import Prior, open_prior
 
+SIZES = ((4, 8, 8), (4, 8, 12))
 SPEC: dict[str, Any] = {"steps": 4, "samples": {"prompts": []}, "batch_size": 2}
 
 
@@ -81,6 +83,39 @@ def test_a_batch_of_them_has_one_size_and_all_come(plan: TrainPlan) -> None:
             counts[int(example.posterior.mean.flatten()[0])] += 1
     assert first / 700 == pytest.approx(2 / 7, abs=0.05)
     assert min(counts.values()) > 150
+
+
+def test_a_styles_own_images_come_in_half_of_the_batches(plan: TrainPlan) -> None:
+    drawn = [Example(Posterior(torch.zeros(4, 8, 8), torch.zeros(4, 8, 8)), {})] * 5
+    own = [(Example(Posterior(torch.ones(size), torch.zeros(size)), {}), f"own {size}") for size in SIZES]
+    prior = Prior(drawn, ["a thing"] * 5, own)
+    wide = plan.model_copy(update={"prior_prompts": ("a thing",), "prior_batch_size": 4})
+    num_own = 0
+    for number in range(400):
+        picked, texts = prior.pick(wide, number)
+        assert len(picked) == 4 and len({example.posterior.mean.shape for example in picked}) == 1
+        if texts[0].startswith("own"):
+            num_own += 1
+            assert texts == [f"own {tuple(example.posterior.mean.shape)}" for example in picked]
+        else:
+            assert set(texts) <= {EMPTY, "a thing"} and not any(example.posterior.mean.any() for example in picked)
+        assert Prior(drawn, ["a thing"] * 5).pick(wide, number)[1] == texts or texts[0].startswith("own")
+    assert num_own / 400 == pytest.approx(0.5, abs=0.08)
+
+
+def test_a_style_is_trained_with_them_and_ends_in_the_same_bytes(
+    bench: Bench, pictures: tuple[DatasetManifest, dict[str, Path]], tmp_path: Path
+) -> None:
+    """None of those that are held out is among them."""
+    prior = {"prior_preservation": {"num_images": 2, "class_prompt": "a thing"}}
+    style = {**SPEC, "preset": "style", "trigger": "zog", "loss": prior, "validation": {"fraction": 0.2}}
+    plan = make_plan(pictures[0], bench.info, **style)
+    assert plan.held_out_images and all(image.plain_caption for image in plan.images)
+    check_resume(bench, plan, tmp_path, after_steps=2)
+    base, observer = bench.load(bench.runtime(plan)), RecordingObserver()
+    cache = encode_set(base, plan, bench.files, tmp_path / "set")
+    prior_of = open_prior(base, plan, bench.runtime(plan), cache, tmp_path / "prior", start_caching(plan, observer))
+    assert [text for _, text in prior_of.own] == [image.plain_caption for image in plan.training_images]
 
 
 def test_one_that_is_repeated_comes_more_often(bench: Bench, manifest: DatasetManifest) -> None:
