@@ -3,6 +3,7 @@
 import itertools
 import re
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,7 +39,7 @@ def list_by_default(context: typer.Context, as_json: JsonOption = False) -> None
 def list_adapters(
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only those for this base.")] = None,
     trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="Only those with exactly this trigger.")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with exactly this tag.")] = None,
     text: Annotated[str | None, typer.Option(metavar="TEXT", help="Words in the name, description or trigger.")] = None,
     limit: LimitOption = 20,
     as_json: JsonOption = False,
@@ -47,7 +48,8 @@ def list_adapters(
     with open_context(as_json) as context:
         wanted = None if model is None else find_model(context.client, model)
         found = context.client.list_adapters(model=wanted, trigger=trigger, tag=tag, text=text)
-        show_all(list(itertools.islice(found, limit)), as_json, print_adapters)
+        is_search = any(given is not None for given in (model, trigger, tag, text))
+        show_all(list(itertools.islice(found, limit)), as_json, partial(print_adapters, is_search=is_search))
 
 
 @adapters.command("search")
@@ -60,7 +62,7 @@ def search_adapters(
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL", help="Only those for this base.")] = None,
     trigger: Annotated[str | None, typer.Option(metavar="WORDS", help="Only those with exactly this trigger.")] = None,
-    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with this tag.")] = None,
+    tag: Annotated[str | None, typer.Option(metavar="TAG", help="Only those with exactly this tag.")] = None,
     like: Annotated[
         str | None,
         typer.Option(metavar="ADAPTER", help="Others for its base with its trigger, a tag of it, or its dataset."),
@@ -79,7 +81,7 @@ def search_adapters(
             text=" ".join(words) if words else None,
             like=None if like is None else find_adapter(context.client, like),
         )
-        show_all(list(itertools.islice(found, limit)), as_json, print_adapters)
+        show_all(list(itertools.islice(found, limit)), as_json, partial(print_adapters, is_search=True))
 
 
 @adapters.command("edit")

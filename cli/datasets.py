@@ -173,7 +173,7 @@ def download_dataset(
     """Download a dataset's images and captions as a .zip."""
     with open_context(as_json) as context:
         found = context.client.get_dataset(find_dataset(context.client, dataset))
-        target = out / f"{file_name(found.name or found.id)}-{layout}.zip"
+        target = out / f"{file_name(found.name or '', found.id)}-{layout}.zip"
         with context.reporter.waiting("Downloading"):
             sha256 = context.client.download_dataset(found.id, target, layout)
         size = target.stat().st_size

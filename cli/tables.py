@@ -206,7 +206,10 @@ def print_model(model: Model) -> None:
     )
 
 
-def print_adapters(adapters: list[Adapter]) -> None:
+def print_adapters(adapters: list[Adapter], *, is_search: bool = False) -> None:
+    if not adapters and is_search:
+        _print("No adapter matches.")
+        return
     if not adapters:
         _print(
             f"There are no adapters yet. A job makes one; or: {hint('adapters', 'import', 'FILE', '--model', 'MODEL')}"

@@ -240,7 +240,8 @@ def save_adapter(
     reporter.say("adapter", text, path=str(target), sha256=sha256, size=size, format=adapter_format)
 
 
-def file_name(name: str) -> str:
-    """A job's name as one file's: a name may hold slashes, dots or spaces, and letters of several bytes each."""
+def file_name(name: str, default: str = "adapter") -> str:
+    """A name as one file's: it may hold slashes, dots or spaces, and letters of several bytes each. ``default``: where
+    nothing of it is left."""
     short = re.sub(r"[^\w.-]+", "-", name).strip("-.").encode()[:MAX_NAME_BYTES].decode(errors="ignore")
-    return short or "adapter"
+    return short or default

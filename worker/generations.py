@@ -165,7 +165,7 @@ class Drawing:
 
     def explain_death(self, claim: GenerationClaim, error: TrainerDied) -> Failed:
         self.drop_trainer()
-        return _fail(claim, f"{error}, while it drew")
+        return _fail(claim, f"{error}, while it drew; request it again, and ask the operator if that repeats")
 
     def kill_if_stalled(self, run: TrainerRun, silent_seconds: float) -> None:
         if silent_seconds > self._settings.stall_seconds:

@@ -29,7 +29,7 @@ def insert_merge(session: Session, settings: Settings, tenant_id: str, asked: Ad
     merge = _describe(asked, sources, settings)
     adapter = adapter_merges.insert_merge(
         session,
-        sources[0],
+        sources,
         merge,
         name=asked.name or _shorten(" + ".join(row.name for row in sources), MAX_NAME_CHARS),
         trigger=asked.trigger or _join_triggers(sources),
@@ -53,7 +53,7 @@ def insert_resize(
     ending = f" (rank {asked.rank})"
     adapter = adapter_merges.insert_merge(
         session,
-        row,
+        sources,
         _describe(stack, sources, settings),
         name=asked.name or _shorten(row.name, MAX_NAME_CHARS - len(ending)) + ending,
         trigger=row.trigger,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.domain.captioner import FOLDER as CAPTIONERS
 from core.domain.errors import ModelRejected
 from core.domain.model import FAMILY_FACTS, PARTS, ModelInfo
 from core.model_folders import CARD, read_card
@@ -32,7 +33,8 @@ def find_models(*roots: Path) -> list[ModelFolder]:
 def _list_folders(root: Path) -> Iterator[ModelFolder]:
     """Skips an unusable one, so that it does not hide the others."""
     for path in sorted(root.iterdir()) if root.is_dir() else ():
-        if not path.is_dir() or path.name.startswith("."):  # a worker makes bases in folders with a dot
+        # A worker makes bases in folders with a dot, and one folder is for captioners.
+        if not path.is_dir() or path.name.startswith(".") or path.name == CAPTIONERS:
             continue
         try:
             yield open_model(path)

@@ -23,11 +23,21 @@ def keep_sources(session: Session, tenant_id: str, adapter_ids: Sequence[str]) -
 
 
 def insert_merge(
-    session: Session, like: Adapter, merge: Merge, *, name: str, trigger: str, tags: Sequence[str], action: Action
+    session: Session,
+    sources: Sequence[Adapter],
+    merge: Merge,
+    *,
+    name: str,
+    trigger: str,
+    tags: Sequence[str],
+    action: Action,
 ) -> Adapter:
-    """To be made by a worker. ``like``: a source, for the tenant and the base."""
+    """To be made by a worker. A licence that all sources have is its licence."""
+    like, licenses = sources[0], {row.license for row in sources}
     base = (like.model_id, like.model_sha256, like.family)
-    return _insert(session, like.tenant_id, base, merge, name=name, trigger=trigger, tags=tags, action=action)
+    made = _insert(session, like.tenant_id, base, merge, name=name, trigger=trigger, tags=tags, action=action)
+    made.license = licenses.pop() if len(licenses) == 1 else None
+    return made
 
 
 def insert_extraction(

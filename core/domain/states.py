@@ -114,7 +114,7 @@ _SENTENCES: dict[TerminationReason, tuple[str, str]] = {
         "Set gradient_checkpointing to true, or lower batch_size, loss.prior_preservation.batch_size or resolution.",
     ),
     TerminationReason.INFRASTRUCTURE: (
-        "The workers failed too often",
+        "The workers failed",
         "The job was tried several times, and each worker failed. Ask the operator to read the worker's log.",
     ),
     TerminationReason.POISON: (

@@ -80,6 +80,17 @@ def test_names_and_triggers_are_the_sources_by_default(api: LiveApi) -> None:
     assert merge(api, (first, 1), (long, 1), (second, 1)).json()["trigger"] == "inkish, other", "whole ones alone"
 
 
+def test_a_licence_that_all_have_is_the_merges(api: LiveApi) -> None:
+    first, second = import_ready(api, rank=8), import_ready(api, rank=8)
+    api.client.patch(f"/adapters/{first}", json={"license": "openrail++"}).raise_for_status()
+    assert merge(api, (first, 1)).json()["license"] == "openrail++"
+    assert merge(api, (first, 1), (second, 1)).json()["license"] is None
+    api.client.patch(f"/adapters/{second}", json={"license": "openrail++"}).raise_for_status()
+    assert merge(api, (first, 1), (second, 1)).json()["license"] == "openrail++"
+    resized = api.client.post(f"/adapters/{first}/resize", json={"rank": 4}).json()
+    assert resized["license"] == "openrail++"
+
+
 def test_a_jobs_adapter_stays_until_the_merge_is_made(api: LiveApi) -> None:
     job = submit(api)
     Worker(api, job["id"]).succeed()

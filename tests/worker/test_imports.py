@@ -221,7 +221,13 @@ def request_merge(sessions: sessionmaker[Session], sources: list[str], **asked: 
         stack = tuple(MergeSource(id=one, name="a", weight=0.5) for one in sources)
         merge = Merge(**{"method": "concat", "sources": stack, "expected_bytes": 1, **asked})
         return adapter_merges.insert_merge(
-            session, rows[sources[0]], merge, name="both", trigger="a", tags=(), action=Action.ADAPTER_MERGED
+            session,
+            [rows[one] for one in sources],
+            merge,
+            name="both",
+            trigger="a",
+            tags=(),
+            action=Action.ADAPTER_MERGED,
         ).id
 
 
