@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from standardwebhooks import Webhook, WebhookVerificationError
 
-SECRET = os.environ["ATELIER_WEBHOOK_SECRET"]
+SECRET = os.environ.get("ATELIER_WEBHOOK_SECRET") or sys.exit("Set ATELIER_WEBHOOK_SECRET to the job's secret.")
 MAX_BYTES = 1_000_000
 
 seen: set[str] = set()  # of a receiver that restarts: in a database

@@ -20,7 +20,7 @@ def insert(session: Session, settings: Settings, tenant_id: str, asked: AdapterE
     limits = quotas.lock_limits(session, tenant_id, settings.default_limits)
     base, tuned = (_find(session, getattr(asked, field), f"/{field}") for field in ("model", "tuned"))
     if base.sha256 == tuned.sha256:
-        raise _refuse("/tuned", f"{tuned.id} has the same weights as {base.id}: there is nothing to extract")
+        raise _refuse("/tuned", f"the base {tuned.id} has the same weights as {base.id}: there is nothing to extract")
     if (base.family, base.num_parameters) != (tuned.family, tuned.num_parameters):
         raise _refuse("/tuned", f"{tuned.id} is not of the size and family of {base.id}: it was not tuned from it")
     if limits.rank is not None and asked.rank > limits.rank:

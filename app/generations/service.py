@@ -72,7 +72,7 @@ def _find_adapter(
         detail = f"Adapter {adapter.id} is {adapter.status}: it can be used when it is ready."
         raise WrongState(detail, {pointer: [detail]})
     if adapter.model_sha256 != model.sha256:
-        detail = f"Adapter {adapter.id} is for {adapter.model_id} as it was then, and not for this {model.id}."
+        detail = f"Adapter {adapter.id} is for {_name_base(adapter.model_id, model)}."
         raise InvalidSpec(detail, {pointer: [detail]})
     file = adapter.files.get(GENERATION_FORMAT)
     if file is None:
@@ -94,11 +94,18 @@ def _find_step(
     except NotFound as error:
         raise NotFound(error.detail, {_within(pointer, "step"): [error.detail]}) from None
     if job.outline["model_sha256"] != model.sha256:
-        detail = f"Job {job_id} trained on {job.model_id} as it was then, and not on this {model.id}."
+        detail = f"Job {job_id} trained on {_name_base(job.model_id, model)}."
         raise InvalidSpec(detail, {_within(pointer, "job"): [detail]})
     name = f"{job.outline['name']}, step {step}"
     file = Artifact.model_validate(kept.files[GENERATION_FORMAT])
     return StackedAdapter(id=job_id, step=step, name=name, weight=weight, file=file)
+
+
+def _name_base(model_id: str, wanted: ModelInfo) -> str:
+    """Of an adapter that does not fit ``wanted``."""
+    if model_id == wanted.id:
+        return f"{model_id} as it was then, which was replaced"
+    return f"the base {model_id}, not for {wanted.id}"
 
 
 async def wait_for_change(services: Services, caller: Caller, generation_id: str, seconds: float) -> Generation:

@@ -156,7 +156,8 @@ def _vary(spec: GenerationSpec, axis: GridAxis, name: str, value: float | str) -
     if axis.field not in ("weight", "adapter", "step"):
         changed[axis.field] = value
     elif axis.entry >= len(spec.adapters):
-        raise _refuse_grid(f"/grid/{name}/entry", f"is not one of the {counted(len(spec.adapters), 'adapter')}")
+        listed = f"there {'is' if len(spec.adapters) == 1 else 'are'} {len(spec.adapters) or 'none'}"
+        raise _refuse_grid(f"/grid/{name}/entry", f"names adapter {axis.entry} of `adapters`, where {listed}")
     elif axis.field == "adapter":
         weight = changed["adapters"][axis.entry]["weight"]
         changed["adapters"][axis.entry] = {"id": value, "weight": weight}

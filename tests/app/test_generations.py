@@ -99,7 +99,7 @@ def test_adapters_that_cannot_be_used_are_refused_by_their_place(api: LiveApi) -
     other = train_adapter(api)
     with api.sessions.begin() as session:
         session.query(Adapter).filter_by(id=other).update({"model_sha256": "f" * 64})
-    assert "not for this" in refuse(api, 422, "/adapters/0/id", adapters=[{"id": other}])["detail"]
+    assert "as it was then" in refuse(api, 422, "/adapters/0/id", adapters=[{"id": other}])["detail"]
     kohya_only = import_ready(api)
     refuse(api, 422, "/adapters/1/id", adapters=[{"id": train_adapter(api)}, {"id": kohya_only}])
 

@@ -78,7 +78,11 @@ def test_the_steps_of_a_job_side_by_side() -> None:
         ({"x": {"field": "seed", "values": [1.5]}}, "/grid/x/values", "1.5 is not possible for seed"),
         ({"x": {"field": "step", "values": [10]}}, "/grid/x/values", "by its id, or by its job and step"),
         ({"x": {"field": "adapter", "values": [7]}}, "/grid/x/values", "7 is not possible for adapter"),
-        ({"x": {"field": "weight", "values": [1], "entry": 1}}, "/grid/x/entry", "is not one of the 1 adapter"),
+        (
+            {"x": {"field": "weight", "values": [1], "entry": 1}},
+            "/grid/x/entry",
+            "names adapter 1 of `adapters`, where there is 1",
+        ),
         (
             {"x": {"field": "seed", "values": [*range(9)]}, "y": {"field": "num_steps", "values": [*range(1, 9)]}},
             "/grid",
