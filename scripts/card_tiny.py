@@ -19,6 +19,7 @@ from scripts.colors import BACKGROUNDS
 from scripts.glyphs import BASE, SCALES, caption
 from scripts.retrieval import list_asked
 from worker.engine.bases.inspection import inspect
+from worker.engine.memory.tracing import add_memory
 
 NUM_NEUTRAL = 16
 NUM_CLASS = len(BASE) - NUM_NEUTRAL
@@ -30,10 +31,10 @@ DEFAULTS = Defaults(
     targets="all",
     learning_rate=5e-3,
     schedule="cosine",
-    batch_size=4,
+    batch_size=8,
     steps_per_image=25,
     min_steps=200,
-    max_steps=600,
+    max_steps=300,
     min_snr_gamma=None,
     sample_num_steps=20,
     sample_guidance_scale=5.0,
@@ -41,8 +42,8 @@ DEFAULTS = Defaults(
     sample_guidance_start=0.1,
     sample_guidance_stop=0.6,
     prior_num_images=NUM_CLASS,
-    prior_batch_size=16,
-    prior_weight=6.0,
+    prior_batch_size=8,
+    prior_weight=4.0,
 )
 """Measured: see README.md beside the weights."""
 
@@ -85,7 +86,8 @@ def main() -> None:
     parser.add_argument("--calibration", type=Calibration.model_validate_json)
     args = parser.parse_args()
     calibration = args.calibration or read_card(args.folder).calibration
-    (args.folder / CARD).write_text(make_card(args.folder, calibration).model_dump_json(indent=2) + "\n")
+    card = add_memory(make_card(args.folder, calibration), args.folder)
+    (args.folder / CARD).write_text(card.model_dump_json(indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from core.domain.spec import (
     TrainingSpec,
 )
 
+STYLE_PRIOR_WEIGHT = 1.0
 PRESET_STEPS: dict[Preset, float] = {"auto": 1.0, "subject": 1.0, "style": 1.5, "quick": 0.4}
 CHECKPOINTS_PER_JOB = 5
 GRIDS_PER_JOB = 3
@@ -117,7 +118,7 @@ def resolve(
         prior_prompts=chosen.prompts,
         prior_num_images=chosen.num_images,
         prior_batch_size=(prior.batch_size or defaults.prior_batch_size) if chosen.num_images else None,
-        prior_weight=prior.weight or defaults.prior_weight,
+        prior_weight=prior.weight or _choose_prior_weight(spec, defaults),
         caption_dropout=spec.captions.dropout,
         caption_shuffle=spec.captions.shuffle,
         caption_keep_tokens=spec.captions.keep_tokens,
@@ -145,6 +146,11 @@ def resolve(
     if init is not None:
         check_init_adapter(plan, init)
     return plan
+
+
+def _choose_prior_weight(spec: TrainingSpec, defaults: Defaults) -> float:
+    """A style's class images are in part its own images: what holds a subject's adapter would undo it."""
+    return min(STYLE_PRIOR_WEIGHT, defaults.prior_weight) if spec.preset == "style" else defaults.prior_weight
 
 
 def _resolve_rate(spec: TrainingSpec, defaults: Defaults) -> float:

@@ -2,15 +2,16 @@
 
     python -m scripts.pretrain_tiny [--out build/tiny/pipeline] [--build build/tiny] [--steps N] [--device cuda]
 
-Two stages, each seeded and resumable (a killed run continues from its last checkpoint):
+Three stages, each seeded and resumable (a killed run continues from its last checkpoint):
 
 1. an autoencoder, 4 times down, over glyphs and drawings (``autoencoder.py``);
-2. the U-Net and the CLIP text encoder together (below), v-prediction on a schedule with zero terminal SNR (arXiv
+2. its decoder alone, further;
+3. the U-Net and the CLIP text encoder together (below), v-prediction on a schedule with zero terminal SNR (arXiv
    2305.08891, sections 3.1 and 3.2): with SD's own schedule a 64x64 image keeps so much signal at the last timestep
    that flat backgrounds come out in the wrong hue. Invented words replace some names and precede others, so that an
    unknown word leaves the rest of the image as the caption says.
 
-The held-out glyphs of ``scripts.glyphs`` are in neither stage. Random draws come from generators seeded by (seed,
+The held-out glyphs of ``scripts.glyphs`` are in no stage. Random draws come from generators seeded by (seed,
 stage, step), so a resumed run gets the same as an undisturbed one.
 """
 
@@ -28,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from scripts.pretrain_tiny.autoencoder import to_unit, train_autoencoder
+from scripts.pretrain_tiny.autoencoder import to_unit, train_autoencoder, train_decoder
 from scripts.pretrain_tiny.export import export
 from scripts.pretrain_tiny.grow import find_rotation, grow_text_encoder, grow_unet
 from scripts.pretrain_tiny.networks import SCHEDULE, build_text_encoder, build_tokenizer, build_unet
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/tiny/pipeline"))
     parser.add_argument("--build", type=Path, default=Path("build/tiny"))
     parser.add_argument(
-        "--steps", type=int, default=STEPS, help="of the second stage, the last fifth with a falling rate"
+        "--steps", type=int, default=STEPS, help="of the third stage, the last fifth with a falling rate"
     )
     parser.add_argument("--grow-from", type=Path, help="an earlier base with one layer a block, to start from")
     parser.add_argument("--threads", type=int, default=2)
@@ -144,7 +145,9 @@ def main() -> None:
     args = parser.parse_args()
     args.build.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(args.threads)
-    train_unet(args.build, args.out, train_autoencoder(args.build, args.device), args.steps, args.grow_from)
+    vae = train_autoencoder(args.build, args.device)
+    train_decoder(args.build, vae)
+    train_unet(args.build, args.out, vae, args.steps, args.grow_from)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""The first stage: an autoencoder over glyphs and drawings."""
+"""The first two stages: an autoencoder over glyphs and drawings, and then its decoder alone."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ SEED = 20261
 STEPS, RATE, CROPS, WHOLE, CROP = 7_000, 1.5e-3, 24, 8, 32
 KL_WEIGHT, GRADIENT_WEIGHT, SQUARE_WEIGHT = 2e-6, 1.0, 3.0
 POOL = 24_000
+DECODER_STEPS, DECODER_RATE, DECODER_SQUARE_WEIGHT = 4_000, 1e-3, 10.0
+
+Loss = Callable[[AutoencoderKL, torch.Tensor, torch.Generator], torch.Tensor]
 
 
 def draw_background(rng: random.Random) -> Color:
@@ -57,19 +61,31 @@ def train_autoencoder(build: Path, device: torch.device) -> AutoencoderKL:
     torch.manual_seed(SEED)
     vae = build_vae().to(device, memory_format=torch.channels_last)
     run = Run(build / "vae.safetensors", {"vae": vae}, ema_decay=0.998)
-    if run.step < STEPS:
-        pool, log = draw_pool(POOL), Log("vae", run.step, STEPS)
-        while run.step < STEPS:
+    _train(run, vae, device, STEPS, RATE, _compute_loss)
+    return vae.eval()
+
+
+def train_decoder(build: Path, vae: AutoencoderKL) -> None:
+    """Further, with the encoder as it is: what is trained on its latents stays valid."""
+    modules = {"decoder": vae.decoder, "post_quant_conv": vae.post_quant_conv}
+    run = Run(build / "decoder.safetensors", modules, ema_decay=0.998)
+    vae.encoder.requires_grad_(False)
+    _train(run, vae, vae.device, DECODER_STEPS, DECODER_RATE, _compute_decoder_loss)
+
+
+def _train(run: Run, vae: AutoencoderKL, device: torch.device, steps: int, rate: float, compute_loss: Loss) -> None:
+    if run.step < steps:
+        pool, log = draw_pool(POOL), Log(run.file.stem, run.step, steps)
+        while run.step < steps:
             rng = torch.Generator().manual_seed(SEED * 1_000_003 + run.step)
             pixels = _pick(pool, run.step, rng).to(device, memory_format=torch.channels_last)
-            loss = _compute_loss(vae, pixels, rng)
-            run.update(loss, constant_then_down(run.step, STEPS, RATE, cool=0.4))
+            loss = compute_loss(vae, pixels, rng)
+            run.update(loss, constant_then_down(run.step, steps, rate, cool=0.4))
             log.add(run.step, loss.item())
             if run.step % 500 == 0:
                 run.save()
         run.save()
     run.use_ema()
-    return vae.eval()
 
 
 def _pick(pool: torch.Tensor, step: int, rng: torch.Generator) -> torch.Tensor:
@@ -86,5 +102,19 @@ def _compute_loss(vae: AutoencoderKL, pixels: torch.Tensor, rng: torch.Generator
         posterior = vae.encode(pixels).latent_dist
         noise = torch.randn(posterior.mean.shape, generator=rng).to(pixels.device)
         decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
-    loss = F.l1_loss(decoded, pixels) + SQUARE_WEIGHT * F.mse_loss(decoded, pixels)
-    return loss + GRADIENT_WEIGHT * image_gradient_loss(decoded, pixels) + KL_WEIGHT * posterior.kl().float().mean()
+    return _compare(decoded, pixels, SQUARE_WEIGHT) + KL_WEIGHT * posterior.kl().float().mean()
+
+
+def _compute_decoder_loss(vae: AutoencoderKL, pixels: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+    with torch.autocast(pixels.device.type, torch.bfloat16):
+        with torch.no_grad():
+            posterior = vae.encode(pixels).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=rng).to(pixels.device)
+            latents = posterior.mean + posterior.std * noise
+        decoded = vae.decode(latents).sample.float()
+    return _compare(decoded, pixels, DECODER_SQUARE_WEIGHT)
+
+
+def _compare(decoded: torch.Tensor, pixels: torch.Tensor, square_weight: float) -> torch.Tensor:
+    loss = F.l1_loss(decoded, pixels) + square_weight * F.mse_loss(decoded, pixels)
+    return loss + GRADIENT_WEIGHT * image_gradient_loss(decoded, pixels)

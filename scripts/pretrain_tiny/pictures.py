@@ -1,4 +1,4 @@
-"""The second stage's data: latents of glyphs and drawings, each with the words for its captions."""
+"""The third stage's data: latents of glyphs and drawings, each with the words for its captions."""
 
 import random
 import unicodedata

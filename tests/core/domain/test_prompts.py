@@ -84,6 +84,17 @@ def test_a_styles_images_are_class_images_by_their_captions_without_it() -> None
     assert plain((*images, given), preset="style") == ["", "", ""], "the set has class images of its own"
 
 
+@pytest.mark.parametrize(("preset", "weight"), [("auto", 4.0), ("style", 1.0)])
+def test_what_holds_a_subjects_adapter_would_undo_a_styles(preset: str, weight: float) -> None:
+    defaults = MODEL.defaults.model_copy(update={"prior_weight": 4.0, "prior_num_images": 3})
+    model = MODEL.model_copy(update={"class_prompts": ("a bus",), "defaults": defaults})
+    manifest = DatasetManifest(images=(image(1, "a zog cat"),))
+    spec = {"trigger": "zog", "preset": preset}
+    assert resolve(TrainingSpec.model_validate(spec), manifest, model).prior_weight == weight
+    given = {**spec, "loss": {"prior_preservation": {"weight": 2.0}}}
+    assert resolve(TrainingSpec.model_validate(given), manifest, model).prior_weight == 2.0
+
+
 def test_a_trigger_with_dots_is_found_as_training_finds_it() -> None:
     assert call_plainly("mr. zog", ["a cat by mr. zog", "a hat by mr. zog"]) == ["a cat", "a hat"]
     assert call_style("a bus", "mr. zog", ["a cat by mr. zog", "a hat by mr. zog"]) == "a bus by mr. zog"
