@@ -1,4 +1,4 @@
-"""``make bench-quality``: every case with ``preset: auto``, beside diffusers' own script if one is given.
+"""``make bench-quality``: every case with ``preset: auto`` or ``style``, beside diffusers' own script if one is given.
 
     python -m bench.quality [--cases robot outline ...] [--out out/quality.md] [--threads 2]
                             [--script PATH --python PATH]
@@ -30,7 +30,7 @@ TUNED, UNSEEN = "Cases that the defaults were chosen by", "Cases that no default
 
 HEAD = """# What adapters learn on the bundled base
 
-`make bench-quality` on {cores} cores: `preset: auto`, 12 images for a subject and 16 for a style, seed 0.
+`make bench-quality` on {cores} cores: `preset: auto` with 12 images for a subject, `style` with 16 for a style, seed 0.
 
 - **Hits**: of 40 images, two for each of 20 prompts with a background that no training image had, the share that shows
   the subject on that background, by the nearest drawing. For a style: the right subject in the right style.
@@ -100,7 +100,7 @@ def _foot(rows: Sequence[Row]) -> str:
 def _bench_case(case: Case, args: argparse.Namespace, scratch: Path) -> Iterator[Row]:
     folder = scratch / case.name.replace(" ", "-")
     folder.mkdir()
-    trained = train_case(case, {}, folder)
+    trained = train_case(case, {"preset": case.preset}, folder)
     yield judge_case(case, "Atelier", trained, folder)
     shutil.copy(folder / SHEET, args.out.with_name(f"{args.out.stem}-{folder.name}.png"))
     for rate in args.rates if args.script is not None else ():

@@ -13,6 +13,7 @@ from typing import Literal
 from PIL import Image
 
 from bench.quality.fidelity import Subject
+from core.domain.spec import Preset
 from scripts.colors import BACKGROUNDS
 from scripts.draw_blip import PICTURES, compose_picture, draw_blip
 from scripts.glyphs import BASE, HELD_OUT, caption, compose, draw_pose, draw_set, sprite, stylize
@@ -49,6 +50,7 @@ class Case:
     pictures: Sequence[Drawn]
     fresh: Sequence[Drawn]
     asked: Sequence[Asked]
+    preset: Preset = "auto"
 
 
 def list_cases() -> list[Case]:
@@ -123,6 +125,7 @@ def style_case(name: str, restyle: Restyle, place: Place) -> Case:
         [draw(glyph, index) for index, glyph in enumerate(train)],
         [draw(glyph, index) for index, glyph in enumerate(others[:NUM_FRESH])],
         [ask(glyph, UNSEEN[index % len(UNSEEN)]) for index, glyph in enumerate(others)],
+        "style",
     )
 
 
