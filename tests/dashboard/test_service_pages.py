@@ -126,12 +126,12 @@ def test_a_base_says_what_is_known_of_it(visitor: Chrome, running_api: RunningAp
     open_page(visitor, running_api, "models/tiny")
     until_shown(visitor, "#content", "What a training needs")
     text = read_text(visitor, "#content")
-    assert "GPU: 77 MB to 237 MB on a GPU" in text
+    assert "GPU: 77 MB to 157 MB on a GPU" in text
     assert "64 px" in text
     assert "multiples of 8 px" in text
     assert "13 M parameters" in text
     assert "a large {trigger} on a blue background" in text
-    assert "0.085 s per step" in text
+    assert "0.17 s per step" in text
     assert_no_complaints(visitor)
     visitor.get(f"{running_api.url}/ui/models/none-such")
     until_shown(visitor, "#error", "There is no model 'none-such'")
